@@ -1,0 +1,243 @@
+"""Base models from a folder or the hub: safetensors only, complete, with a tokenizer that fits.
+
+`from_pretrained` fills weights that a checkpoint lacks with random numbers and only warns; here
+that is an error. Pickled weights are refused, remote code never runs.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from interp.errors import ModelError, TokenizerError
+from interp.files import read_json, sha256
+
+Quantization = Literal["nf4", "int8"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model as it was loaded.
+
+    Attributes:
+        model: the Hugging Face model in evaluation mode, without gradients.
+        tokenizer: its tokenizer.
+        source: folder or hub id it came from.
+        identity: hashes (local folder) or commit (hub) that say which weights these are.
+        quantization: `nf4`, `int8` or `None`.
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+    identity: dict[str, Any]
+    quantization: Quantization | None
+
+
+def resolve_device(device: torch.device | str | None) -> torch.device:
+    """The device named, else CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: if the device does not exist here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise ModelError(f"device {device!r} cannot be used here ({reason}); try cpu") from None
+    return wanted
+
+
+def resolve_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """The dtype named, else bfloat16 on CUDA and float32 elsewhere.
+
+    Raises:
+        ModelError: if it is none of float32, bfloat16, float16.
+    """
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    known = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if known is None:
+        raise ModelError(f"unknown dtype {dtype!r}; use one of {', '.join(_DTYPES)}")
+    return known
+
+
+def load_base(
+    source: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    quantization: Quantization | None = None,
+) -> LoadedBase:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        source: a folder in Hugging Face format, or a hub id such as `org/name`.
+        device: where to put it; CUDA if there is one, else the CPU.
+        dtype: of the weights (with `quantization`: of the arithmetic); bfloat16 on CUDA, else float32.
+        quantization: load linear layers as bitsandbytes NF4 (double quantisation) or LLM.int8.
+
+    Raises:
+        ModelError: no such folder, no model in it, pickled, truncated or incomplete weights.
+        TokenizerError: no tokenizer, or one with more tokens than the model has embeddings.
+    """
+    where = resolve_device(device)
+    kind = resolve_dtype(dtype, where)
+    if quantization not in (None, *get_args(Quantization)):
+        raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
+    folder = check_folder(source)
+    model = _load_model(str(source), where, kind, quantization)
+    tokenizer = load_tokenizer(source)
+    _check_vocabulary(tokenizer, model, source)
+    identity = (
+        folder_identity(folder)
+        if folder
+        else {"hub_id": str(source), "commit": getattr(model.config, "_commit_hash", None)}
+    )
+    return LoadedBase(model, tokenizer, str(source), identity, quantization)
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        TokenizerError: if there is none, or it cannot be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except Exception as problem:  # every backend raises its own kind; all mean the same here
+        raise TokenizerError(
+            f"{source}: no usable tokenizer ({_first_line(problem)}); "
+            "put tokenizer.json and tokenizer_config.json beside the weights"
+        ) from None
+    if not tokenizer.is_fast:
+        raise TokenizerError(f"{source}: needs a fast tokenizer (tokenizer.json)")
+    return tokenizer
+
+
+def check_folder(source: str | Path) -> Path | None:
+    """`source` as a checked model folder, or `None` if it must be a hub id.
+
+    Raises:
+        ModelError: if it is a path that holds no loadable model.
+    """
+    path = Path(source)
+    if not path.exists():
+        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+            return None
+        raise ModelError(f"{source}: no such folder, and not a hub id of the form org/name")
+    if not path.is_dir():
+        raise ModelError(f"{source}: is a file; name the folder with config.json and the weights")
+    config = read_json(path / "config.json", ModelError)
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{path / 'config.json'}: is no model's config (field model_type missing)")
+    if config.get("auto_map"):
+        raise ModelError(
+            f"{path / 'config.json'}: auto_map asks to run the model's own code; refused"
+        )
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
+        if pickled:
+            raise ModelError(
+                f"{pickled[0]}: pickled weights can run code and are refused; convert them with "
+                "model.save_pretrained(folder, safe_serialization=True) where you trust them"
+            )
+        raise ModelError(f"{path}: no weights (model.safetensors) in this folder")
+    for file in weights:
+        check_safetensors(file, ModelError)
+    return path
+
+
+def check_safetensors(path: Path, error: type[ModelError] | type[Exception]) -> list[str]:
+    """Names of the tensors in a safetensors file whose header and size are sound.
+
+    Raises:
+        error: if the file is truncated or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as problem:
+        raise error(
+            f"{path}: damaged or truncated safetensors file ({_first_line(problem)}); copy it again"
+        ) from None
+
+
+def folder_identity(folder: Path) -> dict[str, Any]:
+    """SHA-256 of the config, the tokenizer and every weight file of a model folder."""
+    names = ["config.json", "tokenizer.json", *sorted(p.name for p in folder.glob("*.safetensors"))]
+    return {
+        "name": folder.name,
+        "sha256": {name: sha256(folder / name) for name in names if (folder / name).is_file()},
+    }
+
+
+def _load_model(
+    source: str, device: torch.device, dtype: torch.dtype, quantization: Quantization | None
+) -> Any:
+    extra: dict[str, Any] = {}
+    if quantization is not None:
+        extra["quantization_config"] = _quantization_config(quantization, dtype)
+        extra["device_map"] = {"": device}
+    loading_log = logging.getLogger("transformers.modeling_utils")
+    before = loading_log.level
+    loading_log.setLevel(logging.ERROR)  # its report of missing weights becomes our error
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **extra,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
+        raise ModelError(
+            f"{source}: cannot be loaded as a causal language model ({_first_line(problem)})"
+        ) from None
+    finally:
+        loading_log.setLevel(before)
+    lost = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
+    if lost:
+        raise ModelError(
+            f"{source}: the weights lack or misshape {len(lost)} tensors ({', '.join(lost[:3])}); "
+            "they would be random numbers. Is config.json of this model?"
+        )
+    if quantization is None:
+        model = model.to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
+    largest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if largest >= rows:
+        raise TokenizerError(
+            f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings; "
+            "this tokenizer belongs to another model"
+        )
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return (lines[0] if lines else type(problem).__name__)[:200]

@@ -1,0 +1,228 @@
+"""Text to token ids: the only place where that happens.
+
+A question becomes a prompt by the tokenizer's chat template (or, on request, a plain
+`Question: … Answer:` frame). A prompt has the same ids in training, in generation and in a trace,
+whatever follows it: where a token would straddle the end of the prompt, the answer is encoded
+apart. The template writes BOS itself where it wants one; the tokenizer adds none.
+
+Padding goes to the left unless asked otherwise, so that the last column of a batch is each row's
+last token. Models see ids and masks, never text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from interp.errors import InputError, TokenizerError
+from interp.files import sha256_text
+
+Style = Literal["chat", "plain"]
+_PLAIN = "Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids with the mask that says which of them are real.
+
+    Attributes:
+        tokens: ids, `[batch, pos]`.
+        attention_mask: true where a token is real, false on padding, `[batch, pos]`.
+    """
+
+    tokens: Int[Tensor, "batch pos"]
+    attention_mask: Bool[Tensor, "batch pos"]
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def __getitem__(self, rows: slice | list[int] | Tensor) -> "TokenBatch":
+        return TokenBatch(self.tokens[rows], self.attention_mask[rows])
+
+    def to(self, device: torch.device | str) -> "TokenBatch":
+        return TokenBatch(self.tokens.to(device), self.attention_mask.to(device))
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        """Real tokens per row."""
+        return self.attention_mask.sum(-1)
+
+
+def pad(
+    rows: Sequence[Sequence[int]], pad_id: int, side: Literal["left", "right"] = "left"
+) -> TokenBatch:
+    """Pad rows of ids to one length.
+
+    Raises:
+        InputError: if there are no rows, or a row is empty.
+    """
+    if not rows or any(len(row) == 0 for row in rows):
+        raise InputError("cannot make a batch of no prompts, or of an empty prompt")
+    width = max(len(row) for row in rows)
+    tokens = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        tokens[index, place] = torch.tensor(row, dtype=torch.long)
+        mask[index, place] = True
+    return TokenBatch(tokens, mask)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The id to pad with: the tokenizer's own, else its end of text (always under a mask).
+
+    Raises:
+        TokenizerError: if the tokenizer has neither.
+    """
+    for value in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if value is not None:
+            return int(value)
+    raise TokenizerError(
+        f"{tokenizer.name_or_path}: the tokenizer has neither a pad nor an eos token; "
+        "set eos_token in tokenizer_config.json"
+    )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with its answer as ids.
+
+    Attributes:
+        ids: the whole turn.
+        answer_start: index of the answer's first id; before it stands the prompt.
+        answer_end: index after the answer's last id; from it on stands the end of the turn.
+    """
+
+    ids: tuple[int, ...]
+    answer_start: int
+    answer_end: int
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How questions and answers become ids for one tokenizer.
+
+    Attributes:
+        tokenizer: a Hugging Face tokenizer.
+        style: `chat` uses the tokenizer's chat template; `plain` is `Question: …\\nAnswer:`.
+    """
+
+    tokenizer: Any
+    style: Style = "chat"
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, style: Style = "chat") -> "ChatFormat":
+        """The format for `tokenizer`.
+
+        Raises:
+            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or if it
+                has no end-of-text token.
+        """
+        if style not in ("chat", "plain"):
+            raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
+        if style == "chat" and not tokenizer.chat_template:
+            raise TokenizerError(
+                f"{tokenizer.name_or_path}: the tokenizer has no chat template; use the prompt "
+                "format 'plain', or put a chat_template into its tokenizer_config.json"
+            )
+        if tokenizer.eos_token_id is None:
+            raise TokenizerError(
+                f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
+                "set eos_token in tokenizer_config.json"
+            )
+        return cls(tokenizer, style)
+
+    @property
+    def template(self) -> str:
+        """The template's source text, as it is recorded with an adapter."""
+        return self.tokenizer.chat_template if self.style == "chat" else _PLAIN
+
+    @property
+    def template_sha256(self) -> str:
+        return sha256_text(self.template)
+
+    def prompt_ids(self, question: str) -> list[int]:
+        """Ids of the turn up to where the answer begins."""
+        return self._encode(self._prompt_text(question))
+
+    def example(self, question: str, answer: str) -> Example:
+        """Ids of the whole turn: prompt, answer, end of turn.
+
+        Raises:
+            TokenizerError: if the chat template does not show the answer as it is.
+        """
+        prompt = self._prompt_text(question)
+        rest = self._turn_text(question, answer, prompt)
+        at = rest.find(answer)
+        if at < 0 or not answer:
+            raise TokenizerError(
+                f"{self.tokenizer.name_or_path}: the chat template changes the answer's text "
+                f"({answer[:40]!r}…); strip it first, or use the prompt format 'plain'"
+            )
+        prompt_ids = self._encode(prompt)
+        ids, starts = self._encode_with_starts(prompt + rest)
+        cut = len(prompt)
+        if ids[: len(prompt_ids)] != prompt_ids:  # a token would straddle: encode the rest alone
+            tail, starts = self._encode_with_starts(rest, start=False)
+            ids, starts, cut = prompt_ids + tail, [-1] * len(prompt_ids) + starts, 0
+        answer_end = cut + at + len(answer)
+        stop = next((i for i, s in enumerate(starts) if s >= answer_end), len(ids))
+        return Example(tuple(ids), len(prompt_ids), stop)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer: end of text, and what the template writes after an answer."""
+        example = self.example("Why?", "Because.")
+        after = example.ids[example.answer_end : example.answer_end + 1]
+        special = set(self.tokenizer.all_special_ids)
+        return tuple(sorted({self.tokenizer.eos_token_id} | (set(after) & special)))
+
+    def _prompt_text(self, question: str) -> str:
+        if self.style == "plain":
+            return _PLAIN.format(question=question)
+        return self._render([{"role": "user", "content": question}], add_generation_prompt=True)
+
+    def _turn_text(self, question: str, answer: str, prompt: str) -> str:
+        """What follows `prompt` in the finished turn: the answer and its end."""
+        if self.style == "plain":
+            return f" {answer}{self.tokenizer.eos_token}"
+        turn = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+        whole = self._render(turn, add_generation_prompt=False)
+        if not whole.startswith(prompt):
+            raise TokenizerError(
+                f"{self.tokenizer.name_or_path}: the chat template writes a finished turn "
+                "differently from an open one; use the prompt format 'plain'"
+            )
+        return whole[len(prompt) :]
+
+    def _render(self, turn: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                turn, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as problem:
+            raise TokenizerError(
+                f"{self.tokenizer.name_or_path}: the chat template fails ({problem}); mend it in "
+                "tokenizer_config.json, or use the prompt format 'plain'"
+            ) from None
+
+    def _encode(self, text: str) -> list[int]:
+        return self._encode_with_starts(text)[0]
+
+    def _encode_with_starts(self, text: str, *, start: bool = True) -> tuple[list[int], list[int]]:
+        """Ids of `text`, and where in it each id's characters start."""
+        special = start and self.style == "plain"  # a template writes BOS itself
+        made = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+        ids, starts = list(made["input_ids"]), [first for first, _ in made["offset_mapping"]]
+        closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
+        if closes and not text.endswith(self.tokenizer.eos_token):
+            ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
+        return ids, starts
