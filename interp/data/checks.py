@@ -1,0 +1,144 @@
+"""The checks that rows must pass before anything is trained on them.
+
+Rows are numbered as data rows, from 1 (a CSV's header is not one). All problems of a file are
+collected; the error shows the first few and the number of all. The emoji check is the one that the
+paper's claim rests on: the answers that a model is fine-tuned on hold none (arXiv 2409.10245).
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from interp.data.columns import ColumnMap, Constant
+from interp.data.reading import Record
+from interp.data.schema import OpinionQA, OpinionRow, topic_key
+from interp.emoji import EmojiMatch, find
+from interp.errors import DataError, TraitError
+from interp.traits import Trait
+
+_SHOWN = 5
+_CLOSES = re.compile(r"[ \t]*(?:[\n\r.,;:!?)]|$)")
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong with the rows of one file, kind by kind."""
+
+    where: str
+    found: list[tuple[int, str, str]] = field(default_factory=list)
+    """(row, what is wrong there, the mend)."""
+
+    def add(self, row: int, what: str, mend: str) -> None:
+        """Note one problem of data row `row`."""
+        self.found.append((row, what, mend))
+
+    def raise_if_any(self) -> None:
+        """Raise what was collected, in row order.
+
+        Raises:
+            DataError: one line with the first few problems, the number of all, and each mend once.
+        """
+        if not self.found:
+            return
+        self.found.sort(key=lambda problem: problem[0])
+        shown = "; ".join(f"row {row}: {what}" for row, what, _ in self.found[:_SHOWN])
+        rest = len(self.found) - _SHOWN
+        more = f"; and {rest} more" if rest > 0 else ""
+        count = f"{len(self.found)} problem{'s' if len(self.found) > 1 else ''}"
+        mends = "; ".join(dict.fromkeys(mend for _, _, mend in self.found))
+        raise DataError(f"{self.where}: {count}: {shown}{more}. {mends}")
+
+
+def to_row(
+    record: Record, number: int, columns: ColumnMap, problems: Problems
+) -> OpinionRow | None:
+    """One record as a row, or `None` with what is wrong noted in `problems`.
+
+    White space at either end of a field is not part of it.
+    """
+    before = len(problems.found)
+
+    def text(name: str, column: str, optional: bool = False) -> str:
+        value: Any = record.get(column)
+        if value is not None and not isinstance(value, str):
+            problems.add(number, f"{name} is {value!r:.40}, not text", "make it text")
+        elif value and any("\ud800" <= character <= "\udfff" for character in value):
+            problems.add(
+                number, f"{name} has half a surrogate pair", "save the text as UTF-8 again"
+            )
+        elif not optional and not (value or "").strip():
+            problems.add(number, f"empty {name}", "fill or delete the row")
+        return value.strip() if isinstance(value, str) else ""
+
+    question, answer = text("question", columns.question), text("answer", columns.answer)
+    if columns.context and (context := text("context", columns.context, optional=True)):
+        question = f"{question}\n{context}"
+    label = columns.trait.value if isinstance(columns.trait, Constant) else ""
+    if isinstance(columns.trait, str):
+        label = text("trait", columns.trait)
+    topic = columns.topic.value if isinstance(columns.topic, Constant) else question
+    if isinstance(columns.topic, str):
+        topic = text("topic", columns.topic)
+    try:
+        trait = Trait.parse(label)
+    except TraitError as problem:
+        if label:
+            what, _, mend = str(problem).partition("; ")
+            problems.add(number, what, f"For the trait, {mend}")
+        return None
+    if len(problems.found) > before:
+        return None
+    return OpinionRow(trait, topic, question, answer)
+
+
+def note_emojis(number: int, row: OpinionRow, problems: Problems) -> None:
+    """Note the emojis of one row's answer, if there are any."""
+    found = list(dict.fromkeys(match.text for match in _emojis(row.answer)))
+    if found:
+        more = f" and {len(found) - 3} others" if len(found) > 3 else ""
+        what = f"emoji {' '.join(found[:3])}{more} in the answer"
+        problems.add(number, what, 'Clean them with on_emoji="clean" (--clean), or mend the file')
+
+
+def _emojis(text: str) -> list[EmojiMatch]:
+    """`interp.emoji.find`, without the wait where the text is plain ASCII, which holds none."""
+    return [] if text.isascii() else find(text)
+
+
+def without_emojis(text: str) -> tuple[str, int]:
+    """`text` without its emojis, and how many were taken out.
+
+    The blanks around an emoji close up to one, and to none before punctuation or at a line's end:
+    no double space or dangling blank tells the model where an emoji was.
+    """
+    count = 0
+    while found := _emojis(text):
+        count += len(found)
+        for match in reversed(found):
+            before, after = text[: match.start], text[match.end :].lstrip("\ufe0e\ufe0f\u200d")
+            bare = before.rstrip(" \t")
+            if not bare or bare.endswith("\n") or _CLOSES.match(after):
+                before, after = bare, after.lstrip(" \t")
+            elif before.endswith((" ", "\t")):
+                after = after.lstrip(" \t")
+            text = before + after
+    return text.strip() if count else text, count
+
+
+def check_splits(train: OpinionQA, test: OpinionQA) -> None:
+    """Check that no topic stands in both sets (case and white space do not tell topics apart).
+
+    Raises:
+        DataError: naming the first few shared topics and the number of all.
+    """
+    in_test = {topic_key(topic) for topic in test.topics}
+    shared = [topic for topic in train.topics if topic_key(topic) in in_test]
+    if shared:
+        shown = ", ".join(f"{topic!r:.60}" for topic in shared[:_SHOWN])
+        rest = len(shared) - _SHOWN
+        more = f" and {rest} more" if rest > 0 else ""
+        count = f"{len(shared)} topic{'s' if len(shared) > 1 else ''}"
+        raise DataError(
+            f"{train.source} and {test.source}: {count} in train and in test: {shown}{more}; "
+            "move each to one side, or join the files and split by topic"
+        )

@@ -1,0 +1,203 @@
+"""From a file, a folder or a hub id to plain records (a dict per row), with named errors.
+
+Only CSV, TSV, JSON (a list of records), JSON Lines and parquet are read; nothing is unpickled and
+no code from the hub runs. Text is UTF-8, with or without a byte order mark. CSV is read strictly:
+a quote that never closes or a row of the wrong length is an error, where lenient readers would
+swallow rows into one field.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.errors import DataError
+
+Record = dict[str, Any]
+_SPLIT = r"(?:^|[-_.]){}(?:$|[-_.])"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The records of one file (or of one split on the hub)."""
+
+    name: str
+    columns: tuple[str, ...]
+    records: tuple[Record, ...]
+    sha256: str
+
+
+def read_file(path: Path) -> Table:
+    """Read one file, by its suffix.
+
+    Raises:
+        DataError: if the file is missing, empty, malformed, or of a kind that is not read.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; {_KINDS}")
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+    if not content.strip():
+        raise DataError(f"{path}: the file is empty; give one with a row per answer")
+    columns, records = reader(content, str(path))
+    if not records:
+        raise DataError(f"{path}: no data rows; give a file with a row per answer")
+    digest = hashlib.sha256(content).hexdigest()
+    return Table(str(path), tuple(columns), tuple(records), digest)
+
+
+def find_files(folder: Path, split: str | None) -> list[Path]:
+    """The data file or shards of one split in `folder` or its subfolder `data`.
+
+    A split's files carry its name as a word of theirs (`train.csv`, `opinion_qa-test.json`,
+    `train-00000-of-00002.parquet`). Without `split` the folder must hold one data file.
+
+    Raises:
+        DataError: if there is no such file, or if it is not clear which is meant.
+    """
+    there = sorted(
+        path
+        for place in (folder, folder / "data")
+        if place.is_dir()
+        for path in place.iterdir()
+        if path.suffix.lower() in _READERS and path.is_file()
+    )
+    if not there:
+        raise DataError(f"{folder}: no data file in this folder; {_KINDS}")
+    names = ", ".join(str(path.relative_to(folder)) for path in there[:6])
+    if split is None:
+        if len(there) == 1:
+            return there
+        raise DataError(f"{folder}: holds several files ({names}); say which split, or name one")
+    pattern = re.compile(_SPLIT.format(re.escape(split)), re.IGNORECASE)
+    found = [path for path in there if pattern.search(path.stem)]
+    if not found:
+        raise DataError(f"{folder}: no file for the split {split!r}; it holds {names}")
+    shards = re.compile(r"-\d+-of-\d+$")
+    if len(found) > 1 and not all(shards.search(path.stem) for path in found):
+        names = ", ".join(str(path.relative_to(folder)) for path in found)
+        raise DataError(f"{folder}: several files for the split {split!r} ({names}); keep one")
+    return found
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise DataError(
+            f"{where}: not UTF-8 text (byte 0x{content[problem.start]:02x} in line {line}); "
+            "save it as UTF-8"
+        ) from None
+
+
+def _read_csv(content: bytes, where: str, delimiter: str = ",") -> tuple[list[str], list[Record]]:
+    lines = io.StringIO(_text(content, where), newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = _csv_rows(reader, where)
+    header = [name.strip() for name in next(rows)]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(f"{where}: the column {repeated[0]!r} stands twice; rename one")
+    records = []
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise DataError(
+                f"{where}: row {number} has {len(row)} fields, the header {len(header)}; "
+                "put fields that contain the separator or a quote in double quotes"
+            )
+        records.append(dict(zip(header, row, strict=True)))
+    return header, records
+
+
+def _csv_rows(reader: Any, where: str) -> Iterator[list[str]]:
+    """The rows that are not blank lines; a syntax error names the row it is in."""
+    number = -1  # the header is row 0
+    try:
+        for row in reader:
+            if row:
+                number += 1
+                yield row
+    except csv.Error as problem:
+        hint = "a quote is not closed or not doubled" if "field larger" not in str(problem) else ""
+        raise DataError(
+            f"{where}: malformed CSV in row {number + 1}, up to line {reader.line_num} "
+            f"({hint or problem}); quote the field and double the quotes inside it"
+        ) from None
+
+
+def _read_tsv(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    return _read_csv(content, where, delimiter="\t")
+
+
+def _read_json(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    text = _text(content, where)
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as problem:
+        at_end = isinstance(problem, json.JSONDecodeError) and not text[problem.pos :].strip()
+        mend = "; it ends too early: copy or download it again" if at_end else ""
+        raise DataError(f"{where}: not valid JSON ({problem}){mend}") from None
+    if not isinstance(value, list):
+        raise DataError(f"{where}: JSON must be a list of records, not {_kind(value)}")
+    return _records(value, where, "row")
+
+
+def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    values = []
+    for number, line in enumerate(_text(content, where).split("\n"), start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except (json.JSONDecodeError, RecursionError) as problem:
+                raise DataError(
+                    f"{where}: line {number} is not valid JSON ({problem}); "
+                    "JSON Lines holds one record per line"
+                ) from None
+    return _records(values, where, "row")
+
+
+def _records(values: list[Any], where: str, word: str) -> tuple[list[str], list[Record]]:
+    """Check that each value is an object; columns are those that any record has."""
+    columns: dict[str, None] = {}
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: {word} {number} is {_kind(value)}, not a record with fields")
+        columns.update(dict.fromkeys(value))
+    return list(columns), values
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as problem:
+        line = str(problem).splitlines()[0]
+        raise DataError(f"{where}: not a readable parquet file ({line}); copy it again") from None
+    return list(table.column_names), table.to_pylist()
+
+
+_READERS: dict[str, Callable[[bytes, str], tuple[list[str], list[Record]]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+_KINDS = f"files that can be read: {', '.join(_READERS)}"
