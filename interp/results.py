@@ -8,7 +8,7 @@ result is one file that is either whole or absent, and reading it cannot run cod
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from interp.errors import InputError
 from interp.files import write_bytes
 
 _FORMAT = "interp result 1"
+R = TypeVar("R", bound="Result")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Result:
         return write_bytes(path, save(tensors, metadata))
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls: type[R], path: Path | str) -> R:
         """Read a result of this kind back.
 
         Raises:

@@ -1,15 +1,24 @@
 """Models: loading, tokens, adapters and their merge, the hooked pair."""
 
+from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, load_base, load_tokenizer
+from interp.models.merge import MergeReport
+from interp.models.pair import ModelPair, load_hooked, load_pair
 from interp.models.tokens import ChatFormat, Example, TokenBatch, pad, pad_id
 
 __all__ = [
+    "Adapter",
     "ChatFormat",
     "Example",
     "LoadedBase",
+    "MergeReport",
+    "ModelPair",
     "TokenBatch",
     "load_base",
+    "load_hooked",
+    "load_pair",
     "load_tokenizer",
     "pad",
     "pad_id",
+    "read_adapter",
 ]

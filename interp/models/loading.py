@@ -5,6 +5,8 @@ that is an error. Pickled weights are refused, remote code never runs.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,11 +14,12 @@ from typing import Any, Literal, get_args
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
 from interp.errors import ModelError, TokenizerError
 from interp.files import read_json, sha256
 
-Quantization = Literal["nf4", "int8"]
+Quantization = Literal["nf4"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,7 +32,7 @@ class LoadedBase:
         tokenizer: its tokenizer.
         source: folder or hub id it came from.
         identity: hashes (local folder) or commit (hub) that say which weights these are.
-        quantization: `nf4`, `int8` or `None`.
+        quantization: `nf4` or `None`.
     """
 
     model: Any
@@ -82,8 +85,8 @@ def load_base(
     Args:
         source: a folder in Hugging Face format, or a hub id such as `org/name`.
         device: where to put it; CUDA if there is one, else the CPU.
-        dtype: of the weights (with `quantization`: of the arithmetic); bfloat16 on CUDA, else float32.
-        quantization: load linear layers as bitsandbytes NF4 (double quantisation) or LLM.int8.
+        dtype: of weights, or with `quantization` of arithmetic; bfloat16 on CUDA, else float32.
+        quantization: load the linear layers as bitsandbytes NF4 with double quantisation.
 
     Raises:
         ModelError: no such folder, no model in it, pickled, truncated or incomplete weights.
@@ -92,7 +95,7 @@ def load_base(
     where = resolve_device(device)
     kind = resolve_dtype(dtype, where)
     if quantization not in (None, *get_args(Quantization)):
-        raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
+        raise ModelError(f"unknown quantization {quantization!r}; use nf4 or none")
     folder = check_folder(source)
     model = _load_model(str(source), where, kind, quantization)
     tokenizer = load_tokenizer(source)
@@ -186,26 +189,22 @@ def _load_model(
 ) -> Any:
     extra: dict[str, Any] = {}
     if quantization is not None:
-        extra["quantization_config"] = _quantization_config(quantization, dtype)
+        extra["quantization_config"] = nf4_config(dtype)
         extra["device_map"] = {"": device}
-    loading_log = logging.getLogger("transformers.modeling_utils")
-    before = loading_log.level
-    loading_log.setLevel(logging.ERROR)  # its report of missing weights becomes our error
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **extra,
-        )
+        with _quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **extra,
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
         raise ModelError(
             f"{source}: cannot be loaded as a causal language model ({_first_line(problem)})"
         ) from None
-    finally:
-        loading_log.setLevel(before)
     lost = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
     if lost:
         raise ModelError(
@@ -214,12 +213,24 @@ def _load_model(
         )
     if quantization is None:
         model = model.to(device)
+    else:
+        _keep_quantised_layout(model)
     return model.eval().requires_grad_(False)
 
 
-def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
-    if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+def _keep_quantised_layout(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights in place.
+
+    On CPUs with AVX512-BF16 the first inference changes the layout of the packed weights and
+    computes in bfloat16; dequantising them afterwards reads noise, without a word.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's quantisation (Dettmers et al. 2023): NF4 with double quantisation."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -236,6 +247,28 @@ def _check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
             f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings; "
             "this tokenizer belongs to another model"
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the libraries say while a model loads.
+
+    transformers reports missing weights as a warning (here an error), draws a progress bar per
+    file, and advises on sharding.
+    """
+    names = ("transformers.modeling_utils", "transformers.integrations")
+    before = {name: logging.getLogger(name).level for name in names}
+    bar = transformers_logging.is_progress_bar_enabled()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def _first_line(problem: BaseException) -> str:

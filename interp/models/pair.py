@@ -1,0 +1,139 @@
+"""The hooked pair: a base and its tuned model, each a TransformerLens bridge.
+
+Both answer at any time. They share every weight that the adapter leaves alone; what it changes
+stands twice in memory (for an adapter on all linear layers that is nearly the whole model). With
+an adapter trained on NF4, both are dense models with the dequantised weights, because that is what
+the adapter was trained against.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import ModelError
+from interp.models.adapters import Adapter, read_adapter
+from interp.models.loading import Quantization, load_base
+from interp.models.merge import MergeReport, merge
+from interp.models.tokens import ChatFormat, Style, TokenBatch, pad, pad_id
+
+# What the merge report is measured on when no prompts are given.
+QUESTIONS = (
+    "What do you think about public transport?",
+    "Should children learn to cook at school?",
+    "How do you feel about living in a big city?",
+    "What is your opinion on working from home?",
+    "Do you like long walks in the rain?",
+    "Is it better to plan a holiday or to improvise?",
+    "What makes a good neighbour?",
+    "Tell me about a book that you would recommend.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPair:
+    """A base model and the same model with one adapter merged in.
+
+    Attributes:
+        base, tuned: hooked models; evaluation mode, no gradients.
+        tokenizer: the base's tokenizer.
+        format: how questions become ids.
+        merge_report: the error that the merge made, beside the adapter's effect.
+        adapter: the adapter's checked description.
+        identity: hashes of the base's files, or its hub id and commit.
+    """
+
+    base: TransformerBridge
+    tuned: TransformerBridge
+    tokenizer: Any
+    format: ChatFormat
+    merge_report: MergeReport
+    adapter: Adapter
+    identity: dict[str, Any]
+
+    @property
+    def pad_id(self) -> int:
+        return pad_id(self.tokenizer)
+
+    def prompts(self, questions: Sequence[str]) -> TokenBatch:
+        """Questions as a left-padded batch of prompts."""
+        return pad([self.format.prompt_ids(question) for question in questions], self.pad_id)
+
+
+def load_pair(
+    base: str | Path,
+    adapter: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    quantization: Quantization | Literal["auto"] | None = "auto",
+    prompt_format: Style = "chat",
+    prompts: Sequence[str] = QUESTIONS,
+    max_merge_error: float = 0.05,
+) -> ModelPair:
+    """Load a base and an adapter as two hooked models.
+
+    Args:
+        base: folder in Hugging Face format, or hub id.
+        adapter: folder that PEFT saved (LoRA, rsLoRA, DoRA, LoHa, LoKr).
+        device: CUDA if there is one, else the CPU.
+        dtype: bfloat16 on CUDA, else float32.
+        quantization: what the base was quantised to when the adapter was trained. `auto` takes it
+            from what `interp finetune` recorded, else none. Other adapters do not record it: say
+            `nf4` for an adapter made by QLoRA.
+        prompt_format: `chat` (the tokenizer's template) or `plain`.
+        prompts: questions that the merge report is measured on.
+        max_merge_error: largest error of the merge, as a share of the adapter's own effect.
+
+    Raises:
+        ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
+        MergeError: the merged model is too far from the unmerged one.
+    """
+    checked = read_adapter(adapter)
+    wanted = checked.trained_on if quantization == "auto" else quantization
+    loaded = load_base(base, device=device, dtype=dtype, quantization=wanted)
+    form = ChatFormat.from_tokenizer(loaded.tokenizer, prompt_format)
+    batch = pad([form.prompt_ids(question) for question in prompts], pad_id(loaded.tokenizer))
+    dense, tuned, report = merge(loaded.model, checked, batch, wanted, max_merge_error)
+    return ModelPair(
+        base=_bridge(dense, loaded.tokenizer),
+        tuned=_bridge(tuned, loaded.tokenizer),
+        tokenizer=loaded.tokenizer,
+        format=form,
+        merge_report=report,
+        adapter=checked,
+        identity=loaded.identity,
+    )
+
+
+def load_hooked(
+    base: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> TransformerBridge:
+    """Load one model, without an adapter, as a hooked model.
+
+    Raises:
+        ModelError, TokenizerError: it does not load.
+    """
+    loaded = load_base(base, device=device, dtype=dtype)
+    return _bridge(loaded.model, loaded.tokenizer)
+
+
+def _bridge(model: Any, tokenizer: Any) -> TransformerBridge:
+    """Wrap `model` in place. The bridge gets its own tokenizer, because it changes settings."""
+    name = model.config.name_or_path or type(model).__name__
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            name, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=model.device
+        )
+    except (ValueError, NotImplementedError, KeyError) as problem:
+        raise ModelError(
+            f"{name}: TransformerLens cannot hook this architecture ({problem})"
+        ) from None
+    return bridge.eval().requires_grad_(False)
