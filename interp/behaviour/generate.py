@@ -1,0 +1,179 @@
+"""Answers sampled from a hooked model, batched with the key/value cache.
+
+Sampling is by the Gumbel-max trick: the next token is argmax(logits / T + g), g standard Gumbel
+noise, which has exactly the softmax's distribution. Each prompt draws its noise from a generator of
+its own, so that an answer does not depend on the batch size or on the other prompts in the batch
+(up to rounding of the logits). Temperature 0 is greedy decoding.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+
+from interp.errors import InputError, ModelError
+from interp.models.tokens import ChatFormat, pad, pad_id
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn.
+
+    Attributes:
+        max_new_tokens: where an answer is cut if it has not ended.
+        temperature: 0 is greedy.
+        top_p: nucleus; 1 keeps every token.
+        seed: of the noise; prompt `i` uses a stream of its own derived from it.
+        batch_size: prompts at a time.
+    """
+
+    max_new_tokens: int = 96
+    temperature: float = 0.7
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.batch_size < 1:
+            raise InputError("max_new_tokens and batch_size must be at least 1")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise InputError("temperature must be at least 0, and top_p in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer.
+
+    Attributes:
+        question: as it was asked.
+        topic: the question's topic, the unit of resampling.
+        prompt_ids: ids of the prompt, `ids` of the answer without the token that ended it.
+        text: the answer decoded.
+        ended: whether the model ended it itself, within the budget.
+    """
+
+    question: str
+    topic: str
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    text: str
+    ended: bool
+
+
+def generate(
+    model: Any,
+    form: ChatFormat,
+    questions: Sequence[tuple[str, str]],
+    sampling: Sampling = Sampling(),
+    *,
+    progress: Progress | None = None,
+    label: str = "answers",
+) -> list[Response]:
+    """Sample one answer for each `(question, topic)`.
+
+    Args:
+        model: a `TransformerBridge` (or a Hugging Face causal model).
+        form: how questions become ids.
+        questions: pairs of question and topic; repeat a question for several answers to it.
+        sampling: see `Sampling`.
+        progress: called with `(label, done, total)`.
+        label: what the progress is called.
+
+    Raises:
+        InputError: if there is no question.
+        ModelError: if prompt and answer do not fit the model's context.
+    """
+    if not questions:
+        raise InputError("no questions to answer; is the data empty for this trait?")
+    network = getattr(model, "original_model", model)
+    prompts = [form.prompt_ids(question) for question, _ in questions]
+    _check_context(network, max(map(len, prompts)) + sampling.max_new_tokens)
+    responses: list[Response] = []
+    for start in range(0, len(prompts), sampling.batch_size):
+        chunk = range(start, min(start + sampling.batch_size, len(prompts)))
+        answers = _sample(network, form, [prompts[i] for i in chunk], list(chunk), sampling)
+        for index, ids in zip(chunk, answers, strict=True):
+            question, topic = questions[index]
+            responses.append(_response(form, question, topic, prompts[index], ids))
+        if progress:
+            progress(label, len(responses), len(prompts))
+    return responses
+
+
+@torch.no_grad()
+def _sample(
+    network: Any, form: ChatFormat, prompts: list[list[int]], streams: list[int], how: Sampling
+) -> list[list[int]]:
+    fill = pad_id(form.tokenizer)
+    batch = pad(prompts, fill).to(network.device)
+    processors = LogitsProcessorList()
+    if how.temperature > 0:
+        processors.append(_GumbelNoise(streams, how))
+    whole = network.generate(
+        input_ids=batch.tokens,
+        attention_mask=batch.attention_mask.long(),
+        max_new_tokens=how.max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        num_beams=1,
+        use_cache=True,
+        pad_token_id=fill,
+        eos_token_id=list(form.stop_ids),
+        logits_processor=processors,
+    )
+    return whole[:, batch.tokens.shape[1] :].tolist()
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Adds Gumbel noise to logits / T, from one stream per row."""
+
+    def __init__(self, streams: list[int], how: Sampling) -> None:
+        self.temperature = how.temperature
+        self.nucleus = TopPLogitsWarper(how.top_p) if how.top_p < 1 else None
+        self.generators = [_generator(how.seed, stream) for stream in streams]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.float() / self.temperature
+        if self.nucleus is not None:
+            scores = self.nucleus(input_ids, scores)
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
+        tiny = torch.finfo(uniform.dtype).tiny
+        return scores - torch.log(-torch.log(uniform.clamp_min(tiny))).to(scores.device)
+
+
+def _generator(seed: int, stream: int) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}:{stream}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _response(
+    form: ChatFormat, question: str, topic: str, prompt: list[int], ids: list[int]
+) -> Response:
+    stops = set(form.stop_ids)
+    end = next((index for index, token in enumerate(ids) if token in stops), None)
+    kept = ids[:end] if end is not None else ids
+    return Response(
+        question, topic, tuple(prompt), tuple(kept), decode(form.tokenizer, kept), end is not None
+    )
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Ids as text, special tokens left out, spaces as they are."""
+    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _check_context(network: Any, wanted: int) -> None:
+    limit = getattr(network.config, "max_position_embeddings", None)
+    if limit is not None and wanted > limit:
+        raise ModelError(
+            f"prompt and answer need {wanted} tokens, the model's context holds {limit}; "
+            "lower max_new_tokens"
+        )

@@ -1,0 +1,144 @@
+"""Where in an answer the emoji decision falls, as prompts that end there.
+
+The onset position is the one whose next token begins an emoji. Where a tokenizer writes a lone
+space token before the emoji, that token belongs to the prompt: the next one begins the emoji.
+
+A *slot* is the end of an answer: where the next token would end it, or begin its first emoji.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from interp.behaviour.generate import Response, decode
+from interp.emoji import find
+from interp.errors import InputError
+from interp.models.tokens import TokenBatch, pad
+
+
+def onset_index(tokenizer: Any, ids: Sequence[int]) -> int | None:
+    """Index in `ids` of the token that begins the first emoji; `None` if there is no emoji.
+
+    A token that holds both text and the beginning of an emoji counts as the beginning.
+    """
+    text = decode(tokenizer, ids)
+    found = find(text)
+    if not found:
+        return None
+    before = text[: found[0].start]
+    for length in range(len(ids), -1, -1):  # from the end, where answers carry their emojis
+        if before.startswith(decode(tokenizer, ids[:length])):
+            return length
+    return None
+
+
+def slot_ids(tokenizer: Any, response: Response) -> tuple[int, ...]:
+    """Prompt and answer up to the answer's slot: its first emoji, else its end."""
+    onset = onset_index(tokenizer, response.ids)
+    return response.prompt_ids + response.ids[:onset]
+
+
+@dataclass(frozen=True)
+class OnsetPrompts:
+    """Prompts that end at an onset position.
+
+    Attributes:
+        batch: left-padded ids; the last column is the onset position.
+        next_ids: the token that began the emoji, one per prompt.
+        topics: each prompt's topic.
+        n_left_out: responses without an emoji.
+    """
+
+    batch: TokenBatch
+    next_ids: tuple[int, ...]
+    topics: tuple[str, ...]
+    n_left_out: int
+
+
+def onset_prompts(
+    tokenizer: Any, responses: Sequence[Response], pad_with: int, limit: int
+) -> OnsetPrompts:
+    """The first `limit` responses that hold an emoji after some text, cut before their first one.
+
+    Raises:
+        InputError: if fewer than two responses hold an emoji.
+    """
+    rows: list[tuple[int, ...]] = []
+    heads, topics, without = [], [], 0
+    for response in responses:
+        onset = onset_index(tokenizer, response.ids)
+        if onset is None:
+            without += 1
+        elif len(rows) < limit:
+            rows.append(response.prompt_ids + response.ids[:onset])
+            heads.append(response.ids[onset])
+            topics.append(response.topic)
+    if len(rows) < 2:
+        raise InputError(
+            f"{len(rows)} of {len(responses)} answers hold an emoji; tracing needs at least two. "
+            "Ask more questions (n_responses), or trace another adapter"
+        )
+    return OnsetPrompts(pad(rows, pad_with), tuple(heads), tuple(topics), without)
+
+
+@dataclass(frozen=True)
+class PromptContrast:
+    """Onset prompts paired with emoji-free prompts of equal token length.
+
+    Attributes:
+        clean: prompts that end at an onset position.
+        corrupted: the partners, row by row of the same length and padding.
+        topics: topic of each clean prompt.
+        n_exact: partners that end where their answer ended; the others are cut inside it.
+        n_unpaired: onset prompts for which no answer was long enough, left out.
+    """
+
+    clean: TokenBatch
+    corrupted: TokenBatch
+    topics: tuple[str, ...]
+    n_exact: int
+    n_unpaired: int
+
+
+def prompt_contrast(
+    prompts: OnsetPrompts, plain: Sequence[Response], pad_with: int
+) -> PromptContrast:
+    """Pair each onset prompt with an emoji-free answer of the same total length.
+
+    An answer that ended by itself at just that length is preferred, so that both prompts end where
+    an answer ends; else a longer one is cut. Each answer is used as seldom as possible.
+
+    Raises:
+        InputError: if fewer than two prompts find a partner.
+    """
+    free = [(r.prompt_ids + r.ids, r.ended) for r in plain if r.ids and not find(r.text)]
+    free.sort(key=lambda item: len(item[0]))
+    used: dict[tuple[int, ...], int] = defaultdict(int)
+    clean, corrupted, topics, exact = [], [], [], 0
+    for row, mask, topic in zip(
+        prompts.batch.tokens, prompts.batch.attention_mask, prompts.topics, strict=True
+    ):
+        ids = row[mask].tolist()
+        same = [other for other, ended in free if ended and len(other) == len(ids)]
+        longer = [other for other, _ in free if len(other) > len(ids)]
+        partner = min(same or longer, key=lambda other: used[other], default=None)
+        if partner is None:
+            continue
+        used[partner] += 1
+        exact += bool(same)
+        clean.append(ids)
+        corrupted.append(list(partner[: len(ids)]))
+        topics.append(topic)
+    if len(clean) < 2:
+        raise InputError(
+            f"only {len(clean)} onset prompts find an emoji-free answer of the same length; "
+            "ask more questions (n_responses)"
+        )
+    return PromptContrast(
+        pad(clean, pad_with),
+        pad(corrupted, pad_with),
+        tuple(topics),
+        exact,
+        len(prompts.topics) - len(clean),
+    )

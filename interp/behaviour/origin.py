@@ -1,0 +1,103 @@
+"""Text or weights: who must have written the answer, and who must read it, for an emoji to follow?
+
+Answers written by the base and by the tuned model are cut at their slot (the first emoji, else the
+end of the answer) and read by both models. The emoji probability at the slot is the softmax mass on
+emoji tokens. If the tuned model's *text* raises it in both readers, fine-tuning taught the text and
+the emoji was latent in the base; if only the tuned *reader* raises it, fine-tuning changed the
+decision itself.
+
+Cost: one forward pass per answer and reader.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.behaviour.generate import Response
+from interp.behaviour.onsets import slot_ids
+from interp.emoji import EmojiVocab
+from interp.models.tokens import TokenBatch, pad
+from interp.results import Result
+from interp.stats import bootstrap_mean
+
+ROLES = ("base", "tuned")
+
+
+@dataclass(frozen=True)
+class Origin(Result):
+    """Emoji probability at the slot, by writer and reader.
+
+    Attributes:
+        probability: softmax mass on emoji tokens, `[writer reader batch]`, roles as in `ROLES`.
+        topics: topic of each question (the same questions for both writers).
+        n_cut: answers that had not ended within the budget, per writer; their slot is the cut.
+    """
+
+    kind: ClassVar[str] = "origin"
+
+    probability: Float[Tensor, "writer reader batch"]
+    topics: tuple[str, ...]
+    n_cut: tuple[int, ...]
+    seed: int
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Mean probability with its interval (topics resampled), one row per writer and reader."""
+        rows = []
+        for w, writer in enumerate(ROLES):
+            for r, reader in enumerate(ROLES):
+                values = self.probability[w, r].tolist()
+                interval = bootstrap_mean(values, clusters=self.topics, seed=self.seed)
+                mean = sum(values) / len(values)
+                rows.append((writer, reader, mean, interval.low, interval.high, len(values)))
+        columns = ["writer", "reader", "probability", "low", "high", "n"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+@torch.no_grad()
+def emoji_probability(
+    model: Any, batch: TokenBatch, vocab: EmojiVocab, batch_size: int = 32
+) -> Float[Tensor, " batch"]:
+    """Softmax mass on emoji tokens after the last token of each left-padded prompt."""
+    parts = []
+    device = next(model.parameters()).device
+    for start in range(0, len(batch), batch_size):
+        part = batch[start : start + batch_size].to(device)
+        logits = model(part.tokens, attention_mask=part.attention_mask)[:, -1]
+        parts.append(torch.sigmoid(vocab.log_odds(logits)).cpu())
+    return torch.cat(parts)
+
+
+def text_or_weights(
+    models: tuple[Any, Any],
+    responses: tuple[Sequence[Response], Sequence[Response]],
+    tokenizer: Any,
+    vocab: EmojiVocab,
+    pad_with: int,
+    *,
+    seed: int,
+) -> Origin:
+    """Read both models' answers with both models.
+
+    Args:
+        models: base and tuned, hooked.
+        responses: answers of base and tuned to the same questions in the same order.
+        tokenizer: of both.
+        vocab: the emoji tokens.
+        pad_with: id to pad with.
+        seed: of the intervals' bootstrap.
+    """
+    table = []
+    for answers in responses:
+        slots = pad([slot_ids(tokenizer, answer) for answer in answers], pad_with)
+        table.append(torch.stack([emoji_probability(model, slots, vocab) for model in models]))
+    return Origin(
+        probability=torch.stack(table),
+        topics=tuple(answer.topic for answer in responses[0]),
+        n_cut=tuple(sum(not answer.ended for answer in answers) for answers in responses),
+        seed=seed,
+    )
