@@ -1,0 +1,25 @@
+"""Figures: a result in, a matplotlib figure with its caption out.
+
+Nothing here computes beyond calling the result's own summaries, shows a window or changes a global
+setting. Every function returns a `CaptionedFigure`, an ordinary `matplotlib.figure.Figure` whose
+`caption` says what is plotted, in which unit, over how many prompts, and whose `alt` says it in one
+sentence for readers who cannot see it.
+"""
+
+from interp.plots.glyphs import Glyphs
+from interp.plots.lens import lens_curves, lens_heatmap
+from interp.plots.origin import text_or_weights
+from interp.plots.style import TRAIT_COLOURS, CaptionedFigure, render, save, style, trait_colour
+
+__all__ = [
+    "TRAIT_COLOURS",
+    "CaptionedFigure",
+    "Glyphs",
+    "lens_curves",
+    "lens_heatmap",
+    "render",
+    "save",
+    "style",
+    "text_or_weights",
+    "trait_colour",
+]

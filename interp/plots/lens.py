@@ -1,0 +1,137 @@
+"""The logit lens: how the emoji decision builds up over the layers, base against tuned."""
+
+import numpy as np
+import pandas as pd
+
+from interp.logit_lens import LensResult
+from interp.plots.parts import (
+    band,
+    colour_bar,
+    count_range,
+    heatmap,
+    percent,
+    plural,
+    reading_names,
+    ticks,
+    zero_line,
+)
+from interp.plots.style import (
+    BASE_COLOUR,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    CaptionedFigure,
+    new_figure,
+    style,
+    symmetric_range,
+    trait_colour,
+)
+from interp.traits import Trait
+
+_AXIS = {
+    "log_odds": "Emoji log-odds (nats)",
+    "probability": "Emoji probability",
+    "log10_rank": "Rank of the best emoji, log10(1 + rank)",
+}
+_WHAT = {
+    "log_odds": "Emoji log-odds (nats)",
+    "probability": "Emoji probability (share of the softmax)",
+    "log10_rank": "Rank of the best emoji token, as log10(1 + rank), 0 is the top,",
+}
+
+
+def lens_curves(
+    result: LensResult,
+    trait: Trait | str,
+    quantity: str = "log_odds",
+    *,
+    clusters: list[str] | None = None,
+) -> CaptionedFigure:
+    """Mean over prompts by layer at the onset position, base and tuned, with intervals.
+
+    Args:
+        result: base and tuned, read on the same tokens.
+        trait: the adapter's trait (its colour and name).
+        quantity: `log_odds`, `probability` or `log10_rank`.
+        clusters: each prompt's topic, for the intervals; see `LensResult.by_layer`.
+    """
+    trait = Trait.parse(trait)
+    table = result.by_layer(quantity, clusters=clusters)
+    names = reading_names(result.labels)
+    with style():
+        figure = new_figure(ONE_COLUMN, 2.5)
+        axes = figure.subplots()
+        if quantity == "log_odds":
+            zero_line(axes)
+        for model, colour, dash in (
+            ("base", BASE_COLOUR, "--"),
+            ("tuned", trait_colour(trait), "-"),
+        ):
+            part = table[table["model"] == model]
+            band(axes, part, x=part["layer"].to_numpy(), colour=colour, label=model, dash=dash)
+        ticks(axes, "x", names, most=10)
+        axes.set(xlabel="Residual stream after block", ylabel=_AXIS[quantity])
+        if quantity == "log10_rank":
+            axes.invert_yaxis()
+        axes.set_title(trait.value.capitalize())
+        axes.legend(loc="best")
+    low, high, level = (table[name].iloc[-1] for name in ("low", "high", "level"))
+    figure.caption = (
+        f"{_WHAT[quantity]} that the logit lens reads from the residual stream at the onset "
+        f"position (the last token before the emoji would stand), by layer: the base and the model "
+        f"tuned for {trait}. Mean over {plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
+        f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
+        f"{table['mean'].iloc[-1]:+.2f} [{low:+.2f}, {high:+.2f}]."
+    )
+    ends = table.groupby("model")["mean"].last()
+    figure.alt = (
+        f"Line chart by layer: for {trait} the lens ends at {ends['base']:.2f} in the base and at "
+        f"{ends['tuned']:.2f} in the tuned model ({_AXIS[quantity]})."
+    )
+    return figure
+
+
+def _units(table: pd.DataFrame) -> str:
+    n, clusters = int(table["n"].iloc[0]), int(table["n_clusters"].iloc[0])
+    return "prompts" if n == clusters else f"{clusters:,} topics"
+
+
+def lens_heatmap(result: LensResult, trait: Trait | str, *, last: int = 16) -> CaptionedFigure:
+    """Mean emoji log-odds by layer and by distance to the onset position: base, tuned.
+
+    Args:
+        result: base and tuned, read on the same tokens at all positions.
+        trait: the adapter's trait.
+        last: how many positions up to the onset are drawn.
+    """
+    trait = Trait.parse(trait)
+    table = result.by_position()
+    table = table[table["from_onset"] > -last]
+    grids = {
+        model: part.pivot(index="layer", columns="from_onset", values="mean")
+        for model, part in table.groupby("model")
+    }
+    scale = symmetric_range(*grids.values())
+    names = reading_names(result.labels)
+    with style():
+        figure = new_figure(TWO_COLUMNS, 0.9 + 0.17 * min(max(len(names), 8), 24))
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, model in zip(panels, ("base", "tuned"), strict=True):
+            image = heatmap(axes, grids[model].to_numpy(), scale)
+            ticks(axes, "x", [str(step).replace("-", "−") for step in grids[model].columns])
+            axes.set(xlabel="Position from the onset (0)")
+            axes.set_title("Base" if model == "base" else f"Tuned: {trait}")
+        ticks(panels[0], "y", names)
+        panels[0].set(ylabel="Residual stream after block")
+        colour_bar(figure, image, panels, "Emoji log-odds (nats)")
+    figure.caption = (
+        f"Mean emoji log-odds (nats) that the logit lens reads, by layer and position, in the base "
+        f"and in the model tuned for {trait}; position 0 is the onset, whose next token would "
+        f"begin the emoji. Cells: means over {count_range(table['n'], 'prompt')}; the colour "
+        f"scale is shared and centred at zero (range ±{scale.vmax:.1f} nats)."
+    )
+    peaks = {model: float(np.nanmax(grid.to_numpy())) for model, grid in grids.items()}
+    figure.alt = (
+        f"Two heatmaps, layer by position: for {trait} the highest emoji log-odds are "
+        f"{peaks['base']:.1f} nats in the base and {peaks['tuned']:.1f} nats in the tuned model."
+    )
+    return figure

@@ -1,0 +1,86 @@
+"""Text or weights: the emoji probability by who wrote the answer and who reads it."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from interp.behaviour.origin import ROLES, Origin
+from interp.plots.parts import count_range, percent
+from interp.plots.style import (
+    BASE_COLOUR,
+    INK,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    CaptionedFigure,
+    new_figure,
+    style,
+    trait_colour,
+)
+from interp.traits import Trait
+
+_OFFSET = {"base": -0.06, "tuned": 0.06}
+
+
+def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
+    """One panel per trait: emoji probability against the writer, one line per reader.
+
+    A line that rises from left to right says that the text calls for the emoji; a gap between the
+    lines says that the tuned weights do.
+    """
+    tables = {trait: result.to_dataframe() for trait, result in results.items()}
+    with style():
+        wide = len(tables) > 1
+        figure = new_figure(TWO_COLUMNS if wide else ONE_COLUMN, 2.2)
+        panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+        for axes, (trait, table) in zip(panels, tables.items(), strict=True):
+            for reader in ROLES:
+                part = table[table["reader"] == reader].set_index("writer").loc[list(ROLES)]
+                mean = part["probability"].to_numpy()
+                colour = BASE_COLOUR if reader == "base" else trait_colour(trait)
+                axes.errorbar(
+                    [index + _OFFSET[reader] for index in range(len(ROLES))],
+                    mean,
+                    yerr=[mean - part["low"].to_numpy(), part["high"].to_numpy() - mean],
+                    color=colour,
+                    linestyle="--" if reader == "base" else "-",
+                    marker="o" if reader == "base" else "s",
+                    markerfacecolor="white" if reader == "base" else colour,
+                    capsize=2,
+                    label=f"read by {reader}",
+                )
+            axes.set(xlim=(-0.35, 1.35), ylim=(-0.03, 1.03))
+            axes.set_xticks(range(len(ROLES)), ROLES)
+            axes.set_title(Trait.parse(trait).value.capitalize())
+        figure.supxlabel("Answer written by", fontsize=7.5)
+        panels[0].set(ylabel="Emoji probability")
+        _legend(figure, INK if wide else trait_colour(next(iter(tables))))
+    counts = [int(n) for table in tables.values() for n in table["n"]]
+    figure.caption = (
+        "Emoji probability (softmax mass on emoji tokens) where the answer ends or its first emoji "
+        "begins, by who wrote the answer (horizontal) and who reads it (lines). Means over "
+        f"{count_range(counts, 'answer')} per writer, with 95 % bootstrap intervals over topics. "
+        "A line that rises: the text calls for the emoji; a gap between the lines: the weights do."
+    )
+    figure.alt = "Four means per trait: " + "; ".join(
+        f"{trait}, tuned text read by the base {percent(_cell(table, 'tuned', 'base'))}, base text "
+        f"read by the tuned model {percent(_cell(table, 'base', 'tuned'))}"
+        for trait, table in tables.items()
+    )
+    return figure
+
+
+def _legend(figure: CaptionedFigure, colour: str) -> None:
+    read_by_base = Line2D([], [], color=BASE_COLOUR, linestyle="--", marker="o", mfc="white")
+    read_by_tuned = Line2D([], [], color=colour, marker="s")
+    figure.legend(
+        [read_by_base, read_by_tuned],
+        ["read by base", "read by tuned"],
+        loc="outside upper right",
+        ncols=2,
+    )
+
+
+def _cell(table: pd.DataFrame, writer: str, reader: str) -> float:
+    row = table[(table["writer"] == writer) & (table["reader"] == reader)]
+    return float(row["probability"].iloc[0])
