@@ -90,8 +90,9 @@ def test_tuned_equals_the_unmerged_adapter(base, tmp_path, kind, questions):
     assert report.share < 1e-5
 
 
-def test_base_is_left_byte_for_byte(base, tmp_path):
-    adapter = save_adapter(base, tmp_path / "a", KINDS["lm_head"])
+@pytest.mark.parametrize("kind", ["lora", "lm_head", "modules_to_save"])
+def test_base_is_left_byte_for_byte(base, tmp_path, kind):
+    adapter = save_adapter(base, tmp_path / "a", KINDS[kind])
     before = {p.name: p.read_bytes() for p in base.iterdir()}
     loaded = load_base(base, device="cpu").model
     pair = load_pair(base, adapter, device="cpu")

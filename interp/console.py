@@ -1,0 +1,88 @@
+"""What the terminal shows: progress with time left, tables that fit 80 columns, one-line errors.
+
+Everything for people goes to standard error or through rich; `--json` puts one JSON object on
+standard output and nothing else.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+OVERALL = "all steps"
+Report = Callable[[str, int, int], None]
+
+
+def err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on standard error."""
+    err().print(escape(text))
+
+
+def fail(text: str) -> None:
+    """One line that says what is wrong."""
+    line = " ".join(text.split())
+    err().print(f"[bold red]error:[/] {escape(line)}")
+
+
+def emit_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; numbers to the right."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(_cell(value)) for value in row))
+    Console(highlight=False).print(made)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress(enabled: bool = True) -> Iterator[Report | None]:
+    """A callback that draws: one bar for all steps, one for what is being done now."""
+    if not enabled:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                for name in [name for name in tasks if OVERALL not in (name, label)]:
+                    bars.remove_task(tasks.pop(name))
+                tasks[label] = bars.add_task(escape(label), total=total)
+            bars.update(tasks[label], completed=done, total=total)
+
+        yield report
