@@ -1,6 +1,6 @@
 """Opinion QA data: schema, loading, the checks before training, and splits by topic."""
 
-from interp.data.checks import check_splits
+from interp.data.checks import check_splits, check_trainable
 from interp.data.columns import ColumnMap, Constant
 from interp.data.load import load, load_train_test
 from interp.data.schema import PUBLISHED, Cleaning, OpinionQA, OpinionRow
@@ -15,6 +15,7 @@ __all__ = [
     "OpinionQA",
     "OpinionRow",
     "check_splits",
+    "check_trainable",
     "load",
     "load_train_test",
     "save",

@@ -57,28 +57,13 @@ def to_row(
     White space at either end of a field is not part of it.
     """
     before = len(problems.found)
-
-    def text(name: str, column: str, optional: bool = False) -> str:
-        value: Any = record.get(column)
-        if value is not None and not isinstance(value, str):
-            problems.add(number, f"{name} is {value!r:.40}, not text", "make it text")
-        elif value and any("\ud800" <= character <= "\udfff" for character in value):
-            problems.add(
-                number, f"{name} has half a surrogate pair", "save the text as UTF-8 again"
-            )
-        elif not optional and not (value or "").strip():
-            problems.add(number, f"empty {name}", "fill or delete the row")
-        return value.strip() if isinstance(value, str) else ""
-
-    question, answer = text("question", columns.question), text("answer", columns.answer)
-    if columns.context and (context := text("context", columns.context, optional=True)):
+    at = (record, number, problems)
+    question = _text(*at, "question", columns.question)
+    answer = _text(*at, "answer", columns.answer)
+    if columns.context and (context := _text(*at, "context", columns.context, optional=True)):
         question = f"{question}\n{context}"
-    label = columns.trait.value if isinstance(columns.trait, Constant) else ""
-    if isinstance(columns.trait, str):
-        label = text("trait", columns.trait)
-    topic = columns.topic.value if isinstance(columns.topic, Constant) else question
-    if isinstance(columns.topic, str):
-        topic = text("topic", columns.topic)
+    topic = question if columns.topic is None else _text(*at, "topic", columns.topic)
+    label = _text(*at, "trait", columns.trait)
     try:
         trait = Trait.parse(label)
     except TraitError as problem:
@@ -89,6 +74,26 @@ def to_row(
     if len(problems.found) > before:
         return None
     return OpinionRow(trait, topic, question, answer)
+
+
+def _text(
+    record: Record,
+    number: int,
+    problems: Problems,
+    name: str,
+    column: str | Constant,
+    optional: bool = False,
+) -> str:
+    """A field's text, stripped; what is wrong with it is noted, not raised."""
+    value: Any = column.value if isinstance(column, Constant) else record.get(column)
+    if value is not None and not isinstance(value, str):
+        problems.add(number, f"{name} is {value!r:.40}, not text", "make it text")
+        return ""
+    if value and any("\ud800" <= character <= "\udfff" for character in value):
+        problems.add(number, f"{name} has half a surrogate pair", "save the text as UTF-8 again")
+    elif not optional and not (value or "").strip():
+        problems.add(number, f"empty {name}", "fill or delete the row")
+    return (value or "").strip()
 
 
 def note_emojis(number: int, row: OpinionRow, problems: Problems) -> None:
@@ -123,6 +128,21 @@ def without_emojis(text: str) -> tuple[str, int]:
                 after = after.lstrip(" \t")
             text = before + after
     return text.strip() if count else text, count
+
+
+def check_trainable(data: OpinionQA) -> None:
+    """Check a set that may not have come through `load`: it has rows, of one trait, emoji-free.
+
+    Raises:
+        DataError: naming the rows (by their place in the set, from 1) and the mend.
+    """
+    if len(data.traits) != 1:
+        what = ", ".join(data.traits) or "no rows"
+        raise DataError(f"{data.source}: holds {what}; one trait is trained: data.for_trait(...)")
+    problems = Problems(data.source)
+    for number, row in enumerate(data.rows, start=1):
+        note_emojis(number, row, problems)
+    problems.raise_if_any()
 
 
 def check_splits(train: OpinionQA, test: OpinionQA) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 from interp.data.schema import PUBLISHED
 from interp.errors import DataError
+from interp.traits import Trait
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class ColumnMap:
     context: str | None = None
     """A column that continues the question where it is not blank: `input` of instruction data."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.trait, Constant):
+            Trait.parse(self.trait.value)
+        if isinstance(self.topic, Constant) and not self.topic.value.strip():
+            raise DataError("column mapping: the constant topic is empty; name it, or map none")
+
     @classmethod
     def of(cls, columns: "ColumnMap | Mapping[str, str | None] | None") -> "ColumnMap":
         """A column map from one, from a plain mapping, or the published one from `None`.
@@ -40,6 +47,7 @@ class ColumnMap:
 
         Raises:
             DataError: if a key is no field, or a field that is needed is left blank.
+            TraitError: if the constant trait is none of the Big Five.
         """
         if isinstance(columns, ColumnMap):
             return columns

@@ -163,12 +163,20 @@ def test_values_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "qa.json"
     record = dict(zip(COLUMNS, ROWS[0], strict=True))
     path.write_text(
-        json.dumps([record | {"Answer": 3}, record | {"Answer": None}, {"Answer": "x"}])
+        json.dumps(
+            [
+                record | {"Answer": 3},
+                record | {"Answer": None},
+                record | {"Answer": "\ud83d"},
+                {"Answer": "x"},
+            ]
+        )
     )
     text = message(load, path)
     assert "row 1: answer is 3, not text" in text
     assert "row 2: empty answer" in text
-    assert "row 3: empty question" in text
+    assert "row 3: answer has half a surrogate pair" in text
+    assert "row 4: empty question" in text
 
 
 def test_cleaning_takes_out_emojis_and_counts_them(tmp_path: Path) -> None:
@@ -277,6 +285,14 @@ def test_mappings_that_cannot_be(columns: dict[str, str | None], part: str) -> N
     assert "field=column" in message(ColumnMap.parse, "question")
 
 
+def test_constants_are_checked_before_any_row() -> None:
+    with pytest.raises(TraitError, match="'optimism'"):
+        ColumnMap.parse("trait==optimism")
+    with pytest.raises(TraitError):
+        ColumnMap(trait=Constant(""))
+    assert "topic is empty" in message(ColumnMap, topic=Constant(" "))
+
+
 def test_folder_with_splits(tmp_path: Path) -> None:
     train, test = write(tmp_path / "opinion_train.csv", ROWS[:2]), ROWS[2:]
     write(tmp_path / "opinion_test.csv", test)
@@ -315,13 +331,14 @@ def test_a_topic_on_both_sides_is_an_error(tmp_path: Path) -> None:
     check_splits(train, train.only(()))
 
 
-def test_real_answers(shared: Path) -> None:
+def test_real_answers(shared: Path, tmp_path: Path) -> None:
     path = shared / "data" / "machine_mindset" / "en_energy_extraversion.json"
     columns = ColumnMap.parse("question=instruction,answer=output,topic=,trait==extraversion")
-    text = message(load, path, columns=columns)
+    records = json.loads(path.read_text(encoding="utf-8"))
+    (tmp_path / "begin.json").write_text(json.dumps(records[:200]))
+    text = message(load, tmp_path / "begin.json", columns=columns)
     assert "row 161: emoji \U0001f389" in text
 
-    records = json.loads(path.read_text(encoding="utf-8"))
     data = load(path, columns=columns, on_emoji="clean", on_duplicate="drop")
     assert data.cleaning.rows_read == len(records) == 2050
     # the library's own list of emojis, less the signs that count as text here
