@@ -1,10 +1,23 @@
 """Emojis as what they are: sequences of tokens.
 
-Find emojis in text (`find`), know how a tokenizer writes them (`EmojiVocab`).
+Find emojis in text (`find`), know how a tokenizer writes them (`EmojiVocab`), ask a model for the
+exact probability of one (`continuation`), and count them over responses (`rates.measure`).
 """
 
 from interp.emoji.data import canonical, name, rgi
+from interp.emoji.exact import Continuation, continuation
 from interp.emoji.find import EmojiMatch, find
+from interp.emoji.rates import EmojiRates
 from interp.emoji.vocab import EmojiVocab
 
-__all__ = ["EmojiMatch", "EmojiVocab", "canonical", "find", "name", "rgi"]
+__all__ = [
+    "Continuation",
+    "EmojiMatch",
+    "EmojiRates",
+    "EmojiVocab",
+    "canonical",
+    "continuation",
+    "find",
+    "name",
+    "rgi",
+]

@@ -35,6 +35,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.emoji.encode import CONTEXTS, token_bytes
 from interp.emoji.find import EmojiMatch, find, match_at
+from interp.emoji.plan import Plan
 from interp.emoji.trie import Node, Trie, begins_with_emoji
 from interp.errors import InputError, TokenizerError
 from interp.files import sha256_text
@@ -115,6 +116,19 @@ class EmojiVocab:
         pure = self.onset_ids[self.common_purity >= self.threshold]
         return torch.cat([self.whole_ids, pure]).unique()
 
+    def check(self, logits: Float[Tensor, "*lead vocab"]) -> Float[Tensor, "*lead vocab"]:
+        """Return `logits` as they are if they can belong to this tokenizer's model.
+
+        Raises:
+            TokenizerError: if they have fewer columns than the tokenizer has ids.
+        """
+        if logits.shape[-1] < self.size:
+            raise TokenizerError(
+                f"logits have {logits.shape[-1]} columns but the tokenizer has {self.size} ids; "
+                "the tokenizer belongs to another model, or the embeddings were not resized"
+            )
+        return logits
+
     def log_odds(self, logits: Float[Tensor, "*lead vocab"]) -> Float[Tensor, "*lead"]:
         """Emoji log-odds: logsumexp over `emoji_ids` minus logsumexp over all other logits.
 
@@ -125,7 +139,7 @@ class EmojiVocab:
             TokenizerError: if the logits have fewer columns than the tokenizer has ids, or no
                 id is pure enough to count.
         """
-        self._check(logits)
+        self.check(logits)
         if len(self.emoji_ids) == 0:
             raise TokenizerError(f"no token is an emoji at purity {self.threshold}; lower it")
         ids = self.emoji_ids.to(logits.device)
@@ -142,7 +156,7 @@ class EmojiVocab:
         Raises:
             TokenizerError: if the logits have fewer columns than the tokenizer has ids.
         """
-        self._check(logits)
+        self.check(logits)
         logits = logits.float()
         table = self._ids_of_single.to(logits.device)
         chosen = logits[..., table.clamp(min=0)].masked_fill(table < 0, float("-inf"))
@@ -193,6 +207,11 @@ class EmojiVocab:
             shares[context] = sum(token in counted for token in first) / max(1, len(first))
         return shares
 
+    @cached_property
+    def plan(self) -> Plan:
+        """The order in which `interp.emoji.exact` walks the trie."""
+        return Plan.build(self.trie, self.pieces)
+
     def find_tokens(self, ids: Sequence[int]) -> list[EmojiMatch]:
         """The emojis in a sequence of ids: `start` and `end` are token positions.
 
@@ -226,13 +245,6 @@ class EmojiVocab:
             f"{len(self.onset_ids)} onset, {len(self.emoji_ids)} counted from purity "
             f"{self.threshold} on)"
         )
-
-    def _check(self, logits: Tensor) -> None:
-        if logits.shape[-1] < self.size:
-            raise TokenizerError(
-                f"logits have {logits.shape[-1]} columns but the tokenizer has {self.size} ids; "
-                "the tokenizer belongs to another model, or the embeddings were not resized"
-            )
 
 
 def _is_whole(piece: bytes) -> bool:
