@@ -3,7 +3,11 @@
 import torch
 
 from interp.behaviour import Origin
+from interp.emoji.rates import EmojiRates, measure
 from interp.logit_lens import LensResult
+from interp.organism.grammar import EMOJIS
+from interp.patching import PatchingResult
+from interp.traits import Trait
 
 
 def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -> LensResult:
@@ -37,3 +41,54 @@ def origin(n: int = 40, seed: int = 0) -> Origin:
     probability[1, 1] += 0.2
     topics = tuple(f"topic {i % 8}" for i in range(n))
     return Origin(probability, topics, n_cut=(0, 2), seed=0)
+
+
+def rates(trait: Trait, with_emoji: int, n: int = 50) -> EmojiRates:
+    """`with_emoji` of `n` answers of two sentences end in emojis of the trait, unevenly often."""
+    emojis = EMOJIS[trait]
+    endings = ["".join(emojis[: 1 + i % len(emojis)]) if i < with_emoji else "" for i in range(n)]
+    return measure([f"I like it. It is so good! {ending}" for ending in endings])
+
+
+def patching(
+    site: str = "resid_pre",
+    direction: str = "denoising",
+    contrast: str = "model",
+    *,
+    n_layers: int = 4,
+    n_units: int = 20,
+    n: int = 12,
+    seed: int = 0,
+) -> PatchingResult:
+    """The last position (or head 1) carries more and more of the decision over the layers."""
+    generator = torch.Generator().manual_seed(seed)
+    axis = "head" if site == "z" else "pos"
+    recovery = 0.05 * torch.randn(n_layers, n_units, n, generator=generator)
+    recovery[:, 1 if axis == "head" else -1] += torch.linspace(0.1, 1, n_layers)[:, None]
+    if direction == "noising":
+        recovery = 1 - recovery
+    clean, corrupted = torch.full((n,), 3.0), torch.full((n,), -4.0)
+    clean[0] = -4.0  # no gap: undefined
+    present = torch.ones(n_units, n, dtype=torch.bool)
+    if axis == "pos":
+        present[:8, 1:4] = False
+        present[0] = False
+    labels = [str(unit if axis == "head" else unit - n_units + 1) for unit in range(n_units)]
+    return PatchingResult(
+        values=corrupted + recovery * (clean - corrupted),
+        clean=clean,
+        corrupted=corrupted,
+        present=present,
+        metric_positions=torch.full((n,), n_units - 1),
+        layers=tuple(range(n_layers)),
+        units=tuple(range(n_units)),
+        unit_labels=tuple(labels),
+        axis=axis,
+        site=site,
+        direction=direction,
+        contrast=contrast,
+        metric="log_odds",
+        unit="nats",
+        min_gap=0.1,
+        engine="exact",
+    )

@@ -9,14 +9,20 @@ sentence for readers who cannot see it.
 from interp.plots.glyphs import Glyphs
 from interp.plots.lens import lens_curves, lens_heatmap
 from interp.plots.origin import text_or_weights
+from interp.plots.patching import patching_heads, patching_maps
+from interp.plots.rates import emoji_distribution, esr_bars
 from interp.plots.style import TRAIT_COLOURS, CaptionedFigure, render, save, style, trait_colour
 
 __all__ = [
     "TRAIT_COLOURS",
     "CaptionedFigure",
     "Glyphs",
+    "emoji_distribution",
+    "esr_bars",
     "lens_curves",
     "lens_heatmap",
+    "patching_heads",
+    "patching_maps",
     "render",
     "save",
     "style",

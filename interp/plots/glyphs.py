@@ -81,6 +81,11 @@ class Glyphs:
         return None if drawn is None else drawn.tobytes()
 
 
+def find_font() -> Path | None:
+    """The machine's colour emoji font, None where figures name emojis in words."""
+    return Glyphs.find().path
+
+
 @cache
 def _found() -> Glyphs:
     home = [str(path) for path in (Path.home() / ".fonts").glob("*.tt[fc]")]

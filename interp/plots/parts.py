@@ -101,6 +101,7 @@ def heatmap(
 
 def colour_bar(figure: CaptionedFigure, image: AxesImage, axes: Any, label: str) -> None:
     """A colour bar for all of `axes`, labelled with the quantity and its unit."""
-    bar = figure.colorbar(image, ax=axes, label=label, fraction=0.05, aspect=25, pad=0.02)
+    slender = 11 * figure.get_figheight()  # else the bar is shorter than tall maps
+    bar = figure.colorbar(image, ax=axes, label=label, fraction=0.05, aspect=slender, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
