@@ -14,6 +14,7 @@ import logging
 import math
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,16 +22,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.pytorch_utils import Conv1D
 
 from interp.data import OpinionQA, check_trainable
 from interp.errors import InputError, ModelError, RunError
-from interp.files import write_bytes, write_json
+from interp.files import write_json
 from interp.finetune.config import FinetuneConfig
 from interp.finetune.examples import Counts, Labelled, collate, encode
-from interp.finetune.output import PROVENANCE, check_out, whole_folder
+from interp.finetune.output import PROVENANCE, check_out, whole_folder, write_adapter
 from interp.finetune.provenance import (
     base_name,
     describe,
@@ -78,12 +79,12 @@ def train(
         DataError: rows of several traits, emojis in answers, or nothing left after truncation.
         ModelError, TokenizerError: as `load_base`; or the base has none of the target modules.
         RunError: if `out` holds something else.
-        InputError: if the loss is no longer a number.
+        InputError: if the loss is no longer a number, or the optimiser needs another device.
     """
     out = Path(out)
     check_trainable(data)
     there = check_out(out)
-    where = _device(device)
+    where = _device(device, config)
     loaded = load_base(
         base, device=where, dtype=_dtype(config, where), quantization=config.quantization
     )
@@ -106,13 +107,15 @@ def train(
         losses = _run(model, rows, pad_id(loaded.tokenizer), config, where, progress)
     record |= {"loss": loss_summary(losses), "versions": versions()}
     with whole_folder(out) as folder:
-        _save(model, base_name(loaded.source), config, folder)
+        write_adapter(folder, model, base_name(loaded.source), config.store_dtype)
         write_json(folder / PROVENANCE, record)
     return out
 
 
-def _device(device: torch.device | str | None) -> torch.device:
+def _device(device: torch.device | str | None, config: FinetuneConfig) -> torch.device:
     where = resolve_device(device)
+    if where.type != "cuda" and config.optimizer == "paged_adamw_8bit":
+        raise InputError("optimizer paged_adamw_8bit needs a CUDA device; use adamw")
     if where.type == "cuda" and where.index not in (None, 0):
         raise ModelError(
             f"device {where}: training runs on the first CUDA device; "
@@ -161,6 +164,14 @@ def _own_random_state(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Silence what transformers says about names that PEFT and this file use until version 6."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*checkpointing.* is deprecated", FutureWarning)
+        yield
+
+
 def _with_lora(base: LoadedBase, config: FinetuneConfig) -> PeftModel:
     """The base with fresh LoRA layers; theirs are the only weights that train."""
     targets = config.target_modules
@@ -170,9 +181,11 @@ def _with_lora(base: LoadedBase, config: FinetuneConfig) -> PeftModel:
         lora_dropout=config.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.model.modules()),
     )
     try:
-        return get_peft_model(base.model, lora)
+        with _without_deprecations():
+            return get_peft_model(base.model, lora)
     except ValueError as problem:
         raise ModelError(
             f"{base.source}: target_modules={targets}: {str(problem).splitlines()[0][:200]}"
@@ -188,7 +201,7 @@ def _run(
     progress: Progress | None,
 ) -> list[float]:
     """Train in place; the loss of every step."""
-    with tempfile.TemporaryDirectory() as unused:
+    with tempfile.TemporaryDirectory() as unused, _without_deprecations():
         watch = _Watch(progress)
         trainer = Trainer(
             model=model,
@@ -257,21 +270,3 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         if self.progress is not None:
             self.progress("fine-tuning", state.global_step, state.max_steps)
-
-
-def _save(model: PeftModel, base: str, config: FinetuneConfig, folder: Path) -> None:
-    """Write the adapter as PEFT would, but in an order that does not change from run to run."""
-    lora = model.peft_config["default"].to_dict() | {
-        "base_model_name_or_path": base,
-        "inference_mode": True,
-    }
-    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in lora.items()}
-    write_json(folder / "adapter_config.json", plain)
-    dtype = getattr(torch, config.store_dtype)
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in sorted(
-            get_peft_model_state_dict(model, save_embedding_layers=False).items()
-        )
-    }
-    write_bytes(folder / "adapter_model.safetensors", save(tensors, {"format": "pt"}))

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from interp.data import OpinionQA, OpinionRow
 from interp.errors import DataError, InputError, ModelError, RunError
@@ -92,16 +93,17 @@ def test_the_adapter_lowers_the_loss_under_plain_peft(base: Path, tmp_path: Path
         out = train(
             base,
             made(),
-            config(steps=40, supervise_eos=supervised),
+            config(steps=30, batch_size=12, supervise_eos=supervised),
             tmp_path / str(supervised),
             device="cpu",
             progress=lambda *step: seen.append(step),  # noqa: B023
         )
-        assert seen == [("fine-tuning", step, 40) for step in range(1, 41)]
+        assert seen == [("fine-tuning", step, 30) for step in range(1, 31)]
         tuned = PeftModel.from_pretrained(tiny.llama(), str(out)).eval()
         losses[supervised] = mean_loss(tuned, turns(made(), False))
         ends[supervised] = np.mean([token_losses(tuned, row)[-1] for row in turns(made(), True)])
-        assert recorded(out)["loss"]["last"] == pytest.approx(losses[supervised], abs=1.0)
+        final = mean_loss(tuned, turns(made(), supervised))
+        assert recorded(out)["loss"]["last"] == pytest.approx(final, abs=0.02)
     before = mean_loss(tiny.llama(), turns(made(), False))
     assert losses[True] < before / 2
     assert losses[False] < before / 2
@@ -227,12 +229,45 @@ def test_data_that_must_not_be_trained_on(base: Path, tmp_path: Path) -> None:
         train(base, made(), config(max_length=8), tmp_path / "a", device="cpu")
 
 
+def test_modules_of_the_other_layout(tmp_path: Path) -> None:
+    """GPT-2's `Conv1D` holds its weights transposed; the adapter must say so."""
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 64, "resid_pdrop": 0.0}
+    sizes |= {"embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tiny.tokenizer()), **sizes)).eval()
+    model.save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    before = mean_loss(model, turns(made(), True))
+    settings = config(steps=20, batch_size=12, target_modules="all-linear")
+    out = train(tmp_path / "base", made(), settings, tmp_path / "a", device="cpu")
+    tuned = PeftModel.from_pretrained(model, str(out)).eval()
+    after = mean_loss(tuned, turns(made(), True))
+    assert after < before - 0.5
+    assert recorded(out)["loss"]["last"] == pytest.approx(after, abs=0.02)
+
+
+def test_training_is_quiet(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    settings = config(steps=2, gradient_checkpointing=True, quantization="nf4", dropout=0.1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(base, made(), settings, tmp_path / "a", device="cpu")
+    assert [str(warning.message) for warning in caught] == []
+    assert capfd.readouterr() == ("", "")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_modules_and_devices_that_are_not_there(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="c_attn"):
         train(base, made(), config(target_modules=["c_attn"]), tmp_path / "a", device="cpu")
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="cuda"):
             train(base, made(), config(), tmp_path / "a", device="cuda")
+    settings = config(optimizer="paged_adamw_8bit")
+    with pytest.raises(InputError, match="CUDA"):
+        train(base, made(), settings, tmp_path / "a", device="cpu")
 
 
 def test_a_folder_that_is_not_ours_is_refused(base: Path, tmp_path: Path) -> None:
@@ -249,6 +284,7 @@ def test_a_folder_that_is_not_ours_is_refused(base: Path, tmp_path: Path) -> Non
     (tmp_path / "full" / "interp.json").write_text("{}")
     assert "not written by" in attempt(tmp_path / "full")
     assert (tmp_path / "full" / "thesis.txt").read_text() == "precious"
+    assert "cannot be written" in attempt(tmp_path / "full" / "thesis.txt" / "a")
 
 
 def test_our_own_folder_is_kept_refused_or_replaced(base: Path, tmp_path: Path) -> None:
