@@ -1,0 +1,199 @@
+"""Activation patching over layers and positions, or layers and heads.
+
+Copies an activation of one run (the source) into another (the base) and reads the metric again, for
+every layer and position (`resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`) or every
+layer and head over all positions (`z`). Denoising copies clean activations into the corrupted run
+and asks what suffices; noising copies corrupted ones into the clean run and asks what is needed
+(Vig et al. 2020, Meng et al. 2022; Zhang and Nanda 2024 and Heimersheim and Nanda 2024 on reading
+the maps). The two runs are one model on two prompts of equal token length, or two models (base and
+tuned) on the same tokens.
+
+Sign: recovery is (patched - corrupted) / (clean - corrupted), see `PatchingResult`.
+
+Exact: values are those of one full forward pass per patch (`interp.patching.naive`), computed by
+`interp.patching.engine` for a fraction of its cost. Before a sweep the engine recomputes the
+unpatched run by itself and refuses to go on if that differs from the model.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import InputError, ModelError
+from interp.patching.capture import Kept
+from interp.patching.engine import Base, Engine
+from interp.patching.metric import Metric, Readout, label, measure
+from interp.patching.plan import Plan, Progress, make_plan
+from interp.patching.result import PatchingResult
+from interp.patching.run import Run
+from interp.patching.sites import NEEDED, patched_heads, patched_row
+
+_ROWS = 4096
+
+
+def sweep(
+    clean: Run,
+    corrupted: Run,
+    site: str,
+    *,
+    metric: Metric | None = None,
+    unit: str | None = None,
+    direction: str = "denoising",
+    layers: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    metric_positions: int | Tensor | None = None,
+    min_gap: float = 1e-3,
+    progress: Progress | None = None,
+) -> PatchingResult:
+    """Patch one site at every layer and position (or head), exactly.
+
+    Args:
+        clean, corrupted: the two runs. Equal token lengths and equal padding.
+        site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out` (by position) or `z`
+            (by head, over all positions).
+        metric: maps logits at the metric positions, `[batch vocab]`, to `[batch]`; the emoji
+            log-odds if left out.
+        unit: the metric's unit, for tables and figures.
+        direction: `"denoising"` (clean into corrupted) or `"noising"` (corrupted into clean).
+        layers, positions, heads: what to sweep; everything if left out. Positions are columns of
+            the token batch; negative numbers count from the end.
+        metric_positions: the column whose logits the metric reads: None for each prompt's last
+            token, one number for all, or one per prompt.
+        min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
+            recovery and are left out of means.
+        progress: called with (label, layers done, layers in all).
+
+    Returns:
+        Values `[layer, pos or head, batch]` with both baselines.
+
+    Raises:
+        InputError: for arguments that do not fit (see `Run`, `make_plan`), a metric of the wrong
+            shape or not finite, or if clean and corrupted agree within `min_gap` on every prompt.
+        ModelError: if the architecture lacks the site or is not covered by the engine.
+    """
+    plan = make_plan(
+        clean, corrupted, site, metric=metric, unit=unit, direction=direction, layers=layers,
+        positions=positions, heads=heads, metric_positions=metric_positions,
+    )  # fmt: skip
+    with torch.no_grad():
+        source, source_metric = plan.keep(plan.source, (site,))
+        base = Base.of(plan.base, plan.at, NEEDED[site])
+        base_metric = measure(plan.metric, base.kept.logits)
+        check_gap(base_metric, source_metric, min_gap)
+        engine, read = (
+            Engine(base, _ROWS),
+            Readout(base.decoder, plan.metric, base.kept.logits.shape[1]),
+        )
+        check_engine(engine)
+        parts = []
+        for done, layer in enumerate(plan.layers):
+            if progress is not None:
+                progress(f"patching {site}", done, len(plan.layers))
+            parts.append(_sweep_layer(plan, engine, read, source, layer, base_metric))
+        if progress is not None:
+            progress(f"patching {site}", len(plan.layers), len(plan.layers))
+    return assemble(plan, torch.stack(parts), base_metric, source_metric, min_gap, "exact")
+
+
+def _sweep_layer(
+    plan: Plan,
+    engine: Engine,
+    read: Readout,
+    source: Kept,
+    layer: int,
+    unpatched: Float[Tensor, " batch"],
+) -> Float[Tensor, "unit batch"]:
+    """All patches of one layer. Cells that cannot change anything keep the unpatched value."""
+    device, batch = plan.at.device, len(plan.at)
+    units = torch.tensor(plan.units, device=device)
+    unit = torch.arange(len(units), device=device).repeat_interleave(batch)
+    prompt = torch.arange(batch, device=device).repeat(len(units))
+    if plan.heads:
+        live = (plan.first <= plan.at)[prompt]
+    else:
+        live = (units[unit] >= plan.first[prompt]) & (units[unit] <= plan.at[prompt])
+    unit, prompt = unit[live], prompt[live]
+    final = engine.base.final.expand(len(units), -1, -1).clone()
+    if plan.heads:
+        rows = patched_heads(engine, source, layer, prompt, units[unit], plan.first[prompt])
+    else:
+        enters, x = patched_row(engine, source, plan.site, layer, prompt, units[unit])
+        rows = engine.from_row(enters, prompt, units[unit], x)
+    final[unit, prompt] = rows
+    values = read(final)
+    out = unpatched.expand(len(units), -1).clone()
+    out[unit, prompt] = values[unit, prompt]
+    return out
+
+
+def check_gap(one: Float[Tensor, " batch"], other: Float[Tensor, " batch"], min_gap: float) -> None:
+    """Refuse a sweep in which no prompt has a recovery.
+
+    Raises:
+        InputError: if the two runs agree within `min_gap` on every prompt.
+    """
+    widest = float((one - other).abs().max())
+    if widest <= min_gap:
+        raise InputError(
+            f"clean and corrupted differ by at most {widest:.3g} on every prompt (min_gap "
+            f"{min_gap:.3g}), so there is nothing to recover; use prompts or models further apart"
+        )
+
+
+def check_engine(engine: Engine) -> None:
+    """Recompute the unpatched run by the engine's own arithmetic and compare it with the model's.
+
+    Raises:
+        ModelError: if the logits at the metric positions differ by more than rounding explains.
+    """
+    base = engine.base
+    prompt = torch.arange(len(base.last), device=base.last.device)
+    final = base.final.clone()
+    for jobs, segments in engine.chunks(prompt, base.run.first):
+        x = torch.cat([s.cached(base.kept.acts["resid_pre"][0]).flatten(0, 1) for s in segments])
+        final[jobs] = engine.onwards(0, segments, x)
+    logits, wanted = base.decoder.logits(final).float(), base.kept.logits.float()
+    error = float((logits - wanted).abs().max())
+    bar = {torch.float32: 1e-3, torch.float64: 1e-6}.get(final.dtype, 0.1)
+    if not error <= bar * max(1.0, float(wanted.abs().max())):
+        raise ModelError(
+            f"the exact patching engine does not reproduce this {base.decoder.model_type} model: "
+            f"its unpatched logits are off by {error:.3g}; use interp.patching.naive.sweep"
+        )
+
+
+def assemble(
+    plan: Plan,
+    values: Float[Tensor, "layer unit batch"],
+    base_metric: Float[Tensor, " batch"],
+    source_metric: Float[Tensor, " batch"],
+    min_gap: float,
+    engine: str,
+) -> PatchingResult:
+    """Put a result together from a plan and the measured values."""
+    denoising = plan.direction == "denoising"
+    clean, corrupted = (source_metric, base_metric) if denoising else (base_metric, source_metric)
+    undefined = int(((clean - corrupted).abs() <= min_gap).sum())
+    name, unit = label(plan.metric), plan.metric_unit
+    notes: tuple[str, ...] = ()
+    if undefined:
+        notes = (
+            f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
+            f"{min_gap:g} {unit}",
+        )
+    if plan.heads:
+        labels = tuple(f"{head}" for head in plan.heads)
+        present = torch.ones(len(plan.heads), len(clean), dtype=torch.bool)
+    else:
+        common = int(plan.at[0]) if bool((plan.at == plan.at[0]).all()) else 0
+        labels = tuple(f"{column - common}" for column in plan.positions)
+        present = plan.present
+    return PatchingResult(
+        values=values.cpu(), clean=clean.cpu(), corrupted=corrupted.cpu(), present=present.cpu(),
+        metric_positions=plan.at.cpu(), layers=plan.layers, units=plan.units, unit_labels=labels,
+        axis="head" if plan.heads else "pos", site=plan.site, direction=plan.direction,
+        contrast=plan.contrast, metric=name, unit=unit, min_gap=min_gap, engine=engine, notes=notes,
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""What a patching sweep found."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.results import Result
+from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+
+
+@dataclass(frozen=True)
+class PatchingResult(Result):
+    """Metric of every prompt under every patch.
+
+    Recovery is (patched - corrupted) / (clean - corrupted) in both directions: in denoising (clean
+    activation into the corrupted run) no effect is 0 and full restoration 1; in noising no effect
+    is 1 and full destruction 0. It is undefined where |clean - corrupted| <= `min_gap`; such
+    prompts are left out of every mean and counted in `n_undefined`. A prompt that has no token in a
+    column (padding, or right of its metric position) is left out of that column's mean; its value
+    there is that of the unpatched run, which is what such a patch does.
+
+    Attributes:
+        values: the metric under each patch, in `unit`, `[layer, pos or head, batch]`.
+        clean, corrupted: the metric of the two unpatched runs, `[batch]`.
+        present: whether a prompt has the patched position (all true for heads), `[unit batch]`.
+        layers: the model's layer of each row of the map.
+        units: the column (position) or head of each column of the map.
+        unit_labels: names for the axis: columns relative to the metric position (`0` is the metric
+            position, `-1` the one left of it) if that is one column in all prompts, else absolute.
+        axis: what the second axis is, `"pos"` or `"head"`.
+        site, direction, contrast, metric, unit: what was patched and measured.
+        min_gap: the threshold below which a prompt's recovery is undefined, in `unit`.
+        engine: `"exact"` or `"naive"`.
+        notes: what a reader should be told (halved chunks, prompts left out).
+    """
+
+    kind: ClassVar[str] = "patching"
+
+    values: Float[Tensor, "layer unit batch"]
+    clean: Float[Tensor, " batch"]
+    corrupted: Float[Tensor, " batch"]
+    present: Bool[Tensor, "unit batch"]
+    metric_positions: Int[Tensor, " batch"]
+    layers: tuple[int, ...]
+    units: tuple[int, ...]
+    unit_labels: tuple[str, ...]
+    axis: str
+    site: str
+    direction: str
+    contrast: str
+    metric: str
+    unit: str
+    min_gap: float
+    engine: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_prompts(self) -> int:
+        """Prompts in the sweep, undefined ones included."""
+        return len(self.clean)
+
+    @property
+    def defined(self) -> Bool[Tensor, " batch"]:
+        """Prompts whose recovery is defined: |clean - corrupted| > `min_gap`."""
+        return (self.clean - self.corrupted).abs() > self.min_gap
+
+    @property
+    def n_undefined(self) -> int:
+        """Prompts left out because clean and corrupted (nearly) agree."""
+        return int((~self.defined).sum())
+
+    def recovery(self) -> Float[Tensor, "layer unit batch"]:
+        """Recovery per prompt; NaN where it is undefined (see the class)."""
+        gap = torch.where(self.defined, self.clean - self.corrupted, torch.nan)
+        return (self.values - self.corrupted) / gap
+
+    def effect(self) -> Float[Tensor, "layer unit batch"]:
+        """Patched minus unpatched metric per prompt, in `unit`; defined for every prompt."""
+        before = self.corrupted if self.direction == "denoising" else self.clean
+        return self.values - before
+
+    def mean_recovery(self) -> Float[Tensor, "layer unit"]:
+        """Mean recovery over the prompts that count; NaN for a column without any."""
+        counts = self._counts
+        total = torch.where(counts, self.recovery(), 0.0).sum(-1)
+        return total / counts.sum(-1)
+
+    @property
+    def _counts(self) -> Bool[Tensor, "unit batch"]:
+        return self.present & self.defined
+
+    def summary(
+        self,
+        *,
+        clusters: tuple[str, ...] | list[str] | None = None,
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """One row per cell of the map: means, interval and p-value over prompts.
+
+        Args:
+            clusters: one label per prompt (its topic, say); whole clusters are resampled.
+            level: confidence level of the percentile bootstrap interval of the mean recovery.
+            n_resamples: bootstrap resamples.
+            seed: the same seed gives the same table.
+
+        Returns:
+            Columns `layer`, the axis' name (column or head), `label`, `n`, `effect` (mean, in
+            `unit`), `recovery` (mean), `se` (standard error over prompts), `low`, `high`, `p`
+            (sign-flip test of the effect being zero) and `p_adjusted` (false discovery rate over
+            the map, Benjamini and Hochberg 1995). With fewer than two prompts or clusters there is
+            no interval: NaN. A cell with no prompt is left out.
+
+        Raises:
+            InputError: if `clusters` does not have one label per prompt.
+        """
+        if clusters is not None and len(clusters) != self.n_prompts:
+            raise InputError(f"{self.n_prompts} prompts but {len(clusters)} cluster labels")
+        recovery, effect = self.recovery().double().numpy(), self.effect().double().numpy()
+        counts = self._counts.numpy()
+        labels = None if clusters is None else np.array(clusters, dtype=object)
+        rows = []
+        for i, layer in enumerate(self.layers):
+            for j, unit in enumerate(self.units):
+                use = counts[j]
+                if not use.any():
+                    continue
+                groups = None if labels is None else labels[use].tolist()
+                here, moved = recovery[i, j, use], effect[i, j, use]
+                n = len(here)
+                low = high = se = np.nan
+                if (n if groups is None else len(set(groups))) >= 2:
+                    interval = bootstrap_mean(
+                        here, clusters=groups, level=level, n_resamples=n_resamples, seed=seed
+                    )
+                    low, high = interval.low, interval.high
+                    se = here.std(ddof=1) / np.sqrt(n)
+                p = sign_flip_p(moved, seed, clusters=groups)
+                rows.append(
+                    (
+                        layer,
+                        unit,
+                        self.unit_labels[j],
+                        n,
+                        moved.mean(),
+                        here.mean(),
+                        se,
+                        low,
+                        high,
+                        p,
+                    )
+                )
+        names = ["layer", self.axis, "label", "n", "effect", "recovery", "se", "low", "high", "p"]
+        table = pd.DataFrame(rows, columns=names)
+        table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
+        return table
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per layer, position (or head) and prompt, with value, effect and recovery."""
+        shape = self.values.shape
+        index = np.indices(shape).reshape(3, -1)
+        return pd.DataFrame(
+            {
+                "layer": np.array(self.layers)[index[0]],
+                self.axis: np.array(self.units)[index[1]],
+                "label": np.array(self.unit_labels)[index[1]],
+                "prompt": index[2],
+                "present": self.present.numpy()[index[1], index[2]],
+                "value": self.values.flatten().numpy(),
+                "effect": self.effect().flatten().numpy(),
+                "recovery": self.recovery().flatten().numpy(),
+            }
+        )

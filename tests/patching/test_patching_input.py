@@ -1,0 +1,90 @@
+"""Bad input is refused by name, before anything is patched."""
+
+import pytest
+import torch
+from patching_models import VOCAB, bridge, pick, prompts
+
+from interp.errors import InputError, ModelError
+from interp.patching import Run, naive, sweep
+
+
+@pytest.fixture(scope="module")
+def runs():
+    one, other = bridge("llama", 1), bridge("llama", 2)
+    tokens, mask = prompts([6, 4])
+    return Run(one, tokens, mask), Run(other, tokens, mask)
+
+
+@pytest.mark.parametrize("engine", [sweep, naive.sweep])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"site": "resid"}, "unknown site 'resid'; use one of resid_pre"),
+        ({"direction": "both"}, "unknown direction 'both'"),
+        ({"layers": [3]}, "layer 3 does not exist; this model has 3"),
+        ({"positions": [6]}, "position 6 does not exist; this model has 6"),
+        ({"positions": []}, "no position to sweep"),
+        ({"heads": [0]}, "site 'resid_pre' has no heads"),
+        ({"site": "z", "heads": [4]}, "head 4 does not exist; this model has 4"),
+        ({"site": "z", "positions": [1]}, "patched at all positions"),
+        ({"metric_positions": 6}, "metric position 6 lies outside prompt 0"),
+        ({"metric_positions": 1}, "metric position 1 lies outside prompt 1"),
+        ({"metric_positions": torch.tensor([1, 2, 3])}, "one per prompt"),
+        ({"metric": lambda logits: logits}, "one value per prompt"),
+        ({"metric": lambda _: 1.0}, "got float"),
+        ({"metric": lambda logits: logits[:, 0] * torch.nan}, "not finite for prompt 0"),
+    ],
+)
+def test_bad_arguments(runs, engine, options, message):
+    options = {"site": "resid_pre", "metric": pick} | options
+    with pytest.raises(InputError, match=message):
+        engine(*runs, options.pop("site"), **options)
+
+
+def test_bad_runs():
+    model = bridge("llama", 1)
+    tokens, mask = prompts([6, 4])
+    hole = mask.clone()
+    hole[0, 2] = False
+    for arguments, message in (
+        ((tokens[0],), "shape \\[batch, pos\\]"),
+        ((tokens.float(),), "must be ids"),
+        ((tokens + VOCAB,), f"the vocabulary from 0 to {VOCAB - 1}"),
+        ((tokens, mask[:, 1:]), "does not fit tokens"),
+        ((tokens, mask & False), "prompt 0 has no attended token"),
+        ((tokens, hole), "prompt 0 has a hole"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Run(model, *arguments)
+
+
+def test_bad_pairs(runs):
+    clean, _ = runs
+    longer, mask = prompts([6, 5])
+    with pytest.raises(InputError, match="prompt 1: clean has 4 tokens, corrupted 5"):
+        sweep(clean, Run(clean.model, longer, mask), "z", metric=pick)
+    with pytest.raises(InputError, match="pair prompts of equal token length"):
+        sweep(clean, Run(clean.model, longer[:, 1:]), "z", metric=pick)
+    with pytest.raises(InputError, match="nothing to patch"):
+        sweep(clean, clean, "z", metric=pick)
+    with pytest.raises(ModelError, match="two models differ in d_head"):
+        sweep(clean, Run(bridge("qwen3", 1), clean.tokens, clean.mask), "z", metric=pick)
+
+
+def test_nan_weights_are_named(runs):
+    clean, _ = runs
+    broken = bridge("llama", 3)
+    with torch.no_grad():
+        next(broken.original_model.parameters())[5] = torch.nan
+    with pytest.raises(InputError, match="weights hold NaN or infinity"):
+        sweep(clean, Run(broken, torch.full_like(clean.tokens, 5), clean.mask), "z", metric=pick)
+
+
+def test_unknown_family_is_refused_by_name(runs):
+    clean, corrupted = runs
+    corrupted.model.original_model.config.model_type = "llama9"
+    try:
+        with pytest.raises(ModelError, match=r"does not cover model type 'llama9'.*naive.sweep"):
+            sweep(clean, corrupted, "z", metric=pick)
+    finally:
+        corrupted.model.original_model.config.model_type = "llama"

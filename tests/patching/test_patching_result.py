@@ -1,0 +1,82 @@
+"""Recovery, its interval and p-value, against small cases worked by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import InputError
+from interp.patching import PatchingResult
+from interp.stats import bootstrap_mean
+
+
+@pytest.fixture
+def result():
+    """One layer, two positions, four prompts; the last has no gap, the first no second token."""
+    return PatchingResult(
+        values=torch.tensor([[[1.0, 2.0, 4.0, 7.0], [0.0, 4.0, 0.0, 0.0]]]),
+        clean=torch.tensor([2.0, 4.0, 4.0, 5.0]),
+        corrupted=torch.tensor([0.0, 0.0, 0.0, 5.0]),
+        present=torch.tensor([[True] * 4, [False, True, True, True]]),
+        metric_positions=torch.tensor([1, 1, 1, 1]),
+        layers=(3,),
+        units=(0, 1),
+        unit_labels=("-1", "0"),
+        axis="pos",
+        site="resid_pre",
+        direction="denoising",
+        contrast="prompt",
+        metric="emoji log-odds",
+        unit="nats",
+        min_gap=1e-3,
+        engine="exact",
+        notes=("1 of 4 prompts left out",),
+    )
+
+
+def test_recovery(result):
+    assert (result.n_prompts, result.n_undefined) == (4, 1)
+    assert result.recovery()[0, :, :3].tolist() == [[0.5, 0.5, 1.0], [0.0, 1.0, 0.0]]
+    assert torch.isnan(result.recovery()[..., 3]).all()
+    torch.testing.assert_close(result.mean_recovery(), torch.tensor([[2 / 3, 0.5]]))
+    assert result.effect()[0, 0].tolist() == [1.0, 2.0, 4.0, 2.0]
+    noising = dataclasses.replace(result, direction="noising")
+    assert noising.effect()[0, 0].tolist() == [-1.0, -2.0, 0.0, 2.0]
+    assert torch.equal(noising.recovery()[..., :3], result.recovery()[..., :3])
+
+
+def test_summary(result):
+    table = result.summary(seed=7)
+    assert table["n"].tolist() == [3, 2]
+    np.testing.assert_allclose(table["recovery"], [2 / 3, 0.5])
+    np.testing.assert_allclose(table["effect"], [7 / 3, 2.0])
+    wanted = bootstrap_mean([0.5, 0.5, 1.0], seed=7)
+    assert (table["low"][0], table["high"][0]) == (wanted.low, wanted.high)
+    np.testing.assert_allclose(table["se"], [np.std([0.5, 0.5, 1], ddof=1) / 3**0.5, 0.5])
+    # Three effects of one sign: 2 of 8 flips are as extreme; (4, 0): all with |sum| = 4.
+    np.testing.assert_allclose(table["p"], [0.25, 1.0])
+    np.testing.assert_allclose(table["p_adjusted"], [0.5, 1.0])
+    assert table["label"].tolist() == ["-1", "0"]
+
+
+def test_summary_by_cluster(result):
+    table = result.summary(clusters=["a", "a", "b", "b"], seed=7)
+    wanted = bootstrap_mean([0.5, 0.5, 1.0], clusters=["a", "a", "b"], seed=7)
+    assert (table["low"][0], table["high"][0]) == (wanted.low, wanted.high)
+    one = result.summary(clusters=["a"] * 4)
+    assert one["low"].isna().all()
+    with pytest.raises(InputError, match="4 prompts but 2 cluster labels"):
+        result.summary(clusters=["a", "b"])
+
+
+def test_saves_loads_and_tabulates(result, tmp_path):
+    again = PatchingResult.load(result.save(tmp_path / "map.safetensors"))
+    for field in dataclasses.fields(result):
+        one, other = getattr(result, field.name), getattr(again, field.name)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    table = again.to_dataframe()
+    assert len(table) == 8
+    row = table[(table["pos"] == 1) & (table["prompt"] == 1)].iloc[0]
+    assert (row["value"], row["recovery"], row["layer"], row["label"]) == (4.0, 1.0, 3, "0")
+    assert not table[(table["pos"] == 1) & (table["prompt"] == 0)]["present"].item()
