@@ -1,9 +1,8 @@
 """One split of a dataset on the Hugging Face hub, read with the `datasets` library.
 
 Since version 4 `datasets` cannot run a dataset's own code, and it is not asked to. The hash is of
-the records, because the library does not say which files it read. The
-table's name carries the commit where the library says which one that was: offline it takes whatever
-version its cache holds, so a commit that was asked for is compared.
+the records. The table's name carries the commit that the library says it read: offline it takes
+whatever version its cache holds, so a commit that was asked for is compared with it.
 """
 
 import hashlib
@@ -55,10 +54,8 @@ def read_hub(source: str, split: str | None) -> Table:
     text = json.dumps(records, ensure_ascii=False, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     commit = _commit(part)
-    if _COMMIT.fullmatch(revision) and commit != revision:
-        raise DataError(
-            f"{source}: got commit {commit or 'unknown'} from the cache; load it once with network"
-        )
+    if commit and _COMMIT.fullmatch(revision) and commit != revision:
+        raise DataError(f"{source}: the cache holds commit {commit}; load it once with network")
     where = f"{name}@{commit or revision}" if commit or revision else name
     return Table(f"{where}[{split}]", tuple(part.column_names), records, digest)
 

@@ -117,7 +117,12 @@ class FinetuneConfig(BaseModel):
     def changed(self, values: Mapping[str, Any]) -> "FinetuneConfig":
         """The same config with other values for some fields, validated again.
 
+        `steps` takes the place of `epochs`, and `epochs` that of `steps`, if one alone is given.
+
         Raises:
             InputError: as `parse` does.
         """
-        return self.parse(self.model_dump() | dict(values))
+        unused: dict[str, Any] = {}
+        if ("steps" in values) != ("epochs" in values):
+            unused = {"epochs" if "steps" in values else "steps": None}
+        return self.parse(self.model_dump() | unused | dict(values))

@@ -76,7 +76,7 @@ def test_a_hub_dataset_is_read_like_a_file() -> None:
     [
         ("someone/set", None, "several splits"),
         ("someone/set", "dev", "no split 'dev'; it has train, test"),
-        ("someone/set@" + "0" * 40, "train", "got commit " + "ab" * 20),
+        ("someone/set@" + "0" * 40, "train", "holds commit " + "ab" * 20),
         ("nobody/nothing", "train", "cannot be loaded"),
     ],
 )

@@ -62,10 +62,12 @@ def test_wrong_values_are_one_line_errors(values: dict[str, object], part: str) 
 
 def test_changed_is_validated_and_leaves_the_original() -> None:
     config = FinetuneConfig(supervise_eos=True)
-    assert config.changed({"epochs": None, "steps": 7}).steps == 7
-    assert config.steps is None
+    stepped = config.changed({"steps": 7})
+    assert (stepped.steps, stepped.epochs) == (7, None)
+    assert stepped.changed({"epochs": 2}) == config
+    assert (config.steps, config.epochs) == (None, 2)
     with pytest.raises(InputError, match="epochs or steps"):
-        config.changed({"steps": 7})
+        config.changed({"epochs": 1, "steps": 7})
     with pytest.raises(ValidationError, match="frozen"):
         config.r = 3
     assert FinetuneConfig.parse(config.model_dump(mode="json")) == config
