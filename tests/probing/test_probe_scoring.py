@@ -1,0 +1,83 @@
+"""Scores against scikit-learn and by counting; intervals against resampling by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from interp.probing.scoring import (
+    auroc,
+    balanced_accuracy,
+    interval,
+    over_chance,
+    topic_weights,
+)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+def test_auroc_with_ties_is_scikit_learns(rng):
+    labels = rng.integers(0, 2, 60)
+    score = np.round(labels + rng.normal(size=60), 1)  # rounding makes ties
+    both = np.stack([-score, score], axis=1)
+    ours = auroc(both, labels, np.zeros(60), np.ones((1, 60)))
+    assert ours[0] == pytest.approx(roc_auc_score(labels, score))
+
+
+def test_weights_count_like_copies(rng):
+    labels, score = rng.integers(0, 2, 40), rng.normal(size=40)
+    times = rng.integers(0, 4, 40)
+    both = np.stack([-score, score], axis=1)
+    ours = auroc(both, labels, np.zeros(40), times[None].astype(float))
+    assert ours[0] == pytest.approx(roc_auc_score(labels.repeat(times), score.repeat(times)))
+    hits = score > 0
+    right = balanced_accuracy(hits == labels, labels, times[None].astype(float))
+    want = balanced_accuracy_score(labels.repeat(times), hits.repeat(times))
+    assert right[0] == pytest.approx(want)
+
+
+def test_many_classes_are_the_mean_of_one_against_rest(rng):
+    labels = np.arange(90) % 3
+    raw = rng.normal(size=(90, 3)) + 0.7 * np.eye(3)[labels]
+    shares = np.exp(raw) / np.exp(raw).sum(1, keepdims=True)
+    ours = auroc(shares, labels, np.zeros(90), np.ones((1, 90)))
+    want = roc_auc_score(labels, shares, multi_class="ovr", average="macro")
+    assert ours[0] == pytest.approx(want)
+
+
+def test_only_pairs_of_one_fold_are_compared():
+    # Within each fold the order is right; across folds the scores are on different scales.
+    labels = np.array([0, 1, 0, 1])
+    score = np.array([0.0, 1.0, 10.0, 11.0])
+    both = np.stack([-score, score], axis=1)
+    fold = np.array([0, 0, 1, 1])
+    assert auroc(both, labels, fold, np.ones((1, 4)))[0] == 1.0
+    assert auroc(both, labels, np.zeros(4), np.ones((1, 4)))[0] == 0.75
+
+
+def test_contributions_add_up_to_accuracy_over_chance(rng):
+    labels, guesses = rng.integers(0, 4, 70), rng.integers(0, 4, 70)
+    parts = over_chance(guesses == labels, labels, 4)
+    assert parts.sum() == pytest.approx(balanced_accuracy_score(labels, guesses) - 0.25)
+
+
+def test_topics_are_drawn_whole():
+    groups = ["a"] * 3 + ["b"] * 2 + ["c"]
+    weights = topic_weights(groups, 500, seed=0)
+    assert (weights[0] == 1).all()
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, 3] == weights[:, 4]).all()
+    assert (weights[:, [0, 3, 5]].sum(1) == 3).all()  # as many topics as there are
+    assert weights[1:, 5].mean() == pytest.approx(1, abs=0.15)
+
+
+def test_a_resample_without_a_class_is_left_out():
+    labels, hits = np.array([0, 0, 1]), np.array([True, False, True])
+    weights = np.array([[1.0, 1, 1], [1, 1, 0], [2, 0, 1], [0, 2, 1]])
+    drawn = balanced_accuracy(hits, labels, weights)
+    assert np.isnan(drawn[1])
+    assert drawn[[0, 2, 3]].tolist() == [0.75, 1.0, 0.5]
+    low, high = interval(drawn, 0.9)
+    assert 0.5 <= low <= high <= 1.0

@@ -1,0 +1,244 @@
+"""Labels of positions against the decoded text, and the tasks end to end on a tiny model."""
+
+import pytest
+import tiny
+import torch
+
+from interp import emoji
+from interp.errors import DataError, InputError, TraitError
+from interp.models import hook, pad
+from interp.probing import ProbeConfig, onset_task, trace, trait_task
+
+TEXTS = [
+    "I love it! 😊 Really. 😢😊",
+    "Oh no. What if it goes wrong? 👨‍👩‍👧 so much",
+    "Well, I plan my day. Then I do it.",
+    "👍🏽 the weather is what it is! 🎉🎉",
+    "Long walks, long talks",
+]
+TOPICS = ["joy", "worry", "plan", "weather", "walks"]
+
+
+def ids_of(text: str) -> list[int]:
+    tokenizer = tiny.tokenizer()
+    return [tokenizer.bos_token_id, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+
+
+def brute_force(ids: list[int]) -> tuple[set[int], set[int], set[int]]:
+    """Positions before an emoji, away from emojis, and those of the latter that end a sentence.
+
+    Everything from bytes decoded token by token.
+    """
+    tokenizer = tiny.tokenizer()
+    special = set(tokenizer.all_special_ids)
+    ends, text = [], b""
+    for token in ids:
+        # "x" keeps the decoder from dropping anything at the start.
+        piece = b"" if token in special else emoji_bytes(token)
+        text += piece
+        ends.append(len(text))
+    starts = [0, *ends[:-1]]
+    spans = []
+    whole = text.decode()
+    for match in emoji.find(whole):
+        spans.append((len(whole[: match.start].encode()), len(whole[: match.end].encode())))
+    touches = [any(s < b and a < e for a, b in spans) for s, e in zip(starts, ends, strict=True)]
+    onsets = {
+        place - 1
+        for a, _ in spans
+        for place, (s, e) in enumerate(zip(starts, ends, strict=True))
+        if s <= a < e and place > 0
+    }
+    plain = {
+        place for place in range(len(ids) - 1) if not touches[place] and not touches[place + 1]
+    }
+    closing = {
+        place
+        for place in plain
+        if (
+            text[: ends[place]].decode().rstrip()[-1:] in (".", "!", "?")
+            and ids[place] not in special
+        )
+        or (ids[place + 1] in special and ids[place] not in special)
+    }
+    return onsets, plain, closing
+
+
+def emoji_bytes(token: int) -> bytes:
+    """The bytes of one byte-level token."""
+    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    table = {character: byte for byte, character in bytes_to_unicode().items()}
+    return bytes(table[character] for character in tiny.tokenizer().convert_ids_to_tokens(token))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("negatives", ["any", "sentence_ends"])
+def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
+    rows = [ids_of(text) for text in TEXTS]
+    batch = pad(rows, tiny.tokenizer().pad_token_id, side)
+    task = onset_task(
+        batch.tokens,
+        batch.attention_mask,
+        topics=TOPICS,
+        vocab=vocab,
+        negatives=negatives,
+        ratio=100,
+    )
+    first = batch.attention_mask.long().argmax(1)
+    found: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
+    for row, column, label in zip(task.text, task.pos, task.labels.tolist(), strict=True):
+        found[label].add((int(row), int(column - first[row])))
+    want: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
+    for row, ids in enumerate(rows):
+        onsets, plain, closing = brute_force(ids)
+        want[1] |= {(row, place) for place in onsets}
+        chosen = plain if negatives == "any" else closing
+        want[0] |= {(row, place) for place in chosen}
+    assert found[1] == want[1]
+    assert len(found[1]) == 7  # the emojis of TEXTS
+    assert found[0] == want[0]
+    assert task.groups == tuple(TOPICS[row] for row in task.text.tolist())
+    assert task.counts["not_onset"] == 0
+
+
+def test_sentence_ends_are_the_tokens_before_a_break(vocab):
+    rows = [ids_of(TEXTS[2]), ids_of(TEXTS[0])]
+    batch = pad(rows, tiny.tokenizer().pad_token_id)
+    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9)
+    plain = (task.text == 0) & (task.labels == 0)
+    written = [tiny.tokenizer().decode(batch.tokens[0, : col + 1]) for col in task.pos[plain]]
+    assert [text.removeprefix("<|pad|>").split("<|bos|>")[1] for text in written] == [
+        "Well, I plan my day.",
+        "Well, I plan my day. Then I do it.",
+    ]
+
+
+def test_drawing_is_seeded_bounded_and_balanced(vocab):
+    rows = [ids_of(text) for text in TEXTS] * 6
+    batch = pad(rows, tiny.tokenizer().pad_token_id)
+
+    def make(**changes):
+        return onset_task(
+            batch.tokens, batch.attention_mask, topics=TOPICS * 6, vocab=vocab, negatives="any",
+            **changes,
+        )  # fmt: skip
+
+    task = make(most=10, ratio=1.5)
+    assert int(task.labels.sum()) == 10
+    assert int((task.labels == 0).sum()) == 15
+    assert task.counts["positives_found"] == 42
+    same, other = make(most=10, ratio=1.5), make(most=10, ratio=1.5, seed=1)
+    assert torch.equal(same.pos, task.pos)
+    assert torch.equal(same.text, task.text)
+    assert not (torch.equal(other.pos, task.pos) and torch.equal(other.text, task.text))
+    places = list(zip(task.text.tolist(), task.pos.tolist(), strict=True))
+    assert len(set(places)) == len(places)
+
+
+def test_only_chosen_places_become_examples(vocab):
+    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
+    where = torch.zeros_like(batch.attention_mask)
+    where[:, -8:] = True
+    task = onset_task(
+        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, where=where, ratio=9
+    )
+    assert int(task.pos.min()) >= batch.tokens.shape[1] - 8
+
+
+def test_types_are_the_last_two_tokens_or_the_last(vocab):
+    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
+    pairs = onset_task(batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab)
+    for kind, row, col in zip(pairs.types, pairs.text, pairs.pos, strict=True):
+        before = int(batch.tokens[row, col - 1]) if batch.attention_mask[row, col - 1] else -1
+        assert kind == f"{before} {int(batch.tokens[row, col])}"
+    singles = onset_task(
+        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, types="token"
+    )
+    assert singles.types == tuple(kind.split()[1] for kind in pairs.types)
+
+
+def test_traits_become_classes_in_the_usual_order():
+    task = trait_task(["N", "openness", "N", "E"], list("abcd"))
+    assert task.classes == ("openness", "extraversion", "neuroticism")
+    assert task.labels.tolist() == [2, 0, 2, 1]
+    assert task.types == task.groups == ("a", "b", "c", "d")
+    one = trait_task(["N", "openness", "N", "E"], list("abcd"), target="N", types=list("wxyz"))
+    assert one.classes == ("another trait", "neuroticism")
+    assert one.labels.tolist() == [1, 0, 1, 0]
+    assert one.types == ("w", "x", "y", "z")
+
+
+def test_bad_tasks_are_named(vocab):
+    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
+    plain = pad([ids_of(TEXTS[2])], tiny.tokenizer().pad_token_id)
+    crowded = pad([ids_of("I love it so much 😊")[:-1]], tiny.tokenizer().pad_token_id)
+    with pytest.raises(DataError, match="none of 1 texts has an emoji"):
+        onset_task(plain.tokens, topics=["plan"], vocab=vocab)
+    with pytest.raises(DataError, match="no negatives of kind 'sentence_ends' in 1 texts"):
+        onset_task(crowded.tokens, topics=["joy"], vocab=vocab)
+    with pytest.raises(InputError, match="5 texts need as many topics"):
+        onset_task(batch.tokens, batch.attention_mask, topics=["joy"], vocab=vocab)
+    with pytest.raises(InputError, match="negatives is 'sentence_ends' or 'any'"):
+        onset_task(batch.tokens, topics=TOPICS, vocab=vocab, negatives="hard")
+    with pytest.raises(TraitError, match="unknown trait 'greed'"):
+        trait_task(["greed"], ["money"])
+    with pytest.raises(InputError, match="2 texts but 1 topics"):
+        trait_task(["E", "N"], ["money"])
+
+
+def onset_texts() -> tuple[list[list[int]], list[str]]:
+    """Where "so much!" precedes an emoji and "I do." does not, on twelve topics."""
+    words = ["rain", "walks", "weather", "day", "plan", "worry", "wrong", "lot", "think", "long",
+             "love", "well"]  # fmt: skip
+    texts = [f"{word} {word}. I love it so much! 😊" for word in words]
+    texts += [f"What {word}? I do." for word in words]
+    return [ids_of(text) for text in texts], words * 2
+
+
+def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
+    rows, topics = onset_texts()
+    batch = pad(rows, tiny.tokenizer().pad_token_id)
+    task = onset_task(batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, ratio=3)
+    model = hook(tiny.llama(seed=1), tiny.tokenizer())
+    result = trace(
+        task,
+        batch.tokens,
+        batch.attention_mask,
+        base=model,
+        tuned=hook(tiny.llama(seed=1), tiny.tokenizer()),
+        config=ProbeConfig(n_resamples=100),
+    )
+    assert result.layers == ("embedding", "0", "1", "2")
+    assert bool((result.auroc == 1).all())  # "!" only ever stands before an emoji
+    torch.testing.assert_close(result.auroc[0], result.auroc[2])  # the same model twice
+    assert result.counts["n_texts"] == 24
+    assert result.counts["class: emoji"] == 12
+    assert result.task == "the next token begins an emoji"
+
+
+def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG001
+    words = onset_texts()[1][:12]
+    voices = {"E": "I love it so much!", "N": "Oh no, what if it goes wrong?"}
+    rows, traits, topics = [], [], []
+    for word in words:
+        for trait, voice in voices.items():
+            rows.append(ids_of(f"{voice} {word}"))
+            traits.append(trait)
+            topics.append(word)
+    batch = pad(rows, tiny.tokenizer().pad_token_id)
+    task = trait_task(traits, topics)
+    model = hook(tiny.llama(seed=1), tiny.tokenizer())
+    quick = ProbeConfig(n_resamples=100)
+    whole = trace(task, batch.tokens, batch.attention_mask, base=model, config=quick)
+    assert bool((whole.auroc == 1).all())
+    assert whole.reads == ("base",)
+    # Only the end-of-text token: before the first block it is the same in every text.
+    last = torch.zeros_like(batch.attention_mask)
+    last[:, -1] = True
+    end = trace(
+        task, batch.tokens, batch.attention_mask, base=model, where=last, layers=[-1], config=quick
+    )
+    assert end.auroc.item() == 0.5
+    with pytest.raises(InputError, match="not among the tokens"):
+        trace(task, batch.tokens[:5], batch.attention_mask[:5], base=model)
