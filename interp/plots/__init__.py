@@ -10,6 +10,7 @@ from interp.plots.glyphs import Glyphs
 from interp.plots.lens import lens_curves, lens_heatmap
 from interp.plots.origin import text_or_weights
 from interp.plots.patching import patching_heads, patching_maps
+from interp.plots.probing import probing_curves
 from interp.plots.rates import emoji_distribution, esr_bars
 from interp.plots.style import TRAIT_COLOURS, CaptionedFigure, render, save, style, trait_colour
 
@@ -23,6 +24,7 @@ __all__ = [
     "lens_heatmap",
     "patching_heads",
     "patching_maps",
+    "probing_curves",
     "render",
     "save",
     "style",

@@ -1,0 +1,126 @@
+"""What a page is made of: sections with an answer, figures, tables, samples; and its files.
+
+A `Maker` writes each figure (PNG, SVG) and each table (CSV) into the run folder when it is added,
+and keeps what the page needs of it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from interp.files import write_bytes, write_text
+from interp.plots import CaptionedFigure, render
+from interp.plots.style import ONE_COLUMN
+from interp.traits import Trait
+
+FIGURES, TABLES = "figures", "tables"
+
+
+@dataclass(frozen=True)
+class FigureBlock:
+    """A figure on the page: its SVG as a data URI, what it says, and its files' stem."""
+
+    stem: str
+    uri: str
+    caption: str
+    alt: str
+    wide: bool
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """A table as it is shown (all cells as text) and the CSV file with the full numbers."""
+
+    stem: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with both answers."""
+
+    question: str
+    base: str
+    tuned: str
+
+
+@dataclass
+class Part:
+    """What a section says of one trait (or of all, then `trait` is None)."""
+
+    trait: Trait | None
+    answer: str = ""
+    figures: list[FigureBlock] = field(default_factory=list)
+    folded: list[FigureBlock] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+@dataclass
+class Section:
+    """One question of the report, answered first."""
+
+    key: str
+    title: str
+    answer: str
+    parts: list[Part] = field(default_factory=list)
+    tables: list[TableBlock] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Writes figures and tables into the run folder and makes their blocks."""
+
+    root: Path
+
+    def figure(self, stem: str, figure: CaptionedFigure) -> FigureBlock:
+        """Write `figures/<stem>.png` and `.svg`; return the block."""
+        svg = render(figure, "svg")
+        write_bytes(self.root / FIGURES / f"{stem}.svg", svg)
+        write_bytes(self.root / FIGURES / f"{stem}.png", render(figure, "png"))
+        width, height = figure.get_size_inches()
+        return FigureBlock(
+            stem=stem,
+            uri=svg_uri(svg.decode()),
+            caption=figure.caption,
+            alt=figure.alt,
+            wide=width > 1.2 * ONE_COLUMN,
+            width=round(96 * width),
+            height=round(96 * height),
+        )
+
+    def csv(self, stem: str, table: pd.DataFrame) -> None:
+        """Write `tables/<stem>.csv`."""
+        write_text(self.root / TABLES / f"{stem}.csv", table.to_csv(index=False))
+
+    def table(
+        self,
+        stem: str,
+        caption: str,
+        table: pd.DataFrame,
+        shown: Sequence[Sequence[str]],
+        columns: Sequence[str],
+    ) -> TableBlock:
+        """Write the CSV; return the block with the cells to show."""
+        self.csv(stem, table)
+        return TableBlock(stem, caption, tuple(columns), tuple(tuple(row) for row in shown))
+
+
+def svg_uri(svg: str) -> str:
+    """An SVG file as a data URI, without comments, line breaks and XML prologue.
+
+    Percent-encoding only what must be is a fifth smaller than base64. The result holds no double
+    quote, ampersand or angle bracket, so it can stand in an attribute as it is.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").replace('"', "'")
+    return "data:image/svg+xml," + quote(svg, safe=" !'()*+,-./:;=?@_~$")

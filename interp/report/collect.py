@@ -1,0 +1,126 @@
+"""What a run folder holds: the results of each trait, and what is missing with the reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from interp.behaviour import Origin, Response
+from interp.emoji.rates import EmojiRates
+from interp.errors import InputError
+from interp.logit_lens import LensResult
+from interp.models.merge import MergeReport
+from interp.patching import PatchingResult
+from interp.probing import ProbeResult
+from interp.results import Result
+from interp.runs import RunFolder
+from interp.traits import Trait
+
+CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
+POSITION_SITES = ("resid_pre", "attn_out", "mlp_out")
+PROBES = ("emoji", "trait")
+R = TypeVar("R", bound=Result)
+
+
+@dataclass
+class TraitResults:
+    """One trait's results; `None` or an absent key where a step is missing.
+
+    Attributes:
+        patching: by contrast, direction and site.
+        probing: by task, `emoji` or `trait`.
+        missing: step and reason.
+    """
+
+    trait: Trait
+    merge: MergeReport | None = None
+    rates_base: EmojiRates | None = None
+    rates_tuned: EmojiRates | None = None
+    origin: Origin | None = None
+    lens: LensResult | None = None
+    patching: dict[tuple[str, str, str], PatchingResult] = field(default_factory=dict)
+    probing: dict[str, ProbeResult] = field(default_factory=dict)
+    answers_base: list[Response] | None = None
+    answers_tuned: list[Response] | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A run: its manifest and the results of its traits, in the order asked."""
+
+    folder: RunFolder
+    manifest: dict[str, Any]
+    traits: tuple[TraitResults, ...]
+
+    def having(self, name: str) -> dict[Trait, Any]:
+        """The traits that have the result `name`, and it."""
+        pairs = ((one.trait, getattr(one, name)) for one in self.traits)
+        return {trait: value for trait, value in pairs if value}
+
+    @property
+    def missing(self) -> Iterator[tuple[Trait, str, str]]:
+        """Trait, step and reason of everything that is not there."""
+        for one in self.traits:
+            for step, reason in one.missing.items():
+                yield one.trait, step, reason
+
+
+def collect(folder: RunFolder) -> Contents:
+    """Read a run, finished or not. A damaged file counts as missing, with the reason.
+
+    Raises:
+        RunError: if the manifest cannot be read.
+    """
+    manifest = folder.manifest
+    return Contents(folder, manifest, tuple(_trait(folder, manifest, t) for t in folder.traits))
+
+
+def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitResults:
+    found = TraitResults(trait)
+    reader = _Reader(folder, manifest.get("skipped", {}), found)
+    found.merge = reader.result(MergeReport, "merge")
+    found.rates_base = reader.result(EmojiRates, "rates-base")
+    found.rates_tuned = reader.result(EmojiRates, "rates-tuned")
+    found.origin = reader.result(Origin, "origin")
+    found.lens = reader.result(LensResult, "lens")
+    for contrast, direction in CONTRASTS:
+        for site in (*POSITION_SITES, "z"):
+            sweep = reader.result(PatchingResult, f"patching-{contrast}-{direction}-{site}")
+            if sweep is not None:
+                found.patching[contrast, direction, site] = sweep
+    for task in PROBES:
+        probe = reader.result(ProbeResult, f"probing-{task}")
+        if probe is not None:
+            found.probing[task] = probe
+    quantization = found.merge.quantization if found.merge else None
+    found.answers_base = reader.answers("base", f"responses-{quantization or 'dense'}.json")
+    found.answers_tuned = reader.answers(trait, "responses.json")
+    return found
+
+
+@dataclass(frozen=True)
+class _Reader:
+    folder: RunFolder
+    skipped: dict[str, str]
+    into: TraitResults
+
+    def result(self, kind: type[R], step: str) -> R | None:
+        try:
+            found = self.folder.result(kind, self.into.trait, f"{step}.safetensors")
+        except InputError as problem:
+            self.into.missing[step] = str(problem)
+            return None
+        if found is None:
+            reason = self.skipped.get(f"{self.into.trait}/{step}", "not done yet")
+            self.into.missing[step] = reason
+        return found
+
+    def answers(self, *parts: str) -> list[Response] | None:
+        try:
+            found = self.folder.responses(*parts)
+        except InputError as problem:
+            self.into.missing["/".join(parts)] = str(problem)
+            return None
+        if found is None:
+            self.into.missing["/".join(parts)] = "not done yet"
+        return found

@@ -1,0 +1,29 @@
+"""Numbers as a reader wants them: rounded to what their interval carries, with the interval."""
+
+from collections.abc import Sequence
+
+from interp.plots.parts import percent
+from interp.stats import Interval
+
+__all__ = ["between", "listing", "number", "percent", "share"]
+
+
+def share(value: float, interval: Interval) -> str:
+    """`86 % [80, 90]`."""
+    return f"{percent(value)} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
+
+
+def number(value: float, low: float, high: float, sign: str = "") -> str:
+    """`1.24 [1.10, 1.39]`; `sign="+"` writes the plus of positive numbers."""
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
+
+
+def between(values: Sequence[float], form: str = ".2f") -> str:
+    """`0.41`, or `0.41 to 0.87` over several."""
+    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    return (low if low == high else f"{low} to {high}").replace("-", "−")
+
+
+def listing(items: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]])) if items else "none"
