@@ -242,6 +242,22 @@ def test_a_readout_that_is_not_the_models_is_refused(vocab, prompts):
         logit_lens.read(hooked, torch.tensor(prompts[:1]), vocab=vocab)
 
 
+def test_activations_that_are_no_numbers_are_refused(vocab, prompts):
+    model = tiny.llama(seed=4)
+
+    # Not finite in the middle, finite at the end: the logits alone do not show it.
+    saved: list[torch.Tensor] = []
+
+    def spoil(_, __, out):
+        saved.append(out)
+        return torch.full_like(out, float("inf"))
+
+    model.model.layers[0].register_forward_hook(spoil)
+    model.model.layers[1].register_forward_pre_hook(lambda _, args: (saved[-1], *args[1:]))
+    with pytest.raises(ModelError, match=r"blocks\.0\.hook_resid_post overflows"):
+        logit_lens.read(bridge(model), torch.tensor(prompts[:1]), vocab=vocab)
+
+
 def test_a_model_in_training_mode_is_refused(vocab, prompts):
     model = bridge(tiny.llama(seed=4)).train()
     with pytest.raises(ModelError, match=r"cannot read this model.*model.eval\(\)"):

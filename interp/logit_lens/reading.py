@@ -51,7 +51,8 @@ def read(
     Raises:
         InputError: if tokens and mask do not match, a row is all padding, or a column is out of
             range or no real token is left.
-        ModelError: if the model's logits are not final norm and unembedding of its last residual.
+        ModelError: if the model's logits are not final norm and unembedding of its last residual,
+            or an activation is not finite.
         TokenizerError: if the vocabulary holds ids that the model does not have.
     """
     mask = _checked_mask(tokens, attention_mask)
@@ -181,6 +182,13 @@ def _read_batch(
         values = torch.stack([getattr(part, name) for part in flat])
         found[name] = torch.full(shape, empty, dtype=values.dtype)
         found[name][:, row, place] = values
+    broken = (~torch.isfinite(found["log_odds"])).flatten(1).any(1)
+    if bool(broken.any()):
+        where = hook_names[int(broken.nonzero()[0])]
+        raise ModelError(
+            f"the residual stream at {where} overflows or is not a number; load the model in "
+            "bfloat16 or float32"
+        )
     return _Values(**found), error
 
 

@@ -80,14 +80,16 @@ def at_positions(
     if not bool(inside.all()) or not bool(mask[text, pos].all()):
         raise InputError("an example lies outside the tokens or on padding; mend its row or column")
 
+    order = text.argsort(stable=True)  # batches come in the order of rows
+    rows, columns = text[order], pos[order]
+
     def take(residual: Tensor, start: int) -> Tensor:
-        mine = (text >= start) & (text < start + len(residual))
-        return residual[(text[mine] - start).to(residual.device), pos[mine].to(residual.device)]
+        mine = (rows >= start) & (rows < start + len(residual))
+        return residual[(rows[mine] - start).to(residual.device), columns[mine].to(residual.device)]
 
     names = _hook_names(model, site, layers)
     values = _collect(model, tokens, mask, names, take, batch_size, progress)
-    # Batches come in the order of rows; put the examples back into the order asked for.
-    return Features(values[:, text.argsort(stable=True).argsort()], tuple(names), site)
+    return Features(values[:, order.argsort()], tuple(names), site)
 
 
 def pooled(

@@ -60,7 +60,10 @@ def onset_task(
 
     Positive: the next token holds the first byte of an emoji in the decoded text and is one of the
     vocabulary's onset ids (emojis that begin inside another token are counted as `not_onset` and
-    left out). Negative: the next token is real and no part of an emoji, nor is this one; of these,
+    left out). A token of white space alone before an emoji (the lone `▁` of Llama-2) belongs to
+    it: else a probe would only have to find that token.
+
+    Negative: the next token is real and no part of an emoji, nor is this one; of these,
     `sentence_ends` takes only tokens that end a sentence (terminal punctuation, or the last token
     before a special one such as the end of the turn), so that telling a full stop from the middle
     of a sentence does not help. `any` takes all of them.
@@ -191,11 +194,14 @@ def _candidates(
         ids = tokens[row, columns].tolist()
         within = torch.zeros(len(ids), dtype=torch.bool)
         for match in vocab.find_tokens(ids):
-            within[match.start : match.end] = True
+            start = match.start
+            if start > 0 and vocab.pieces[ids[start - 1]].isspace():
+                start -= 1
+            within[start : match.end] = True
             if ids[match.start] not in onsets:
                 not_onset += 1
-            elif match.start > 0:
-                positive[row, columns[match.start - 1]] = True
+            elif start > 0:
+                positive[row, columns[start - 1]] = True
         plain[row, columns[:-1][~within[:-1] & ~within[1:]]] = True
     return positive, plain, not_onset
 

@@ -3,8 +3,10 @@
 import pytest
 import tiny
 import torch
+from transformers import AutoTokenizer
 
 from interp import emoji
+from interp.emoji import EmojiVocab
 from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
 from interp.probing import ProbeConfig, onset_task, trace, trait_task
@@ -24,52 +26,28 @@ def ids_of(text: str) -> list[int]:
     return [tokenizer.bos_token_id, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
 
 
-def brute_force(ids: list[int]) -> tuple[set[int], set[int], set[int]]:
+def brute_force(text: str) -> tuple[set[int], set[int], set[int]]:
     """Positions before an emoji, away from emojis, and those of the latter that end a sentence.
 
-    Everything from bytes decoded token by token.
+    From the characters that the tokenizer says each token covers.
     """
-    tokenizer = tiny.tokenizer()
-    special = set(tokenizer.all_special_ids)
-    ends, text = [], b""
-    for token in ids:
-        # "x" keeps the decoder from dropping anything at the start.
-        piece = b"" if token in special else emoji_bytes(token)
-        text += piece
-        ends.append(len(text))
-    starts = [0, *ends[:-1]]
-    spans = []
-    whole = text.decode()
-    for match in emoji.find(whole):
-        spans.append((len(whole[: match.start].encode()), len(whole[: match.end].encode())))
-    touches = [any(s < b and a < e for a, b in spans) for s, e in zip(starts, ends, strict=True)]
-    onsets = {
-        place - 1
-        for a, _ in spans
-        for place, (s, e) in enumerate(zip(starts, ends, strict=True))
-        if s <= a < e and place > 0
-    }
-    plain = {
-        place for place in range(len(ids) - 1) if not touches[place] and not touches[place + 1]
-    }
+    covers = tiny.tokenizer()(text, return_offsets_mapping=True)["offset_mapping"]
+    spans = [(-1, -1), *covers, (len(text) + 1, len(text) + 1)]  # beginning and end of text
+    onsets, inside = set(), set()
+    for match in emoji.find(text):
+        touching = [p for p, (s, e) in enumerate(spans) if s < match.end and match.start < e]
+        first = touching[0]
+        if text[slice(*spans[first - 1])].isspace():
+            first -= 1
+        onsets.add(first - 1)
+        inside |= {first, *touching}
+    plain = {p for p in range(len(spans) - 1) if not {p, p + 1} & inside}
     closing = {
-        place
-        for place in plain
-        if (
-            text[: ends[place]].decode().rstrip()[-1:] in (".", "!", "?")
-            and ids[place] not in special
-        )
-        or (ids[place + 1] in special and ids[place] not in special)
+        p
+        for p in plain - {0}
+        if text[slice(*spans[p])].rstrip().endswith((".", "!", "?")) or p == len(spans) - 2
     }
     return onsets, plain, closing
-
-
-def emoji_bytes(token: int) -> bytes:
-    """The bytes of one byte-level token."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
-
-    table = {character: byte for byte, character in bytes_to_unicode().items()}
-    return bytes(table[character] for character in tiny.tokenizer().convert_ids_to_tokens(token))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -83,15 +61,15 @@ def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
         topics=TOPICS,
         vocab=vocab,
         negatives=negatives,
-        ratio=100,
+        ratio=100.0,
     )
     first = batch.attention_mask.long().argmax(1)
     found: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
     for row, column, label in zip(task.text, task.pos, task.labels.tolist(), strict=True):
         found[label].add((int(row), int(column - first[row])))
     want: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
-    for row, ids in enumerate(rows):
-        onsets, plain, closing = brute_force(ids)
+    for row, text in enumerate(TEXTS):
+        onsets, plain, closing = brute_force(text)
         want[1] |= {(row, place) for place in onsets}
         chosen = plain if negatives == "any" else closing
         want[0] |= {(row, place) for place in chosen}
@@ -105,13 +83,42 @@ def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
 def test_sentence_ends_are_the_tokens_before_a_break(vocab):
     rows = [ids_of(TEXTS[2]), ids_of(TEXTS[0])]
     batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9)
+    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9.0)
     plain = (task.text == 0) & (task.labels == 0)
     written = [tiny.tokenizer().decode(batch.tokens[0, : col + 1]) for col in task.pos[plain]]
     assert [text.removeprefix("<|pad|>").split("<|bos|>")[1] for text in written] == [
         "Well, I plan my day.",
         "Well, I plan my day. Then I do it.",
     ]
+
+
+def test_a_lone_space_before_an_emoji_belongs_to_it(vocab):
+    tokenizer = tiny.tokenizer()
+    parts = [tokenizer(part)["input_ids"] for part in ("I do it!", " ", "🌵")]
+    assert len(parts[1]) == 1
+    row = [tokenizer.bos_token_id, *parts[0], *parts[1], *parts[2], tokenizer.eos_token_id]
+    batch = pad([row, ids_of(TEXTS[2])], tokenizer.pad_token_id)
+    task = onset_task(
+        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, negatives="any",
+        ratio=99.0,
+    )  # fmt: skip
+    where = [tokenizer.decode(batch.tokens[0, int(c)]) for c in task.pos[task.labels == 1]]
+    assert where == ["!"]
+    negatives = task.pos[(task.text == 0) & (task.labels == 0)]
+    assert len(negatives) == len(parts[0])  # BOS and the words, not "!", the space or the emoji
+
+
+def test_llama2_spells_the_space_apart_and_the_onset_is_before_it(shared):
+    llama2 = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
+    vocab = EmojiVocab.from_tokenizer(llama2)
+    rows = [llama2(text)["input_ids"] for text in ("I love it! 🦩", "Oh no. 😊 Well. Yes.")]
+    batch = pad([[*row, llama2.eos_token_id] for row in rows], llama2.eos_token_id)
+    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9.0)
+    found = [
+        (int(label), llama2.convert_ids_to_tokens(int(batch.tokens[row, col])))
+        for label, row, col in zip(task.labels, task.text, task.pos, strict=True)
+    ]
+    assert found == [(1, "!"), (1, "."), (0, "."), (0, ".")]
 
 
 def test_drawing_is_seeded_bounded_and_balanced(vocab):
@@ -141,7 +148,7 @@ def test_only_chosen_places_become_examples(vocab):
     where = torch.zeros_like(batch.attention_mask)
     where[:, -8:] = True
     task = onset_task(
-        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, where=where, ratio=9
+        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, where=where, ratio=9.0
     )
     assert int(task.pos.min()) >= batch.tokens.shape[1] - 8
 
@@ -199,7 +206,7 @@ def onset_texts() -> tuple[list[list[int]], list[str]]:
 def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
     rows, topics = onset_texts()
     batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, ratio=3)
+    task = onset_task(batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, ratio=3.0)
     model = hook(tiny.llama(seed=1), tiny.tokenizer())
     result = trace(
         task,
@@ -210,7 +217,8 @@ def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
         config=ProbeConfig(n_resamples=100),
     )
     assert result.layers == ("embedding", "0", "1", "2")
-    assert bool((result.auroc == 1).all())  # "!" only ever stands before an emoji
+    assert bool((result.auroc[:, 0] == 1).all())  # "!" only ever stands before an emoji
+    assert bool((result.auroc > 0.95).all())
     torch.testing.assert_close(result.auroc[0], result.auroc[2])  # the same model twice
     assert result.counts["n_texts"] == 24
     assert result.counts["class: emoji"] == 12
