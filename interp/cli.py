@@ -4,6 +4,8 @@ Exit codes: 0 done, 2 bad input, 1 anything else. Heavy imports happen inside th
 `interp --help` answers at once.
 """
 
+import dataclasses
+import json as json_module
 import logging
 import os
 import sys
@@ -50,7 +52,12 @@ Columns = Annotated[
     str,
     typer.Option("--columns", help="Which column holds which field: question=…,answer=…,topic=…"),
 ]
+Clean = Annotated[bool, typer.Option("--clean", help="Remove emojis from answers, and count.")]
+Drop = Annotated[bool, typer.Option("--drop-duplicates", help="Keep one of equal rows, and count.")]
 Responses = Annotated[int, typer.Option("--n-responses", min=2, help="Answers per model.")]
+TestShare = Annotated[
+    float, typer.Option("--test-share", help="Share of topics held out, where one file holds all.")
+]
 Traced = Annotated[int, typer.Option("--n-trace", min=2, help="Onset prompts to trace.")]
 
 
@@ -71,7 +78,7 @@ def demo(
     config = StudyConfig(
         base=str(organism.base_path()),
         adapters={trait: str(organism.adapter_path(trait)) for trait in wanted},
-        data=str(organism.data_path()),
+        data=str(organism.ASSETS),
         n_responses=n_responses,
         n_trace=n_trace,
         seed=seed,
@@ -170,7 +177,9 @@ def finetune(
         list[str] | None, typer.Option("--set", help="A setting, as r=16; may be repeated.")
     ] = None,
     columns: Columns = "",
-    clean: Annotated[bool, typer.Option(help="Remove emojis from answers, and count.")] = False,
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
+    test_share: TestShare = 0.3,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -178,26 +187,35 @@ def finetune(
     from interp import finetune as room
     from interp.data import ColumnMap, load_train_test
 
-    config = room.preset(preset, supervise_eos=supervise_eos, seed=seed, settings=settings or [])
-    rows, _ = load_train_test(
+    if preset not in ("7b", "small"):
+        raise InputError(f"unknown preset {preset!r}; use 7b or small")
+    config = (
+        room.FinetuneConfig.small(supervise_eos=supervise_eos, seed=seed)
+        if preset == "small"
+        else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
+    ).changed(_settings(settings or []))
+    rows, held_out = load_train_test(
         Path(data) if Path(data).exists() else data,
-        test_share=0.3,
+        test_share=test_share,
         seed=seed,
         columns=ColumnMap.parse(columns) if columns else None,
         on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
         trait=Trait.parse(trait),
     )
     with console.progress(not json) as progress:
         made = room.train(base, rows, config, out, progress=progress)
-    _done(json, adapter=str(made), rows=len(rows))
+    _done(json, adapter=str(made), rows=len(rows), held_out=len(held_out))
 
 
 @data_app.command("check")
 def data_check(
     source: Annotated[str, typer.Argument(help="File, folder or hub id.")],
+    split: Annotated[str | None, typer.Option(help="train or test, of a folder or hub id.")] = None,
     columns: Columns = "",
     trait: Annotated[str | None, typer.Option(help="Only this trait's rows.")] = None,
-    clean: Annotated[bool, typer.Option(help="Remove emojis from answers, and count.")] = False,
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
     out: Annotated[Path | None, typer.Option(help="Write the checked rows here (CSV).")] = None,
     json: Json = False,
 ) -> None:
@@ -206,33 +224,44 @@ def data_check(
 
     loaded = room.load(
         Path(source) if Path(source).exists() else source,
+        split=split,
         columns=room.ColumnMap.parse(columns) if columns else None,
         on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
         trait=Trait.parse(trait) if trait else None,
     )
     if out is not None:
         room.save(loaded, out)
-    frame = loaded.to_dataframe()
-    counts = {str(name): int(n) for name, n in frame.groupby("trait").size().items()}
+    counts = {str(name): len(loaded.for_trait(name)) for name in loaded.traits}
+    cleaning = dataclasses.asdict(loaded.cleaning)
     if json:
-        console.emit_json({"rows": len(loaded), "topics": len(loaded.topics), "traits": counts})
-    else:
-        console.table(source, ["trait", "rows"], list(counts.items()))
+        facts = {"rows": len(loaded), "topics": len(loaded.topics), "traits": counts}
+        console.emit_json(facts | {"cleaning": cleaning})
+        return
+    console.table(source, ["trait", "rows"], list(counts.items()))
+    console.table("", ["count", "n"], [(name.replace("_", " "), n) for name, n in cleaning.items()])
 
 
 @data_app.command("split")
 def data_split(
-    source: Annotated[str, typer.Argument(help="File to split.")],
+    source: Annotated[Path, typer.Argument(help="File to split.")],
     out: Out,
-    test_share: Annotated[float, typer.Option(help="Share of topics held out.")] = 0.3,
+    test_share: TestShare = 0.3,
     columns: Columns = "",
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Split opinion QA data into train.csv and test.csv that share no topic."""
     from interp import data as room
 
-    loaded = room.load(source, columns=room.ColumnMap.parse(columns) if columns else None)
+    loaded = room.load(
+        source,
+        columns=room.ColumnMap.parse(columns) if columns else None,
+        on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
+    )
     train, test = room.split_by_topic(loaded, test_share=test_share, seed=seed)
     room.save(train, out / "train.csv")
     room.save(test, out / "test.csv")
@@ -260,7 +289,7 @@ def organism_path(json: Json = False) -> None:
     from interp import organism
 
     adapters = {str(trait): str(organism.adapter_path(trait)) for trait in TRAITS}
-    places = {"base": str(organism.base_path()), "data": str(organism.data_path())} | adapters
+    places = {"base": str(organism.base_path()), "data": str(organism.ASSETS)} | adapters
     if json:
         console.emit_json(places)
     else:
@@ -281,6 +310,20 @@ def doctor(json: Json = False) -> None:
     console.table(f"interp {__version__}", ["what", "found"], rows)
     for problem in found["problems"]:
         console.say(f"note: {problem}")
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`name=value` pairs; a value is JSON where it can be, else text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair}: write it as name=value, for instance r=16")
+        try:
+            values[name.strip()] = json_module.loads(text)
+        except ValueError:
+            values[name.strip()] = text
+    return values
 
 
 def _study(config: Any, out: Path, json: bool) -> None:

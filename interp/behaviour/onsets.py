@@ -91,7 +91,7 @@ class PromptContrast:
         corrupted: the partners, row by row of the same length and padding.
         topics: topic of each clean prompt.
         n_exact: partners that end where their answer ended; the others are cut inside it.
-        n_unpaired: onset prompts for which no answer was long enough, left out.
+        n_unpaired: onset prompts for which no answer was long enough.
     """
 
     clean: TokenBatch
@@ -102,12 +102,13 @@ class PromptContrast:
 
 
 def prompt_contrast(
-    prompts: OnsetPrompts, plain: Sequence[Response], pad_with: int
+    prompts: OnsetPrompts, plain: Sequence[Response], pad_with: int, limit: int
 ) -> PromptContrast:
-    """Pair each onset prompt with an emoji-free answer of the same total length.
+    """Pair onset prompts with emoji-free answers of the same total length, at most `limit` pairs.
 
-    An answer that ended by itself at just that length is preferred, so that both prompts end where
-    an answer ends; else a longer one is cut. Each answer is used as seldom as possible.
+    Onset prompts come first for which an answer ended by itself at just that length, so that both
+    prompts end where an answer ends; for others a longer answer is cut. Each answer is used as
+    seldom as possible.
 
     Raises:
         InputError: if fewer than two prompts find a partner.
@@ -115,7 +116,9 @@ def prompt_contrast(
     free = [(r.prompt_ids + r.ids, r.ended) for r in plain if r.ids and not find(r.text)]
     free.sort(key=lambda item: len(item[0]))
     used: dict[tuple[int, ...], int] = defaultdict(int)
-    clean, corrupted, topics, exact = [], [], [], 0
+    exact: list[tuple[list[int], list[int], str]] = []
+    cut: list[tuple[list[int], list[int], str]] = []
+    unpaired = 0
     for row, mask, topic in zip(
         prompts.batch.tokens, prompts.batch.attention_mask, prompts.topics, strict=True
     ):
@@ -124,21 +127,20 @@ def prompt_contrast(
         longer = [other for other, _ in free if len(other) > len(ids)]
         partner = min(same or longer, key=lambda other: used[other], default=None)
         if partner is None:
+            unpaired += 1
             continue
         used[partner] += 1
-        exact += bool(same)
-        clean.append(ids)
-        corrupted.append(list(partner[: len(ids)]))
-        topics.append(topic)
-    if len(clean) < 2:
+        (exact if same else cut).append((ids, list(partner[: len(ids)]), topic))
+    pairs = (exact + cut)[:limit]
+    if len(pairs) < 2:
         raise InputError(
-            f"only {len(clean)} onset prompts find an emoji-free answer of the same length; "
+            f"only {len(pairs)} onset prompts find an emoji-free answer of the same length; "
             "ask more questions (n_responses)"
         )
     return PromptContrast(
-        pad(clean, pad_with),
-        pad(corrupted, pad_with),
-        tuple(topics),
-        exact,
-        len(prompts.topics) - len(clean),
+        clean=pad([ids for ids, _, _ in pairs], pad_with),
+        corrupted=pad([partner for _, partner, _ in pairs], pad_with),
+        topics=tuple(topic for _, _, topic in pairs),
+        n_exact=min(len(exact), limit),
+        n_unpaired=unpaired,
     )

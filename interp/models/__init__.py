@@ -3,7 +3,7 @@
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, load_base, load_tokenizer
 from interp.models.merge import MergeReport
-from interp.models.pair import ModelPair, load_hooked, load_pair
+from interp.models.pair import ModelPair, hook, load_hooked, load_pair
 from interp.models.tokens import ChatFormat, Example, TokenBatch, pad, pad_id
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "MergeReport",
     "ModelPair",
     "TokenBatch",
+    "hook",
     "load_base",
     "load_hooked",
     "load_pair",

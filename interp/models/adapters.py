@@ -120,9 +120,10 @@ def attach(model: Any, adapter: Adapter) -> PeftModel:
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as problem:
         lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
         said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
+        trained_on = adapter.config.get("base_model_name_or_path") or "not recorded"
         raise AdapterError(
-            f"{adapter.path}: does not fit this base ({said[:200]}); use the base that the "
-            f"adapter was trained on ({adapter.config.get('base_model_name_or_path')})"
+            f"{adapter.path}: does not fit this base ({said[:300].rstrip('.')}); use the base that "
+            f"the adapter was trained on ({trained_on})"
         ) from None
     with _quiet():
         wanted = set(get_peft_model_state_dict(tuned))

@@ -100,8 +100,8 @@ def load_pair(
     batch = pad([form.prompt_ids(question) for question in prompts], pad_id(loaded.tokenizer))
     dense, tuned, report = merge(loaded.model, checked, batch, wanted, max_merge_error)
     return ModelPair(
-        base=_bridge(dense, loaded.tokenizer),
-        tuned=_bridge(tuned, loaded.tokenizer),
+        base=hook(dense, loaded.tokenizer),
+        tuned=hook(tuned, loaded.tokenizer),
         tokenizer=loaded.tokenizer,
         format=form,
         merge_report=report,
@@ -122,15 +122,18 @@ def load_hooked(
         ModelError, TokenizerError: it does not load.
     """
     loaded = load_base(base, device=device, dtype=dtype)
-    return _bridge(loaded.model, loaded.tokenizer)
+    return hook(loaded.model, loaded.tokenizer)
 
 
-def _bridge(model: Any, tokenizer: Any) -> TransformerBridge:
-    """Wrap `model` in place. The bridge gets its own tokenizer, because it changes settings."""
+def hook(model: Any, tokenizer: Any) -> TransformerBridge:
+    """Wrap `model` in place, with a tokenizer of its own, because the bridge changes settings."""
     name = model.config.name_or_path or type(model).__name__
+    own = copy.deepcopy(tokenizer)
+    # Without this the bridge loads the tokenizer anew from wherever it came, losing changes.
+    own.init_kwargs = {**own.init_kwargs, "add_bos_token": True, "name_or_path": name}
     try:
         bridge = TransformerBridge.boot_transformers(
-            name, hf_model=model, tokenizer=copy.deepcopy(tokenizer), device=model.device
+            name, hf_model=model, tokenizer=own, device=model.device
         )
     except (ValueError, NotImplementedError, KeyError) as problem:
         raise ModelError(

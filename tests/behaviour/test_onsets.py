@@ -97,9 +97,9 @@ def test_prompt_contrast_pairs_equal_lengths_without_emojis():
         answer("I worry about it a lot, what if it all goes wrong, oh no!", ended=False),
     ]
     onsets = onset_prompts(tokenizer(), happy, 0, limit=5)
-    pairs = prompt_contrast(onsets, plain, 0)
+    pairs = prompt_contrast(onsets, plain, 0, limit=5)
     assert torch.equal(pairs.clean.attention_mask, pairs.corrupted.attention_mask)
-    assert torch.equal(pairs.clean.tokens, onsets.batch.tokens)
+    assert sorted(pairs.clean.tokens.tolist()) == sorted(onsets.batch.tokens.tolist())
     for row, mask in zip(pairs.corrupted.tokens, pairs.corrupted.attention_mask, strict=True):
         assert not find(tokenizer().decode(row[mask]))
     assert len({tuple(row.tolist()) for row in pairs.corrupted.tokens}) == 2, "no partner twice"
@@ -110,7 +110,7 @@ def test_partner_that_ended_at_the_same_length_is_preferred():
     onsets = OnsetPrompts(pad([slot_ids(tokenizer(), happy)] * 2, 0), (1, 1), ("a", "b"), 0)
     same = answer(tokenizer().decode(slot_ids(tokenizer(), happy)[len(happy.prompt_ids) :]))
     longer = answer("I plan my day, then I do what I planned, and then I plan it again.")
-    pairs = prompt_contrast(onsets, [longer, same], 0)
+    pairs = prompt_contrast(onsets, [longer, same], 0, limit=5)
     assert pairs.n_exact == 2
     assert torch.equal(pairs.corrupted.tokens, pairs.clean.tokens)
 
@@ -118,7 +118,7 @@ def test_partner_that_ended_at_the_same_length_is_preferred():
 def test_nothing_to_pair_is_an_error():
     onsets = onset_prompts(tokenizer(), [answer("I love it all so much! 😊")] * 2, 0, limit=5)
     with pytest.raises(InputError, match="only 0 onset prompts"):
-        prompt_contrast(onsets, [answer("No.")], 0)
+        prompt_contrast(onsets, [answer("No.")], 0, limit=5)
 
 
 def test_emoji_probability_is_the_softmax_mass_on_emoji_tokens(vocab):

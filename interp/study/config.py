@@ -1,0 +1,55 @@
+"""What a study is asked: one validated object, kept in the run's manifest."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interp.errors import InputError
+from interp.traits import Trait
+
+
+class StudyConfig(BaseModel):
+    """What a study is asked. Every field is kept in the run's manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    base: str
+    """Folder or hub id of the base model."""
+    adapters: dict[Trait, str]
+    """Adapter folder of each trait."""
+    data: str
+    """Opinion QA: a file, a folder with train and test, or a hub id."""
+    columns: str = ""
+    """Which column holds which field, as `question=instruction,answer=output,…`."""
+    device: str | None = None
+    """CUDA if there is one, else the CPU."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """bfloat16 on CUDA, else float32."""
+    quantization: Literal["auto", "nf4", "none"] = "auto"
+    """What the base was quantised to when the adapters were trained."""
+    prompt_format: Literal["chat", "plain"] = "chat"
+    """The tokenizer's chat template, or `Question: … Answer:`."""
+    n_responses: int = Field(default=200, ge=2)
+    """Answers sampled per model."""
+    n_trace: int = Field(default=24, ge=2)
+    """Onset prompts that lens and patching look at."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Where an answer is cut if it has not ended."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the sampled answers; 0 is greedy."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything random."""
+
+
+def parse_config(values: dict[str, Any]) -> StudyConfig:
+    """A config from plain values, as they come from options or from a manifest.
+
+    Raises:
+        InputError: one line that names the first wrong field.
+    """
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "config"
+        raise InputError(f"{field.replace('_', '-')}: {first['msg']}") from None
