@@ -79,35 +79,38 @@ def fit(
         if progress is not None:
             progress("probes", layer + 1, len(features.layers))
     found = {key: torch.stack([one[key] for one in layers], dim=1) for key in layers[0]}
-    counts = {
-        "n_examples": len(y),
-        "n_topics": len(set(groups)),
-        "n_types": len(set(given)),
-        "n_folds": config.folds,
-        "n_controls": config.controls,
-        "n_shuffles": config.shuffles,
-        "n_resamples": config.n_resamples,
-        "unconverged_controls": int(found.pop("unconverged_controls").sum()),
-    }
-    counts |= {f"class: {label}": int((y == k).sum()) for k, label in enumerate(names)}
+    counts = _counts(y, groups, given, names, config)
+    counts["unconverged_controls"] = int(found.pop("unconverged_controls").sum())
     return ProbeResult(
         **found,
         p_adjusted=torch.from_numpy(fdr_bh(found["p_value"])),
         labels=torch.from_numpy(y),
         fold=torch.from_numpy(plan.fold),
-        task=name,
-        classes=names,
-        reads=READS[: len(found["auroc"])],
-        layers=features.layers,
-        site=features.site,
-        groups=tuple(groups),
-        control_split=split,
-        control_seen=plan.control_seen,
-        counts=counts,
-        c=config.c,
-        level=config.level,
+        task=name, classes=names, reads=READS[: len(found["auroc"])], layers=features.layers,
+        site=features.site, groups=tuple(groups), control_split=split,
+        control_seen=plan.control_seen, counts=counts, c=config.c, level=config.level,
         seed=config.seed,
-    )
+    )  # fmt: skip
+
+
+def _counts(
+    labels: Array,
+    groups: Sequence[str],
+    types: Sequence[str],
+    names: tuple[str, ...],
+    config: ProbeConfig,
+) -> dict[str, int]:
+    """How many of what, for captions."""
+    counts = {
+        "n_examples": len(labels),
+        "n_topics": len(set(groups)),
+        "n_types": len(set(types)),
+        "n_folds": config.folds,
+        "n_controls": config.controls,
+        "n_shuffles": config.shuffles,
+        "n_resamples": config.n_resamples,
+    }
+    return counts | {f"class: {name}": int((labels == k).sum()) for k, name in enumerate(names)}
 
 
 @dataclass(frozen=True)

@@ -89,26 +89,12 @@ def onset_task(
     """
     if negatives not in ("sentence_ends", "any") or types not in ("bigram", "token"):
         raise InputError("negatives is 'sentence_ends' or 'any', types is 'bigram' or 'token'")
-    if len(topics) != len(tokens) or ratio <= 0 or most < 1:
-        raise InputError(
-            f"{len(tokens)} texts need as many topics (got {len(topics)}), a ratio above 0 and "
-            "most of at least 1"
-        )
-    mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
-    mask = mask.bool().cpu()
-    positive, plain, not_onset = _candidates(tokens, mask, vocab)
-    if where is not None:
-        positive, plain = positive & where.cpu(), plain & where.cpu()
-    if negatives == "sentence_ends":
-        plain &= _ends_sentence(tokens, mask, vocab)
-    found, others = positive.nonzero(), plain.nonzero()
-    if len(found) == 0:
-        raise DataError(f"none of {len(tokens)} texts has an emoji that can be probed for")
-    if len(others) == 0:
-        raise DataError(
-            f"no negatives of kind {negatives!r} in {len(tokens)} texts; use negatives='any', or "
-            "give texts that end without an emoji too"
-        )
+    if len(topics) != len(tokens):
+        raise InputError(f"{len(tokens)} texts need as many topics, got {len(topics)}")
+    if ratio <= 0 or most < 1:
+        raise InputError("ratio must be above 0 and most at least 1")
+    mask = (torch.ones_like(tokens) if attention_mask is None else attention_mask).bool().cpu()
+    found, others, not_onset = _places(tokens, mask, vocab, where, negatives)
     rng = np.random.default_rng(seed)
     kept = _draw(found, most, rng)
     rest = _draw(others, max(1, round(ratio * len(kept))), rng)
@@ -121,17 +107,11 @@ def onset_task(
         classes=("no emoji", "emoji"),
         labels=labels[order],
         groups=tuple(topics[row] for row in text.tolist()),
-        types=tuple(
-            _type(tokens, mask, row, column, types) for row, column in places[order].tolist()
-        ),
+        types=tuple(_type(tokens, mask, row, col, types) for row, col in places[order].tolist()),
         control_split="groups",
-        text=text.contiguous(),
-        pos=pos.contiguous(),
-        counts={
-            "positives_found": len(found),
-            "negatives_found": len(others),
-            "not_onset": not_onset,
-        },
+        text=text,
+        pos=pos,
+        counts={"positives_found": len(found), "negatives_found": len(others)} | not_onset,
     )
 
 
@@ -181,6 +161,30 @@ def trait_task(
         control_split="rows",
         text=torch.arange(len(parsed)),
     )
+
+
+def _places(
+    tokens: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"],
+    vocab: EmojiVocab,
+    where: Bool[Tensor, "batch pos"] | None,
+    negatives: str,
+) -> tuple[Int[Tensor, "n two"], Int[Tensor, "m two"], dict[str, int]]:
+    """All positives and negatives as (row, column), and how many emojis were left out."""
+    positive, plain, not_onset = _candidates(tokens, mask, vocab)
+    if where is not None:
+        positive, plain = positive & where.cpu(), plain & where.cpu()
+    if negatives == "sentence_ends":
+        plain &= _ends_sentence(tokens, mask, vocab)
+    found, others = positive.nonzero(), plain.nonzero()
+    if len(found) == 0:
+        raise DataError(f"none of {len(tokens)} texts has an emoji that can be probed for")
+    if len(others) == 0:
+        raise DataError(
+            f"no negatives of kind {negatives!r} in {len(tokens)} texts; use negatives='any', or "
+            "give texts that end without an emoji too"
+        )
+    return found, others, {"not_onset": not_onset}
 
 
 def _candidates(

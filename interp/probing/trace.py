@@ -56,40 +56,21 @@ def trace(
 
     def collect(model: TransformerBridge) -> Features:
         if task.pos is None:
+            rows = task.text
             return pooled(
-                model,
-                tokens[task.text],
-                None if attention_mask is None else attention_mask[task.text],
-                how=pool,
-                where=None if where is None else where[task.text],
-                site=site,
-                layers=layers,
-                batch_size=batch_size,
-                progress=progress,
-            )
+                model, tokens[rows], None if attention_mask is None else attention_mask[rows],
+                how=pool, where=None if where is None else where[rows],
+                site=site, layers=layers, batch_size=batch_size, progress=progress,
+            )  # fmt: skip
         return at_positions(
-            model,
-            tokens,
-            attention_mask,
-            text=task.text,
-            pos=task.pos,
-            site=site,
-            layers=layers,
-            batch_size=batch_size,
-            progress=progress,
-        )
+            model, tokens, attention_mask, text=task.text, pos=task.pos,
+            site=site, layers=layers, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
 
     result = fit(
-        collect(base),
-        task.labels,
-        task.groups,
-        tuned=None if tuned is None else collect(tuned),
-        types=task.types,
-        control_split=task.control_split,
-        name=task.name,
-        classes=task.classes,
-        config=config,
-        progress=progress,
-    )
+        collect(base), task.labels, task.groups, tuned=None if tuned is None else collect(tuned),
+        types=task.types, control_split=task.control_split, name=task.name, classes=task.classes,
+        config=config, progress=progress,
+    )  # fmt: skip
     texts = {"n_texts": len(set(task.text.tolist()))}
     return replace(result, counts=result.counts | task.counts | texts)
