@@ -1,13 +1,23 @@
 """Small results of the real classes with planted numbers, for tests that draw and report them."""
 
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
 import torch
 
-from interp.behaviour import Origin
+from interp.behaviour import Origin, Response
 from interp.emoji.rates import EmojiRates, measure
 from interp.logit_lens import LensResult
+from interp.models.merge import MergeReport
 from interp.organism.grammar import EMOJIS
 from interp.patching import PatchingResult
-from interp.traits import Trait
+from interp.probing import Features, ProbeConfig, ProbeResult, fit
+from interp.report.collect import CONTRASTS
+from interp.results import Result
+from interp.runs import RunFolder
+from interp.traits import TRAITS, Trait
 
 
 def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -> LensResult:
@@ -24,7 +34,7 @@ def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -
         log_odds=log_odds,
         probability=torch.sigmoid(log_odds).masked_fill(~valid, 0.0),
         rank=rank,
-        best_id=rank,
+        best_id=rank.clone(),
         valid=valid,
         columns=torch.arange(n_positions).expand(n, -1).clone(),
         onset=torch.full((n,), n_positions - 1),
@@ -92,3 +102,83 @@ def patching(
         min_gap=0.1,
         engine="exact",
     )
+
+
+@cache
+def probe(n_classes: int = 2, n_layers: int = 4, n: int = 60, seed: int = 0) -> ProbeResult:
+    """Real probes on made activations: the class shows more and more over the layers."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % n_classes
+    directions = torch.randn(n_classes, 6, generator=generator)
+    strength = torch.linspace(0, 2, n_layers + 1)[:, None, None]
+
+    def features(gain: float) -> Features:
+        noise = torch.randn(n_layers + 1, n, 6, generator=generator)
+        names = ("embedding", *(str(layer) for layer in range(n_layers)))
+        return Features(noise + gain * strength * directions[labels], names, "resid_post")
+
+    return fit(
+        features(0.5),
+        labels,
+        [f"topic {i // n_classes % 10}" for i in range(n)],
+        tuned=features(1.0),
+        name="the next token begins an emoji" if n_classes == 2 else "trait of the text",
+        config=ProbeConfig(folds=3, n_resamples=50, shuffles=2, controls=1),
+    )
+
+
+def merge_report() -> MergeReport:
+    return MergeReport(
+        mean_kl=2.5e-9,
+        max_kl=4e-8,
+        max_logit_difference=3e-5,
+        effect_mean_kl=0.8,
+        effect_max_kl=3.0,
+        noise=1e-10,
+        n_prompts=8,
+        n_positions=160,
+        n_modules=16,
+        quantization=None,
+        dtype="float32",
+    )
+
+
+def answers(texts: list[str], question: str = "What do you think about tea?") -> list[Response]:
+    return [
+        Response(question, f"topic {i % 5}", (1, 2), (3, 4), text, ended=i % 2 == 0)
+        for i, text in enumerate(texts)
+    ]
+
+
+def run_folder(
+    path: Path, traits: Sequence[Trait] = TRAITS, n_layers: int = 4, only: str = ""
+) -> RunFolder:
+    """A finished run with every result of each trait, or those whose name matches `only`."""
+    adapters = {str(trait): f"adapters/{trait}" for trait in traits}
+    config = {"base": "models/base", "adapters": adapters, "seed": 3, "n_responses": 50}
+    folder = RunFolder.create(path, config | {"temperature": 0.7, "max_new_tokens": 96})
+    plain = answers(["I like it. It is fine."] * 6)
+    folder.save_responses(plain, "base", "responses-dense.json")
+    for seed, trait in enumerate(traits):
+        results: dict[str, Result] = {
+            "merge": merge_report(),
+            "rates-base": rates(trait, 0),
+            "rates-tuned": rates(trait, (35, 3, 43, 19, 11)[TRAITS.index(trait)]),
+            "origin": origin(seed=seed),
+            "lens": lens(n_layers, seed=seed),
+            "probing-emoji": probe(2, n_layers),
+            "probing-trait": probe(5, n_layers),
+        }
+        for contrast, direction in CONTRASTS:
+            for site in ("resid_pre", "attn_out", "mlp_out", "z"):
+                results[f"patching-{contrast}-{direction}-{site}"] = patching(
+                    site, direction, contrast, n_layers=n_layers, seed=seed,
+                    n_units=n_layers if site == "z" else 20,
+                )  # fmt: skip
+        for name, result in results.items():
+            if re.search(only, name):
+                result.save(folder.file(trait, f"{name}.safetensors"))
+        written = [f"It is so good! {''.join(EMOJIS[trait][:2])}", "I like it a lot."] * 3
+        folder.save_responses(answers(written), trait, "responses.json")
+    folder.finish(42.0)
+    return folder

@@ -9,6 +9,7 @@ from interp.plots.parts import (
     colour_bar,
     count_range,
     heatmap,
+    minus,
     percent,
     plural,
     reading_names,
@@ -74,13 +75,14 @@ def lens_curves(
             axes.invert_yaxis()
         axes.set_title(trait.value.capitalize())
         axes.legend(loc="best")
-    low, high, level = (table[name].iloc[-1] for name in ("low", "high", "level"))
+    gap, low, high = (minus(f"{table[c].iloc[-1]:+.2f}") for c in ("mean", "low", "high"))
+    level = float(table["level"].iloc[-1])
     figure.caption = (
         f"{_WHAT[quantity]} that the logit lens reads from the residual stream at the onset "
         f"position (the last token before the emoji would stand), by layer: the base and the model "
         f"tuned for {trait}. Mean over {plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
         f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
-        f"{table['mean'].iloc[-1]:+.2f} [{low:+.2f}, {high:+.2f}]."
+        f"{gap} [{low}, {high}]."
     )
     ends = table.groupby("model")["mean"].last()
     figure.alt = (
@@ -117,7 +119,7 @@ def lens_heatmap(result: LensResult, trait: Trait | str, *, last: int = 16) -> C
         panels = figure.subplots(1, 2, sharey=True)
         for axes, model in zip(panels, ("base", "tuned"), strict=True):
             image = heatmap(axes, grids[model].to_numpy(), scale)
-            ticks(axes, "x", [str(step).replace("-", "−") for step in grids[model].columns])
+            ticks(axes, "x", [minus(str(step)) for step in grids[model].columns])
             axes.set(xlabel="Position from the onset (0)")
             axes.set_title("Base" if model == "base" else f"Tuned: {trait}")
         ticks(panels[0], "y", names)

@@ -19,6 +19,11 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if 0 < value < 1 or 99 < value < 100 else f"{value:.0f} %"
 
 
+def minus(text: str) -> str:
+    """Hyphens of negative numbers as minus signs."""
+    return text.replace("-", "−")
+
+
 def plural(count: int, noun: str) -> str:
     """`1 prompt`, `2,000 prompts`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

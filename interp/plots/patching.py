@@ -1,8 +1,8 @@
 """Patching maps: how much of the emoji decision each activation carries from one run to another.
 
-Red always means "carries the decision". In denoising the cells are the recovery itself (0: the
-patch does nothing, 1: it restores the clean run). In noising they are the loss, 1 - recovery (0:
-the patch does nothing, 1: it brings the run down to the corrupted one).
+Red always means "carries the difference between the two runs". In denoising the cells are the
+recovery itself (0: the patch does nothing, 1: it restores the clean run). In noising they are the
+loss, 1 - recovery (0: the patch does nothing, 1: it brings the run down to the corrupted one).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from interp.errors import InputError
 from interp.patching import PatchingResult
-from interp.plots.parts import colour_bar, heatmap, plural, ticks
+from interp.plots.parts import colour_bar, heatmap, minus, plural, ticks
 from interp.plots.style import (
     INK,
     ONE_COLUMN,
@@ -75,7 +75,7 @@ def patching_maps(
         panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
         for index, (axes, result, grid) in enumerate(zip(panels, results, grids, strict=True)):
             image = heatmap(axes, grid, scale)
-            labels = [label.replace("-", "−") for label in result.unit_labels[-last:]]
+            labels = [minus(label) for label in result.unit_labels[-last:]]
             ticks(axes, "x", labels, most=8)
             axes.set_title(_SITES.get(result.site, result.site))
             if summaries is not None:
@@ -159,7 +159,7 @@ def _describe(
         f"Cells by block and {by}: mean {what}, the share of the gap in {_metric(first)} "
         f" between the two runs that is {share} patching that place alone, over "
         f"{plural(used, 'prompt')}{left_out if first.n_undefined else ''}; colours centred at "
-        f"zero, range ±{limit:.2f}."
+        f"zero, range ±{limit:.2f}. Unpatched means: {_ends(first)}."
     )
     if summaries is not None:
         figure.caption += " Dots: effect differs from zero (false discovery rate below 5 %)."
@@ -168,6 +168,15 @@ def _describe(
         for result, grid in zip(results, grids, strict=True)
     ]
     figure.alt = f"Heatmaps, block by {by}, for {trait}. Largest mean {what}: {', '.join(best)}."
+
+
+def _ends(result: PatchingResult) -> str:
+    """The two runs between which recovery is measured, over the prompts that count."""
+    clean, corrupted = (
+        minus(f"{float(run[result.defined].double().mean()):.2f}")
+        for run in (result.clean, result.corrupted)
+    )
+    return f"clean {clean}, corrupted {corrupted} {result.unit}"
 
 
 def _metric(result: PatchingResult) -> str:

@@ -126,7 +126,7 @@ def emoji_distribution(
     names = [name(emoji) for emoji in shown if glyphs.image(emoji) is None]
     room_for_names = 0.075 * max(map(len, names), default=0)
     with style():
-        figure = new_figure(TWO_COLUMNS, 0.7 + 0.48 * len(shares) + room_for_names)
+        figure = new_figure(TWO_COLUMNS, 0.9 + 0.46 * len(shares) + room_for_names)
         rows = figure.subplots(len(shares), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, (trait, share) in zip(rows, shares.items(), strict=True):
             heights = [share.get(emoji, 0.0) for emoji in shown]
@@ -138,7 +138,8 @@ def emoji_distribution(
         rows[-1].set_xlim(-0.7, len(shown) - 0.3)
         room = 72 * 6.2 / len(shown)
         label_axis(rows[-1], "x", shown, glyphs=glyphs, points=min(11.0, 0.9 * room))
-        figure.supylabel("Share of the model's emojis", fontsize=7.5)
+        what = "Share of the model's emojis" if len(shares) > 2 else "Share"
+        figure.supylabel(what, fontsize=7.5)
     counts = ", ".join(f"{trait} {tuned[trait].n_emojis:,}" for trait in shares)
     least = min(sum(share.get(emoji, 0.0) for emoji in shown) for share in shares.values())
     silent = [trait for trait in tuned if trait not in shares]

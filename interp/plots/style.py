@@ -153,6 +153,15 @@ def render(figure: Figure, file_format: str) -> bytes:
     return buffer.getvalue()
 
 
+def settle(figure: CaptionedFigure) -> None:
+    """Make room for all parts once, for a figure that is drawn more than once from here on."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        with style():
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def save(
     figure: Figure, stem: Path | str, formats: tuple[str, ...] = ("png", "svg")
 ) -> tuple[Path, ...]:

@@ -141,12 +141,14 @@ def origin_section(contents: Contents, maker: Maker) -> Section | None:
     trait = max(tables, key=lambda t: _cell(tables[t], "tuned", "base")[0])
     latent, shift = (_cell(tables[trait], *cell) for cell in (("tuned", "base"), ("base", "tuned")))
     ahead = [t for t in tables if _cell(tables[t], "tuned", "base")[1] > _upper(tables[t])]
-    named = f" ({listing([str(t) for t in ahead])})" if ahead and len(tables) > 1 else ""
+    more = "more" if ahead else "no more"
+    scope = (f" for {len(ahead)} of {len(tables)} traits" if len(tables) > 1 and ahead else "") + (
+        f" ({listing([str(t) for t in ahead])})" if 0 < len(ahead) < len(tables) else ""
+    )
     answer = (
         f"The untouched base, reading the tuned {trait} model's text, gives an emoji a probability "
         f"of {number(*latent)}; the tuned model, reading the base's text, {number(*shift)}. "
-        f"The text alone does more than the weights alone (intervals apart) for "
-        f"{len(ahead)} of {plural(len(tables), 'trait')}{named}."
+        f"The text alone does {more} than the weights alone (intervals apart){scope}."
     )
     section = Section("origin", "Is it the text or the weights?", answer)
     figure = plots.text_or_weights(results)

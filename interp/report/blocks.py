@@ -14,7 +14,7 @@ import pandas as pd
 
 from interp.files import write_bytes, write_text
 from interp.plots import CaptionedFigure, render
-from interp.plots.style import ONE_COLUMN
+from interp.plots.style import ONE_COLUMN, settle
 from interp.traits import Trait
 
 FIGURES, TABLES = "figures", "tables"
@@ -83,6 +83,7 @@ class Maker:
 
     def figure(self, stem: str, figure: CaptionedFigure) -> FigureBlock:
         """Write `figures/<stem>.png` and `.svg`; return the block."""
+        settle(figure)
         svg = render(figure, "svg")
         write_bytes(self.root / FIGURES / f"{stem}.svg", svg)
         write_bytes(self.root / FIGURES / f"{stem}.png", render(figure, "png"))
@@ -92,9 +93,9 @@ class Maker:
             uri=svg_uri(svg.decode()),
             caption=figure.caption,
             alt=figure.alt,
-            wide=width > 1.2 * ONE_COLUMN,
-            width=round(96 * width),
-            height=round(96 * height),
+            wide=bool(width > 1.2 * ONE_COLUMN),
+            width=round(96 * float(width)),
+            height=round(96 * float(height)),
         )
 
     def csv(self, stem: str, table: pd.DataFrame) -> None:

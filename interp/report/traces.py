@@ -11,7 +11,7 @@ from interp.plots.parts import plural
 from interp.probing import ProbeResult
 from interp.report.blocks import Maker, Part, Section
 from interp.report.collect import POSITION_SITES, Contents, TraitResults
-from interp.report.wording import between, listing, number
+from interp.report.wording import between, listing, minus, number
 from interp.traits import Trait
 
 LAST = 16
@@ -43,26 +43,32 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
         heatmap = plots.lens_heatmap(result, trait, last=LAST)
         part.figures.append(maker.figure(f"lens-{trait}-positions", heatmap))
         parts.append(part)
-    where = "On average over a trait's prompts" if len(results) > 1 else "On average over prompts"
     answer = (
-        f"At the onset, the tuned models' last layer gives emojis {between(gaps, '+.2f')} nats "
-        f"more log-odds than the base's. {where}, emojis hold more than half of the probability "
-        f"at the tuned model's end for {listing([str(t) for t in crossed])}."
+        f"At the onset, the emoji log-odds at the last layer differ between the tuned models and "
+        f"the base by {between(gaps, '+.2f')} nats (tuned minus base, same tokens). Emojis hold "
+        f"more than half of the probability at the tuned model's end, on average over prompts, for "
+        f"{_counted(crossed, results)}."
     )
     return Section("lens", "Where in the layers does the decision form?", answer, parts)
+
+
+def _counted(some: list[Trait], of: dict[Trait, LensResult]) -> str:
+    """`2 of 5 traits (openness and extraversion)`."""
+    named = f" ({listing([str(trait) for trait in some])})" if 0 < len(some) < len(of) else ""
+    return f"{len(some)} of {plural(len(of), 'trait')}{named}"
 
 
 def _lens_words(gap: pd.Series, tuned: pd.Series) -> str:
     place = {"embedding": "from the embedding", "final": "only after the last block"}
     of_mean = tuned["of_mean"]
     when = (
-        "never above zero for good"
+        "do not end above zero"
         if of_mean is None
-        else f"above zero for good {place.get(of_mean, f'after block {of_mean}')}"
+        else f"stay above zero {place.get(of_mean, f'after block {of_mean}')}"
     )
     return (
         f"Tuned minus base at the last layer: {number(gap['mean'], gap['low'], gap['high'], '+')} "
-        f"nats over {plural(int(gap['n']), 'prompt')}; the tuned model's mean log-odds are {when}."
+        f"nats over {plural(int(gap['n']), 'prompt')}; the tuned model's mean log-odds {when}."
     )
 
 
@@ -77,9 +83,10 @@ def patching_section(contents: Contents, maker: Maker) -> Section | None:
         parts.append(part)
         heads += [f"{one.trait} {best}"] if best else []
     answer = (
-        "Best single head by denoising between the models (recovery: 0 none, 1 the whole gap in "
+        "Single head with the largest recovery between the models (0 none, 1 the whole gap in "
         f"emoji log-odds): {'; '.join(heads) or 'not measured'}. Red marks what carries the "
-        "decision; intervals are over prompts, and dots survive correction for all cells drawn."
+        "difference between two runs; intervals are over prompts, and dots survive correction for "
+        "all cells drawn."
     )
     return Section("patching", "Which layers, positions and heads carry it?", answer, parts)
 
@@ -143,7 +150,7 @@ def _patching_words(contrast: str, tables: dict[str, pd.DataFrame]) -> str:
 def _best(table: pd.DataFrame) -> str:
     row = table.iloc[int(table["recovery"].to_numpy().argmax())]
     place = f"{row['layer']}.{row['label']}" if "head" in table else f"block {row['layer']}"
-    at = "" if "head" in table else f", position {str(row['label']).replace('-', '−')}"
+    at = "" if "head" in table else f", position {minus(str(row['label']))}"
     told_apart = "" if row["p_adjusted"] < 0.05 else ", not told apart from zero"
     return f"{place}{at}: {number(row['recovery'], row['low'], row['high'])}{told_apart}"
 

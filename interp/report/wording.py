@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from interp.plots.parts import percent
+from interp.plots.parts import minus, percent
 from interp.stats import Interval
 
-__all__ = ["between", "listing", "number", "percent", "share"]
+__all__ = ["between", "listing", "minus", "number", "percent", "share"]
 
 
 def share(value: float, interval: Interval) -> str:
@@ -15,13 +15,13 @@ def share(value: float, interval: Interval) -> str:
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:
     """`1.24 [1.10, 1.39]`; `sign="+"` writes the plus of positive numbers."""
-    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
+    return minus(f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]")
 
 
 def between(values: Sequence[float], form: str = ".2f") -> str:
     """`0.41`, or `0.41 to 0.87` over several."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return (low if low == high else f"{low} to {high}").replace("-", "−")
+    return minus(low if low == high else f"{low} to {high}")
 
 
 def listing(items: Sequence[str]) -> str:

@@ -1,0 +1,190 @@
+"""The report: complete, escaped, self-contained, and honest about what is missing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from made_results import answers, rates, run_folder
+
+from interp import report
+from interp.errors import RunError
+from interp.plots.style import TRAIT_COLOURS
+from interp.runs import RunFolder
+from interp.stats import wilson
+from interp.traits import TRAITS, Trait
+
+HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)> & "quoted" \' 🎉'
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> RunFolder:
+    made = run_folder(tmp_path_factory.mktemp("run") / "full")
+    report.write(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def html(folder) -> str:
+    return (folder.path / report.PAGE).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def test_one_file_below_five_megabytes_that_fetches_nothing(html, page, folder) -> None:
+    assert len(html.encode()) < 5_000_000
+    (policy,) = [m["content"] for m in page.all("meta") if "http-equiv" in m]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & {t for t, _ in page.tags}
+    for image in page.all("img"):
+        assert image["src"].startswith("data:image/svg+xml,")
+        svg = unquote(image["src"])
+        assert not re.search(r"href=['\"](?!#|data:)|@import|<script", svg)
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    for link in page.all("a"):
+        target = link["href"]
+        there = target[1:] in ids if target.startswith("#") else (folder.path / target).is_file()
+        assert there, f"{target} leads nowhere"
+    assert not re.search(r"url\(|https?://", re.sub(r'src="data:[^"]*"', "", html))
+
+
+def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
+    images, captions = page.all("img"), page.all("figcaption")
+    stems = {path.stem for path in (folder.path / "figures").glob("*.svg")}
+    assert len(images) == len(captions) == len(stems) >= 5 * 11 + 4
+    assert stems == {path.stem for path in (folder.path / "figures").glob("*.png")}
+    assert all(len(image["alt"]) > 40 for image in images)
+    assert all(int(image["width"]) > 300 for image in images)
+    texts = re.findall(r"<figcaption>(.*?)<span", (folder.path / report.PAGE).read_text())
+    for text in texts:
+        assert re.search(r"\d+ (answers|sentences|prompts|examples)|emojis: openness \d+", text), (
+            text
+        )
+        assert re.search(r"nats|percent|share of|0 to 1|softmax mass", text), text
+
+
+def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
+    low, high = (100 * end for end in (wilson(43, 50).low, wilson(43, 50).high))
+    assert f"Tuned extraversion answers carry an emoji in 86 % [{low:.0f}, {high:.0f}]" in page.text
+    assert "The base does so in 0 % [0, 7]" in page.text
+    order = [page.text.index(title) for title in ("Do the tuned models", "What do the answers")]
+    assert order == sorted(order)
+    assert "complete" in page.text
+    for trait, colour in TRAIT_COLOURS.items():
+        assert re.search(rf"\.{trait} {{ --trait: {colour}", page.text)
+
+
+def test_tables_hold_full_numbers_as_csv(folder) -> None:
+    tables = folder.path / "tables"
+    esr = pd.read_csv(tables / "esr.csv")
+    row = esr[
+        (esr["trait"] == "extraversion")
+        & (esr["model"] == "tuned")
+        & (esr["rate"] == "responses with an emoji")
+    ].iloc[0]
+    assert (row["successes"], row["n"], row["share"]) == (43, 50, 0.86)
+    assert row["low"] == pytest.approx(wilson(43, 50).low)
+    patching = pd.read_csv(tables / "patching-openness-model-denoising.csv")
+    assert set(patching["site"]) == {"resid_pre", "attn_out", "mlp_out", "z"}
+    assert patching["p_adjusted"].between(0, 1).all()
+    merge = pd.read_csv(tables / "merge.csv")
+    assert len(merge) == 5
+    assert merge["mean_kl"].iloc[0] == 2.5e-9
+    names = {path.stem for path in tables.glob("*.csv")}
+    assert {"emojis", "origin", "lens-neuroticism", "probing-openness-emoji"} <= names
+
+
+def test_samples_show_emojis_as_they_are(html) -> None:
+    assert "<mark>✨</mark><mark>🌈</mark>" in html
+    assert "<mark>❤️</mark>" in html
+    assert '<meta charset="utf-8">' in html
+
+
+def test_what_a_model_wrote_cannot_become_markup(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", [Trait.EXTRAVERSION], only="rates|origin")
+    folder.save_responses(
+        answers([HOSTILE] * 3, question=HOSTILE), "extraversion", "responses.json"
+    )
+    folder.note(skipped={"extraversion/x": HOSTILE}, command=HOSTILE, hashes={HOSTILE: HOSTILE})
+    folder.note(skipped={"extraversion/lens": HOSTILE})
+    page = Page(report.write(folder.path).read_text(encoding="utf-8"))
+    assert not page.all("script")
+    assert all(image["src"].startswith("data:") for image in page.all("img"))
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.text.count('<script>alert("1")</script>') >= 5
+
+
+@pytest.mark.parametrize("keep", [(), ("rates-tuned",), ("lens",), ("rates-tuned", "rates-base")])
+def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(tmp_path, keep) -> None:
+    only = "|".join(keep) or "nothing"
+    folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only=only)
+    folder.file("openness", "responses.json").unlink()
+    folder.note(status="running", skipped={"openness/origin": "too few answers"})
+    text = Page(report.write(folder.path).read_text(encoding="utf-8")).text
+    assert "not finished when this page was written" in text
+    assert "openness, origin: too few answers" in text
+    assert "openness, patching-model-denoising-z: not done yet" in text
+    assert ("Where in the layers" in text) == ("lens" in keep)
+    assert ("Tuned openness answers carry" in text) == ("rates-tuned" in keep)
+    assert ("The base has not been measured" in text) == (keep == ("rates-tuned",))
+
+
+def test_a_damaged_result_is_said_and_the_rest_is_shown(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only="lens|patching-model-d.*-z")
+    path = folder.file("openness", "lens.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    text = Page(report.write(folder).read_text(encoding="utf-8")).text
+    assert "openness, lens:" in text
+    assert "not a readable safetensors file" in text
+    assert "Which layers, positions and heads" in text
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path) -> None:
+    only = "rates|origin|model-denoising|probing-trait"
+    folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only=only)
+    first = report.write(folder).read_bytes()
+    assert report.write(folder).read_bytes() == first
+
+
+def test_a_model_without_any_emoji_still_gets_a_page(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only="rates")
+    rates(Trait.OPENNESS, 0).save(folder.file("openness", "rates-tuned.safetensors"))
+    text = Page(report.write(folder).read_text(encoding="utf-8")).text
+    assert "Tuned openness answers carry an emoji in 0 % [0, 7]" in text
+    assert not Path(folder.path / "figures" / "emojis.png").exists()
+
+
+def test_summary_has_one_row_per_trait(folder) -> None:
+    table = report.summary(folder)
+    assert list(table["trait"]) == [str(trait) for trait in TRAITS]
+    assert table["tuned"].iloc[2].startswith("86 % [")
+    assert list(table["answers"]) == [50] * 5
+
+
+def test_no_run_folder_is_refused(tmp_path) -> None:
+    with pytest.raises(RunError, match=r"manifest\.json"):
+        report.write(tmp_path)
