@@ -60,9 +60,17 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
     if not vocabulary:
         raise TokenizerError("the tokenizer has an empty vocabulary; was it saved whole?")
     pieces: list[bytes] = [b""] * (max(vocabulary.values()) + 1)
-    byte_level = _is_byte_level(tokenizer)
-    for piece, index in vocabulary.items():
-        pieces[index] = _byte_level(piece) if byte_level else _sentencepiece(piece)
+    if _is_byte_level(tokenizer):
+        # One mapping for `translate`: a stand-in becomes the character of its byte's number.
+        table = {ord(stand_in): chr(byte) for stand_in, byte in _byte_alphabet().items()}
+        for piece, index in vocabulary.items():
+            pieces[index] = piece.translate(table).encode("latin-1", errors="replace")
+    else:
+        for piece, index in vocabulary.items():
+            if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+                pieces[index] = bytes.fromhex(piece[3:5])
+            else:
+                pieces[index] = piece.replace("▁", " ").encode()
     for index, token in tokenizer.added_tokens_decoder.items():
         pieces[index] = b"" if token.special else token.content.encode()
     for index in tokenizer.all_special_ids:
@@ -75,20 +83,6 @@ def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
         return False
     state = json.loads(tokenizer.backend_tokenizer.decoder.__getstate__())
     return "ByteLevel" in {part["type"] for part in [state, *state.get("decoders", [])]}
-
-
-def _byte_level(piece: str) -> bytes:
-    alphabet = _byte_alphabet()
-    try:
-        return bytes(alphabet[character] for character in piece)
-    except KeyError:
-        return piece.encode()
-
-
-def _sentencepiece(piece: str) -> bytes:
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
-        return bytes.fromhex(piece[3:5])
-    return piece.replace("▁", " ").encode()
 
 
 @cache

@@ -5,10 +5,10 @@ things about the tokens up to it:
 
 - `whole`: the text so far begins with an emoji, whatever follows;
 - `emoji_characters`, `other_characters`: how many of Unicode's assigned characters, written in
-  the same contexts, begin with exactly these tokens: those that exist for emojis only
+  the same two contexts, begin with exactly these tokens: those that exist for emojis only
   (`interp.emoji.data.emoji_characters`), and all others. Their ratio is the node's purity.
   `common_others` counts only the others of the basic multilingual plane;
-- `identity`: the one emoji that can still come, or None when it is open.
+- `identity`: the one emoji that can still come; None where several can (`is_open`).
 
 Building costs two batched calls to the tokenizer (about 240,000 short strings, 1.5 to 3 s on one
 core) and holds some 20,000 nodes.
@@ -40,7 +40,7 @@ class Node:
     common_others: int = 0
     ends_other: bool = False
     identity: str | None = None
-    _open: bool = field(default=False, repr=False)
+    is_open: bool = False
 
     @property
     def purity(self) -> float:
@@ -54,13 +54,6 @@ class Node:
     def common_purity(self) -> float:
         """`purity` where the others are counted in the basic multilingual plane only."""
         return _share(self.emoji_characters, self.common_others)
-
-    def admit(self, emoji: str) -> None:
-        """Note that `emoji` passes through or ends at this node."""
-        if self._open or self.identity not in (None, emoji):
-            self.identity, self._open = None, True
-        else:
-            self.identity = emoji
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +96,7 @@ class Trie:
                     continue
                 _insert(root, ids, pieces, data.canonical(emoji))
                 sequences.append((emoji, context, ids))
+        for context in CONTEXTS:
             _count_characters(root, tokenizer, context)
         known = set(data.rgi())
         spellings = tuple(
@@ -132,7 +126,9 @@ def _insert(root: Node, ids: Sequence[int], pieces: Sequence[bytes], emoji: str)
             text = node.text + pieces[token]
             whole = node.whole or begins_with_emoji(text)
             child = node.children[token] = Node(text, node.depth + 1, whole=whole)
-        child.admit(emoji)
+        if child.identity != emoji and not child.is_open:
+            child.is_open = child.identity is not None
+            child.identity = None if child.is_open else emoji
         node = child
 
 
@@ -160,12 +156,10 @@ def _count_characters(root: Node, tokenizer: PreTrainedTokenizerBase, context: C
 def _candidates(root: Node, context: Context) -> list[str]:
     """The characters that might begin with an onset token, by their first byte: spares encoding
     the rest. Characters that a normalizer may turn into others are kept."""
-    space = b" " if context == "spaced" else b""
-    firsts = {
-        node.text[len(space) :][:1]
-        for node in root.children.values()
-        if node.text.startswith(b" ") == bool(space)
-    }
+    onsets = [node.text for node in root.children.values()]
+    if context == "spaced":
+        onsets = [text[1:] if text.startswith(b" ") else text for text in onsets]
+    firsts = {text[:1] for text in onsets}
     characters = data.assigned_characters()
     if b"" in firsts:  # a lone space can begin an emoji, and with it everything else
         return list(characters)

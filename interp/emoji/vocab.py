@@ -13,7 +13,8 @@ onset ids whose common purity is at least `threshold`. Two purities are known of
   begins 87,569 characters nobody writes.
 - `common_purity`: the same, with the others counted in the basic multilingual plane only. What
   lies above it besides emojis is historic scripts, rare ideographs and mathematical letters.
-  `<0xF0>` has 1.0; the lone `▁` (0.02), `<0xE2>` (0.04), ©, digits and `#` (0.0) stay out.
+  `<0xF0>` has 1.0 (in 14,718 real questions and answers all its 175 occurrences are emojis); the
+  lone `▁` (0.02), `<0xE2>` (0.04), ©, digits and `#` (0.0) stay out.
 
 Share of the 3,963 emojis whose first token (glued / spaced) is an emoji id, threshold 0.5:
 gpt2 .94/.94, llama2 .95/.00, llama3 .94/.94, mistral-v1 .95/.00, tekken .94/.94, qwen2 1.00/.94.
@@ -33,6 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from interp.emoji.data import countable
 from interp.emoji.encode import CONTEXTS, token_bytes
 from interp.emoji.find import EmojiMatch, find, match_at
 from interp.emoji.plan import Plan
@@ -79,7 +81,7 @@ class EmojiVocab:
     def from_tokenizer(
         cls, tokenizer: PreTrainedTokenizerBase, *, threshold: float = DEFAULT_THRESHOLD
     ) -> "EmojiVocab":
-        """Read a tokenizer's vocabulary and encode every emoji and character (about 2 s).
+        """Read a tokenizer's vocabulary and encode every emoji and character (1.5 to 3 s on one core).
 
         Raises:
             TokenizerError: if the tokenizer cannot write a single emoji.
@@ -91,7 +93,13 @@ class EmojiVocab:
                 f"tokenizer {tokenizer.name_or_path!r} cannot write any emoji: each one is lost "
                 "or becomes the unknown token; use one with byte fallback or byte-level BPE"
             )
-        whole = [token for token, piece in enumerate(pieces) if _is_whole(piece)]
+        leads = {emoji.encode()[:1] for emoji in countable()}
+        whole = [
+            token
+            for token, piece in enumerate(pieces)
+            # No emoji is ASCII only; most of a vocabulary is, or begins unlike any emoji.
+            if not piece.isascii() and piece.lstrip()[:1] in leads and begins_with_emoji(piece)
+        ]
         onsets = sorted(set(whole) | set(trie.root.children))
         nodes = [trie.root.children.get(token, Node(whole=True)) for token in onsets]
         return cls(
@@ -245,11 +253,6 @@ class EmojiVocab:
             f"{len(self.onset_ids)} onset, {len(self.emoji_ids)} counted from purity "
             f"{self.threshold} on)"
         )
-
-
-def _is_whole(piece: bytes) -> bool:
-    # No emoji is ASCII only, and most of a vocabulary is.
-    return not piece.isascii() and begins_with_emoji(piece)
 
 
 def _leading_emoji(piece: bytes) -> str:

@@ -25,7 +25,7 @@ def real_vocab(real: Callable[[str], Any]) -> Callable[[str], EmojiVocab]:
 
 
 @pytest.fixture(scope="session")
-def small() -> PreTrainedTokenizerFast:
+def small(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
     """Byte-level BPE of some 400 tokens that has met a few emojis, some of them often."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -46,8 +46,9 @@ def small() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-    fast.name_or_path = "small"
-    return fast
+    folder = tmp_path_factory.mktemp("small")  # a bridge wants a tokenizer that lies on disk
+    fast.save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
