@@ -13,7 +13,6 @@ from jaxtyping import install_import_hook
 install_import_hook("interp", "beartype.beartype")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-TOKENIZERS = ("gpt2", "llama2", "llama3", "mistral-v1", "mistral-tekken", "qwen2")
 
 
 @pytest.fixture(scope="session")

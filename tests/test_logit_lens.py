@@ -22,7 +22,7 @@ def bridge(model) -> TransformerBridge:
 
 @pytest.fixture(scope="module")
 def vocab() -> EmojiVocab:
-    return EmojiVocab.from_tokenizer(tiny.tokenizer())
+    return tiny.vocab()
 
 
 @pytest.fixture(scope="module")

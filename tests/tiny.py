@@ -7,6 +7,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from interp.emoji import EmojiVocab
+
+TOKENIZERS = ("gpt2", "llama2", "llama3", "mistral-v1", "mistral-tekken", "qwen2")
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -41,6 +44,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     made.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
     made.chat_template = TEMPLATE
     return made
+
+
+@cache
+def vocab() -> EmojiVocab:
+    """The emojis of `tokenizer`; making it takes seconds, so it is made once for all tests."""
+    return EmojiVocab.from_tokenizer(tokenizer())
 
 
 def llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:

@@ -114,6 +114,7 @@ def attach(model: Any, adapter: Adapter) -> PeftModel:
     Raises:
         AdapterError: if the adapter was made for another base, or lacks tensors.
     """
+    copies = _check_copies(model, adapter)
     try:
         with _quiet():
             tuned = PeftModel.from_pretrained(model, str(adapter.path), is_trainable=False)
@@ -126,8 +127,9 @@ def attach(model: Any, adapter: Adapter) -> PeftModel:
             f"the adapter was trained on ({trained_on})"
         ) from None
     with _quiet():
-        wanted = set(get_peft_model_state_dict(tuned))
-    held = set(check_safetensors(adapter.path / _WEIGHTS, AdapterError))
+        # Asked to decide by itself, PEFT looks for the base's config on the hub.
+        wanted = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    held = set(check_safetensors(adapter.path / _WEIGHTS, AdapterError)) - copies
     if lost := sorted(wanted - held):
         raise AdapterError(
             f"{adapter.path / _WEIGHTS}: lacks {len(lost)} of the tensors that {_CONFIG} asks for "
@@ -141,13 +143,38 @@ def attach(model: Any, adapter: Adapter) -> PeftModel:
     return tuned.eval().requires_grad_(False)
 
 
+def _check_copies(model: Any, adapter: Adapter) -> set[str]:
+    """Names of tensors in the file that are copies of the base's own weights.
+
+    PEFT saves the embeddings along when they are adapted, and loads them back over the base's.
+
+    Raises:
+        AdapterError: if such a copy differs from the base's tensor.
+    """
+    path, copies = adapter.path / _WEIGHTS, set()
+    own = dict(model.named_parameters(remove_duplicate=False))
+    trained = tuple(adapter.config.get("modules_to_save") or ())
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            target = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            if target not in own or target.split(".")[-2] in trained:
+                continue
+            mine, copy = own[target].detach().cpu().float(), file.get_tensor(name).float()
+            if mine.shape != copy.shape or not torch.allclose(mine, copy, rtol=1e-2, atol=1e-3):
+                raise AdapterError(
+                    f"{path}: carries a {target} that is not this base's; use the base that the "
+                    "adapter was trained on, with its resized vocabulary if it had one"
+                )
+            copies.add(name)
+    return copies
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence PEFT's warnings whose matter is decided here: missing tensors and tied weights."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
-        warnings.filterwarnings("ignore", message=".*save_embedding_layers.*")
         yield
 
 

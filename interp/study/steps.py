@@ -224,7 +224,11 @@ class TraitStudy:
         rows = [example.ids[: example.answer_end] for example in examples]
         batch = pad(rows, self.pair.pad_id)
         where = _places(batch.attention_mask, rows, [e.answer_start for e in examples])
-        task = probing.trait_task([row.trait for row in texts], [row.topic for row in texts])
+        task = probing.trait_task(
+            [row.trait for row in texts],
+            [row.topic for row in texts],
+            types=[row.question for row in texts],
+        )
         return self._probe(task, batch, where)
 
     def _probe(self, task: probing.Task, batch: TokenBatch, where: Tensor | None = None) -> Result:

@@ -1,9 +1,9 @@
 """Onset positions over real tokenizers, and the pairs of prompts that patching needs."""
 
 import pytest
+import tiny
 import torch
-from conftest import TOKENIZERS
-from tiny import llama, tokenizer
+from tiny import TOKENIZERS, llama, tokenizer
 from transformers import AutoTokenizer
 
 from interp.behaviour import (
@@ -31,7 +31,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def vocab() -> EmojiVocab:
-    return EmojiVocab.from_tokenizer(tokenizer())
+    return tiny.vocab()
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny import llama, save_base
 from transformers import AutoModelForCausalLM
 
 from interp import load_pair
-from interp.errors import MergeError
+from interp.errors import AdapterError, MergeError
 from interp.models import MergeReport, load_base
 
 # PEFT advises on tied weights when the tests *make* such adapters; merging them is our subject.
@@ -183,3 +184,14 @@ def test_merge_report_saves_and_loads(base, tmp_path):
     report = load_pair(base, adapter, device="cpu").merge_report
     assert MergeReport.load(report.save(tmp_path / "merge.safetensors")) == report
     assert report.to_dataframe().loc[0, "mean_kl"] == report.mean_kl
+
+
+def test_adapter_with_other_embeddings_than_the_base_is_refused(base, tmp_path):
+    """PEFT would load them over the base's own, and the base would not be the base any more."""
+    adapter = save_adapter(base, tmp_path / "a", KINDS["embedding"])
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("embed_tokens.base_layer.weight"))
+    save_file(tensors | {name: tensors[name] + 0.5}, path)
+    with pytest.raises(AdapterError, match=r"embed_tokens\.weight that is not this base's"):
+        load_pair(base, adapter, device="cpu")

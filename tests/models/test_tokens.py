@@ -4,8 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TOKENIZERS
-from tiny import tokenizer
+from tiny import TOKENIZERS, tokenizer
 from transformers import AutoTokenizer
 
 from interp.errors import InputError, TokenizerError

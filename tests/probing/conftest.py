@@ -13,7 +13,7 @@ from interp.probing import Features
 
 @pytest.fixture(scope="session")
 def vocab() -> EmojiVocab:
-    return EmojiVocab.from_tokenizer(tiny.tokenizer())
+    return tiny.vocab()
 
 
 @pytest.fixture(scope="session")
