@@ -21,7 +21,8 @@ gpt2 .94/.94, llama2 .95/.00, llama3 .94/.94, mistral-v1 .95/.00, tekken .94/.94
 What is missing begins with a token shared with arrows, box drawing and other signs (☀ and ❤ in
 gpt2), or is a keycap. Llama-2 and Mistral write a spaced emoji as a lone `▁` and then the glued
 form: their onset position is that of the `▁`, and there the glued share holds. `coverage` gives
-the shares of any tokenizer. `interp.emoji.exact` follows every emoji to its end but costs forward passes.
+the shares of any tokenizer. `interp.emoji.exact` follows every emoji to its end, for the price of
+forward passes.
 """
 
 from collections.abc import Sequence
