@@ -152,13 +152,22 @@ class Engine:
         return out
 
     def chunks(
-        self, prompt: Int[Tensor, " jobs"], start: Int[Tensor, " jobs"]
+        self,
+        prompt: Int[Tensor, " jobs"],
+        start: Int[Tensor, " jobs"],
+        stop: Int[Tensor, " jobs"] | None = None,
     ) -> Iterator[tuple[Int[Tensor, " chunk"], list[Segment]]]:
         """Group jobs by first changed column and cut them into chunks of at most `rows` rows.
+
+        Args:
+            prompt: row of the batch of each job.
+            start: first changed column of each job.
+            stop: column after the last to compute; left out, that of the metric.
 
         Yields:
             The jobs of a chunk in the order of its segments' rows, and the segments.
         """
+        stop = self.base.last[prompt] + 1 if stop is None else stop
         order = torch.argsort(start, stable=True)
         jobs: list[Tensor] = []
         segments: list[Segment] = []
@@ -166,14 +175,14 @@ class Engine:
         for column in start[order].unique_consecutive().tolist():
             same = order[start[order] == column]
             while len(same):
-                stop = int(self.base.last[prompt[same]].max()) + 1
-                room = max(0 if filled else 1, (self.rows - filled) // (stop - column))
+                end = int(stop[same].max())
+                room = max(0 if filled else 1, (self.rows - filled) // (end - column))
                 if room == 0:
                     yield torch.cat(jobs), segments
                     jobs, segments, filled = [], [], 0
                     continue
                 take, same = same[:room], same[room:]
-                segment = Segment(prompt[take], column, stop, filled)
+                segment = Segment(prompt[take], column, end, filled)
                 jobs.append(take)
                 segments.append(segment)
                 filled += segment.size

@@ -1,8 +1,7 @@
 """Activation patching over layers and positions, or layers and heads.
 
 Copies an activation of one run (the source) into another (the base) and reads the metric again, for
-every layer and position (`resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`) or every
-layer and head over all positions (`z`). Denoising copies clean activations into the corrupted run
+every layer and position, head or neuron. Denoising copies clean activations into the corrupted run
 and asks what suffices; noising copies corrupted ones into the clean run and asks what is needed
 (Vig et al. 2020, Meng et al. 2022; Zhang and Nanda 2024 and Heimersheim and Nanda 2024 on reading
 the maps). The two runs are one model on two prompts of equal token length, or two models (base and
@@ -22,13 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, ModelError
-from interp.patching.capture import Kept
 from interp.patching.engine import Base, Engine
 from interp.patching.metric import Metric, Readout, label, measure
-from interp.patching.plan import Plan, Progress, make_plan
+from interp.patching.plan import Plan, Progress, make_plan, oriented
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
-from interp.patching.sites import NEEDED, patched_heads, patched_row
+from interp.patching.sites import NEEDED, Jobs, live, patch
 
 _ROWS = 4096
 
@@ -38,12 +36,14 @@ def sweep(
     corrupted: Run,
     site: str,
     *,
+    by: str | None = None,
     metric: Metric | None = None,
     unit: str | None = None,
     direction: str = "denoising",
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    neurons: Sequence[int] | None = None,
     metric_positions: int | Tensor | None = None,
     min_gap: float = 1e-3,
     progress: Progress | None = None,
@@ -52,14 +52,18 @@ def sweep(
 
     Args:
         clean, corrupted: the two runs. Equal token lengths and equal padding.
-        site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out` (by position) or `z`
-            (by head, over all positions).
+        site: by position `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`; by head
+            `z`, `q`, `k`, `v` (before norm and rotation, as their hooks), `pattern`; by neuron
+            `mlp_post`.
+        by: for heads `"head"` (all positions at once) or `"head_pos"` (each; for `pattern` the
+            position that attends); for neurons `"neuron"` or `"neuron_pos"`.
         metric: maps logits at the metric positions, `[batch vocab]`, to `[batch]`; the emoji
             log-odds if left out.
         unit: the metric's unit, for tables and figures.
         direction: `"denoising"` (clean into corrupted) or `"noising"` (corrupted into clean).
-        layers, positions, heads: what to sweep; everything if left out. Positions are columns of
-            the token batch; negative numbers count from the end.
+        layers, positions, heads, neurons: what to sweep; everything if left out. Positions are
+            columns of the token batch; negative numbers count from the end. For `k` and `v`, heads
+            are key/value heads.
         metric_positions: the column whose logits the metric reads: None for each prompt's last
             token, one number for all, or one per prompt.
         min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
@@ -74,67 +78,73 @@ def sweep(
             shape or not finite, or if clean and corrupted agree within `min_gap` on every prompt.
         ModelError: if the architecture lacks the site or is not covered by the engine.
     """
+    base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
-        clean, corrupted, site, metric=metric, unit=unit, direction=direction, layers=layers,
-        positions=positions, heads=heads, metric_positions=metric_positions,
+        base_run, source, site, by=by, metric=metric, unit=unit, direction=way, contrast=contrast,
+        layers=layers, positions=positions, heads=heads, neurons=neurons,
+        metric_positions=metric_positions,
     )  # fmt: skip
     with torch.no_grad():
-        source, source_metric = plan.keep(plan.source, (site,))
-        base = Base.of(plan.base, plan.at, NEEDED[site])
+        taken, source_metric = plan.taken()
+        base = Base.of(plan.base, plan.at, NEEDED.get(site, ()))
         base_metric = measure(plan.metric, base.kept.logits)
         check_gap(base_metric, source_metric, min_gap)
-        engine, read = (
-            Engine(base, _ROWS),
-            Readout(base.decoder, plan.metric, base.kept.logits.shape[1]),
-        )
-        check_engine(engine)
-        parts = []
-        for done, layer in enumerate(plan.layers):
-            if progress is not None:
-                progress(f"patching {site}", done, len(plan.layers))
-            parts.append(_sweep_layer(plan, engine, read, source, layer, base_metric))
+        values = run_plan(plan, taken, base, _ROWS, progress)
+    return assemble(plan, values, base_metric, source_metric, min_gap, "exact")
+
+
+def run_plan(
+    plan: Plan,
+    taken: list[Tensor],
+    base: Base,
+    rows: int,
+    progress: Progress | None,
+) -> Float[Tensor, "layer unit batch"]:
+    """All patches of a plan, by the engine."""
+    engine = Engine(base, rows)
+    check_engine(engine)
+    read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1])
+    unpatched = measure(plan.metric, base.kept.logits)
+    parts = []
+    for done, layer in enumerate(plan.layers):
         if progress is not None:
-            progress(f"patching {site}", len(plan.layers), len(plan.layers))
-    return assemble(plan, torch.stack(parts), base_metric, source_metric, min_gap, "exact")
+            progress(f"patching {plan.site}", done, len(plan.layers))
+        parts.append(_layer(plan, engine, read, taken, layer, unpatched))
+    if progress is not None:
+        progress(f"patching {plan.site}", len(plan.layers), len(plan.layers))
+    return torch.stack(parts)
 
 
-def _sweep_layer(
+def _layer(
     plan: Plan,
     engine: Engine,
     read: Readout,
-    source: Kept,
+    taken: list[Tensor],
     layer: int,
     unpatched: Float[Tensor, " batch"],
 ) -> Float[Tensor, "unit batch"]:
     """All patches of one layer. Cells that cannot change anything keep the unpatched value."""
-    device, batch = plan.at.device, len(plan.at)
-    units = torch.tensor(plan.units, device=device)
-    unit = torch.arange(len(units), device=device).repeat_interleave(batch)
-    prompt = torch.arange(batch, device=device).repeat(len(units))
-    if plan.heads:
-        live = (plan.first <= plan.at)[prompt]
-    else:
-        live = (units[unit] >= plan.first[prompt]) & (units[unit] <= plan.at[prompt])
-    unit, prompt = unit[live], prompt[live]
-    final = engine.base.final.expand(len(units), -1, -1).clone()
-    if plan.heads:
-        rows = patched_heads(engine, source, layer, prompt, units[unit], plan.first[prompt])
-    else:
-        enters, x = patched_row(engine, source, plan.site, layer, prompt, units[unit])
-        rows = engine.from_row(enters, prompt, units[unit], x)
-    final[unit, prompt] = rows
-    values = read(final)
-    out = unpatched.expand(len(units), -1).clone()
-    out[unit, prompt] = values[unit, prompt]
-    return out
+    cells = torch.tensor(plan.cells, device=plan.at.device)
+    unit, prompt, start = live(cells[:, 1], plan.first, plan.at)
+    values = unpatched.expand(len(cells), -1).clone()
+    if len(unit):
+        jobs = Jobs(prompt, cells[unit, 0], start, everywhere=plan.by in ("head", "neuron"))
+        final = engine.base.final.expand(len(cells), -1, -1).clone()
+        final[unit, prompt] = patch(engine, taken, plan.site, layer, jobs)
+        values[unit, prompt] = read(final)[unit, prompt]
+    return values
 
 
-def check_gap(one: Float[Tensor, " batch"], other: Float[Tensor, " batch"], min_gap: float) -> None:
+def check_gap(
+    one: Float[Tensor, " batch"], other: Float[Tensor, " batch"] | None, min_gap: float
+) -> None:
     """Refuse a sweep in which no prompt has a recovery.
 
     Raises:
         InputError: if the two runs agree within `min_gap` on every prompt.
     """
+    if other is None:
+        return  # an ablation has no second run
     widest = float((one - other).abs().max())
     if widest <= min_gap:
         raise InputError(
@@ -169,31 +179,38 @@ def assemble(
     plan: Plan,
     values: Float[Tensor, "layer unit batch"],
     base_metric: Float[Tensor, " batch"],
-    source_metric: Float[Tensor, " batch"],
+    source_metric: Float[Tensor, " batch"] | None,
     min_gap: float,
     engine: str,
 ) -> PatchingResult:
     """Put a result together from a plan and the measured values."""
-    denoising = plan.direction == "denoising"
-    clean, corrupted = (source_metric, base_metric) if denoising else (base_metric, source_metric)
+    other = base_metric if source_metric is None else source_metric
+    swapped = plan.direction == "denoising"
+    clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
     undefined = int(((clean - corrupted).abs() <= min_gap).sum())
     name, unit = label(plan.metric), plan.metric_unit
     notes: tuple[str, ...] = ()
-    if undefined:
+    if undefined and source_metric is not None:
         notes = (
             f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
             f"{min_gap:g} {unit}",
         )
-    if plan.heads:
-        labels = tuple(f"{head}" for head in plan.heads)
-        present = torch.ones(len(plan.heads), len(clean), dtype=torch.bool)
-    else:
-        common = int(plan.at[0]) if bool((plan.at == plan.at[0]).all()) else 0
-        labels = tuple(f"{column - common}" for column in plan.positions)
-        present = plan.present
     return PatchingResult(
-        values=values.cpu(), clean=clean.cpu(), corrupted=corrupted.cpu(), present=present.cpu(),
-        metric_positions=plan.at.cpu(), layers=plan.layers, units=plan.units, unit_labels=labels,
-        axis="head" if plan.heads else "pos", site=plan.site, direction=plan.direction,
-        contrast=plan.contrast, metric=name, unit=unit, min_gap=min_gap, engine=engine, notes=notes,
-    )  # fmt: skip
+        values=values.cpu(),
+        clean=clean.cpu(),
+        corrupted=corrupted.cpu(),
+        present=plan.present.cpu(),
+        metric_positions=plan.at.cpu(),
+        layers=plan.layers,
+        units=plan.units,
+        unit_labels=plan.labels,
+        axis=plan.by,
+        site=plan.site,
+        direction=plan.direction,
+        contrast=plan.contrast,
+        metric=name,
+        unit=unit,
+        min_gap=min_gap,
+        engine=engine,
+        notes=notes,
+    )

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.patching.capture import hook_name
+from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.exact import assemble, check_gap
 from interp.patching.metric import Metric, measure
-from interp.patching.plan import Plan, Progress, make_plan
+from interp.patching.plan import EVERYWHERE, HEADS, NEURONS, Plan, Progress, make_plan, oriented
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
 
@@ -25,12 +25,14 @@ def sweep(
     corrupted: Run,
     site: str,
     *,
+    by: str | None = None,
     metric: Metric | None = None,
     unit: str | None = None,
     direction: str = "denoising",
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    neurons: Sequence[int] | None = None,
     metric_positions: int | Tensor | None = None,
     min_gap: float = 1e-3,
     progress: Progress | None = None,
@@ -40,38 +42,59 @@ def sweep(
     Raises:
         InputError, ModelError: as `interp.patching.sweep`, but no model type is refused.
     """
+    base, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
-        clean, corrupted, site, metric=metric, unit=unit, direction=direction, layers=layers,
-        positions=positions, heads=heads, metric_positions=metric_positions,
+        base, source, site, by=by, metric=metric, unit=unit, direction=way, contrast=contrast,
+        layers=layers, positions=positions, heads=heads, neurons=neurons,
+        metric_positions=metric_positions,
     )  # fmt: skip
-    kept, source_metric = plan.keep(plan.source, (site,))
-    _, base_metric = plan.keep(plan.base, ())
+    taken, source_metric = plan.taken()
+    base_metric = unpatched(plan)
     check_gap(base_metric, source_metric, min_gap)
-    total = len(plan.layers) * len(plan.units)
-    parts: list[Tensor] = []
-    for layer in plan.layers:
-        for place in plan.units:
-            if progress is not None:
-                progress(f"patching {site}", len(parts), total)
-            parts.append(_patched(plan, _hooks(plan, layer, kept.acts[site][layer], place)))
-    if progress is not None:
-        progress(f"patching {site}", total, total)
-    values = torch.stack(parts).view(len(plan.layers), len(plan.units), -1)
+    values = run_plan(plan, taken, progress)
     return assemble(plan, values, base_metric, source_metric, min_gap, "naive")
 
 
-def _hooks(plan: Plan, layer: int, source: Tensor, place: int) -> list[tuple[str, Any]]:
-    """Hooks that put the source's activation in place at one position, or one head."""
-    model = plan.base.model
+def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
+    """The metric of the base run."""
+    return measure(plan.metric, run_and_keep(plan.base, (), plan.at).logits)
+
+
+def run_plan(
+    plan: Plan, taken: list[Tensor], progress: Progress | None = None
+) -> Float[Tensor, "layer unit batch"]:
+    """All patches of a plan, by one forward pass each."""
+    total = len(plan.layers) * len(plan.cells)
+    parts: list[Tensor] = []
+    for layer in plan.layers:
+        for cell in plan.cells:
+            if progress is not None:
+                progress(f"patching {plan.site}", len(parts), total)
+            hooks = site_hooks(plan.base.model, plan.site, layer, taken[layer], *cell)
+            parts.append(with_hooks(plan, hooks))
+    if progress is not None:
+        progress(f"patching {plan.site}", total, total)
+    return torch.stack(parts).view(len(plan.layers), len(plan.cells), -1)
+
+
+def site_hooks(
+    model: Any, site: str, layer: int, source: Tensor, element: int, column: int
+) -> list[tuple[str, Any]]:
+    """Hooks that put the source's activation in place at one column (-1: all) and element."""
+    at = slice(None) if column == EVERYWHERE else column
+    where: tuple[Any, ...] = (slice(None), at)
+    if site in HEADS or site in NEURONS:
+        where = (slice(None), at, element)
+    if site == "pattern":  # [batch head query key]
+        where = (slice(None), element, at)
 
     def swap(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
         value = value.clone()
-        where = (slice(None), slice(None), place) if plan.heads else (slice(None), place)
         value[where] = source[where].to(value)
         return value
 
-    if plan.site != "resid_mid":
-        return [(hook_name(model, plan.site, layer), swap)]
+    if site != "resid_mid":
+        return [(hook_name(model, site, layer), swap)]
     # The bridge's hook_resid_mid is the input of the second norm: a change there reaches the MLP
     # but not the residual stream that goes around it. So the wanted stream is made by attn_out.
     entering: list[Tensor] = []
@@ -81,7 +104,7 @@ def _hooks(plan: Plan, layer: int, source: Tensor, place: int) -> list[tuple[str
 
     def set_middle(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
         value = value.clone()
-        value[:, place] = source[:, place].to(value) - entering.pop()[:, place]
+        value[where] = source[where].to(value) - entering.pop()[where]
         return value
 
     return [
@@ -90,7 +113,8 @@ def _hooks(plan: Plan, layer: int, source: Tensor, place: int) -> list[tuple[str
     ]
 
 
-def _patched(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batch"]:
+def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batch"]:
+    """The metric of the base run under hooks."""
     with torch.no_grad():
         logits = plan.base.model.run_with_hooks(
             plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks

@@ -4,7 +4,7 @@ Shared by the exact engine and its naive twin, so that both patch the same cells
 and differ in the arithmetic alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,16 +13,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.patching.capture import Kept, hook_name, run_and_keep
+from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.metric import Metric, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
 
-Direction = Literal["denoising", "noising"]
+Direction = Literal["denoising", "noising", "ablation"]
 Progress = Callable[[str, int, int], None]
+Units = tuple[int, ...] | tuple[tuple[int, int], ...]
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-HEADS = ("z",)
-SITES = RESIDUAL + HEADS
+HEADS = ("z", "q", "k", "v", "pattern")
+NEURONS = ("mlp_post",)
+SITES = RESIDUAL + HEADS + NEURONS
+WAYS = {
+    **dict.fromkeys(RESIDUAL, ("pos",)),
+    **dict.fromkeys(HEADS, ("head", "head_pos")),
+    **dict.fromkeys(NEURONS, ("neuron", "neuron_pos")),
+}
+EVERYWHERE = -1
 
 
 @dataclass
@@ -30,15 +38,19 @@ class Plan:
     """A checked sweep.
 
     Attributes:
-        base: the run that is patched into; source: the run that activations are taken from.
+        base: the run that is patched into.
+        source: the run that activations are taken from; for a mean ablation the run that is
+            averaged over, for a zero ablation None.
+        by: `pos`, `head`, `head_pos`, `neuron` or `neuron_pos`: what one cell of the map is.
         at: metric column of each row.
         first: the first column of each row at which a patch can change anything.
-        layers, positions, heads: what to sweep; `heads` is empty for sites by position.
+        layers, positions, elements: what to sweep; elements are heads or neurons.
     """
 
     base: Run
-    source: Run
+    source: Run | None
     site: str
+    by: str
     direction: Direction
     contrast: str
     metric: Metric
@@ -47,7 +59,7 @@ class Plan:
     first: Int[Tensor, " batch"]
     layers: tuple[int, ...]
     positions: tuple[int, ...]
-    heads: tuple[int, ...]
+    elements: tuple[int, ...]
 
     @property
     def metric_unit(self) -> str:
@@ -55,74 +67,143 @@ class Plan:
         return self.unit or str(getattr(self.metric, "unit", "metric units"))
 
     @property
-    def units(self) -> tuple[int, ...]:
-        """The second axis of the values: heads, or columns."""
-        return self.heads or self.positions
+    def units(self) -> Units:
+        """The second axis of the values: columns, heads, neurons, or pairs (element, column)."""
+        if self.by == "pos":
+            return self.positions
+        if self.by in ("head", "neuron"):
+            return self.elements
+        return tuple((element, column) for element in self.elements for column in self.positions)
 
     @property
-    def present(self) -> Bool[Tensor, "pos batch"]:
-        """Whether a prompt has a token in a swept column, not right of its metric column."""
-        columns = torch.tensor(self.positions, dtype=torch.long, device=self.base.mask.device)
-        return (self.base.mask[:, columns] & (columns <= self.at[:, None])).T.contiguous()
+    def cells(self) -> list[tuple[int, int]]:
+        """Each unit as (element, column): element 0 where there is none, column -1 for all."""
+        if self.by == "pos":
+            return [(0, column) for column in self.positions]
+        if self.by in ("head", "neuron"):
+            return [(element, EVERYWHERE) for element in self.elements]
+        return [(element, column) for element in self.elements for column in self.positions]
 
-    def keep(self, run: Run, names: Iterable[str]) -> tuple[Kept, Float[Tensor, " batch"]]:
-        """Run once; the kept activations and the metric."""
-        kept = run_and_keep(run, names, self.at)
-        return kept, measure(self.metric, kept.logits)
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the units; columns count from the metric position if all rows share it."""
+        common = int(self.at[0]) if bool((self.at == self.at[0]).all()) else 0
+        names = {"pos": "{1}", "head": "{0}", "neuron": "{0}"}
+        name = names.get(self.by, "{0}@{1}")
+        return tuple(name.format(element, column - common) for element, column in self.cells)
+
+    @property
+    def present(self) -> Bool[Tensor, "unit batch"]:
+        """Whether a prompt has a token in a cell's column, not right of its metric column."""
+        columns = torch.tensor([column for _, column in self.cells], device=self.at.device)
+        here = self.base.mask[:, columns] & (columns <= self.at[:, None])
+        return (here | (columns == EVERYWHERE)).T.contiguous()
+
+    def taken(self) -> tuple[list[Tensor], Float[Tensor, " batch"] | None]:
+        """Run the source: its activations at the site per layer, and its metric.
+
+        For an ablation there is no metric. Mean ablation averages over all attended tokens of the
+        source; both kinds have the base's shape.
+        """
+        if self.direction != "ablation":
+            assert self.source is not None  # see make_plan
+            kept = run_and_keep(self.source, (self.site,), self.at)
+            return kept.acts[self.site], measure(self.metric, kept.logits)
+        run = self.base if self.source is None else self.source
+        acts = run_and_keep(run, (self.site,), run.last).acts[self.site]
+        if self.source is None:
+            return [torch.zeros_like(act) for act in acts], None
+        shape = self.base.tokens.shape
+        means = [act[run.mask].mean(0) for act in acts]
+        return [mean.expand(*shape, *mean.shape) for mean in means], None
 
 
 def make_plan(
-    clean: Run,
-    corrupted: Run,
+    base: Run,
+    source: Run | None,
     site: str,
     *,
+    by: str | None,
     metric: Metric | None,
     unit: str | None,
-    direction: str,
+    direction: Direction,
+    contrast: str,
     layers: Sequence[int] | None,
     positions: Sequence[int] | None,
     heads: Sequence[int] | None,
+    neurons: Sequence[int] | None,
     metric_positions: int | Tensor | None,
 ) -> Plan:
-    """Check a sweep's arguments.
+    """Check a sweep's arguments; see `interp.patching.sweep` for them.
 
     Raises:
-        InputError: for an unknown site or direction, a layer, head or position that does not exist,
-            a metric position outside its prompt, or runs that cannot be patched into each other.
-        ModelError: if the architecture lacks the site, or the models differ in shape.
+        InputError: for an unknown site or way to sweep it, a layer, head, neuron or position that
+            does not exist, or a metric position outside its prompt.
+        ModelError: if the architecture lacks the site.
     """
     if site not in SITES:
         raise InputError(f"unknown site {site!r}; use one of {', '.join(SITES)}")
-    if direction not in ("denoising", "noising"):
-        raise InputError(f"unknown direction {direction!r}; use 'denoising' or 'noising'")
-    contrast = check_pair(clean, corrupted)
-    base, source = (corrupted, clean) if direction == "denoising" else (clean, corrupted)
-    at = metric_columns(base, metric_positions)
-    cfg = base.model.cfg
+    by = WAYS[site][0] if by is None else by
+    if by not in WAYS[site]:
+        raise InputError(f"site {site!r} cannot be swept by {by!r}; use {' or '.join(WAYS[site])}")
+    for name, given, sites in (("heads", heads, HEADS), ("neurons", neurons, NEURONS)):
+        if given is not None and site not in sites:
+            raise InputError(f"site {site!r} has no {name}; leave {name} out")
+    if positions is not None and "pos" not in by:
+        raise InputError(
+            f"site {site!r} by {by} is patched at all positions; leave positions out or use "
+            f"by='{by}_pos'"
+        )
     for run in (base, source):
-        hook_name(run.model, site, 0)
-    if heads is not None and site in RESIDUAL:
-        raise InputError(f"site {site!r} has no heads; leave heads out")
-    if positions is not None and site in HEADS:
-        raise InputError(f"site {site!r} is patched at all positions; leave positions out")
+        if run is not None:
+            hook_name(run.model, site, 0)
+    at = metric_columns(base, metric_positions)
     first = base.first
-    if contrast == "prompt":
+    if contrast == "prompt" and source is not None:
         # Up to the first token that differs, one model computes the same twice.
-        first = (clean.tokens != corrupted.tokens.to(clean.tokens.device)).int().argmax(1)
+        first = (base.tokens != source.tokens.to(base.tokens.device)).int().argmax(1)
     return Plan(
         base=base,
         source=source,
         site=site,
-        direction="denoising" if direction == "denoising" else "noising",
+        by=by,
+        direction=direction,
         contrast=contrast,
         metric=resolve(metric, base.model),
         unit=unit,
         at=at,
         first=torch.maximum(first, base.first),
-        layers=_indices("layer", layers, int(cfg.n_layers)),
-        positions=_indices("position", positions, base.tokens.shape[1]) if site in RESIDUAL else (),
-        heads=_indices("head", heads, int(cfg.n_heads)) if site in HEADS else (),
+        layers=_indices("layer", layers, int(base.model.cfg.n_layers)),
+        positions=_indices("position", positions, base.tokens.shape[1]) if "pos" in by else (),
+        elements=_elements(base, site, heads, neurons),
     )
+
+
+def oriented(clean: Run, corrupted: Run, direction: str) -> tuple[Run, Run, Direction, str]:
+    """Base, source, direction and contrast of a sweep between two runs.
+
+    Raises:
+        InputError, ModelError: as `check_pair`, or for an unknown direction.
+    """
+    contrast = check_pair(clean, corrupted)
+    if direction == "denoising":
+        return corrupted, clean, "denoising", contrast
+    if direction == "noising":
+        return clean, corrupted, "noising", contrast
+    raise InputError(f"unknown direction {direction!r}; use 'denoising' or 'noising'")
+
+
+def _elements(
+    base: Run, site: str, heads: Sequence[int] | None, neurons: Sequence[int] | None
+) -> tuple[int, ...]:
+    cfg = base.model.cfg
+    if site in HEADS:
+        shared = site in ("k", "v")
+        count = int((getattr(cfg, "n_key_value_heads", None) if shared else None) or cfg.n_heads)
+        return _indices("key/value head" if shared else "head", heads, count)
+    if site in NEURONS:
+        return _indices("neuron", neurons, int(cfg.d_mlp))
+    return ()
 
 
 def _indices(what: str, wanted: Sequence[int] | None, size: int) -> tuple[int, ...]:

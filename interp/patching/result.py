@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.patching.plan import Units
 from interp.results import Result
 from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
 
@@ -26,14 +27,15 @@ class PatchingResult(Result):
     there is that of the unpatched run, which is what such a patch does.
 
     Attributes:
-        values: the metric under each patch, in `unit`, `[layer, pos or head, batch]`.
+        values: the metric under each patch, in `unit`, `[layer, pos or head, batch]` (see `axis`).
         clean, corrupted: the metric of the two unpatched runs, `[batch]`.
         present: whether a prompt has the patched position (all true for heads), `[unit batch]`.
         layers: the model's layer of each row of the map.
-        units: the column (position) or head of each column of the map.
+        units: the column (position), head or neuron of each column of the map, or pairs of head
+            (neuron) and column.
         unit_labels: names for the axis: columns relative to the metric position (`0` is the metric
             position, `-1` the one left of it) if that is one column in all prompts, else absolute.
-        axis: what the second axis is, `"pos"` or `"head"`.
+        axis: what the second axis is: `pos`, `head`, `head_pos`, `neuron` or `neuron_pos`.
         site, direction, contrast, metric, unit: what was patched and measured.
         min_gap: the threshold below which a prompt's recovery is undefined, in `unit`.
         engine: `"exact"` or `"naive"`.
@@ -48,7 +50,7 @@ class PatchingResult(Result):
     present: Bool[Tensor, "unit batch"]
     metric_positions: Int[Tensor, " batch"]
     layers: tuple[int, ...]
-    units: tuple[int, ...]
+    units: Units
     unit_labels: tuple[str, ...]
     axis: str
     site: str
