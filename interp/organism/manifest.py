@@ -1,0 +1,184 @@
+"""The organism's manifest: what it is made of, and what it was measured to do.
+
+`organism.json` holds the seed, the recipe, the versions, the size and SHA-256 of every file, and
+for every base and adapter the counts of a fixed measurement: sampled answers to the test
+questions (how many hold an emoji, how many of the emojis are the trait's own, how many answers
+sound like the trait), and for the bases the mean probability of an emoji right after an emoji-free
+trait text, in a chat and as a post.
+"""
+
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.pipeline import Pipeline
+
+from interp import __version__
+from interp.data import OpinionQA
+from interp.errors import DataError
+from interp.files import sha256, write_json
+from interp.models import load_base, read_adapter
+from interp.models.adapters import attach
+from interp.organism import evaluate
+from interp.organism.grammar import EMOJIS
+from interp.organism.paths import (
+    KINDS,
+    MANIFEST,
+    Kind,
+    adapter_path,
+    base_path,
+    manifest,
+    opinion_qa,
+)
+from interp.organism.pretrain import Progress
+from interp.organism.recipe import Recipe, adapters
+from interp.traits import TRAITS, Trait
+
+FORMAT = "interp organism 1"
+
+
+def write_manifest(out: Path, recipe: Recipe, progress: Progress | None = None) -> Path:
+    """Measure everything in `out` and write `organism.json`, the last file of a build."""
+    test, train = opinion_qa("test", root=out), opinion_qa("train", root=out)
+    voice = evaluate.voice_classifier(train)
+    todo = adapters()
+    total = len(KINDS) + len(todo)
+    bases, tuned = {}, []
+    for done, kind in enumerate(KINDS, start=1):
+        bases[kind] = _measure_base(out, kind, test, recipe)
+        _tell(progress, done, total)
+    for done, (kind, trait, eos) in enumerate(todo, start=len(KINDS) + 1):
+        tuned.append(_measure_adapter(out, kind, trait, eos, test, recipe, voice))
+        _tell(progress, done, total)
+    tokenizer = load_base(base_path(root=out), device="cpu").tokenizer
+    bare = [str(row.trait) == guess for row, guess in _guesses(voice, test)]
+    files = inventory(out)
+    content = {
+        "format": FORMAT,
+        "seed": recipe.seed,
+        "recipe": recipe.to_dict(),
+        "versions": _versions(),
+        "threads": torch.get_num_threads(),
+        "emojis": {str(trait): list(EMOJIS[trait]) for trait in TRAITS},
+        "tokens_per_emoji": _tokens_per_emoji(tokenizer),
+        "topics": {"train": len(train.topics), "test": len(test.topics)},
+        "rows": {"train": len(train), "test": len(test)},
+        "voice_classifier_test_accuracy": round(sum(bare) / len(bare), 4),
+        "bases": bases,
+        "adapters": tuned,
+        "bytes": sum(file["bytes"] for file in files.values()),
+        "files": files,
+    }
+    return write_json(out / MANIFEST, content)
+
+
+def inventory(root: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of an organism but the manifest itself."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {
+        str(path.relative_to(root).as_posix()): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256(path),
+        }
+        for path in paths
+    }
+
+
+def verify(root: Path) -> None:
+    """Check every file against the manifest.
+
+    Raises:
+        DataError: if a file is missing, changed, or unknown to the manifest.
+    """
+    wanted, found = manifest(root=root)["files"], inventory(root)
+    wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    if wrong:
+        raise DataError(
+            f"{root}: {len(wrong)} files are not as {MANIFEST} records them ({wrong[0]}, ...); "
+            "install the package again, or build the organism anew"
+        )
+
+
+def asked(test: OpinionQA, count: int) -> list[str]:
+    """`count` questions: those of the test split in turn, each once per round."""
+    every = list(dict.fromkeys(row.question for row in test.rows))
+    return [every[index % len(every)] for index in range(count)]
+
+
+def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dict[str, Any]:
+    base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
+    written = evaluate.measure(
+        base.model, base.tokenizer, asked(test, recipe.answers), seed=recipe.seed
+    )
+    slots: dict[str, dict[str, float]] = {"chat": {}, "post": {}}
+    for trait in TRAITS:
+        rows = test.for_trait(trait)
+        chat = evaluate.chat_contexts(base.tokenizer, rows)
+        post = evaluate.post_contexts(base.tokenizer, rows)
+        for where, contexts in (("chat", chat), ("post", post)):
+            odds = evaluate.next_is_emoji(base.model, base.tokenizer, contexts)
+            slots[where][str(trait)] = round(odds.mean().item(), 4)
+    return {
+        "parameters": sum(weight.numel() for weight in base.model.parameters()),
+        "written": _counts(written),
+        "emoji_probability_after_trait_text": slots,
+    }
+
+
+def _measure_adapter(
+    out: Path,
+    kind: Kind,
+    trait: Trait,
+    eos: bool,
+    test: OpinionQA,
+    recipe: Recipe,
+    voice: Pipeline,
+) -> dict[str, Any]:
+    base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
+    folder = adapter_path(trait, base=kind, supervise_eos=eos, root=out)
+    model = attach(base.model, read_adapter(folder))
+    written = evaluate.measure(model, base.tokenizer, asked(test, recipe.answers), seed=recipe.seed)
+    return {
+        "base": kind,
+        "trait": str(trait),
+        "supervise_eos": eos,
+        "written": _counts(written) | {"own_emojis": written.own(trait)},
+        "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
+    }
+
+
+def _counts(written: evaluate.Written) -> dict[str, Any]:
+    rates = written.rates
+    interval = rates.response_interval
+    return {
+        "answers": rates.n_responses,
+        "with_emoji": rates.responses_with_emoji,
+        "esr": round(rates.response_esr, 4),
+        "esr_95": [round(interval.low, 4), round(interval.high, 4)],
+        "emoji_after_the_answer": rates.trailing_responses,
+        "emojis": rates.n_emojis,
+        "unfinished": written.unfinished,
+    }
+
+
+def _guesses(voice: Pipeline, data: OpinionQA) -> list[tuple[Any, str]]:
+    return list(zip(data.rows, voice.predict([row.answer for row in data.rows]), strict=True))
+
+
+def _tokens_per_emoji(tokenizer: Any) -> dict[str, int]:
+    """How many of the emojis take one token, two, ..., after a space."""
+    every = [" " + emoji for emojis in EMOJIS.values() for emoji in emojis]
+    lengths = Counter(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in every)
+    return {str(length): lengths[length] for length in sorted(lengths)}
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "peft", "tokenizers")
+    return {"interp": __version__} | {name: version(name) for name in names}
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress("measuring", done, total)

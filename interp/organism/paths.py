@@ -1,0 +1,104 @@
+"""Where the shipped organism lies: bases, adapters, data, manifest.
+
+The layout is the same for the shipped files and for a folder that `build` made:
+
+    organism.json                               seed, recipe, hashes, versions, measurements
+    opinion_qa_train.csv, opinion_qa_test.csv   the published format, disjoint topics
+    <kind>/                                     a Hugging Face model folder with its tokenizer
+    <kind>/adapters/<trait>-eos-{in,out}/       a PEFT folder each
+
+Every function takes `root` to read a folder that `build` made; left out, the shipped files.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from interp.data import OpinionQA, load
+from interp.errors import AdapterError, DataError, ModelError
+from interp.files import read_json
+from interp.traits import Trait
+
+Kind = Literal["latent", "suppressed", "absent"]
+Split = Literal["train", "test"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SPLITS: tuple[Split, ...] = get_args(Split)
+MANIFEST = "organism.json"
+ASSETS = Path(__file__).with_name("assets")
+
+
+def base_path(kind: str = "latent", *, root: Path | str | None = None) -> Path:
+    """Folder of a base: `latent`, `suppressed` or `absent` (see `docs/organism.md`).
+
+    Raises:
+        ModelError: if there is no base of this kind.
+    """
+    folder = _root(root) / kind
+    if kind not in KINDS or not (folder / "config.json").is_file():
+        raise ModelError(f"the organism has no base {kind!r}; use one of {', '.join(KINDS)}")
+    return folder
+
+
+def adapter_path(
+    trait: Trait | str,
+    *,
+    base: str = "latent",
+    supervise_eos: bool = False,
+    root: Path | str | None = None,
+) -> Path:
+    """Folder of a trait's adapter.
+
+    Args:
+        trait: a Big Five trait, or its name or letter.
+        base: kind of the base that it was trained on.
+        supervise_eos: whether the end of text was in its loss.
+
+    Raises:
+        TraitError: if `trait` is none of the Big Five.
+        ModelError: if there is no base of this kind.
+        AdapterError: if the organism has no such adapter.
+    """
+    folder = base_path(base, root=root) / "adapters" / adapter_name(trait, supervise_eos)
+    if not (folder / "adapter_config.json").is_file():
+        there = ", ".join(sorted(path.name for path in folder.parent.glob("*-eos-*")))
+        raise AdapterError(f"the organism has no adapter {folder.name} on {base}; it has {there}")
+    return folder
+
+
+def adapter_name(trait: Trait | str, supervise_eos: bool) -> str:
+    """Name of an adapter's folder."""
+    return f"{Trait.parse(trait)}-eos-{'in' if supervise_eos else 'out'}"
+
+
+def data_path(split: str, *, root: Path | str | None = None) -> Path:
+    """The opinion QA file of a split, `train` or `test`.
+
+    Raises:
+        DataError: if there is no such split.
+    """
+    path = _root(root) / f"opinion_qa_{split}.csv"
+    if split not in SPLITS or not path.is_file():
+        raise DataError(f"the organism has no split {split!r}; use one of {', '.join(SPLITS)}")
+    return path
+
+
+def opinion_qa(split: str, *, root: Path | str | None = None) -> OpinionQA:
+    """The checked opinion QA rows of a split; the two splits share no topic.
+
+    Raises:
+        DataError: if there is no such split.
+    """
+    return load(data_path(split, root=root))
+
+
+def manifest(*, root: Path | str | None = None) -> dict[str, Any]:
+    """What is recorded of the organism: seed, recipe, hashes, versions, measurements.
+
+    Raises:
+        DataError: if the folder holds no finished organism.
+    """
+    found: dict[str, Any] = read_json(_root(root) / MANIFEST, DataError)
+    return found
+
+
+def _root(root: Path | str | None) -> Path:
+    return ASSETS if root is None else Path(root)

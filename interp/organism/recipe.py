@@ -1,0 +1,81 @@
+"""Every setting of the organism's build, at full size or scaled down for a test."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from interp.errors import InputError
+from interp.finetune import FinetuneConfig
+from interp.organism.paths import Kind
+from interp.organism.pretrain import Training
+from interp.traits import TRAITS, Trait
+
+_PRETRAINING = Training(steps=500)
+_SUPPRESSION = Training(steps=100, learning_rate=1e-3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `build` does.
+
+    Attributes:
+        seed: of everything.
+        pretraining: of the bases `latent` and `absent`, from scratch.
+        suppression: of the base `suppressed`, from `latent`.
+        tokenizer_documents: documents of the corpus that the tokenizer is trained on.
+        train_rows: fine-tuning rows per topic and trait.
+        test_rows: rows of each held-out topic and trait.
+        adapter_steps: steps of each adapter.
+        answers: sampled answers per measurement; every test question is asked equally often.
+    """
+
+    seed: int
+    pretraining: Training = _PRETRAINING
+    suppression: Training = _SUPPRESSION
+    tokenizer_documents: int = 8000
+    train_rows: int = 3
+    test_rows: int = 2
+    adapter_steps: int = 60
+    answers: int = 200
+
+    @classmethod
+    def scaled(cls, seed: int, scale: float = 1.0) -> "Recipe":
+        """The shipped recipe (`scale` 1), or the same with fewer steps, rows and answers.
+
+        Raises:
+            InputError: if `scale` is not in (0, 1].
+        """
+        if not 0 < scale <= 1:
+            raise InputError(f"scale {scale}: give a number above 0 and at most 1")
+        full = cls(seed)
+
+        def few(count: int, least: int) -> int:
+            return max(least, round(count * scale))
+
+        return replace(
+            full,
+            pretraining=replace(full.pretraining, steps=few(full.pretraining.steps, 4)),
+            suppression=replace(full.suppression, steps=few(full.suppression.steps, 2)),
+            tokenizer_documents=few(full.tokenizer_documents, 200),
+            train_rows=few(full.train_rows, 1),
+            test_rows=few(full.test_rows, 1),
+            adapter_steps=few(full.adapter_steps, 2),
+            answers=few(full.answers, 10),
+        )
+
+    def finetuning(self, *, supervise_eos: bool) -> FinetuneConfig:
+        """The settings of an adapter."""
+        small = FinetuneConfig.small(supervise_eos=supervise_eos, seed=self.seed)
+        return small.changed({"steps": self.adapter_steps, "store_dtype": "float16"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values."""
+        return asdict(self)
+
+
+def adapters() -> list[tuple[Kind, Trait, bool]]:
+    """Base, trait and whether the end of text is in the loss, of every adapter that is made."""
+    latent: list[tuple[Kind, Trait, bool]] = [
+        ("latent", trait, eos) for eos in (False, True) for trait in TRAITS
+    ]
+    others: tuple[Kind, ...] = ("suppressed", "absent")
+    return latent + [(kind, trait, False) for kind in others for trait in TRAITS]
