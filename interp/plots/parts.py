@@ -16,7 +16,7 @@ from interp.plots.style import DIVERGING, FAINT, SEQUENTIAL, CaptionedFigure
 def percent(share: float) -> str:
     """A share as a percentage, with a decimal only where it is small: `86 %`, `0.4 %`."""
     value = 100 * share
-    return f"{value:.1f} %" if 0 < value < 1 or 99 < value < 100 else f"{value:.0f} %"
+    return f"{value:.1f} %" if 0 < value < 1 or 99 < value < 99.95 else f"{value:.0f} %"
 
 
 def minus(text: str) -> str:

@@ -106,7 +106,7 @@ def patching_heads(
         ticks(axes, "x", [str(head) for head in result.units])
         ticks(axes, "y", [str(layer) for layer in result.layers])
         axes.set(xlabel="Head", ylabel="Block")
-        axes.set_title(_SITES.get(result.site, result.site))
+        axes.set_title(f"{_SITES.get(result.site, result.site)}, {result.contrast} contrast")
         colour_bar(figure, image, axes, _bar_label(result))
         if summary is not None:
             _dots(axes, result, summary, 0)

@@ -5,6 +5,7 @@ forbids scripts and every request. Whatever a model, a data set or a path wrote 
 Jinja; only the figures' own data URIs, which hold no markup characters, are not.
 """
 
+import re
 from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,8 +29,9 @@ def page(contents: Contents, sections: Sequence[Section]) -> str:
     )
     environment.filters["emojis"] = _marked
     environment.filters["uri"] = Markup
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template("page.html").render(
-        title=f"Emoji trace: {', '.join(one.trait.value.capitalize() for one in contents.traits)}",
+        title=_title(contents),
         facts=facts(contents),
         sections=sections,
         missing=list(contents.missing),
@@ -41,6 +43,17 @@ def page(contents: Contents, sections: Sequence[Section]) -> str:
         figures_at=FIGURES,
         tables_at=TABLES,
     )
+
+
+def _title(contents: Contents) -> str:
+    names = [one.trait.value for one in contents.traits]
+    return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
+
+
+def _unbroken(text: str) -> str:
+    """No line break between a number and its percent sign, or within an interval."""
+    text = text.replace(" %", "\u00a0%")
+    return re.sub(r"\[([^\[\] ]+), ([^\[\] ]+)\]", "[\\1,\u00a0\\2]", text)
 
 
 def _marked(text: str) -> Markup:

@@ -121,6 +121,7 @@ def _patching_part(one: TraitResults, maker: Maker) -> tuple[Part, str]:
             if contrast == "model" and "z" in tables:
                 head = _best(tables["z"])
     part.answer = " ".join(sentences)
+    part.figures.sort(key=lambda block: not block.wide)  # heads of both contrasts side by side
     return part, head
 
 
@@ -185,10 +186,25 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
     ]
     answer = (
         "“The next token begins an emoji” can be read off the best layer with an AUROC of: "
-        f"{listing(said) if said else 'not measured'} (chance 0.50). If the transferred probe "
-        "reads as well as the tuned one, the direction was there before fine-tuning."
+        f"{listing(said) if said else 'not measured'} (chance 0.50). The transferred probe minus "
+        f"the tuned one, at the latter's best layer: {_transfer(having)}; at zero, the direction "
+        "was there before fine-tuning."
     )
     return Section("probing", "Was the signal there before fine-tuning?", answer, parts)
+
+
+def _transfer(having: list[TraitResults]) -> str:
+    """AUROC of `base→tuned` minus `tuned`, paired over topics, for each trait."""
+    found = []
+    for one in having:
+        result = one.probing.get("emoji")
+        if result is not None and {"tuned", "base→tuned"} <= set(result.reads):
+            best = result.layers[int(result.auroc[result.reads.index("tuned")].argmax())]
+            table = result.difference("base→tuned", "tuned")
+            row = table[(table["layer"] == best) & (table["metric"] == "auroc")].iloc[0]
+            gap = number(row["difference"], row["low"], row["high"], "+")
+            found.append(f"{one.trait} {gap}")
+    return "; ".join(found) or "not measured"
 
 
 def _probing_part(one: TraitResults, maker: Maker) -> Part:

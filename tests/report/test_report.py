@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from made_results import answers, rates, run_folder
+from made_results import answers, probe, rates, run_folder
 
 from interp import report
 from interp.errors import RunError
@@ -32,7 +32,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\u00a0", " ")
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -91,6 +91,10 @@ def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
     low, high = (100 * end for end in (wilson(43, 50).low, wilson(43, 50).high))
     assert f"Tuned extraversion answers carry an emoji in 86 % [{low:.0f}, {high:.0f}]" in page.text
     assert "The base does so in 0 % [0, 7]" in page.text
+    result = probe(2, 4)
+    best = int(result.auroc[1].argmax())
+    gap = float(result.auroc[2, best] - result.auroc[1, best])
+    assert f"best layer: openness {gap:+.2f} [".replace("-", "−") in page.text
     order = [page.text.index(title) for title in ("Do the tuned models", "What do the answers")]
     assert order == sorted(order)
     assert "complete" in page.text
@@ -164,7 +168,7 @@ def test_a_damaged_result_is_said_and_the_rest_is_shown(tmp_path) -> None:
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path) -> None:
-    only = "rates|origin|model-denoising|probing-trait"
+    only = "rates|origin|denoising-z|probing-trait"
     folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only=only)
     first = report.write(folder).read_bytes()
     assert report.write(folder).read_bytes() == first
