@@ -101,6 +101,16 @@ class Base:
         each = torch.arange(len(self.last), device=self.last.device)
         return self.kept.acts["resid_post"][-1][each, self.last]
 
+    def job_bytes(self, start: int, stop: int) -> int:
+        """Bytes that one patch of columns `start` to `stop` takes at the peak of a layer."""
+        layer, sample = self.decoder.layers[0], self.kept.acts["resid_pre"][0]
+        d_mlp = int(getattr(self.run.model.cfg, "d_mlp", 0) or 4 * sample.shape[-1])
+        heads, kv = layer.n_heads * layer.d_head, layer.n_kv_heads * layer.d_head
+        rows = stop - start
+        row = (8 * sample.shape[-1] + 3 * d_mlp + 3 * heads + 2 * kv) * sample.element_size()
+        keys = 4 * kv * sample.element_size() + 12 * layer.n_heads * rows
+        return rows * row + stop * keys
+
     def rotary(self, layer: int, segment: Segment) -> tuple[Tensor, Tensor] | None:
         """Cosines and sines of a segment's rows, `[jobs rows rotary]` each."""
         if self.cos is None or self.sin is None:
@@ -121,12 +131,12 @@ class Engine:
 
     Args:
         base: the run that is patched into.
-        rows: at most this many rows (of all jobs together) are computed at once.
+        size: at most about this many bytes are taken by a chunk; may be changed between calls.
     """
 
-    def __init__(self, base: Base, rows: int) -> None:
+    def __init__(self, base: Base, size: int) -> None:
         self.base = base
-        self.rows = rows
+        self.size = size
         self.layers = base.decoder.layers
 
     def from_row(
@@ -157,7 +167,7 @@ class Engine:
         start: Int[Tensor, " jobs"],
         stop: Int[Tensor, " jobs"] | None = None,
     ) -> Iterator[tuple[Int[Tensor, " chunk"], list[Segment]]]:
-        """Group jobs by first changed column and cut them into chunks of at most `rows` rows.
+        """Group jobs by first changed column and cut them into chunks of at most `size` bytes.
 
         Args:
             prompt: row of the batch of each job.
@@ -171,21 +181,23 @@ class Engine:
         order = torch.argsort(start, stable=True)
         jobs: list[Tensor] = []
         segments: list[Segment] = []
-        filled = 0
+        filled = taken = 0
         for column in start[order].unique_consecutive().tolist():
             same = order[start[order] == column]
             while len(same):
                 end = int(stop[same].max())
-                room = max(0 if filled else 1, (self.rows - filled) // (end - column))
+                each = self.base.job_bytes(column, end)
+                room = max(0 if filled else 1, (self.size - taken) // each)
                 if room == 0:
                     yield torch.cat(jobs), segments
-                    jobs, segments, filled = [], [], 0
+                    jobs, segments, filled, taken = [], [], 0, 0
                     continue
                 take, same = same[:room], same[room:]
                 segment = Segment(prompt[take], column, end, filled)
                 jobs.append(take)
                 segments.append(segment)
                 filled += segment.size
+                taken += each * len(take)
         if jobs:
             yield torch.cat(jobs), segments
 
@@ -214,8 +226,8 @@ class Engine:
         done = 0
         for s in segments:
             turn = base.rotary(i, s)
-            keys = self._joined(base.keys[i], turned(layer.k_norm, s.of(k), turn), s)
-            values = self._joined(base.kept.acts["v"][i], s.of(v), s)
+            keys = self.joined(base.keys[i], turned(layer.k_norm, s.of(k), turn), s)
+            values = self.joined(base.kept.acts["v"][i], s.of(v), s)
             mask = base.kept.masks[i][s.prompt, s.start : s.stop, : s.stop]
             jobs = len(s.prompt)
             if last:
@@ -249,7 +261,7 @@ class Engine:
             rows.append(first + self.base.last[s.prompt] - s.start)
         return x[torch.cat(rows)]
 
-    def _joined(self, cached: Tensor, new: Tensor, s: Segment) -> Tensor:
+    def joined(self, cached: Tensor, new: Tensor, s: Segment) -> Tensor:
         """Cached keys (or values) left of the segment, then its own, `[jobs head keys d_head]`."""
         out = new.new_empty(len(s.prompt), cached.shape[2], s.stop, cached.shape[3])
         out[:, :, : s.start] = cached[s.prompt, : s.start].transpose(1, 2)

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.patching.engine import Base, Engine
+from interp.patching.memory import Budget
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import Plan, Progress, make_plan, oriented
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED, Jobs, live, patch
-
-_ROWS = 4096
 
 
 def sweep(
@@ -46,6 +45,7 @@ def sweep(
     neurons: Sequence[int] | None = None,
     metric_positions: int | Tensor | None = None,
     min_gap: float = 1e-3,
+    max_memory: int | None = None,
     progress: Progress | None = None,
 ) -> PatchingResult:
     """Patch one site at every layer and position (or head), exactly.
@@ -68,6 +68,8 @@ def sweep(
             token, one number for all, or one per prompt.
         min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
             recovery and are left out of means.
+        max_memory: bytes of working memory for the patches of a chunk, beside the models and the
+            cached activations; 512 MiB if left out.
         progress: called with (label, layers done, layers in all).
 
     Returns:
@@ -86,33 +88,42 @@ def sweep(
     )  # fmt: skip
     with torch.no_grad():
         taken, source_metric = plan.taken()
-        base = Base.of(plan.base, plan.at, NEEDED.get(site, ()))
-        base_metric = measure(plan.metric, base.kept.logits)
-        check_gap(base_metric, source_metric, min_gap)
-        values = run_plan(plan, taken, base, _ROWS, progress)
-    return assemble(plan, values, base_metric, source_metric, min_gap, "exact")
+        values, before, notes = exact_values(
+            plan, taken, source_metric, min_gap, max_memory, progress
+        )
+    return assemble(plan, values, before, source_metric, min_gap, "exact", notes)
 
 
-def run_plan(
+def exact_values(
     plan: Plan,
     taken: list[Tensor],
-    base: Base,
-    rows: int,
+    source_metric: Float[Tensor, " batch"] | None,
+    min_gap: float,
+    max_memory: int | None,
     progress: Progress | None,
-) -> Float[Tensor, "layer unit batch"]:
-    """All patches of a plan, by the engine."""
-    engine = Engine(base, rows)
+) -> tuple[Float[Tensor, "layer unit batch"], Float[Tensor, " batch"], tuple[str, ...]]:
+    """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
+    base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
+    before = measure(plan.metric, base.kept.logits)
+    check_gap(before, source_metric, min_gap)
+    budget = Budget.of(base, max_memory)
+    engine = Engine(base, budget.size)
     check_engine(engine)
-    read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1])
-    unpatched = measure(plan.metric, base.kept.logits)
+    read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
+    smallest = base.job_bytes(0, plan.base.tokens.shape[1])
     parts = []
     for done, layer in enumerate(plan.layers):
         if progress is not None:
             progress(f"patching {plan.site}", done, len(plan.layers))
-        parts.append(_layer(plan, engine, read, taken, layer, unpatched))
+
+        def patched(layer: int = layer) -> Tensor:
+            engine.size = budget.size
+            return _layer(plan, engine, read, taken, layer, before)
+
+        parts.append(budget.halving(patched, smallest))
     if progress is not None:
         progress(f"patching {plan.site}", len(plan.layers), len(plan.layers))
-    return torch.stack(parts)
+    return torch.stack(parts), before, tuple(budget.notes)
 
 
 def _layer(
@@ -182,6 +193,7 @@ def assemble(
     source_metric: Float[Tensor, " batch"] | None,
     min_gap: float,
     engine: str,
+    notes: tuple[str, ...] = (),
 ) -> PatchingResult:
     """Put a result together from a plan and the measured values."""
     other = base_metric if source_metric is None else source_metric
@@ -189,9 +201,9 @@ def assemble(
     clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
     undefined = int(((clean - corrupted).abs() <= min_gap).sum())
     name, unit = label(plan.metric), plan.metric_unit
-    notes: tuple[str, ...] = ()
     if undefined and source_metric is not None:
         notes = (
+            *notes,
             f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
             f"{min_gap:g} {unit}",
         )

@@ -69,7 +69,9 @@ class PatchingResult(Result):
 
     @property
     def defined(self) -> Bool[Tensor, " batch"]:
-        """Prompts whose recovery is defined: |clean - corrupted| > `min_gap`."""
+        """Prompts that count: |clean - corrupted| > `min_gap`, or for an ablation all."""
+        if self.direction == "ablation":
+            return torch.ones_like(self.clean, dtype=torch.bool)
         return (self.clean - self.corrupted).abs() > self.min_gap
 
     @property
@@ -78,7 +80,13 @@ class PatchingResult(Result):
         return int((~self.defined).sum())
 
     def recovery(self) -> Float[Tensor, "layer unit batch"]:
-        """Recovery per prompt; NaN where it is undefined (see the class)."""
+        """Recovery per prompt; NaN where it is undefined (see the class).
+
+        Raises:
+            InputError: for an ablation, which has no second run.
+        """
+        if self.direction == "ablation":
+            raise InputError("an ablation has no second run to recover; read effect()")
         gap = torch.where(self.defined, self.clean - self.corrupted, torch.nan)
         return (self.values - self.corrupted) / gap
 
@@ -107,6 +115,8 @@ class PatchingResult(Result):
     ) -> pd.DataFrame:
         """One row per cell of the map: means, interval and p-value over prompts.
 
+        For an ablation there is no recovery; `se`, `low` and `high` are then the effect's.
+
         Args:
             clusters: one label per prompt (its topic, say); whole clusters are resampled.
             level: confidence level of the percentile bootstrap interval of the mean recovery.
@@ -125,7 +135,9 @@ class PatchingResult(Result):
         """
         if clusters is not None and len(clusters) != self.n_prompts:
             raise InputError(f"{self.n_prompts} prompts but {len(clusters)} cluster labels")
-        recovery, effect = self.recovery().double().numpy(), self.effect().double().numpy()
+        ablation = self.direction == "ablation"
+        effect = self.effect().double().numpy()
+        recovery = effect if ablation else self.recovery().double().numpy()
         counts = self._counts.numpy()
         labels = None if clusters is None else np.array(clusters, dtype=object)
         rows = []
@@ -162,21 +174,27 @@ class PatchingResult(Result):
         names = ["layer", self.axis, "label", "n", "effect", "recovery", "se", "low", "high", "p"]
         table = pd.DataFrame(rows, columns=names)
         table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
-        return table
+        return table.drop(columns="recovery") if ablation else table
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per layer, position (or head) and prompt, with value, effect and recovery."""
-        shape = self.values.shape
-        index = np.indices(shape).reshape(3, -1)
-        return pd.DataFrame(
+        index = np.indices(self.values.shape).reshape(3, -1)
+        units = np.array(self.units)[index[1]]
+        places = {self.axis: units}
+        if units.ndim == 2:
+            element, _ = self.axis.split("_")
+            places = {element: units[:, 0], "pos": units[:, 1]}
+        table = pd.DataFrame(
             {
                 "layer": np.array(self.layers)[index[0]],
-                self.axis: np.array(self.units)[index[1]],
+                **places,
                 "label": np.array(self.unit_labels)[index[1]],
                 "prompt": index[2],
                 "present": self.present.numpy()[index[1], index[2]],
                 "value": self.values.flatten().numpy(),
                 "effect": self.effect().flatten().numpy(),
-                "recovery": self.recovery().flatten().numpy(),
             }
         )
+        if self.direction != "ablation":
+            table["recovery"] = self.recovery().flatten().numpy()
+        return table

@@ -53,9 +53,13 @@ FAMILIES = {
 }
 
 
-def bridge(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> TransformerBridge:
+def bridge(
+    family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: int
+) -> TransformerBridge:
     """A random model whose every weight matters: large enough that patches move the logits."""
     config = FAMILIES[family]()
+    for name, value in changes.items():
+        setattr(config, name, value)
     config._attn_implementation = "eager"
     generator = torch.Generator().manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config).eval()

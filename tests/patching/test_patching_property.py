@@ -1,0 +1,112 @@
+"""The exact engine against one whole forward pass per patch, over random small configurations.
+
+Every family meets every site. Which contrast, direction, padding, head count and metric position go
+with a case is drawn by a seeded generator, so that a failure can be run again by its name.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from patching_models import FAMILIES, bridge, pick, prompts
+
+from interp.errors import ModelError
+from interp.patching import Node, Run, ablate, naive, patch_nodes, sweep
+from interp.patching.plan import WAYS
+
+model = cache(bridge)
+CASES = [(site, by) for site, ways in WAYS.items() for by in ways]
+
+
+def draw(family, seed):
+    """Two runs of a family, drawn at random, with options that fit them."""
+    rng = np.random.default_rng([seed, *family.encode()])
+    lengths = rng.integers(3, 7, size=3).tolist()
+    side = str(rng.choice(["left", "right"]))
+    tokens, mask = prompts(lengths, seed=seed, side=side)
+    clean = Run(model(family, 1), tokens, mask)
+    if rng.random() < 0.5:
+        corrupted = Run(model(family, 2), tokens, mask)
+    else:
+        others, _ = prompts(lengths, seed=seed + 1000, side=side)
+        keep = int(rng.integers(0, 2))
+        others[:, :keep] = tokens[:, :keep]
+        corrupted = Run(clean.model, others, mask)
+    options = {"metric": pick, "direction": str(rng.choice(["denoising", "noising"]))}
+    if rng.random() < 0.3:
+        options["metric_positions"] = torch.maximum(clean.first, clean.last - 1)
+    return clean, corrupted, options, rng
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("site", "by"), CASES)
+def test_sweep_equals_one_forward_per_patch(family, site, by):
+    clean, corrupted, options, rng = draw(family, CASES.index((site, by)))
+    if site == "resid_mid" and family == "gpt_neox":
+        with pytest.raises(ModelError, match="'resid_mid': gpt_neox has no such activation"):
+            sweep(clean, corrupted, site, **options)
+        return
+    options |= {"by": by, "layers": [0, 2] if rng.random() < 0.5 else [1]}
+    if "neuron" in by:
+        options["neurons"] = rng.integers(0, 48, size=2).tolist()
+    if by.endswith("_pos"):
+        options["positions"] = [1, -2]
+    fast, slow = (engine(clean, corrupted, site, **options) for engine in (sweep, naive.sweep))
+    torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0)
+    assert slow.effect().abs().max() > 1e-3  # the patches do something
+    assert (fast.units, fast.unit_labels) == (slow.units, slow.unit_labels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_joint_patch_equals_one_forward_per_group(family):
+    clean, corrupted, options, rng = draw(family, 77)
+    kv = int(getattr(clean.model.cfg, "n_key_value_heads", None) or 4)
+    nodes = [
+        Node("resid_pre", 1, pos=2),
+        Node("q", 0, head=3),
+        Node("k", 1, head=kv - 1),
+        Node("v", 2, head=0, pos=1),
+        Node("pattern", 1, head=2),
+        Node("pattern", 2, head=1, pos=2),
+        Node("z", 1, head=1, pos=3),
+        Node("attn_out", 0, pos=1),
+        Node("mlp_post", 1, neuron=7),
+        Node("mlp_out", 2),
+        Node("resid_post", 1, pos=3),
+    ]
+    if family != "gpt_neox":
+        nodes += [Node("resid_mid", 0, pos=2)]
+    groups = [nodes[:1], nodes[-2:], nodes[1:5], rng.permutation(np.array(nodes, object)).tolist()]
+    fast, slow = (
+        patch_nodes(clean, corrupted, groups, engine=engine, **options)
+        for engine in ("exact", "naive")
+    )
+    torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fast.clean, slow.clean)
+    assert not torch.allclose(slow.values, slow.values[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(("site", "by"), [("z", "head"), ("mlp_out", "pos"), ("k", "head_pos")])
+@pytest.mark.parametrize("using", ["mean", "zero"])
+def test_ablation_equals_one_forward_per_ablation(family, site, by, using):
+    run, other, _, _ = draw(family, 5)
+    options = {"by": by, "using": using, "metric": pick, "layers": [1]}
+    if using == "mean":
+        options["reference"] = other
+    fast, slow = (ablate(run, site, engine=engine, **options) for engine in ("exact", "naive"))
+    torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0)
+    assert slow.effect().abs().max() > 1e-3
+    assert fast.contrast == f"{using} ablation"
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "z", "v", "mlp_out"])
+def test_half_precision_agrees_to_its_rounding(site):
+    """bf16 keeps 8 bits: 5 % of the spread of the metric, against 1e-4 in single precision."""
+    tokens, mask = prompts([6, 4])
+    one, other = (model("llama", seed, torch.bfloat16) for seed in (1, 2))
+    runs = Run(one, tokens, mask), Run(other, tokens, mask)
+    fast, slow = (engine(*runs, site, metric=pick) for engine in (sweep, naive.sweep))
+    spread = (slow.clean - slow.corrupted).abs().max()
+    assert (fast.values - slow.values).abs().max() < 0.05 * spread
