@@ -5,5 +5,16 @@ from interp.patching.exact import sweep
 from interp.patching.joint import Node, NodesResult, patch_nodes
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
+from interp.patching.screen import ScreenResult, screen
 
-__all__ = ["Node", "NodesResult", "PatchingResult", "Run", "ablate", "patch_nodes", "sweep"]
+__all__ = [
+    "Node",
+    "NodesResult",
+    "PatchingResult",
+    "Run",
+    "ScreenResult",
+    "ablate",
+    "patch_nodes",
+    "screen",
+    "sweep",
+]

@@ -17,7 +17,7 @@ unpatched run by itself and refuses to go on if that differs from the model.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError, ModelError
@@ -111,6 +111,7 @@ def exact_values(
     check_engine(engine)
     read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
     smallest = base.job_bytes(0, plan.base.tokens.shape[1])
+    cells = torch.tensor(plan.cells, device=plan.at.device)
     parts = []
     for done, layer in enumerate(plan.layers):
         if progress is not None:
@@ -118,7 +119,7 @@ def exact_values(
 
         def patched(layer: int = layer) -> Tensor:
             engine.size = budget.size
-            return _layer(plan, engine, read, taken, layer, before)
+            return patch_cells(plan, engine, read, taken, layer, cells, before)
 
         parts.append(budget.halving(patched, smallest))
     if progress is not None:
@@ -126,20 +127,23 @@ def exact_values(
     return torch.stack(parts), before, tuple(budget.notes)
 
 
-def _layer(
+def patch_cells(
     plan: Plan,
     engine: Engine,
     read: Readout,
     taken: list[Tensor],
     layer: int,
+    cells: Int[Tensor, "unit two"],
     unpatched: Float[Tensor, " batch"],
 ) -> Float[Tensor, "unit batch"]:
-    """All patches of one layer. Cells that cannot change anything keep the unpatched value."""
-    cells = torch.tensor(plan.cells, device=plan.at.device)
+    """Patches of one layer: `cells` are (element, column) as in `Plan.cells`.
+
+    Cells that cannot change anything keep the unpatched value.
+    """
     unit, prompt, start = live(cells[:, 1], plan.first, plan.at)
     values = unpatched.expand(len(cells), -1).clone()
     if len(unit):
-        jobs = Jobs(prompt, cells[unit, 0], start, everywhere=plan.by in ("head", "neuron"))
+        jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
         final = engine.base.final.expand(len(cells), -1, -1).clone()
         final[unit, prompt] = patch(engine, taken, plan.site, layer, jobs)
         values[unit, prompt] = read(final)[unit, prompt]

@@ -1,0 +1,250 @@
+"""Screen, then verify: estimate every patch from one backward pass, then do the best exactly.
+
+`screen` ranks all nodes (positions, heads, neurons, as many sites as asked for) by attribution
+patching with AtP*'s softmax correction (see `attribution`), patches the top ones exactly, and says
+for each node whether its value is exact or an estimate, and how well the two agree in rank where
+both are known. That rank correlation speaks about the verified nodes; `n_random` adds nodes drawn
+at random, without which it says nothing about the rest.
+
+Sign: effects are patched minus unpatched metric, in the metric's unit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.patching.attribution import Backward, correction, linear, per_cell
+from interp.patching.capture import run_and_keep
+from interp.patching.engine import Base, Engine
+from interp.patching.exact import check_engine, check_gap, patch_cells
+from interp.patching.memory import Budget
+from interp.patching.metric import Metric, Readout, label, measure
+from interp.patching.plan import HEADS, NEURONS, Plan, Progress, make_plan, oriented
+from interp.patching.run import Run
+from interp.patching.sites import NEEDED
+from interp.results import Result
+
+DEFAULT_SITES = {"mlp_out": "pos", "z": "head", "q": "head", "k": "head", "v": "head",
+                 "mlp_post": "neuron"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScreenResult(Result):
+    """Estimated effect of every node, exact where verified.
+
+    Attributes:
+        estimate: effect by attribution patching, `[node batch]`.
+        exact: effect of the patch itself, NaN where it was not verified, `[node batch]`.
+        verified: whether a node's `exact` is known.
+        sites: names of the sites; site: index into it; layer, element (head or neuron, -1 where
+            there is none), pos (column, -1 for all): `[node]`.
+        rank_correlation: Spearman's correlation of mean estimate and mean exact effect over the
+            verified nodes; None with fewer than three.
+        clean, corrupted: the metric of the unpatched runs, `[batch]`.
+    """
+
+    kind: ClassVar[str] = "patching screen"
+
+    estimate: Float[Tensor, "node batch"]
+    exact: Float[Tensor, "node batch"]
+    verified: Bool[Tensor, " node"]
+    site: Int[Tensor, " node"]
+    layer: Int[Tensor, " node"]
+    element: Int[Tensor, " node"]
+    pos: Int[Tensor, " node"]
+    clean: Float[Tensor, " batch"]
+    corrupted: Float[Tensor, " batch"]
+    sites: tuple[str, ...]
+    rank_correlation: float | None
+    direction: str
+    contrast: str
+    metric: str
+    unit: str
+    softmax_correction: bool
+
+    @property
+    def effect(self) -> Float[Tensor, "node batch"]:
+        """The exact effect where it is known, else the estimate."""
+        return torch.where(self.verified[:, None], self.exact, self.estimate)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per node, verified ones first, then by size of the mean effect.
+
+        Columns: `site`, `layer`, `element`, `pos`, `effect` (mean over prompts, in `unit`), `kind`
+        (`exact` or `estimated`) and `estimate` (mean).
+        """
+        effect = self.effect.mean(1).numpy()
+        table = pd.DataFrame(
+            {
+                "site": np.array(self.sites, dtype=object)[self.site.numpy()],
+                "layer": self.layer.numpy(),
+                "element": self.element.numpy(),
+                "pos": self.pos.numpy(),
+                "effect": effect,
+                "kind": np.where(self.verified.numpy(), "exact", "estimated"),
+                "estimate": self.estimate.mean(1).numpy(),
+            }
+        )
+        order = np.lexsort((-np.abs(effect), ~self.verified.numpy()))
+        return table.iloc[order].reset_index(drop=True)
+
+
+def screen(
+    clean: Run,
+    corrupted: Run,
+    *,
+    sites: Mapping[str, str | None] | None = None,
+    top_k: int = 20,
+    n_random: int = 0,
+    seed: int = 0,
+    softmax_correction: bool = True,
+    metric: Metric | None = None,
+    unit: str | None = None,
+    direction: str = "denoising",
+    metric_positions: int | Tensor | None = None,
+    min_gap: float = 1e-3,
+    max_memory: int | None = None,
+    progress: Progress | None = None,
+) -> ScreenResult:
+    """Rank all nodes of some sites by estimated effect and patch the best exactly.
+
+    Args:
+        clean, corrupted, metric, unit, direction, metric_positions, min_gap, max_memory, progress:
+            as for `interp.patching.sweep`. The metric must be differentiable.
+        sites: which sites, and by what (`{"z": "head_pos", "mlp_post": "neuron"}`; None for the
+            site's default). Left out: `mlp_out` by position, `z`, `q`, `k`, `v` by head,
+            `mlp_post` by neuron.
+        top_k: how many nodes to verify, by size of the mean estimated effect.
+        n_random: how many of the others to verify beside them, drawn with `seed`.
+        softmax_correction: AtP*'s correction for queries and keys.
+
+    Raises:
+        InputError, ModelError: as `sweep`; or `top_k` below 1.
+    """
+    if top_k < 1 or n_random < 0:
+        raise InputError(f"top_k must be at least 1 and n_random at least 0: {top_k}, {n_random}")
+    wanted = dict(DEFAULT_SITES if sites is None else sites)
+    if not wanted:
+        raise InputError("no site to screen; name at least one")
+    base_run, source, way, contrast = oriented(clean, corrupted, direction)
+    plans = [
+        make_plan(
+            base_run, source, site, by=by, metric=metric, unit=unit, direction=way,
+            contrast=contrast, layers=None, positions=None, heads=None, neurons=None,
+            metric_positions=metric_positions,
+        )
+        for site, by in wanted.items()
+    ]  # fmt: skip
+    plans = [replace(plan, metric=plans[0].metric) for plan in plans]
+    with torch.no_grad():
+        kept = run_and_keep(source, wanted, plans[0].at)
+        source_metric = measure(plans[0].metric, kept.logits)
+        needed = {name for site in wanted for name in NEEDED.get(site, ())}
+        base = Base.of(base_run, plans[0].at, tuple(needed))
+        before = measure(plans[0].metric, base.kept.logits)
+        check_gap(before, source_metric, min_gap)
+        estimates = _estimates(plans, base, kept.acts, softmax_correction)
+        nodes = [torch.tensor(_nodes(plan, index)) for index, plan in enumerate(plans)]
+        table, estimate = torch.cat(nodes), torch.cat(estimates)
+        chosen = _choose(estimate, top_k, n_random, seed)
+        exact = _verify(plans, base, kept.acts, table, chosen, before, max_memory, progress)
+    ends = (source_metric, before) if way == "denoising" else (before, source_metric)
+    verified = torch.zeros(len(table), dtype=torch.bool)
+    verified[chosen] = True
+    return ScreenResult(
+        estimate=estimate.cpu(), exact=exact.cpu(), verified=verified,
+        site=table[:, 0].contiguous(), layer=table[:, 1].contiguous(),
+        element=torch.where(torch.tensor([site in HEADS + NEURONS for site in wanted])[table[:, 0]],
+                            table[:, 2], -1),
+        pos=table[:, 3].contiguous(), clean=ends[0].cpu(), corrupted=ends[1].cpu(),
+        sites=tuple(wanted), rank_correlation=_agreement(estimate[chosen], exact[chosen]),
+        direction=way, contrast=contrast, metric=label(plans[0].metric),
+        unit=plans[0].metric_unit, softmax_correction=softmax_correction,
+    )  # fmt: skip
+
+
+def _nodes(plan: Plan, index: int) -> list[tuple[int, int, int, int]]:
+    """(site index, layer, element, column) of every cell of a plan, layers outermost."""
+    return [(index, layer, *cell) for layer in plan.layers for cell in plan.cells]
+
+
+def _estimates(
+    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], corrected: bool
+) -> list[Float[Tensor, "node batch"]]:
+    """Estimated effects of every cell of every plan."""
+    sites = {plan.site for plan in plans}
+    through = corrected and bool(sites & {"q", "k"})
+    found = Backward(plans[0], sites | ({"q", "k", "pattern"} if through else set()))
+    rotary: list[tuple[Tensor, Tensor] | None] = [None] * len(base.decoder.layers)
+    if base.cos is not None and base.sin is not None:
+        rotary = list(zip(base.cos, base.sin, strict=True))
+    out = []
+    for plan in plans:
+        rows = []
+        for i in plan.layers:
+            new = source[plan.site][i]
+            if corrected and plan.site in ("q", "k"):
+                fix = correction(base.decoder, found, base.kept.masks, rotary, i)
+                if plan.site == "k" and plan.by == "head":
+                    rows.append(fix.all_keys(new).T)
+                    continue
+                by_pos = fix.queries(new) if plan.site == "q" else fix.keys(new)
+            else:
+                old = base.kept.acts["resid_pre"][i] + found.acts["attn_out"][i] if (
+                    plan.site == "resid_mid") else found.acts[plan.site][i]  # fmt: skip
+                by_pos = linear(plan.site, found.grads[plan.site][i], new - old)
+            rows.append(per_cell(by_pos, plan.cells))
+        out.append(torch.cat(rows))
+    return out
+
+
+def _choose(estimate: Tensor, top_k: int, n_random: int, seed: int) -> Int[Tensor, " chosen"]:
+    """The nodes to verify: the largest mean estimates, then some of the others at random."""
+    order = estimate.mean(1).abs().argsort(descending=True, stable=True).cpu()
+    rest = order[top_k:]
+    drawn = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:n_random]
+    return torch.cat((order[:top_k], rest[drawn]))
+
+
+def _verify(
+    plans: list[Plan],
+    base: Base,
+    source: dict[str, list[Tensor]],
+    table: Int[Tensor, "node four"],
+    chosen: Int[Tensor, " chosen"],
+    before: Float[Tensor, " batch"],
+    max_memory: int | None,
+    progress: Progress | None,
+) -> Float[Tensor, "node batch"]:
+    """Exact effects of the chosen nodes, NaN elsewhere."""
+    budget = Budget.of(base, max_memory)
+    engine = Engine(base, budget.size)
+    check_engine(engine)
+    read = Readout(base.decoder, plans[0].metric, base.kept.logits.shape[1], budget.size // 16)
+    exact = torch.full((len(table), len(before)), torch.nan, device=before.device)
+    places = table[chosen, :2].unique(dim=0).tolist()
+    for done, (index, layer) in enumerate(places):
+        if progress is not None:
+            progress("verifying patches", done, len(places))
+        nodes = chosen[(table[chosen, 0] == index) & (table[chosen, 1] == layer)]
+        plan, cells = plans[index], table[nodes, 2:].to(before.device)
+        values = patch_cells(plan, engine, read, source[plan.site], layer, cells, before)
+        exact[nodes] = values - before
+    if progress is not None:
+        progress("verifying patches", len(places), len(places))
+    return exact
+
+
+def _agreement(estimate: Tensor, exact: Tensor) -> float | None:
+    one, other = estimate.mean(1).cpu().numpy(), exact.mean(1).cpu().numpy()
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(one, other).statistic)
