@@ -33,6 +33,8 @@ class StudyConfig(BaseModel):
     """Answers sampled per model."""
     n_trace: int = Field(default=24, ge=2)
     """Onset prompts that lens and patching look at."""
+    n_positions: int = Field(default=32, ge=1)
+    """Positions up to the onset that are patched one by one; earlier ones cost most, show least."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0)

@@ -182,6 +182,7 @@ class TraitStudy:
             patching.Run(self.pair.tuned, batch.tokens, batch.attention_mask),
             patching.Run(self.pair.base, batch.tokens, batch.attention_mask),
             site, direction=direction, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
+            positions=self._window(site, batch),
         )  # fmt: skip
 
     @cached_property
@@ -202,7 +203,15 @@ class TraitStudy:
             patching.Run(self.pair.tuned, pairs.clean.tokens, pairs.clean.attention_mask),
             patching.Run(self.pair.tuned, pairs.corrupted.tokens, pairs.corrupted.attention_mask),
             site, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
+            positions=self._window(site, pairs.clean),
         )  # fmt: skip
+
+    def _window(self, site: str, batch: TokenBatch) -> list[int] | None:
+        """The columns to patch: the last ones, up to the onset. Heads have no position."""
+        if site == "z":
+            return None
+        width = batch.tokens.shape[1]
+        return list(range(max(0, width - self.study.config.n_positions), width))
 
     def _probe_emoji(self) -> Result:
         """Does the next token begin an emoji? Over the answers of the tuned model."""
