@@ -10,8 +10,9 @@ some 8 MB at a time. Not here: studentised or BCa bootstraps, which at the sampl
 (tens of prompts) differ from the percentile interval by less than their own noise.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,12 +104,8 @@ def bootstrap_mean(
     units = len(sums)
     if units < 2:
         raise InputError(f"a bootstrap needs at least two values or clusters, got {units}")
-    rng = np.random.default_rng(seed)
     means: list[NDArray[Any]] = []
-    rows_at_once = max(1, _CHUNK // units)
-    for start in range(0, n_resamples, rows_at_once):
-        rows = min(rows_at_once, n_resamples - start)
-        drawn = rng.integers(units, size=(rows, units))
+    for drawn in _random_rows(units, units, n_resamples, seed):
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level)
@@ -146,13 +143,9 @@ def sign_flip_p(
     if units <= _EXACT_UP_TO:
         bits = (np.arange(2**units)[:, None] >> np.arange(units)) & 1
         return float(np.mean(np.abs((1 - 2 * bits) @ sums) >= bar))
-    rng = np.random.default_rng(seed)
     hits = 0
-    rows_at_once = max(1, _CHUNK // units)
-    for start in range(0, n_resamples, rows_at_once):
-        rows = min(rows_at_once, n_resamples - start)
-        signs = 1 - 2 * rng.integers(2, size=(rows, units))
-        hits += int((np.abs(signs @ sums) >= bar).sum())
+    for bits in _random_rows(2, units, n_resamples, seed):
+        hits += int((np.abs((1 - 2 * bits) @ sums) >= bar).sum())
     return (1 + hits) / (1 + n_resamples)
 
 
@@ -174,6 +167,27 @@ def fdr_bh(p_values: Numbers) -> NDArray[np.float64]:
     if not ((array >= 0) & (array <= 1)).all():
         raise InputError("p-values must lie in [0, 1]; one does not, or is NaN")
     return np.asarray(false_discovery_control(array.ravel(), method="bh")).reshape(array.shape)
+
+
+def _random_rows(below: int, units: int, rows: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """`rows` rows of `units` integers in `0 .. below - 1`, in chunks of at most some 8 MB.
+
+    What fits one chunk is kept: the cells of a map ask for the same numbers over and over.
+    """
+    if rows * units <= _CHUNK:
+        yield _kept_rows(below, units, rows, seed)
+        return
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CHUNK // units)
+    for start in range(0, rows, at_once):
+        yield rng.integers(below, size=(min(at_once, rows - start), units))
+
+
+@lru_cache(maxsize=4)
+def _kept_rows(below: int, units: int, rows: int, seed: int) -> NDArray[np.int64]:
+    drawn = np.random.default_rng(seed).integers(below, size=(rows, units))
+    drawn.setflags(write=False)
+    return drawn
 
 
 def _array(values: Numbers) -> NDArray[np.float64]:
