@@ -8,6 +8,7 @@ Memory: one tensor `[batch pos ...]` per layer and kept name; attention scores a
 boolean `[batch pos pos]` per distinct mask as they pass by.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,15 +86,13 @@ def run_and_keep(
     if masks:
         hooks += [(hook_name(run.model, "scores", i), _keep_mask_in(kept.masks)) for i in layers]
     with torch.no_grad():
-        logits = run.model.run_with_hooks(
-            run.tokens, attention_mask=run.mask.long(), fwd_hooks=hooks
-        )
+        logits = logits_at(run, at, hooks)
     for name, store in kept.acts.items():
         if len(store) != len(layers):
             raise ModelError(
                 f"site {name!r}: its hook fired in {len(store)} of {len(layers)} layers"
             )
-    kept.logits = logits[torch.arange(len(at), device=logits.device), at.to(logits.device)]
+    kept.logits = logits
     finite = torch.isfinite(kept.logits).all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
@@ -102,6 +101,20 @@ def run_and_keep(
             "weights hold NaN or infinity (or its precision overflows); reload or upcast the model"
         )
     return kept
+
+
+def logits_at(
+    run: Run, at: Int[Tensor, " batch"], hooks: list[tuple[str, Any]]
+) -> Float[Tensor, "batch vocab"]:
+    """Logits at the metric columns under hooks; no others are computed where the model allows."""
+    columns, place = at.unique(return_inverse=True)
+    inside = inspect.signature(run.model.original_model.forward).parameters
+    options = {"attention_mask": run.mask.long(), "fwd_hooks": hooks}
+    if "logits_to_keep" in inside:
+        logits = run.model.run_with_hooks(run.tokens, logits_to_keep=columns, **options)
+    else:
+        logits, place = run.model.run_with_hooks(run.tokens, **options), at
+    return logits[torch.arange(len(at), device=logits.device), place.to(logits.device)]
 
 
 def _keep_in(store: list[Tensor]) -> Callable[..., None]:

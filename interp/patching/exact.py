@@ -27,7 +27,7 @@ from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import Plan, Progress, make_plan, oriented
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
-from interp.patching.sites import NEEDED, Jobs, live, patch
+from interp.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
 
 
 def sweep(
@@ -140,13 +140,18 @@ def patch_cells(
 
     Cells that cannot change anything keep the unpatched value.
     """
-    unit, prompt, start = live(cells[:, 1], plan.first, plan.at)
+    at_end = layer == len(engine.layers) - 1 and ends_in_its_row(plan.site)
+    unit, prompt, start = live(cells[:, 1], plan.first, plan.at, row_at_the_end=at_end)
     values = unpatched.expand(len(cells), -1).clone()
     if len(unit):
         jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
-        final = engine.base.final.expand(len(cells), -1, -1).clone()
-        final[unit, prompt] = patch(engine, taken, plan.site, layer, jobs)
-        values[unit, prompt] = read(final)[unit, prompt]
+        rows = patch(engine, taken, plan.site, layer, jobs)
+        if read.rowwise:
+            values[unit, prompt] = read.rows(rows)
+        else:
+            final = engine.base.final.expand(len(cells), -1, -1).clone()
+            final[unit, prompt] = rows
+            values[unit, prompt] = read(final)[unit, prompt]
     return values
 
 
@@ -175,12 +180,14 @@ def check_engine(engine: Engine) -> None:
         ModelError: if the logits at the metric positions differ by more than rounding explains.
     """
     base = engine.base
-    prompt = torch.arange(len(base.last), device=base.last.device)
-    final = base.final.clone()
-    for jobs, segments in engine.chunks(prompt, base.run.first):
+    lengths = base.last - base.run.first
+    # The arithmetic is the same for all prompts; the shortest and the longest try the padding.
+    prompt = torch.stack((lengths.argmax(), lengths.argmin())).unique()
+    final = base.final[prompt]
+    for jobs, segments in engine.chunks(prompt, base.run.first[prompt]):
         x = torch.cat([s.cached(base.kept.acts["resid_pre"][0]).flatten(0, 1) for s in segments])
         final[jobs] = engine.onwards(0, segments, x)
-    logits, wanted = base.decoder.logits(final).float(), base.kept.logits.float()
+    logits, wanted = base.decoder.logits(final).float(), base.kept.logits[prompt].float()
     error = float((logits - wanted).abs().max())
     bar = {torch.float32: 1e-3, torch.float64: 1e-6}.get(final.dtype, 0.1)
     if not error <= bar * max(1.0, float(wanted.abs().max())):

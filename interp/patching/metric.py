@@ -118,11 +118,20 @@ class Readout:
                 for part in x.split(step)
             ]
             return torch.cat(parts)
-        flat = x.flatten(0, 1).split(max(1, self.floats // self.vocab))
-        return torch.cat([self._log_odds(part) for part in flat]).view(x.shape[:2])
+        return self.rows(x.flatten(0, 1)).view(x.shape[:2])
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether rows may be read by themselves, in any order."""
+        return self.weight is not None
+
+    def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
+        """The metric of rows, whichever prompts they belong to; only if `rowwise`."""
+        parts = x.split(max(1, self.floats // self.vocab))
+        return torch.cat([self._log_odds(part) for part in parts])
 
     def _log_odds(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
-        assert self.weight is not None  # see __call__
+        assert self.weight is not None  # see rowwise
         logits = self.decoder.cap(self.decoder.final_norm(x) @ self.weight.T).float()
         emoji, rest = logits[:, self.split :], logits[:, : self.split]
         return emoji.logsumexp(1) - rest.logsumexp(1)

@@ -75,6 +75,11 @@ def patch(engine: Engine, source: list[Tensor], site: str, i: int, jobs: Jobs) -
     return out
 
 
+def ends_in_its_row(site: str) -> bool:
+    """Whether a patch of one column changes no other row of its layer's output."""
+    return site not in ("resid_pre", "k", "v")
+
+
 def _row(
     engine: Engine, source: Tensor, site: str, i: int, jobs: Jobs
 ) -> tuple[int, Float[Tensor, "jobs d_model"]]:
@@ -112,6 +117,7 @@ def _heads(
 ) -> Float[Tensor, "rows d_model"]:
     """The layer's output with one head patched; in the last layer that of the metric rows only."""
     base = engine.base
+    layer, cut = engine.layers[i], spreads and i == len(engine.layers) - 1
     x, z = _flat(segments, base.kept.acts["resid_pre"][i]), _flat(segments, base.kept.acts["z"][i])
     done = 0
     for s in segments:
@@ -121,9 +127,9 @@ def _heads(
         each = torch.arange(len(s.prompt), device=x.device)[:, None]
         heads = jobs.element[own, None] * new.shape[2] + torch.arange(new.shape[2], device=x.device)
         s.of(z)[each, :, heads] = new.transpose(1, 2)
-    if spreads and i == len(engine.layers) - 1:
+    if cut:
         x, z = engine.metric_rows(segments, x), engine.metric_rows(segments, z)
-    return engine.close(engine.layers[i], x, z)
+    return engine.close(layer, x, z)
 
 
 def _new_z(
@@ -210,10 +216,19 @@ def live(
     columns: Int[Tensor, " unit"],
     first: Int[Tensor, " batch"],
     at: Int[Tensor, " batch"],
+    *,
+    row_at_the_end: bool,
 ) -> tuple[Int[Tensor, " jobs"], Int[Tensor, " jobs"], Int[Tensor, " jobs"]]:
-    """The cells that can change anything: unit, prompt and first changed column of each."""
+    """The cells that can change anything: unit, prompt and first changed column of each.
+
+    With `row_at_the_end` a patch of one column changes that row of the last layer's output only, so
+    none but the metric column's counts.
+    """
     shape = (len(columns), len(first))
     column = columns[:, None].expand(shape)
     start = torch.where(column == EVERYWHERE, first.expand(shape), column)
-    unit, prompt = ((start >= first) & (start <= at)).nonzero(as_tuple=True)
+    alive = (start >= first) & (start <= at)
+    if row_at_the_end:
+        alive &= (column == EVERYWHERE) | (column == at)
+    unit, prompt = alive.nonzero(as_tuple=True)
     return unit, prompt, start[unit, prompt]
