@@ -18,6 +18,7 @@ from interp.plots.parts import (
 )
 from interp.plots.style import (
     BASE_COLOUR,
+    INK,
     ONE_COLUMN,
     TWO_COLUMNS,
     CaptionedFigure,
@@ -47,7 +48,7 @@ def lens_curves(
     *,
     clusters: list[str] | None = None,
 ) -> CaptionedFigure:
-    """Mean over prompts by layer at the onset position, base and tuned, with intervals.
+    """Mean over prompts by layer at the onset position: base, tuned and, below, their difference.
 
     Args:
         result: base and tuned, read on the same tokens.
@@ -59,28 +60,32 @@ def lens_curves(
     table = result.by_layer(quantity, clusters=clusters)
     names = reading_names(result.labels)
     with style():
-        figure = new_figure(ONE_COLUMN, 2.5)
-        axes = figure.subplots()
+        figure = new_figure(ONE_COLUMN, 3.3)
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
         if quantity == "log_odds":
             zero_line(axes)
-        for model, colour, dash in (
-            ("base", BASE_COLOUR, "--"),
-            ("tuned", trait_colour(trait), "-"),
-        ):
+        for model, colour in (("base", BASE_COLOUR), ("tuned", trait_colour(trait))):
             part = table[table["model"] == model]
-            band(axes, part, x=part["layer"].to_numpy(), colour=colour, label=model, dash=dash)
-        ticks(axes, "x", names, most=10)
-        axes.set(xlabel="Residual stream after block", ylabel=_AXIS[quantity])
+            x, dash = part["layer"].to_numpy(), "--" if model == "base" else "-"
+            band(axes, part, x=x, colour=colour, label=model, dash=dash)
+        zero_line(below)
+        difference = table[table["model"] == "difference"]
+        band(below, difference, x=x, colour=INK, label="tuned − base")
+        below.set(xlabel="Residual stream after block", ylabel="Tuned − base")
+        ticks(below, "x", names, most=10)
+        axes.set(ylabel=_AXIS[quantity])
         if quantity == "log10_rank":
             axes.invert_yaxis()
         axes.set_title(trait.value.capitalize())
         axes.legend(loc="best")
+        figure.align_ylabels()
     gap, low, high = (minus(f"{table[c].iloc[-1]:+.2f}") for c in ("mean", "low", "high"))
     level = float(table["level"].iloc[-1])
     figure.caption = (
         f"{_WHAT[quantity]} that the logit lens reads from the residual stream at the onset "
         f"position (the last token before the emoji would stand), by layer: the base and the model "
-        f"tuned for {trait}. Mean over {plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
+        f"tuned for {trait}, and below their difference. Mean over "
+        f"{plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
         f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
         f"{gap} [{low}, {high}]."
     )

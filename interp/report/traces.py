@@ -45,9 +45,9 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
         parts.append(part)
     answer = (
         f"At the onset, the emoji log-odds at the last layer differ between the tuned models and "
-        f"the base by {between(gaps, '+.2f')} nats (tuned minus base, same tokens). Emojis hold "
-        f"more than half of the probability at the tuned model's end, on average over prompts, for "
-        f"{_counted(crossed, results)}."
+        f"the base by {between(gaps, '+.2f')} nats (tuned minus base, same tokens). The tuned "
+        f"models' mean emoji log-odds end above zero, where emojis hold more than half of the "
+        f"probability, for {_counted(crossed, results)}."
     )
     return Section("lens", "Where in the layers does the decision form?", answer, parts)
 
@@ -152,7 +152,7 @@ def _best(table: pd.DataFrame) -> str:
     row = table.iloc[int(table["recovery"].to_numpy().argmax())]
     place = f"{row['layer']}.{row['label']}" if "head" in table else f"block {row['layer']}"
     at = "" if "head" in table else f", position {minus(str(row['label']))}"
-    told_apart = "" if row["p_adjusted"] < 0.05 else ", not told apart from zero"
+    told_apart = "" if row["p_adjusted"] < 0.05 else ", its effect in nats not told apart from zero"
     return f"{place}{at}: {number(row['recovery'], row['low'], row['high'])}{told_apart}"
 
 

@@ -7,6 +7,8 @@ from interp.stats import Interval
 
 __all__ = ["between", "listing", "minus", "number", "percent", "share"]
 
+_ZEROS = ("-0.00", "+0.00")
+
 
 def share(value: float, interval: Interval) -> str:
     """`86 % [80, 90]`."""
@@ -15,7 +17,9 @@ def share(value: float, interval: Interval) -> str:
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:
     """`1.24 [1.10, 1.39]`; `sign="+"` writes the plus of positive numbers."""
-    return minus(f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]")
+    texts = [f"{part:{sign}.2f}" for part in (value, low, high)]
+    value_text, low_text, high_text = ("0.00" if t in _ZEROS else minus(t) for t in texts)
+    return f"{value_text} [{low_text}, {high_text}]"
 
 
 def between(values: Sequence[float], form: str = ".2f") -> str:

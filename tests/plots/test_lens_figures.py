@@ -19,6 +19,9 @@ def test_curves_are_the_means_of_the_result(quantity) -> None:
     for model, reading in (("base", result.base), ("tuned", result.tuned)):
         expected = reading.at_onset(quantity).double().mean(1).numpy()
         np.testing.assert_allclose(lines[model].get_ydata(), expected, rtol=1e-6)
+    gap = (result.tuned.at_onset(quantity) - result.base.at_onset(quantity)).double().mean(1)
+    below = {line.get_label(): line for line in figure.axes[1].lines}["tuned − base"]
+    np.testing.assert_allclose(below.get_ydata(), gap.numpy(), rtol=1e-5, atol=1e-7)
     assert lines["tuned"].get_color() == trait_colour("neuroticism")
     table = result.by_layer(quantity)
     base = table[table["model"] == "base"]

@@ -42,7 +42,7 @@ def test_files_hold_no_date_and_fetch_nothing(tmp_path) -> None:
     png, svg = save(lens_curves(lens(), "openness"), tmp_path / "deep" / "a.b")
     assert (png.name, svg.name) == ("a.b.png", "a.b.svg")
     with Image.open(png) as image:
-        assert image.size == (700, 500)  # 3.5 by 2.5 inches at 200 dpi
+        assert image.size == (700, 660)  # 3.5 by 3.3 inches at 200 dpi
         assert "Software" not in image.info
     text = svg.read_text()
     assert not re.search(r"<dc:date>|\b20\d\d-\d\d-\d\dT", text)

@@ -94,7 +94,8 @@ def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
     result = probe(2, 4)
     best = int(result.auroc[1].argmax())
     gap = float(result.auroc[2, best] - result.auroc[1, best])
-    assert f"best layer: openness {gap:+.2f} [".replace("-", "−") in page.text
+    written = re.search(r"best layer: openness ([−+]?\d\.\d\d) \[", page.text)
+    assert float(written[1].replace("−", "-")) == pytest.approx(gap, abs=0.0051)
     order = [page.text.index(title) for title in ("Do the tuned models", "What do the answers")]
     assert order == sorted(order)
     assert "complete" in page.text
