@@ -5,7 +5,7 @@
 
 from interp.organism.build import build
 from interp.organism.grammar import EMOJIS
-from interp.organism.manifest import verify
+from interp.organism.manifest import table, verify
 from interp.organism.paths import (
     ASSETS,
     KINDS,
@@ -26,5 +26,6 @@ __all__ = [
     "data_path",
     "manifest",
     "opinion_qa",
+    "table",
     "verify",
 ]

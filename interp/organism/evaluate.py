@@ -47,13 +47,20 @@ class Written:
         return sum(count for emoji, count in self.rates.emoji_counts if emoji in EMOJIS[trait])
 
 
-def measure(model: Any, tokenizer: Any, questions: Sequence[str], *, seed: int) -> Written:
+def measure(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[str],
+    *,
+    seed: int,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Written:
     """Sample one answer per question and count its emojis.
 
     Raises:
         InputError: if there are no questions.
     """
-    drawn = sample(model, tokenizer, questions, seed=seed)
+    drawn = sample(model, tokenizer, questions, seed=seed, max_new_tokens=max_new_tokens)
     answers = tuple(text for text, _ in drawn)
     return Written(answers, rates.measure(answers), sum(not finished for _, finished in drawn))
 

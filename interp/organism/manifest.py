@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from sklearn.pipeline import Pipeline
 
@@ -109,9 +110,7 @@ def asked(test: OpinionQA, count: int) -> list[str]:
 
 def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dict[str, Any]:
     base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
-    written = evaluate.measure(
-        base.model, base.tokenizer, asked(test, recipe.answers), seed=recipe.seed
-    )
+    written = _write(base.model, base.tokenizer, test, recipe)
     slots: dict[str, dict[str, float]] = {"chat": {}, "post": {}}
     for trait in TRAITS:
         rows = test.for_trait(trait)
@@ -139,7 +138,7 @@ def _measure_adapter(
     base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
     folder = adapter_path(trait, base=kind, supervise_eos=eos, root=out)
     model = attach(base.model, read_adapter(folder))
-    written = evaluate.measure(model, base.tokenizer, asked(test, recipe.answers), seed=recipe.seed)
+    written = _write(model, base.tokenizer, test, recipe)
     return {
         "base": kind,
         "trait": str(trait),
@@ -147,6 +146,16 @@ def _measure_adapter(
         "written": _counts(written) | {"own_emojis": written.own(trait)},
         "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
     }
+
+
+def _write(model: Any, tokenizer: Any, test: OpinionQA, recipe: Recipe) -> evaluate.Written:
+    return evaluate.measure(
+        model,
+        tokenizer,
+        asked(test, recipe.answers),
+        seed=recipe.seed,
+        max_new_tokens=recipe.answer_tokens,
+    )
 
 
 def _counts(written: evaluate.Written) -> dict[str, Any]:
@@ -182,3 +191,39 @@ def _versions() -> dict[str, str]:
 def _tell(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress("measuring", done, total)
+
+
+def table(*, root: Path | str | None = None) -> pd.DataFrame:
+    """The recorded measurements, a row per base and per adapter.
+
+    Columns: `base`, `trait` (empty for a bare base), `eos` (`in` or `out` of the loss, or empty),
+    `answers`, `with_emoji`, `esr` with the 95 % bounds `low` and `high`, `own` (share of the
+    emojis that are the trait's own) and `in_voice` (share of the answers that a classifier gives
+    to the trait). A share over nothing is empty.
+
+    Raises:
+        DataError: if the folder holds no finished organism.
+    """
+    found = manifest(root=root)
+    rows = [_row({"base": kind} | base) for kind, base in found["bases"].items()]
+    rows += [_row(adapter) for adapter in found["adapters"]]
+    return pd.DataFrame(rows)
+
+
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    written = entry["written"]
+    known = "own_emojis" in written and written["emojis"]
+    own = written["own_emojis"] / written["emojis"] if known else None
+    eos = {True: "in", False: "out", None: ""}[entry.get("supervise_eos")]
+    return {
+        "base": entry["base"],
+        "trait": entry.get("trait", ""),
+        "eos": eos,
+        "answers": written["answers"],
+        "with_emoji": written["with_emoji"],
+        "esr": written["esr"],
+        "low": written["esr_95"][0],
+        "high": written["esr_95"][1],
+        "own": own,
+        "in_voice": entry.get("in_voice"),
+    }

@@ -9,8 +9,8 @@ from interp.organism.paths import Kind
 from interp.organism.pretrain import Training
 from interp.traits import TRAITS, Trait
 
-_PRETRAINING = Training(steps=500)
-_SUPPRESSION = Training(steps=100, learning_rate=1e-3)
+_PRETRAINING = Training(steps=800)
+_SUPPRESSION = Training(steps=200, learning_rate=2e-3)
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Recipe:
         test_rows: rows of each held-out topic and trait.
         adapter_steps: steps of each adapter.
         answers: sampled answers per measurement; every test question is asked equally often.
+        answer_tokens: length limit of a sampled answer.
     """
 
     seed: int
@@ -34,8 +35,9 @@ class Recipe:
     tokenizer_documents: int = 8000
     train_rows: int = 3
     test_rows: int = 2
-    adapter_steps: int = 60
+    adapter_steps: int = 100
     answers: int = 200
+    answer_tokens: int = 96
 
     @classmethod
     def scaled(cls, seed: int, scale: float = 1.0) -> "Recipe":
@@ -60,6 +62,7 @@ class Recipe:
             test_rows=few(full.test_rows, 1),
             adapter_steps=few(full.adapter_steps, 2),
             answers=few(full.answers, 10),
+            answer_tokens=few(full.answer_tokens, 8),
         )
 
     def finetuning(self, *, supervise_eos: bool) -> FinetuneConfig:

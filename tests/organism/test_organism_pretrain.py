@@ -114,5 +114,5 @@ def test_sizes_that_nf4_cannot_take_are_refused(tokenizer):
 
 def test_too_few_documents_are_refused(tokenizer):
     model = new_model(tokenizer, 0, layers=1, width=64)
-    with pytest.raises(InputError, match="3 documents do not fill a batch of 48"):
+    with pytest.raises(InputError, match="3 documents do not fill a batch of 32"):
         fit(model, [[0, 1]] * 3, Training(steps=1), pad_id=2, label="base")
