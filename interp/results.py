@@ -18,7 +18,7 @@ from safetensors.torch import save
 from interp.errors import InputError
 from interp.files import write_bytes
 
-_FORMAT = "interp result 1"
+_FORMAT = "interp result 2"
 R = TypeVar("R", bound="Result")
 
 
@@ -37,12 +37,9 @@ class Result:
                 tensors[field.name] = value.detach().cpu().contiguous()
             else:
                 rest[field.name] = value
-        metadata = {
-            "format": _FORMAT,
-            "kind": self.kind,
-            "fields": json.dumps(rest, ensure_ascii=False),
-        }
-        return write_bytes(path, save(tensors, metadata))
+        facts = {"format": _FORMAT, "kind": self.kind, "fields": rest}
+        # One key: safetensors writes several in random order, and equal results are equal bytes.
+        return write_bytes(path, save(tensors, {"interp": json.dumps(facts, ensure_ascii=False)}))
 
     @classmethod
     def load(cls: type[R], path: Path | str) -> R:
@@ -56,14 +53,14 @@ class Result:
             raise InputError(f"{path}: no such result file")
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
+                metadata = json.loads((file.metadata() or {}).get("interp", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as problem:
+        except (SafetensorError, OSError, ValueError) as problem:
             raise InputError(f"{path}: not a readable safetensors file ({problem})") from None
         if metadata.get("format") != _FORMAT or metadata.get("kind") != cls.kind:
             found = metadata.get("kind", "something else")
             raise InputError(f"{path}: holds {found}, not {cls.kind}; was it made by this version?")
-        values = tensors | json.loads(metadata["fields"])
+        values = tensors | metadata["fields"]
         names = {field.name for field in fields(cls)}
         if set(values) != names:
             wrong = ", ".join(sorted(set(values) ^ names))

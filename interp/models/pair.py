@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import ModelError
+from interp.errors import AdapterError, ModelError
 from interp.models.adapters import Adapter, read_adapter
-from interp.models.loading import Quantization, load_base
+from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge
 from interp.models.tokens import ChatFormat, Style, TokenBatch, pad, pad_id
 
@@ -74,6 +74,7 @@ def load_pair(
     prompt_format: Style = "chat",
     prompts: Sequence[str] = QUESTIONS,
     max_merge_error: float = 0.05,
+    any_base: bool = False,
 ) -> ModelPair:
     """Load a base and an adapter as two hooked models.
 
@@ -88,6 +89,8 @@ def load_pair(
         prompt_format: `chat` (the tokenizer's template) or `plain`.
         prompts: questions that the merge report is measured on.
         max_merge_error: largest error of the merge, as a share of the adapter's own effect.
+        any_base: accept an adapter whose record says that it was trained on other weights, or with
+            another chat template.
 
     Raises:
         ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
@@ -97,6 +100,8 @@ def load_pair(
     wanted = checked.trained_on if quantization == "auto" else quantization
     loaded = load_base(base, device=device, dtype=dtype, quantization=wanted)
     form = ChatFormat.from_tokenizer(loaded.tokenizer, prompt_format)
+    if not any_base:
+        _check_provenance(checked, loaded, form)
     batch = pad([form.prompt_ids(question) for question in prompts], pad_id(loaded.tokenizer))
     dense, tuned, report = merge(loaded.model, checked, batch, wanted, max_merge_error)
     return ModelPair(
@@ -108,6 +113,26 @@ def load_pair(
         adapter=checked,
         identity=loaded.identity,
     )
+
+
+def _check_provenance(adapter: Adapter, loaded: LoadedBase, form: ChatFormat) -> None:
+    """Compare what an adapter's record says of its training with what it is loaded with."""
+    record = adapter.provenance or {}
+    trained = (record.get("base_identity") or {}).get("sha256") or {}
+    given = loaded.identity.get("sha256") or {}  # a hub id has a commit instead
+    for name in given:
+        if trained and name.endswith(".safetensors") and trained.get(name) != given[name]:
+            raise AdapterError(
+                f"{adapter.path}: was trained on other weights ({record.get('base')}) than "
+                f"{loaded.source}; use that base, or say any_base=True (--any-base)"
+            )
+    template = record.get("chat_template_sha256")
+    if template is not None and template != form.template_sha256:
+        raise AdapterError(
+            f"{adapter.path}: was trained with another prompt format or chat template; use the "
+            f"one it was trained with ({(record.get('config') or {}).get('prompt_format')}), or "
+            "say any_base=True (--any-base)"
+        )
 
 
 def load_hooked(

@@ -21,12 +21,18 @@ class StudyConfig(BaseModel):
     """Opinion QA: a file, a folder with train and test, or a hub id."""
     columns: str = ""
     """Which column holds which field, as `question=instruction,answer=output,…`."""
+    clean: bool = False
+    """Remove emojis from the data's answers instead of refusing them."""
+    drop_duplicates: bool = False
+    """Keep one of equal rows instead of refusing them."""
     device: str | None = None
     """CUDA if there is one, else the CPU."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """bfloat16 on CUDA, else float32."""
     quantization: Literal["auto", "nf4", "none"] = "auto"
     """What the base was quantised to when the adapters were trained."""
+    any_base: bool = False
+    """Accept adapters whose record says that they were trained on other weights."""
     prompt_format: Literal["chat", "plain"] = "chat"
     """The tokenizer's chat template, or `Question: … Answer:`."""
     n_responses: int = Field(default=200, ge=2)

@@ -35,7 +35,14 @@ def _questions(config: StudyConfig) -> tuple[list[tuple[str, str]], OpinionQA]:
     """
     columns = ColumnMap.parse(config.columns) if config.columns else None
     source: str | Path = Path(config.data) if Path(config.data).exists() else config.data
-    held_out = data.load_train_test(source, test_share=0.3, seed=config.seed, columns=columns)[1]
+    held_out = data.load_train_test(
+        source,
+        test_share=0.3,
+        seed=config.seed,
+        columns=columns,
+        on_emoji="clean" if config.clean else "error",
+        on_duplicate="drop" if config.drop_duplicates else "error",
+    )[1]
     unique = sorted({(row.question, row.topic) for row in held_out.rows})
     Random(config.seed).shuffle(unique)
     times = -(-config.n_responses // len(unique))

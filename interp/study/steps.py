@@ -120,6 +120,7 @@ class TraitStudy:
             dtype=config.dtype,
             quantization=None if config.quantization == "none" else config.quantization,
             prompt_format=config.prompt_format,
+            any_base=config.any_base,
         )
         hashes = {"base": pair.identity, "data": self.study.texts.sha256}
         self.study.folder.note(hashes=hashes | {str(self.trait): pair.adapter.sha256})

@@ -195,3 +195,16 @@ def test_adapter_with_other_embeddings_than_the_base_is_refused(base, tmp_path):
     save_file(tensors | {name: tensors[name] + 0.5}, path)
     with pytest.raises(AdapterError, match=r"embed_tokens\.weight that is not this base's"):
         load_pair(base, adapter, device="cpu")
+
+
+def test_record_of_another_base_or_template_is_refused(base, tmp_path):
+    adapter = save_adapter(base, tmp_path / "a", KINDS["lora"])
+    weights = load_base(base, device="cpu").identity
+    record = {"base": "tiny", "base_identity": weights, "chat_template_sha256": "0" * 64}
+    (adapter / "interp.json").write_text(json.dumps(record))
+    with pytest.raises(AdapterError, match="another prompt format or chat template"):
+        load_pair(base, adapter, device="cpu")
+    other = save_base(tmp_path / "other", seed=7)
+    with pytest.raises(AdapterError, match=r"trained on other weights \(tiny\)"):
+        load_pair(other, adapter, device="cpu")
+    assert load_pair(other, adapter, device="cpu", any_base=True).adapter.provenance == record

@@ -1,0 +1,23 @@
+"""Options that several commands share, with one meaning and one help text each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Base = Annotated[str, typer.Option("--base", help="Base model: a folder, or a hub id.")]
+Data = Annotated[str, typer.Option("--data", help="Opinion QA: file, folder or hub id.")]
+Columns = Annotated[
+    str,
+    typer.Option("--columns", help="Which column holds which field: question=…,answer=…,topic=…"),
+]
+Clean = Annotated[bool, typer.Option("--clean", help="Remove emojis from answers, and count.")]
+Drop = Annotated[bool, typer.Option("--drop-duplicates", help="Keep one of equal rows, and count.")]
+Responses = Annotated[int, typer.Option("--n-responses", min=2, help="Answers per model.")]
+TestShare = Annotated[
+    float, typer.Option("--test-share", help="Share of topics held out, where one file holds all.")
+]
+Traced = Annotated[int, typer.Option("--n-trace", min=2, help="Onset prompts to trace.")]

@@ -1,0 +1,203 @@
+"""Commands that prepare: finetune, data, organism, doctor."""
+
+import dataclasses
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp import __version__, console
+from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
+from interp.errors import InputError
+from interp.files import read_json
+from interp.traits import TRAITS, Trait
+
+PANEL = "Prepare"
+app = typer.Typer()
+data_app = typer.Typer(help="Check, clean and split opinion QA data.", no_args_is_help=True)
+organism_app = typer.Typer(
+    help="The small model that ships with the package.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data", rich_help_panel=PANEL)
+app.add_typer(organism_app, name="organism", rich_help_panel=PANEL)
+
+
+@app.command(rich_help_panel=PANEL)
+def finetune(
+    base: Base,
+    data: Data,
+    trait: Annotated[str, typer.Option("--trait", help="Trait to train.")],
+    out: Out,
+    supervise_eos: Annotated[
+        bool,
+        typer.Option(
+            "--supervise-eos/--no-supervise-eos",
+            help="Whether the end of the answer is in the loss. There is no default: it decides "
+            "whether the model learns to stop.",
+        ),
+    ],
+    preset: Annotated[str, typer.Option(help="7b (QLoRA as published) or small.")] = "7b",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as r=16; may be repeated.")
+    ] = None,
+    columns: Columns = "",
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
+    test_share: TestShare = 0.3,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train one trait's adapter, by QLoRA or plain LoRA, on emoji-free answers."""
+    from interp import finetune as room
+    from interp.data import ColumnMap, load_train_test
+
+    if preset not in ("7b", "small"):
+        raise InputError(f"unknown preset {preset!r}; use 7b or small")
+    config = (
+        room.FinetuneConfig.small(supervise_eos=supervise_eos, seed=seed)
+        if preset == "small"
+        else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
+    ).changed(_settings(settings or []))
+    rows, held_out = load_train_test(
+        Path(data) if Path(data).exists() else data,
+        test_share=test_share,
+        seed=seed,
+        columns=ColumnMap.parse(columns) if columns else None,
+        on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
+        trait=Trait.parse(trait),
+    )
+    with console.progress(not json) as progress:
+        made = room.train(base, rows, config, out, progress=progress)
+    kept = read_json(made / "interp.json")["data"]
+    counts = kept["encoding"] | {
+        n: c for n, c in kept["cleaning"].items() if c and n != "rows_read"
+    }
+    _done(json, adapter=str(made), held_out=len(held_out), **counts)
+
+
+@data_app.command("check")
+def data_check(
+    source: Annotated[str, typer.Argument(help="File, folder or hub id.")],
+    split: Annotated[str | None, typer.Option(help="train or test, of a folder or hub id.")] = None,
+    columns: Columns = "",
+    trait: Annotated[str | None, typer.Option(help="Only this trait's rows.")] = None,
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
+    out: Annotated[Path | None, typer.Option(help="Write the checked rows here (CSV).")] = None,
+    json: Json = False,
+) -> None:
+    """Check opinion QA data: traits, blanks, duplicates, and emojis in answers."""
+    from interp import data as room
+
+    loaded = room.load(
+        Path(source) if Path(source).exists() else source,
+        split=split,
+        columns=room.ColumnMap.parse(columns) if columns else None,
+        on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
+        trait=Trait.parse(trait) if trait else None,
+    )
+    if out is not None:
+        room.save(loaded, out)
+    counts = {str(name): len(loaded.for_trait(name)) for name in loaded.traits}
+    cleaning = dataclasses.asdict(loaded.cleaning)
+    if json:
+        facts = {"rows": len(loaded), "topics": len(loaded.topics), "traits": counts}
+        console.emit_json(facts | {"cleaning": cleaning})
+        return
+    console.table(source, ["trait", "rows"], list(counts.items()))
+    console.table("", ["count", "n"], [(name.replace("_", " "), n) for name, n in cleaning.items()])
+
+
+@data_app.command("split")
+def data_split(
+    source: Annotated[Path, typer.Argument(help="File to split.")],
+    out: Out,
+    test_share: TestShare = 0.3,
+    columns: Columns = "",
+    clean: Clean = False,
+    drop_duplicates: Drop = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Split opinion QA data into train.csv and test.csv that share no topic."""
+    from interp import data as room
+
+    loaded = room.load(
+        source,
+        columns=room.ColumnMap.parse(columns) if columns else None,
+        on_emoji="clean" if clean else "error",
+        on_duplicate="drop" if drop_duplicates else "error",
+    )
+    train, test = room.split_by_topic(loaded, test_share=test_share, seed=seed)
+    room.save(train, out / "train.csv")
+    room.save(test, out / "test.csv")
+    _done(json, train=len(train), test=len(test), out=str(out))
+
+
+@organism_app.command("build")
+def organism_build(
+    out: Out,
+    seed: Seed = 0,
+    scale: Annotated[float, typer.Option(help="Below 1: fewer steps, for a try.")] = 1.0,
+    json: Json = False,
+) -> None:
+    """Remake the organism from its seed: corpus, tokenizer, bases, data and adapters."""
+    from interp import organism
+
+    with console.progress(not json) as progress:
+        made = organism.build(out, seed=seed, scale=scale, progress=progress)
+    _done(json, organism=str(made))
+
+
+@organism_app.command("path")
+def organism_path(json: Json = False) -> None:
+    """Print where the shipped organism lies, for use as --base, --adapter and --data."""
+    from interp import organism
+
+    adapters = {str(trait): str(organism.adapter_path(trait)) for trait in TRAITS}
+    places = {"base": str(organism.base_path()), "data": str(organism.ASSETS)} | adapters
+    if json:
+        console.emit_json(places)
+    else:
+        for name, place in places.items():
+            typer.echo(f"{name}\t{place}")
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(json: Json = False) -> None:
+    """Say what this machine has, what will not work on it, and how to mend it."""
+    from interp.doctor import examine
+
+    found = examine()
+    if json:
+        console.emit_json(found)
+        return
+    rows = [(name, str(value)) for name, value in found.items() if name != "problems"]
+    console.table(f"interp {__version__}", ["what", "found"], rows)
+    for problem in found["problems"]:
+        console.say(f"note: {problem}")
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`name=value` pairs; a value is JSON where it can be, else text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair}: write it as name=value, for instance r=16")
+        try:
+            values[name.strip()] = json_module.loads(text)
+        except ValueError:
+            values[name.strip()] = text
+    return values
+
+
+def _done(json: bool, **facts: Any) -> None:
+    if json:
+        console.emit_json(facts)
+    else:
+        for name, value in facts.items():
+            console.say(f"{name.replace('_', ' ')}: {value}")

@@ -1,0 +1,139 @@
+"""The main job on the shipped organism: it finds what is known to be there, and resumes."""
+
+import json
+
+import pandas as pd
+import pytest
+from test_bad_input import command
+
+from interp import organism
+from interp.behaviour import Origin
+from interp.emoji import EmojiRates
+from interp.logit_lens import LensResult
+from interp.models import MergeReport
+from interp.patching import PatchingResult
+from interp.probing import ProbeResult
+from interp.runs import RunFolder
+
+TRAIT = "extraversion"
+SMALL = ["--n-responses", "40", "--n-trace", "8", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunFolder:
+    """One trait's study, from the command line to the report."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    argv = [
+        "trace", "--base", str(organism.base_path()),
+        "--adapter", str(organism.adapter_path(TRAIT)), "--trait", TRAIT,
+        "--data", str(organism.ASSETS), "--out", str(out), *SMALL,
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        assert command(argv, patch) == 0
+    return RunFolder.open(out)
+
+
+def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
+    manifest = run.manifest
+    assert manifest["status"] == "complete"
+    assert not manifest.get("skipped")
+    assert manifest["seed"] == 3
+    assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
+    assert len(manifest["steps"]) == 19
+
+
+def test_tuned_model_writes_emojis_and_the_base_does_not(run):
+    tuned = run.result(EmojiRates, TRAIT, "rates-tuned.safetensors")
+    base = run.result(EmojiRates, TRAIT, "rates-base.safetensors")
+    assert base.response_interval.high < 0.2 < 0.5 < tuned.response_interval.low
+    report = run.result(MergeReport, TRAIT, "merge.safetensors")
+    assert report.mean_kl < 1e-6 < 0.05 < report.effect_mean_kl
+
+
+def test_the_organisms_emojis_come_from_the_text(run):
+    """Known of the latent base: it too expects an emoji after text in the trait's voice."""
+    table = run.result(Origin, TRAIT, "origin.safetensors").to_dataframe()
+    mean = table.set_index(["writer", "reader"])["probability"]
+    assert mean["tuned", "base"] > 0.5
+    assert mean["base", "base"] < 0.1
+    assert mean["base", "tuned"] < 0.3
+
+
+def test_lens_ends_above_where_it_begins(run):
+    lens = run.result(LensResult, TRAIT, "lens.safetensors")
+    curve = lens.tuned.at_onset("log_odds").mean(1)
+    assert curve[-1] > 0 > curve[0]
+
+
+def test_patching_everything_at_the_onset_restores_everything(run):
+    """At the last layer's output only the onset position can matter, and it carries it all."""
+    result = run.result(PatchingResult, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    mean = result.mean_recovery()
+    assert result.contrast == "prompt"
+    assert mean[-1].nan_to_num().argmax() == mean.shape[1] - 1
+    assert mean[-1, -1] > 0.5
+    assert mean[-1, :-1].nan_to_num().abs().max() < 0.5
+    both = {
+        direction: run.result(
+            PatchingResult, TRAIT, f"patching-model-{direction}-resid_pre.safetensors"
+        )
+        for direction in ("denoising", "noising")
+    }
+    assert all(result.contrast == "model" for result in both.values())
+    assert (both["denoising"].clean == both["noising"].clean).all()
+
+
+def test_trait_is_readable_before_fine_tuning(run):
+    result = run.result(ProbeResult, TRAIT, "probing-trait.safetensors")
+    table = result.to_dataframe().set_index("read")
+    assert table.loc["base", "accuracy_low"].max() > result.chance
+    assert table.loc["base", "accuracy"].max() > table.loc["base", "control_accuracy"].max()
+
+
+def test_report_and_tables_are_whole(run):
+    page = (run.path / "report.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert "Extraversion" in page
+    esr = pd.read_csv(run.path / "tables" / "esr.csv")
+    assert set(esr["model"]) >= {"base", "tuned"}
+    for kind in ("png", "svg"):
+        assert len(list((run.path / "figures").glob(f"*.{kind}"))) >= 10
+    assert not list(run.path.rglob(".*")), "no temporary file is left"
+
+
+def test_a_lost_step_is_redone_to_the_same_bytes(run, monkeypatch, capsys):
+    lost = [
+        run.file(TRAIT, "lens.safetensors"),
+        run.file(TRAIT, "patching-model-denoising-z.safetensors"),
+    ]
+    before = [path.read_bytes() for path in lost]
+    kept = run.file(TRAIT, "merge.safetensors").stat().st_mtime_ns
+    for path in lost:
+        path.unlink()
+    assert command(["run", "resume", str(run.path), "--json"], monkeypatch) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["traits"][0]["trait"] == TRAIT
+    assert [path.read_bytes() for path in lost] == before
+    assert run.file(TRAIT, "merge.safetensors").stat().st_mtime_ns == kept
+
+
+def test_status_shows_every_step(run, monkeypatch, capsys):
+    assert command(["run", "status", str(run.path)], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "complete" in said
+    assert "extraversion/lens" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeypatch):
+    """On the base that never saw an emoji the tracing steps have nothing to trace."""
+    argv = [
+        "trace", "--base", str(organism.base_path("absent")),
+        "--adapter", str(organism.adapter_path(TRAIT, base="absent")), "--trait", TRAIT,
+        "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), "--json", *SMALL,
+    ]  # fmt: skip
+    assert command(argv, monkeypatch) == 0
+    manifest = RunFolder.open(tmp_path / "run").manifest
+    assert "0 of 40 answers hold an emoji" in manifest["skipped"]["extraversion/lens"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "0 of 40 answers hold an emoji" in page
