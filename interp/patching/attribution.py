@@ -51,8 +51,8 @@ class Backward:
 
     def __init__(self, plan: Plan, sites: set[str]) -> None:
         model, layers = plan.base.model, range(int(plan.base.model.cfg.n_layers))
-        # The bridge's hook_resid_mid sees the MLP's branch only; attn_out has the same gradient as
-        # the stream that it is added to.
+        # The bridge's hook_resid_mid is the input of the second norm, whose gradient lacks the way
+        # around the MLP; attn_out has the gradient of the stream that it is added to.
         read = {"attn_out" if site == "resid_mid" else site for site in sites}
         taken: dict[str, list[Tensor]] = {site: [] for site in read}
 

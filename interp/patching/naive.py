@@ -89,28 +89,13 @@ def site_hooks(
         where = (slice(None), element, at)
 
     def swap(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
-        value = value.clone()
+        # The bridge's hook_resid_mid is the input of the second norm. Only a change in place also
+        # reaches the residual stream that goes around the MLP, as in TransformerLens' own sweeps.
+        value = value if site == "resid_mid" else value.clone()
         value[where] = source[where].to(value)
         return value
 
-    if site != "resid_mid":
-        return [(hook_name(model, site, layer), swap)]
-    # The bridge's hook_resid_mid is the input of the second norm: a change there reaches the MLP
-    # but not the residual stream that goes around it. So the wanted stream is made by attn_out.
-    entering: list[Tensor] = []
-
-    def note(value: Tensor, hook: Any) -> None:  # noqa: ARG001
-        entering.append(value)
-
-    def set_middle(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
-        value = value.clone()
-        value[where] = source[where].to(value) - entering.pop()[where]
-        return value
-
-    return [
-        (hook_name(model, "resid_pre", layer), note),
-        (hook_name(model, "attn_out", layer), set_middle),
-    ]
+    return [(hook_name(model, site, layer), swap)]
 
 
 def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batch"]:

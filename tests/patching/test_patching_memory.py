@@ -1,0 +1,76 @@
+"""The memory budget: measured in a process of its own, and halved when memory really runs out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from patching_models import bridge, pick, prompts
+
+from interp.errors import InputError
+from interp.patching import Run, sweep
+
+_SCRIPT = """
+import json, os, resource, sys
+sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[1] + "/patching")
+os.environ["HF_HUB_OFFLINE"] = "1"
+import torch
+torch.set_num_threads(1)
+from patching_models import bridge, pick, prompts
+from interp.patching import Run, sweep
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+tokens, mask = prompts([80] * 16)
+sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, head_dim=32)
+run = [Run(bridge("llama", seed, **sizes), tokens, mask) for seed in (1, 2)]
+mode, budget = sys.argv[2], int(sys.argv[3])
+small = sweep(*run, "resid_pre", metric=pick, layers=[0], max_memory=4 * 2**20)
+before = peak()
+if mode == "limit":
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[4]), -1))
+big = sweep(*run, "resid_pre", metric=pick, layers=[0], max_memory=budget)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+error = float((big.values - small.values).abs().max())
+print(json.dumps({"grown": peak() - before, "error": error, "notes": big.notes}))
+"""
+
+
+def measured(*arguments):
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, tests, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_budget_is_respected_and_changes_nothing():
+    budget = 100 * 2**20
+    found = measured("free", budget)
+    assert 0.2 * budget < found["grown"] < 1.1 * budget
+    assert found["error"] < 1e-4
+    assert found["notes"] == []
+
+
+def test_out_of_memory_halves_the_chunks_and_says_so():
+    found = measured("limit", 2**32, 300 * 2**20)
+    assert found["error"] < 1e-4
+    assert any("out of memory: chunks halved" in note for note in found["notes"])
+
+
+def test_a_budget_too_small_for_one_patch_is_refused():
+    tokens, _ = prompts([6, 6])
+    runs = Run(bridge("llama", 1), tokens), Run(bridge("llama", 2), tokens)
+    with pytest.raises(InputError, match=r"max_memory is 1000 bytes, but one patch .* takes \d+"):
+        sweep(*runs, "z", metric=pick, max_memory=1000)
+    small, large = (sweep(*runs, "z", metric=pick, max_memory=n) for n in (50_000, None))
+    torch.testing.assert_close(small.values, large.values, atol=1e-5, rtol=0)
