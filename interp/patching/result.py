@@ -148,29 +148,10 @@ class PatchingResult(Result):
                     continue
                 groups = None if labels is None else labels[use].tolist()
                 here, moved = recovery[i, j, use], effect[i, j, use]
-                n = len(here)
-                low = high = se = np.nan
-                if (n if groups is None else len(set(groups))) >= 2:
-                    interval = bootstrap_mean(
-                        here, clusters=groups, level=level, n_resamples=n_resamples, seed=seed
-                    )
-                    low, high = interval.low, interval.high
-                    se = here.std(ddof=1) / np.sqrt(n)
+                se, low, high = _spread(here, groups, level, n_resamples, seed)
                 p = sign_flip_p(moved, seed, clusters=groups)
-                rows.append(
-                    (
-                        layer,
-                        unit,
-                        self.unit_labels[j],
-                        n,
-                        moved.mean(),
-                        here.mean(),
-                        se,
-                        low,
-                        high,
-                        p,
-                    )
-                )
+                means = (moved.mean(), here.mean())
+                rows.append((layer, unit, self.unit_labels[j], len(here), *means, se, low, high, p))
         names = ["layer", self.axis, "label", "n", "effect", "recovery", "se", "low", "high", "p"]
         table = pd.DataFrame(rows, columns=names)
         table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
@@ -198,3 +179,15 @@ class PatchingResult(Result):
         if self.direction != "ablation":
             table["recovery"] = self.recovery().flatten().numpy()
         return table
+
+
+def _spread(
+    values: np.ndarray, groups: list[str] | None, level: float, n_resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Standard error and ends of the bootstrap interval; NaN with fewer than two units."""
+    if (len(values) if groups is None else len(set(groups))) < 2:
+        return np.nan, np.nan, np.nan
+    interval = bootstrap_mean(
+        values, clusters=groups, level=level, n_resamples=n_resamples, seed=seed
+    )
+    return float(values.std(ddof=1) / np.sqrt(len(values))), interval.low, interval.high

@@ -157,18 +157,42 @@ def screen(
         chosen = _choose(estimate, top_k, n_random, seed)
         exact = _verify(plans, base, kept.acts, table, chosen, before, max_memory, progress)
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
+    agreement = _agreement(estimate[chosen], exact[chosen])
+    return _result(plans, table, estimate, exact, chosen, ends, agreement, softmax_correction)
+
+
+def _result(
+    plans: list[Plan],
+    table: Int[Tensor, "node four"],
+    estimate: Float[Tensor, "node batch"],
+    exact: Float[Tensor, "node batch"],
+    chosen: Int[Tensor, " chosen"],
+    ends: tuple[Tensor, Tensor],
+    agreement: float | None,
+    corrected: bool,
+) -> ScreenResult:
     verified = torch.zeros(len(table), dtype=torch.bool)
     verified[chosen] = True
+    has_element = torch.tensor([plan.site in HEADS + NEURONS for plan in plans])[table[:, 0]]
+    plan = plans[0]
     return ScreenResult(
-        estimate=estimate.cpu(), exact=exact.cpu(), verified=verified,
-        site=table[:, 0].contiguous(), layer=table[:, 1].contiguous(),
-        element=torch.where(torch.tensor([site in HEADS + NEURONS for site in wanted])[table[:, 0]],
-                            table[:, 2], -1),
-        pos=table[:, 3].contiguous(), clean=ends[0].cpu(), corrupted=ends[1].cpu(),
-        sites=tuple(wanted), rank_correlation=_agreement(estimate[chosen], exact[chosen]),
-        direction=way, contrast=contrast, metric=label(plans[0].metric),
-        unit=plans[0].metric_unit, softmax_correction=softmax_correction,
-    )  # fmt: skip
+        estimate=estimate.cpu(),
+        exact=exact.cpu(),
+        verified=verified,
+        site=table[:, 0].contiguous(),
+        layer=table[:, 1].contiguous(),
+        element=torch.where(has_element, table[:, 2], -1),
+        pos=table[:, 3].contiguous(),
+        clean=ends[0].cpu(),
+        corrupted=ends[1].cpu(),
+        sites=tuple(each.site for each in plans),
+        rank_correlation=agreement,
+        direction=plan.direction,
+        contrast=plan.contrast,
+        metric=label(plan.metric),
+        unit=plan.metric_unit,
+        softmax_correction=corrected,
+    )
 
 
 def _nodes(plan: Plan, index: int) -> list[tuple[int, int, int, int]]:
