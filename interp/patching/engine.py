@@ -33,12 +33,16 @@ BASE_SITES = ("resid_pre", "resid_post", "q", "k", "v")
 
 @dataclass(frozen=True)
 class Segment:
-    """Jobs with one first changed column: `rows = stop - start` rows each, from `offset` on."""
+    """Jobs with one first changed column: `rows = stop - start` rows each, from `offset` on.
+
+    `whole` says that the jobs are one for each row of the batch, in order.
+    """
 
     prompt: Int[Tensor, " jobs"]
     start: int
     stop: int
     offset: int
+    whole: bool = False
 
     @property
     def rows(self) -> int:
@@ -54,8 +58,15 @@ class Segment:
         return part.view(len(self.prompt), self.rows, *flat.shape[1:])
 
     def cached(self, tensor: Tensor) -> Tensor:
-        """The cached activations `[batch pos ...]` of this segment's rows, `[jobs rows ...]`."""
-        return tensor[self.prompt, self.start : self.stop]
+        """The cached activations `[batch pos ...]` of this segment's rows, `[jobs rows ...]`.
+
+        To be read only: for a segment of the `whole` batch in order it is a view.
+        """
+        return self.columns(tensor, self.start, self.stop)
+
+    def columns(self, tensor: Tensor, start: int, stop: int) -> Tensor:
+        """As `cached`, for any columns."""
+        return tensor[:, start:stop] if self.whole else tensor[self.prompt, start:stop]
 
 
 @dataclass
@@ -178,6 +189,7 @@ class Engine:
             The jobs of a chunk in the order of its segments' rows, and the segments.
         """
         stop = self.base.last[prompt] + 1 if stop is None else stop
+        everyone = torch.arange(len(self.base.last), device=start.device)
         order = torch.argsort(start, stable=True)
         jobs: list[Tensor] = []
         segments: list[Segment] = []
@@ -193,7 +205,8 @@ class Engine:
                     jobs, segments, filled, taken = [], [], 0, 0
                     continue
                 take, same = same[:room], same[room:]
-                segment = Segment(prompt[take], column, end, filled)
+                whole = len(take) == len(everyone) and bool((prompt[take] == everyone).all())
+                segment = Segment(prompt[take], column, end, filled, whole)
                 jobs.append(take)
                 segments.append(segment)
                 filled += segment.size
@@ -228,7 +241,7 @@ class Engine:
             turn = base.rotary(i, s)
             keys = self.joined(base.keys[i], turned(layer.k_norm, s.of(k), turn), s)
             values = self.joined(base.kept.acts["v"][i], s.of(v), s)
-            mask = base.kept.masks[i][s.prompt, s.start : s.stop, : s.stop]
+            mask = s.cached(base.kept.masks[i])[:, :, : s.stop]
             jobs = len(s.prompt)
             if last:
                 at = base.last[s.prompt] - s.start
@@ -264,7 +277,7 @@ class Engine:
     def joined(self, cached: Tensor, new: Tensor, s: Segment) -> Tensor:
         """Cached keys (or values) left of the segment, then its own, `[jobs head keys d_head]`."""
         out = new.new_empty(len(s.prompt), cached.shape[2], s.stop, cached.shape[3])
-        out[:, :, : s.start] = cached[s.prompt, : s.start].transpose(1, 2)
+        out[:, :, : s.start] = s.columns(cached, 0, s.start).transpose(1, 2)
         out[:, :, s.start :] = new.transpose(1, 2)
         return out
 
@@ -285,22 +298,25 @@ class Engine:
             job = own.stop
             turn = base.rotary(i, s)
             first = None if turn is None else (turn[0][:, :1], turn[1][:, :1])
-            rows = s.cached(base.queries[i])
+            rows = s.cached(base.queries[i]).clone()
             rows[:, :1] = turned(layer.q_norm, q[own], first)
             keys = base.keys[i][s.prompt, : s.stop]
             keys[:, s.start : s.start + 1] = turned(layer.k_norm, k[own], first)
             values = base.kept.acts["v"][i][s.prompt, : s.stop]
             values[:, s.start : s.start + 1] = v[own]
             stay = s.cached(base.kept.acts["resid_pre"][i])
-            stay[:, 0] = x[own]
-            mask = base.kept.masks[i][s.prompt, s.start : s.stop, : s.stop]
+            mask = s.cached(base.kept.masks[i])[:, :, : s.stop]
             if last:
                 each = torch.arange(len(s.prompt), device=x.device)
                 at = base.last[s.prompt] - s.start
-                rows, stay, mask = rows[each, at, None], stay[each, at, None], mask[each, at, None]
+                rows, mask = rows[each, at, None], mask[each, at, None]
+                changed = (at == 0)[:, None]
+                stay = torch.where(changed, x[own], stay[each, at])[:, None]
             into = slice(done, done + stay.shape[0] * stay.shape[1])
             done = into.stop
             resid[into].view(stay.shape).copy_(stay)
+            if not last:
+                resid[into].view(stay.shape)[:, 0] = x[own]
             keys, values = keys.transpose(1, 2), values.transpose(1, 2)
             z[into].view(rows.shape).copy_(attend(layer, rows, keys, values, mask)[0])
         return self.close(layer, resid, z)

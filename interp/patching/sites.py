@@ -148,11 +148,11 @@ def _new_z(
     layer, base = engine.layers[i], engine.base
     each = torch.arange(len(which), device=which.device)
     if site == "z":
-        return s.cached(source)[each, :, which].unsqueeze(2)
+        return source[s.prompt, s.start : s.stop, which].unsqueeze(2)
     group = layer.n_heads // layer.n_kv_heads
     kv = which if site in ("k", "v") else which // group
-    keys = base.keys[i][s.prompt, : s.stop][each, :, kv].unsqueeze(1)
-    values = base.kept.acts["v"][i][s.prompt, : s.stop][each, :, kv].unsqueeze(1)
+    keys = base.keys[i][s.prompt, : s.stop, kv].unsqueeze(1)
+    values = base.kept.acts["v"][i][s.prompt, : s.stop, kv].unsqueeze(1)
     if site == "pattern":
         pattern = source[s.prompt, which, s.start : s.stop, : s.stop]
         return torch.matmul(pattern.to(values.dtype).unsqueeze(1), values).transpose(1, 2)
@@ -206,7 +206,7 @@ def _neurons(
         which = jobs.element[done : done + len(s.prompt)]
         done += len(s.prompt)
         each = torch.arange(len(which), device=which.device)
-        s.of(hidden)[each, :, which] = s.cached(source)[each, :, which]
+        s.of(hidden)[each, :, which] = source[s.prompt, s.start : s.stop, which]
     if spreads and last:
         middle, hidden = engine.metric_rows(segments, middle), engine.metric_rows(segments, hidden)
     return layer.mlp_out(hidden) + middle
