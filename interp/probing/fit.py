@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.errors import DataError, InputError, ModelError
@@ -75,7 +76,9 @@ def fit(
     layers = []
     for layer in range(len(features.layers)):
         rows = [one.values[layer].double().numpy() for one in both]
-        layers.append(_judge(_predict(rows, plan, config), plan, config))
+        # Matrices this small are slower on several threads, tenfold where cores are shared.
+        with threadpool_limits(limits=1, user_api="blas"):
+            layers.append(_judge(_predict(rows, plan, config), plan, config))
         if progress is not None:
             progress("probes", layer + 1, len(features.layers))
     found = {key: torch.stack([one[key] for one in layers], dim=1) for key in layers[0]}
