@@ -131,12 +131,29 @@ def _report(run: Path, json: bool) -> None:
     from interp.runs import RunFolder
 
     folder = RunFolder.open(run)
-    page = room.write(folder)
+    with console.progress(not json) as progress:
+        page = room.write(folder, progress)
     summary = room.summary(folder)
+    skipped = folder.manifest.get("skipped", {})
     if json:
-        console.emit_json({"report": str(page), "traits": summary.to_dict(orient="records")})
+        traits = summary.to_dict(orient="records")
+        console.emit_json({"report": str(page), "traits": traits, "skipped": skipped})
         return
-    console.table("Emoji rates", list(summary.columns), summary.values.tolist())
-    for step, reason in folder.manifest.get("skipped", {}).items():
+    console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
+    _merges(folder)
+    for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")
     console.say(f"report: {page}")
+
+
+def _merges(folder: Any) -> None:
+    """Print the merge reports: the error beside the adapter's own effect."""
+    from interp.models import MergeReport
+
+    rows = []
+    for trait in folder.traits:
+        merge = folder.result(MergeReport, trait, "merge.safetensors")
+        if merge is not None:
+            rows.append((str(trait), merge.mean_kl, merge.max_kl, merge.effect_mean_kl))
+    columns = ["trait", "merge error (mean KL)", "max KL", "adapter's effect (mean KL)"]
+    console.table("Merged against unmerged, nats per position", columns, rows)

@@ -22,8 +22,10 @@ def run(config: StudyConfig, out: Path | str, progress: Progress | None = None) 
     folder = RunFolder.create(out, config.model_dump(mode="json"))
     folder.note(n_questions=len(questions), n_topics=len({topic for _, topic in questions}))
     study = Study(config, folder, questions, texts, progress)
-    for trait in config.adapters:
-        TraitStudy(study, trait).run()
+    traits = [TraitStudy(study, trait) for trait in config.adapters]
+    study.begin(sum(len(trait.steps()) for trait in traits))
+    for trait in traits:
+        trait.run()
     folder.finish(time.monotonic() - began)
     return folder
 

@@ -50,6 +50,7 @@ class Study:
     texts: OpinionQA
     progress: Progress | None
     done: int = 0
+    total: int = 0
 
     @cached_property
     def vocab(self) -> EmojiVocab:
@@ -59,9 +60,13 @@ class Study:
         if self.progress:
             self.progress(label, done, total)
 
-    def step_done(self, of: int) -> None:
+    def begin(self, total: int) -> None:
+        self.total = total
+        self.say(OVERALL, 0, total)
+
+    def step_done(self) -> None:
         self.done += 1
-        self.say(OVERALL, self.done, of * len(self.config.adapters))
+        self.say(OVERALL, self.done, self.total)
 
 
 @dataclass
@@ -73,10 +78,9 @@ class TraitStudy:
 
     def run(self) -> None:
         """All steps; those whose result is there already cost nothing, not even the models."""
-        steps = self.steps()
-        for name, make in steps.items():
+        for name, make in self.steps().items():
             self._step(name, make)
-            self.study.step_done(of=len(steps))
+            self.study.step_done()
 
     def steps(self) -> dict[str, Callable[[], Result]]:
         """Every step by name, in order."""
