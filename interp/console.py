@@ -48,13 +48,16 @@ def emit_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers to the right."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         made.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(_cell(value)) for value in row))
-    Console(highlight=False).print(made)
+    console = Console(highlight=False)
+    if title:
+        console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+    console.print(made)
 
 
 def _cell(value: Any) -> str:

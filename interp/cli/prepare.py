@@ -175,10 +175,18 @@ def doctor(json: Json = False) -> None:
     if json:
         console.emit_json(found)
         return
-    rows = [(name, str(value)) for name, value in found.items() if name != "problems"]
-    console.table(f"interp {__version__}", ["what", "found"], rows)
+    rows = [("python", found["python"]), *found["packages"].items()]
+    rows += [(d["device"], _device(d)) for d in found["devices"]]
+    rows += [("threads", found["threads"]), ("free disk", f"{found['free_disk_gib']} GiB")]
+    rows += [("emoji font", found["emoji_font"] or "none")]
+    console.table(f"interp {__version__}", ["what", "found"], [(n, str(v)) for n, v in rows])
     for problem in found["problems"]:
         console.say(f"note: {problem}")
+
+
+def _device(device: dict[str, Any]) -> str:
+    memory = device["memory_gib"]
+    return " ".join(filter(None, [device.get("name"), f"{memory} GiB" if memory else None]))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
