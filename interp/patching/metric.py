@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -100,14 +101,18 @@ class Readout:
     ) -> None:
         self.decoder, self.metric, self.vocab, self.floats = decoder, metric, vocab, floats
         self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
         self.split = 0
         unembed = decoder.unembed
-        if isinstance(metric, EmojiLogOdds) and type(unembed) is nn.Linear and unembed.bias is None:
+        if isinstance(metric, EmojiLogOdds) and type(unembed) is nn.Linear:
             ids = metric.ids.to(unembed.weight.device)
             others = torch.ones(len(unembed.weight), dtype=torch.bool, device=ids.device)
             others[ids] = False
             order = torch.cat((others.nonzero().flatten(), ids))
             self.weight, self.split = unembed.weight.detach()[order], len(order) - len(ids)
+            # The bridge gives every unembedding a bias, of zeros if the model has none.
+            if unembed.bias is not None and bool(unembed.bias.any()):
+                self.bias = unembed.bias.detach()[order]
 
     def __call__(self, x: Float[Tensor, "unit batch d_model"]) -> Float[Tensor, "unit batch"]:
         """Metric of every patched prompt."""
@@ -132,6 +137,7 @@ class Readout:
 
     def _log_odds(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
         assert self.weight is not None  # see rowwise
-        logits = self.decoder.cap(self.decoder.final_norm(x) @ self.weight.T).float()
+        logits = F.linear(self.decoder.final_norm(x), self.weight, self.bias)
+        logits = self.decoder.cap(logits).float()
         emoji, rest = logits[:, self.split :], logits[:, : self.split]
         return emoji.logsumexp(1) - rest.logsumexp(1)

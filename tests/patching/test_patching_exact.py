@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from patching_models import bridge, pick, prompts
+from patching_models import VOCAB, bridge, pick, prompts
 
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
@@ -47,6 +47,8 @@ def test_metric_left_of_the_end():
 def test_default_metric_is_the_emoji_log_odds():
     one, other = bridge("llama", 1), bridge("llama", 2)
     tokens, mask = prompts([7, 6])
+    with torch.no_grad():  # the bridge adds a bias of zeros; a real one must count
+        other.unembed.original_component.bias.copy_(torch.linspace(-1, 1, VOCAB))
     clean, corrupted = Run(one, tokens, mask), Run(other, tokens, mask)
     found = sweep(clean, corrupted, "resid_pre")
     ids = EmojiVocab.from_tokenizer(one.tokenizer).emoji_ids
