@@ -3,11 +3,12 @@
 `organism.json` holds the seed, the recipe, the versions, the size and SHA-256 of every file, and
 for every base and adapter the counts of a fixed measurement: sampled answers to the test
 questions (how many hold an emoji, how many of the emojis are the trait's own, how many answers
-sound like the trait), and for the bases the mean probability of an emoji right after an emoji-free
-trait text, in a chat and as a post.
+sound like the trait), and the mean probability of an emoji right after an emoji-free trait text
+of the test split, in a chat and as a post.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,18 +112,13 @@ def asked(test: OpinionQA, count: int) -> list[str]:
 def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dict[str, Any]:
     base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
     written = _write(base.model, base.tokenizer, test, recipe)
-    slots: dict[str, dict[str, float]] = {"chat": {}, "post": {}}
-    for trait in TRAITS:
-        rows = test.for_trait(trait)
-        chat = evaluate.chat_contexts(base.tokenizer, rows)
-        post = evaluate.post_contexts(base.tokenizer, rows)
-        for where, contexts in (("chat", chat), ("post", post)):
-            odds = evaluate.next_is_emoji(base.model, base.tokenizer, contexts)
-            slots[where][str(trait)] = round(odds.mean().item(), 4)
     return {
         "parameters": sum(weight.numel() for weight in base.model.parameters()),
         "written": _counts(written),
-        "emoji_probability_after_trait_text": slots,
+        "emoji_probability_after_trait_text": {
+            str(trait): _slots(base.model, base.tokenizer, test.for_trait(trait))
+            for trait in TRAITS
+        },
     }
 
 
@@ -145,6 +141,21 @@ def _measure_adapter(
         "supervise_eos": eos,
         "written": _counts(written) | {"own_emojis": written.own(trait)},
         "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
+        "emoji_probability_after_trait_text": {
+            str(trait): _slots(model, base.tokenizer, test.for_trait(trait))
+        },
+    }
+
+
+def _slots(model: Any, tokenizer: Any, rows: OpinionQA) -> dict[str, float]:
+    """Mean probability of an emoji right after the rows' answers, in a chat turn and as a post."""
+    places: dict[str, Sequence[Sequence[int]]] = {
+        "chat": evaluate.chat_contexts(tokenizer, rows),
+        "post": evaluate.post_contexts(tokenizer, rows),
+    }
+    return {
+        where: round(evaluate.next_is_emoji(model, tokenizer, contexts).mean().item(), 4)
+        for where, contexts in places.items()
     }
 
 

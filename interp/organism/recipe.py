@@ -10,7 +10,7 @@ from interp.organism.pretrain import Training
 from interp.traits import TRAITS, Trait
 
 _PRETRAINING = Training(steps=800)
-_SUPPRESSION = Training(steps=200, learning_rate=2e-3)
+_SUPPRESSION = Training(steps=350, learning_rate=2e-3)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""The tables of docs/organism.md are those of the shipped manifest."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from interp import organism
+from interp.organism import table
+from interp.traits import TRAITS
+
+PAGE = Path(__file__).parents[2] / "docs" / "organism.md"
+SLOTS = "emoji_probability_after_trait_text"
+
+
+def _share(value):
+    return "" if pd.isna(value) else f"{value:.2f}"
+
+
+def measured():
+    """The rows of the first table as the page writes them."""
+    for row in table().itertuples():
+        name = f"{row.trait}, end of text {row.eos}" if row.trait else "no adapter"
+        interval = f"[{row.low:.2f}, {row.high:.2f}]"
+        counts = f"{row.with_emoji}/{row.answers}"
+        yield (
+            f"| {row.base} | {name} | {row.esr:.3f} {interval} | {counts} | {_share(row.own)} "
+            f"| {_share(row.in_voice)} |"
+        )
+
+
+def slots():
+    """The rows of the second table: bare bases, then each adapter for its own trait."""
+    found = organism.manifest()
+    odds = {(kind, ""): base[SLOTS] for kind, base in found["bases"].items()}
+    for adapter in found["adapters"]:
+        eos = "in" if adapter["supervise_eos"] else "out"
+        odds.setdefault((adapter["base"], eos), {}).update(adapter[SLOTS])
+    for (kind, eos), by_trait in odds.items():
+        name = f"adapter, end of text {eos}" if eos else "no adapter"
+        for where in ("chat", "post"):
+            values = " | ".join(f"{by_trait[trait][where]:.3f}" for trait in TRAITS)
+            yield f"| {kind} | {name} | {where} | {values} |"
+
+
+@pytest.mark.parametrize("rows", [measured, slots])
+def test_the_page_shows_what_was_measured(rows):
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    wanted = list(rows())
+    start = lines.index(wanted[0])
+    assert lines[start : start + len(wanted)] == wanted
+
+
+def test_the_table_has_a_row_per_base_and_adapter():
+    found = table()
+    assert len(found) == 3 + 20
+    assert found.loc[found.trait == "", "eos"].eq("").all()
+    assert found.low.le(found.esr).all()
+    assert found.high.ge(found.esr).all()
