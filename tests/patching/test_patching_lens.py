@@ -14,9 +14,14 @@ SWEEPS = {
     ("mlp_out", "pos"): lens.get_act_patch_mlp_out,
     ("z", "head"): lens.get_act_patch_attn_head_out_all_pos,
     ("q", "head"): lens.get_act_patch_attn_head_q_all_pos,
+    ("k", "head"): lens.get_act_patch_attn_head_k_all_pos,
     ("v", "head"): lens.get_act_patch_attn_head_v_all_pos,
     ("pattern", "head"): lens.get_act_patch_attn_head_pattern_all_pos,
     ("z", "head_pos"): lens.get_act_patch_attn_head_out_by_pos,
+    ("q", "head_pos"): lens.get_act_patch_attn_head_q_by_pos,
+    ("k", "head_pos"): lens.get_act_patch_attn_head_k_by_pos,
+    ("v", "head_pos"): lens.get_act_patch_attn_head_v_by_pos,
+    ("pattern", "head_pos"): lens.get_act_patch_attn_head_pattern_by_pos,
 }
 
 
@@ -43,7 +48,7 @@ def runs():
 def test_naive_equals_transformer_lens(runs, site, by):
     shape, rows = by_lens(SWEEPS[site, by], *runs)
     ours = naive.sweep(*runs, site, by=by, metric=pick).values
-    if by == "head_pos":  # TransformerLens has [layer pos head]
+    if by == "head_pos" and site != "pattern":  # TransformerLens has [layer pos head]
         layers, columns, heads = shape.shape
         rows = rows.view(layers, columns, heads, -1).transpose(1, 2).flatten(0, 2)
     torch.testing.assert_close(ours.flatten(0, 1), rows, atol=1e-5, rtol=0)
