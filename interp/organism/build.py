@@ -148,6 +148,7 @@ def _make_adapters(out: Path, kind: Kind, recipe: Recipe, progress: Progress | N
 def _write_model(folder: Path, model: Any) -> None:
     """Weights in float16, tied ones once, with the config and the generation config."""
     config = model.config.to_dict() | {"dtype": "float16", "architectures": ["LlamaForCausalLM"]}
+    config.pop("_name_or_path", None)  # where this machine loaded it from
     write_json(folder / "config.json", {key: config[key] for key in sorted(config)})
     generation = {
         "bos_token_id": model.config.bos_token_id,
