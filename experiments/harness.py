@@ -39,7 +39,7 @@ from interp.models import ChatFormat, ModelPair, load_hooked, load_pair, load_to
 from interp.plots import CaptionedFigure
 from interp.plots.style import save as save_figure
 from interp.results import Result
-from interp.runs import RunFolder
+from interp.runs import RunFolder, logged
 from interp.traits import TRAITS, Trait
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -339,16 +339,24 @@ def conduct(
     """
     began = time.monotonic()
     asked = {"experiment": Path(run.__code__.co_filename).stem} | config.model_dump(mode="json")
-    folder = RunFolder.create(out, asked)
-    experiment = Experiment(config, folder, progress)
-    finding = run(experiment)
+    with RunFolder(out).lock():
+        folder = RunFolder.create(out, asked, job="experiment")
+        with logged(folder):
+            finding = run(Experiment(config, folder, progress))
+        _write(finding, out, config.base.startswith(ORGANISM))
+        folder.finish(time.monotonic() - began)
+    return finding
+
+
+def _write(finding: Finding, out: Path, on_organism: bool) -> None:
+    """The table, the figures with their captions, and the verdict."""
     write_text(out / "results.csv", finding.table.to_csv(index=False))
     for stem, figure in finding.figures.items():
         save_figure(figure, out / "figures" / stem)
     captions = [f"**{stem}.** {figure.caption}\n" for stem, figure in finding.figures.items()]
     write_text(out / "figures" / "captions.md", "\n".join(captions))
     lines = list(finding.verdict)
-    if experiment.on_organism:
+    if on_organism:
         lines.append(
             "Measured on the shipped organism, which was built to show the effect: the numbers "
             "say that the method works, not how a 7B model behaves."
@@ -356,8 +364,6 @@ def conduct(
     if len(lines) > VERDICT_LINES:
         raise AssertionError(f"a verdict has at most {VERDICT_LINES} lines, not {len(lines)}")
     write_text(out / "verdict.md", "\n".join(lines) + "\n")
-    folder.finish(time.monotonic() - began)
-    return finding
 
 
 def main(

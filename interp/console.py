@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
-from interp.errors import InputError
+from interp.errors import InputError, InterpError
 
 OVERALL = "all steps"
 Report = Callable[[str, int, int], None]
@@ -62,6 +62,8 @@ def guarded(command: Callable[[], int | None]) -> int:
         return 2
     except (Abort, KeyboardInterrupt):
         fail("stopped; what is finished is kept, and the same command goes on from there")
+    except InterpError as problem:
+        fail(str(problem))
     except Exception as problem:
         if os.environ.get("INTERP_DEBUG"):
             raise

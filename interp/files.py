@@ -9,12 +9,14 @@ from typing import Any
 
 from interp.errors import InputError
 
+_TEMPORARY = ".tmp"
+
 
 def write_bytes(path: Path | str, content: bytes) -> Path:
     """Write `content` to `path` by way of a temporary file beside it, synced, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -26,6 +28,17 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def remove_temporary(folder: Path | str) -> int:
+    """Remove what `write_bytes` left below `folder` when its process was killed; how many files.
+
+    Only for a folder that nobody is writing to.
+    """
+    left = list(Path(folder).rglob(f".*{_TEMPORARY}"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -119,7 +119,7 @@ def no_data(work: Path) -> None:
 
 def other_run(work: Path) -> None:
     (work / "out").mkdir()
-    manifest = {"config": {"seed": 5}, "config_sha256": "0", "status": "complete"}
+    manifest = {"config": {"seed": 5}, "job": "experiment", "status": "complete"}
     (work / "out/manifest.json").write_text(json.dumps(manifest))
 
 
@@ -146,7 +146,10 @@ CASES = {
     diverged_adapter: (errors.AdapterError, r"holds NaN or infinity"),
     empty_data: (errors.DataError, r"data\.csv.*empty"),
     no_data: (errors.DataError, r"data\.csv: no such file"),
-    other_run: (errors.RunError, r"holds another run \(different .*choose another --out"),
+    other_run: (
+        errors.RunError,
+        r"holds another run \(experiment, not study\).*choose another --out",
+    ),
     other_files: (errors.RunError, r"is no run folder; choose another --out"),
 }
 

@@ -39,7 +39,9 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert not manifest.get("skipped")
     assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 22
+    assert len(manifest["steps"]) == 25
+    assert {record["state"] for record in manifest["steps"].values()} == {"done"}
+    assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
 
 def test_tuned_model_writes_emojis_and_the_base_does_not(run):

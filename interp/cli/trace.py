@@ -1,11 +1,13 @@
-"""Commands that trace and read: demo, trace, report, run."""
+"""Commands that trace and read: demo, trace, report."""
 
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from interp import console
+from interp.cli import runs
 from interp.cli.options import (
     Base,
     Clean,
@@ -23,8 +25,7 @@ from interp.traits import TRAITS, Trait
 
 PANEL = "Trace and read"
 app = typer.Typer()
-run_app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
-app.add_typer(run_app, name="run", rich_help_panel=PANEL)
+app.add_typer(runs.app, name="run", rich_help_panel=PANEL)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -54,7 +55,7 @@ def demo(
         n_switched=n_switched,
         seed=seed,
     )
-    _study(config, out, json)
+    study(config, out, json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -95,7 +96,7 @@ def trace(
         "n_switched": n_switched,
         "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
     }  # fmt: skip
-    _study(parse_config(values), out, json)
+    study(parse_config(values), out, json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -107,51 +108,35 @@ def report(
     _report(run, json)
 
 
-@run_app.command("status")
-def run_status(
-    run: Annotated[Path, typer.Argument(help="Folder that demo or trace wrote.")],
-    json: Json = False,
-) -> None:
-    """Show what a run has done, how long it took, and what it skipped."""
-    from interp.runs import RunFolder
+def study(config: Any, out: Path, json: bool) -> None:
+    """Run a study, or go on with it, to its report."""
+    from interp import study as room
 
-    manifest = RunFolder.open(run).manifest
-    if json:
-        console.emit_json(manifest)
-        return
-    rows = [(name, seconds, "done") for name, seconds in manifest["steps"].items()]
-    skipped = manifest.get("skipped", {})
-    rows = [(n, s, f"skipped: {skipped[n]}" if n in skipped else state) for n, s, state in rows]
-    console.table(f"{run}: {manifest['status']}", ["step", "seconds", "state"], rows)
-
-
-@run_app.command("resume")
-def run_resume(
-    run: Annotated[Path, typer.Argument(help="Folder that demo or trace wrote.")],
-    json: Json = False,
-) -> None:
-    """Go on with a run that was stopped; finished steps are kept."""
-    from interp.runs import RunFolder
-    from interp.study import parse_config
-
-    _study(parse_config(RunFolder.open(run).manifest["config"]), run, json)
-
-
-def _study(config: Any, out: Path, json: bool) -> None:
-    from interp import study
-
+    signal.signal(signal.SIGTERM, _stop)  # what a cluster sends before it kills
     with console.progress(not json) as progress:
-        study.run(config, out, progress)
-    _report(out, json)
+        room.run(config, out, progress)
+    _report(out, json, keep=True)
 
 
-def _report(run: Path, json: bool) -> None:
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(run: Path, json: bool, keep: bool = False) -> None:
+    """Write the report, unless it may be kept and is there; then say what is in it."""
     from interp import report as room
+    from interp.report import kept
     from interp.runs import RunFolder
 
     folder = RunFolder.open(run)
-    with console.progress(not json) as progress:
-        page = room.write(folder, progress)
+    if not folder.is_locked():
+        with folder.lock():
+            pass  # what a killed report left half-written is removed
+    page = folder.file(room.PAGE)
+    if not (keep and kept.is_current(folder)):
+        with console.progress(not json) as progress:
+            room.write(folder, progress)
+        kept.note(folder)
     summary = room.summary(folder)
     skipped = folder.manifest.get("skipped", {})
     if json:

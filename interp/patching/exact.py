@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import InputError, ModelError
+from interp.errors import ModelError
 from interp.patching.engine import Base, Engine
 from interp.patching.memory import Budget
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import Plan, Progress, make_plan, oriented
-from interp.patching.result import PatchingResult
+from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
 
@@ -153,24 +153,6 @@ def patch_cells(
             final[unit, prompt] = rows
             values[unit, prompt] = read(final)[unit, prompt]
     return values
-
-
-def check_gap(
-    one: Float[Tensor, " batch"], other: Float[Tensor, " batch"] | None, min_gap: float
-) -> None:
-    """Refuse a sweep in which no prompt has a recovery.
-
-    Raises:
-        InputError: if the two runs agree within `min_gap` on every prompt.
-    """
-    if other is None:
-        return  # an ablation has no second run
-    widest = float((one - other).abs().max())
-    if widest <= min_gap:
-        raise InputError(
-            f"clean and corrupted differ by at most {widest:.3g} on every prompt (min_gap "
-            f"{min_gap:.3g}), so there is nothing to recover; use prompts or models further apart"
-        )
 
 
 def check_engine(engine: Engine) -> None:

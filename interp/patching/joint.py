@@ -20,7 +20,7 @@ from interp.patching import naive
 from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.decoder import attend
 from interp.patching.engine import Base, Engine, Segment, turned
-from interp.patching.exact import check_engine, check_gap
+from interp.patching.exact import check_engine
 from interp.patching.memory import Budget
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import (
@@ -33,6 +33,7 @@ from interp.patching.plan import (
     make_plan,
     oriented,
 )
+from interp.patching.result import check_gap
 from interp.patching.run import Run
 from interp.results import Result
 

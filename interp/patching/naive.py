@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.patching.capture import hook_name, run_and_keep
-from interp.patching.exact import assemble, check_gap
+from interp.patching.exact import assemble
 from interp.patching.metric import Metric, measure
 from interp.patching.plan import EVERYWHERE, HEADS, NEURONS, Plan, Progress, make_plan, oriented
-from interp.patching.result import PatchingResult
+from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
 
 

@@ -1,6 +1,7 @@
 """What a patching sweep found."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -78,6 +79,17 @@ class PatchingResult(Result):
     def n_undefined(self) -> int:
         """Prompts left out because clean and corrupted (nearly) agree."""
         return int((~self.defined).sum())
+
+    def select(self, prompts: slice) -> "PatchingResult":
+        """The same patches over some of the prompts only."""
+        return replace(
+            self,
+            values=self.values[..., prompts],
+            clean=self.clean[prompts],
+            corrupted=self.corrupted[prompts],
+            present=self.present[:, prompts],
+            metric_positions=self.metric_positions[prompts],
+        )
 
     def recovery(self) -> Float[Tensor, "layer unit batch"]:
         """Recovery per prompt; NaN where it is undefined (see the class).
@@ -179,6 +191,55 @@ class PatchingResult(Result):
         if self.direction != "ablation":
             table["recovery"] = self.recovery().flatten().numpy()
         return table
+
+
+def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingResult:
+    """Sweeps of the same patches over different prompts, as one.
+
+    Args:
+        parts: what was swept in parts; all but the prompts must be the same.
+        min_gap: the threshold of the whole, see `PatchingResult`.
+
+    Raises:
+        InputError: if there is no part, parts differ, or no prompt of any is above `min_gap`.
+    """
+    if not parts:
+        raise InputError("there is no part of a sweep to put together")
+    same = ("layers", "units", "unit_labels", "axis", "site", "direction", "contrast", "metric",
+            "unit", "engine")  # fmt: skip
+    for name in same:
+        if len({getattr(part, name) for part in parts}) > 1:
+            raise InputError(f"parts of a sweep differ in {name}; make them anew")
+    whole = replace(
+        parts[0],
+        values=torch.cat([part.values for part in parts], -1),
+        clean=torch.cat([part.clean for part in parts]),
+        corrupted=torch.cat([part.corrupted for part in parts]),
+        present=torch.cat([part.present for part in parts], -1),
+        metric_positions=torch.cat([part.metric_positions for part in parts]),
+        min_gap=min_gap,
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+    check_gap(whole.clean, whole.corrupted, min_gap)
+    return whole
+
+
+def check_gap(
+    one: Float[Tensor, " batch"], other: Float[Tensor, " batch"] | None, min_gap: float
+) -> None:
+    """Refuse a sweep in which no prompt has a recovery.
+
+    Raises:
+        InputError: if the two runs agree within `min_gap` on every prompt.
+    """
+    if other is None:
+        return  # an ablation has no second run
+    widest = float((one - other).abs().max())
+    if widest <= min_gap:
+        raise InputError(
+            f"clean and corrupted differ by at most {widest:.3g} on every prompt (min_gap "
+            f"{min_gap:.3g}), so there is nothing to recover; use prompts or models further apart"
+        )
 
 
 def _spread(

@@ -24,10 +24,11 @@ from interp.errors import InputError
 from interp.patching.attribution import Backward, correction, linear, per_cell
 from interp.patching.capture import run_and_keep
 from interp.patching.engine import Base, Engine
-from interp.patching.exact import check_engine, check_gap, patch_cells
+from interp.patching.exact import check_engine, patch_cells
 from interp.patching.memory import Budget
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import HEADS, NEURONS, Plan, Progress, make_plan, oriented
+from interp.patching.result import check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED
 from interp.results import Result

@@ -82,7 +82,7 @@ def collect(folder: RunFolder) -> Contents:
 
 def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitResults:
     found = TraitResults(trait)
-    reader = _Reader(folder, manifest.get("skipped", {}), found)
+    reader = _Reader(folder, manifest, found)
     found.merge = reader.result(MergeReport, "merge")
     found.rates_base = reader.result(EmojiRates, "rates-base")
     found.rates_tuned = reader.result(EmojiRates, "rates-tuned")
@@ -107,29 +107,50 @@ def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitRe
     return found
 
 
+_NOT_SHOWN = {
+    "stale": "made with other settings, inputs or code",
+    "failed": "failed",
+    "stopped": "stopped",
+    "running": "not done yet",
+}
+
+
 @dataclass(frozen=True)
 class _Reader:
     folder: RunFolder
-    skipped: dict[str, str]
+    manifest: dict[str, Any]
     into: TraitResults
 
     def result(self, kind: type[R], step: str) -> R | None:
-        try:
-            found = self.folder.result(kind, self.into.trait, f"{step}.safetensors")
-        except InputError as problem:
-            self.into.missing[step] = str(problem)
-            return None
-        if found is None:
-            reason = self.skipped.get(f"{self.into.trait}/{step}", "not done yet")
-            self.into.missing[step] = reason
+        name = f"{self.into.trait}/{step}"
+        found = None
+        if self._may_show(step, name):
+            try:
+                found = self.folder.result(kind, self.into.trait, f"{step}.safetensors")
+            except InputError as problem:
+                self.into.missing[step] = str(problem)
+                return None
+        if found is None and step not in self.into.missing:
+            self.into.missing[step] = self.manifest.get("skipped", {}).get(name, "not done yet")
         return found
 
     def answers(self, *parts: str) -> list[Response] | None:
-        try:
-            found = self.folder.responses(*parts)
-        except InputError as problem:
-            self.into.missing["/".join(parts)] = str(problem)
-            return None
-        if found is None:
-            self.into.missing["/".join(parts)] = "not done yet"
+        found, file = None, "/".join(parts)
+        if self._may_show(file, file.removesuffix(".json")):
+            try:
+                found = self.folder.responses(*parts)
+            except InputError as problem:
+                self.into.missing[file] = str(problem)
+                return None
+        if found is None and file not in self.into.missing:
+            self.into.missing[file] = "not done yet"
         return found
+
+    def _may_show(self, step: str, name: str) -> bool:
+        """Whether what lies there is of the run as it is asked now; if not, notes why."""
+        record = self.manifest.get("steps", {}).get(name, {})
+        why = _NOT_SHOWN.get(record.get("state"))
+        if why is not None:
+            reason = record.get("reason")
+            self.into.missing[step] = f"{why}: {reason}" if reason else why
+        return why is None

@@ -1,5 +1,22 @@
-"""Run folders: what a study was asked and what it found, in whole files."""
+"""Runs that survive anything: folders, locks, steps recognised by content, and who does them."""
 
-from interp.runs.folder import MANIFEST, RunFolder
+from interp.runs.execute import Executor, Inline, StepsFailedError, execute, logged
+from interp.runs.folder import LOG, MANIFEST, RunFolder, read_responses, save_responses
+from interp.runs.perform import Outcome, perform
+from interp.runs.steps import Step
 
-__all__ = ["MANIFEST", "RunFolder"]
+__all__ = [
+    "LOG",
+    "MANIFEST",
+    "Executor",
+    "Inline",
+    "Outcome",
+    "RunFolder",
+    "Step",
+    "StepsFailedError",
+    "execute",
+    "logged",
+    "perform",
+    "read_responses",
+    "save_responses",
+]

@@ -1,34 +1,37 @@
 """The run folder: where a study keeps what it was asked and what it found.
 
-    RUN/manifest.json                   what was asked, with what, when, and how far it came
+    RUN/manifest.json                   what was asked, with what, when, and how far each step came
+    RUN/run.log                         steps with their times and peak memory, and every warning
     RUN/base/responses-<kind>.json      the base's answers (kind: dense, or nf4)
     RUN/<trait>/merge.safetensors       and further results, one file each
     RUN/<trait>/responses.json          the tuned model's answers
     RUN/figures, RUN/tables, RUN/report.html
 
-Every file is written whole or not at all. A folder belongs to one configuration: the same one goes
-on where it was, another one is refused.
+Every file is written whole or not at all. One process at a time works on a folder and is the only
+one that writes its manifest; the lock is the system's and goes with the process that held it.
 """
 
-import hashlib
-import json
+import os
 import platform
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from interp.behaviour import Response
 from interp.errors import RunError
-from interp.files import read_json, write_json
+from interp.files import read_json, remove_temporary, sha256, write_json
 from interp.results import Result
+from interp.runs.steps import versions
 from interp.traits import Trait
 
-MANIFEST = "manifest.json"
-_PACKAGES = ("interp", "torch", "transformers", "peft", "bitsandbytes", "transformer-lens", "emoji")
+MANIFEST, LOG, LOCK = "manifest.json", "run.log", "run.lock"
 R = TypeVar("R", bound=Result)
 
 
@@ -39,30 +42,39 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path | str, config: dict[str, Any]) -> "RunFolder":
-        """Begin a run in `path`, or continue the one of the same configuration.
+    def create(
+        cls, path: Path | str, config: dict[str, Any], *, job: str = "study", change: bool = False
+    ) -> "RunFolder":
+        """Begin a run in `path`, or continue the one that is there.
+
+        Args:
+            path: the folder.
+            config: what is asked, as JSON values.
+            job: what kind of run it is; a folder holds one kind.
+            change: whether another configuration may take over; else it is refused.
 
         Raises:
             RunError: if the folder holds another run or other files, or cannot be written.
         """
         folder = cls(Path(path))
-        key = _digest(config)
         if (folder.path / MANIFEST).is_file():
             held = folder.manifest
-            if held.get("config_sha256") != key:
+            if held.get("job") != job or not isinstance(held.get("config"), dict):
                 raise RunError(
-                    f"{path}: holds another run ({_differences(held.get('config', {}), config)}); "
+                    f"{path}: holds another run ({held.get('job', 'of another version')}, not "
+                    f"{job}); choose another --out, or delete that folder"
+                )
+            if held["config"] != config and not change:
+                raise RunError(
+                    f"{path}: holds another run ({differences(held['config'], config)}); "
                     "choose another --out, or delete that folder"
                 )
-            folder._write({**held, "status": "running", "resumed": _now()})
+            fresh = {"config": config, "seed": config.get("seed"), "resumed": _now()}
+            folder.write_manifest({**held, **fresh, **_process(), "status": "running"})
             return folder
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if folder.path.exists() and not _is_free(folder.path):
             raise RunError(f"{path}: exists and is no run folder; choose another --out")
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            folder._write(_fresh_manifest(config, key))
-        except OSError as problem:
-            raise RunError(f"{path}: cannot be written ({problem.strerror})") from None
+        folder.write_manifest(_fresh_manifest(config, job))
         return folder
 
     @classmethod
@@ -77,14 +89,75 @@ class RunFolder:
             raise RunError(f"{path}: no {MANIFEST}; name a folder that interp trace or demo wrote")
         return folder
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder alone; what a killed process left half-written is removed.
+
+        Raises:
+            RunError: if another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.path}: {self._holder()} is working on this run; wait for it, or stop it"
+            ) from None
+        except OSError as problem:
+            raise unwritable(self.path, problem) from None
+        try:
+            remove_temporary(self.path)
+            yield
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a living process is working on this run."""
+        if not (self.path / LOCK).is_file():
+            return False
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        lock.release()
+        return False
+
+    def _holder(self) -> str:
+        try:
+            manifest = self.manifest
+        except RunError:
+            return "another process"
+        return f"process {manifest.get('pid')} on {manifest.get('host')}"
+
     @property
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / MANIFEST, RunError)
+        """What was asked and how far it came.
+
+        Raises:
+            RunError: if it is damaged.
+        """
+        found = read_json(self.path / MANIFEST, RunError)
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / MANIFEST}: must be an object of fields; restore the file")
+        return found
 
     @property
     def traits(self) -> tuple[Trait, ...]:
-        """Traits that the run was asked for, in the order asked."""
-        return tuple(Trait.parse(name) for name in self.manifest["config"]["adapters"])
+        """Traits that the run was asked for, in the order asked.
+
+        Raises:
+            RunError: if the manifest does not say.
+        """
+        asked = self.manifest.get("config")
+        names = asked.get("adapters") if isinstance(asked, dict) else None
+        if not isinstance(names, dict):
+            raise RunError(
+                f"{self.path / MANIFEST}: config.adapters is missing; is this the folder of an "
+                "interp trace or demo?"
+            )
+        return tuple(Trait.parse(name) for name in names)
 
     def file(self, *parts: str) -> Path:
         return self.path.joinpath(*parts)
@@ -99,63 +172,117 @@ class RunFolder:
         return kind.load(path) if path.is_file() else None
 
     def save_responses(self, responses: Sequence[Response], *parts: str) -> None:
-        write_json(self.file(*parts), [asdict(response) for response in responses])
+        save_responses(responses, self.file(*parts))
 
     def responses(self, *parts: str) -> list[Response] | None:
-        """Stored answers, or `None` if that step has not been done."""
+        """Stored answers, or `None` if that step has not been done.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
         path = self.file(*parts)
-        if not path.is_file():
-            return None
-        rows = read_json(path, RunError)
-        try:
-            return [
-                Response(
-                    **{**row, "prompt_ids": tuple(row["prompt_ids"]), "ids": tuple(row["ids"])}
-                )
-                for row in rows
-            ]
-        except (TypeError, KeyError) as problem:
-            raise RunError(f"{path}: not the answers of a run ({problem}); delete it") from None
+        return read_responses(path) if path.is_file() else None
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest, merging dictionaries one level deep."""
-        manifest = self.manifest
-        for name, value in facts.items():
-            old = manifest.get(name)
-            if isinstance(old, dict) and isinstance(value, dict):
-                value = {**old, **value}
-            manifest[name] = value
-        self._write(manifest)
+        self.write_manifest(merged(self.manifest, facts))
+
+    def input_hash(self, path: Path) -> str:
+        """SHA-256 of an input file, remembered for as long as size and time stay the same."""
+        stat = path.stat()
+        stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
+        name = str(path.resolve())
+        known = self.manifest.get("inputs", {}).get(name, {})
+        if known.get("stamp") != stamp:
+            known = {"stamp": stamp, "sha256": sha256(path)}
+            self.note(inputs={name: known})
+        return str(known["sha256"])
 
     def finish(self, seconds: float) -> None:
+        """Note that everything is done, and what it took in all."""
         self.note(status="complete", finished=_now(), seconds=round(seconds, 1))
 
-    def _write(self, manifest: dict[str, Any]) -> None:
-        write_json(self.path / MANIFEST, manifest)
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Put `manifest` in the old one's place.
+
+        Raises:
+            RunError: if the folder cannot be written.
+        """
+        try:
+            write_json(self.path / MANIFEST, manifest)
+        except OSError as problem:
+            raise unwritable(self.path, problem) from None
 
 
-def _fresh_manifest(config: dict[str, Any], key: str) -> dict[str, Any]:
+def save_responses(responses: Sequence[Response], path: Path) -> None:
+    """Write answers as JSON."""
+    write_json(path, [asdict(response) for response in responses])
+
+
+def read_responses(path: Path) -> list[Response]:
+    """Read answers back.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    rows = read_json(path, RunError)
+    try:
+        return [
+            Response(**{**row, "prompt_ids": tuple(row["prompt_ids"]), "ids": tuple(row["ids"])})
+            for row in rows
+        ]
+    except (TypeError, KeyError) as problem:
+        raise RunError(f"{path}: not the answers of a run ({problem}); delete it") from None
+
+
+def merged(manifest: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with `facts` added, dictionaries merged one level deep."""
+    found = dict(manifest)
+    for name, value in facts.items():
+        old = found.get(name)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = {**old, **value}
+        found[name] = value
+    return found
+
+
+def unwritable(path: Path, problem: OSError) -> RunError:
+    """The error for a place that cannot be written."""
+    what = problem.strerror or type(problem).__name__
+    return RunError(
+        f"{problem.filename or path}: cannot be written ({what}); free the disk or mend the "
+        "permissions, then the same command goes on; what is finished is kept"
+    )
+
+
+def differences(held: dict[str, Any], asked: dict[str, Any]) -> str:
+    """The first few fields in which two configurations differ."""
+    names = [name for name in sorted({*held, *asked}) if held.get(name) != asked.get(name)]
+    return "different " + ", ".join(names[:4])
+
+
+def _is_free(path: Path) -> bool:
+    return path.is_dir() and all(item.name == LOCK for item in path.iterdir())
+
+
+def _fresh_manifest(config: dict[str, Any], job: str) -> dict[str, Any]:
     return {
         "status": "running",
+        "job": job,
         "command": " ".join(["interp", *sys.argv[1:]]),
         "config": config,
-        "config_sha256": key,
         "seed": config.get("seed"),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": versions(),
         "started": _now(),
+        **_process(),
         "hashes": {},
         "steps": {},
+        "skipped": {},
     }
 
 
-def _digest(config: dict[str, Any]) -> str:
-    text = json.dumps(config, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _differences(held: dict[str, Any], asked: dict[str, Any]) -> str:
-    names = [name for name in sorted({*held, *asked}) if held.get(name) != asked.get(name)]
-    return "different " + ", ".join(names[:4])
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "system": platform.platform()}
 
 
 def _now() -> str:

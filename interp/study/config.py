@@ -47,6 +47,8 @@ class StudyConfig(BaseModel):
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0)
     """Of the sampled answers; 0 is greedy."""
+    shards: int = Field(default=1, ge=1)
+    """Parts that answers and patching maps are computed in, for several workers to share."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
 

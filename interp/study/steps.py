@@ -1,318 +1,210 @@
-"""The steps of a study for one trait; each makes one result."""
+"""The steps of a study: every result with what it is made from.
 
-import time
-from collections.abc import Callable, Sequence
+`steps` is also what a worker calls in a process of its own: the same configuration gives the same
+steps, so a step can be handed over by its name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from random import Random
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from interp import adapters, circuits, logit_lens, patching, probing
-from interp.behaviour import (
-    OnsetPrompts,
-    PromptContrast,
-    Response,
-    Sampling,
-    generate,
-    onset_prompts,
-    prompt_contrast,
-    text_or_weights,
-)
-from interp.console import OVERALL
-from interp.data import OpinionQA, OpinionRow
-from interp.emoji import EmojiRates, EmojiVocab
-from interp.emoji.rates import measure
-from interp.errors import InputError
-from interp.models import ModelPair, TokenBatch, load_pair, load_tokenizer, pad
+from interp import circuits
+from interp.behaviour import Response
+from interp.patching import PatchingResult
+from interp.patching.result import concatenated
 from interp.results import Result
-from interp.runs import RunFolder
-from interp.study.config import StudyConfig
+from interp.runs import RunFolder, Step, read_responses, save_responses
+from interp.study.config import parse_config
+from interp.study.study import Progress, Study
+from interp.study.traces import MIN_GAP, TraitModels
 from interp.traits import Trait
 
-Progress = Callable[[str, int, int], None]
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
-# Prompts whose two runs differ by less than this (nats) say nothing about recovery.
-MIN_GAP = 0.25
-# Texts for the probes: enough for their intervals, few enough for a laptop.
-N_PROBED = 120
-# The circuit that is drawn carries this share of the contrast.
-FAITHFUL = 0.9
+CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
+_ESSENTIAL = ("merge", "rates-base", "rates-tuned")  # without these there is nothing to report
 
 
-@dataclass
-class Study:
-    """What the traits of one study share."""
+def steps(
+    config: Mapping[str, Any], folder: RunFolder, progress: Progress | None = None
+) -> list[Step]:
+    """Every step of the study of `config` in `folder`, in order.
 
-    config: StudyConfig
-    folder: RunFolder
-    questions: list[tuple[str, str]]
-    texts: OpinionQA
-    progress: Progress | None
-    done: int = 0
-    total: int = 0
-
-    @cached_property
-    def vocab(self) -> EmojiVocab:
-        return EmojiVocab.from_tokenizer(load_tokenizer(self.config.base))
-
-    def say(self, label: str, done: int, total: int) -> None:
-        if self.progress:
-            self.progress(label, done, total)
-
-    def begin(self, total: int) -> None:
-        self.total = total
-        self.say(OVERALL, 0, total)
-
-    def step_done(self) -> None:
-        self.done += 1
-        self.say(OVERALL, self.done, self.total)
+    Raises:
+        InputError: (a subclass says which) if a model, an adapter or the data is unusable.
+    """
+    study = Study(parse_config(dict(config)), folder, progress)
+    folder.note(
+        n_questions=len(study.questions), n_topics=len({topic for _, topic in study.questions})
+    )
+    found: dict[str, Step] = {}
+    for trait in study.config.adapters:
+        for step in _TraitSteps(study, trait).all():
+            found.setdefault(step.name, step)  # the base's answers are shared
+    return list(found.values())
 
 
-@dataclass
-class TraitStudy:
-    """The steps for one trait. Models and answers are made when a step first needs them."""
+@dataclass(frozen=True)
+class _TraitSteps:
+    """The steps for one trait."""
 
     study: Study
     trait: Trait
 
-    def run(self) -> None:
-        """All steps; those whose result is there already cost nothing, not even the models."""
-        for name, make in self.steps().items():
-            self._step(name, make)
-            self.study.step_done()
-
-    def steps(self) -> dict[str, Callable[[], Result]]:
-        """Every step by name, in order."""
-        steps: dict[str, Callable[[], Result]] = {
-            "merge": lambda: self.pair.merge_report,
-            "rates-base": lambda: self._rates(self.base_answers),
-            "rates-tuned": lambda: self._rates(self.tuned_answers),
-            "origin": self._origin,
-            "lens": self._lens,
-        }
-        for site in SITES:
-            for direction in ("denoising", "noising"):
-                name = f"patching-model-{direction}-{site}"
-                steps[name] = partial(self._model_contrast, site, direction)
-            steps[f"patching-prompt-denoising-{site}"] = partial(self._prompt_contrast, site)
-        steps |= {"circuit-curve": self._circuit_curve, "circuit": self._circuit}
+    def all(self) -> Iterator[Step]:
+        yield self._result("merge", lambda models: models.pair.merge_report, facts=self._hashes)
+        yield from self._answers("base")
+        yield from self._answers("tuned")
+        base, tuned = self._base, self._name("responses")
+        yield self._result("rates-base", lambda m: m.rates("base"), (base,), model=False)
+        yield self._result("rates-tuned", lambda m: m.rates("tuned"), (tuned,), model=False)
+        yield self._result("origin", TraitModels.origin, (base, tuned), self._config("seed"))
+        yield self._result("lens", TraitModels.lens, (tuned,), self._config("n_trace"))
+        for contrast, direction in CONTRASTS:
+            for site in SITES:
+                yield from self._sweep(contrast, direction, site)
+        yield from self._circuit((base, tuned))
         if self.study.config.n_switched:
-            steps["adapter-necessity"] = self._necessity
-        return steps | {"probing-emoji": self._probe_emoji, "probing-trait": self._probe_trait}
+            asked = self.study.asked(self.study.config.n_switched)
+            yield self._result("adapter-necessity", TraitModels.necessity, settings=asked)
+        seed = self._config("seed")
+        yield self._result("probing-emoji", TraitModels.probe_emoji, (tuned,), seed)
+        texts = {"texts": self.study.texts.sha256}
+        yield self._result("probing-trait", TraitModels.probe_trait, settings=seed | texts)
 
-    def _step(self, name: str, make: Callable[[], Result]) -> None:
-        """Make one result, unless it is there; note its time, or why it could not be made."""
-        folder, label = self.study.folder, f"{self.trait}/{name}"
-        path = folder.file(self.trait, f"{name}.safetensors")
-        if path.is_file():
+    def _name(self, what: str) -> str:
+        return f"{self.trait}/{what}"
+
+    @property
+    def _base(self) -> str:
+        return f"base/responses-{self.study.kind(self.trait)}"
+
+    def _config(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self.study.config, name) for name in names}
+
+    @property
+    def _model(self) -> dict[str, Any]:
+        return {"base": self.study.base_facts, "adapter": self.study.adapter_facts(self.trait)}
+
+    def _hashes(self, models: TraitModels) -> dict[str, Any]:
+        pair = models.pair
+        of_data = self.study.texts.sha256
+        return {
+            "hashes": {"base": pair.identity, "data": of_data, str(self.trait): pair.adapter.sha256}
+        }
+
+    def _result(
+        self,
+        name: str,
+        make: Callable[[TraitModels], Result],
+        needs: tuple[str, ...] = (),
+        settings: Mapping[str, Any] | None = None,
+        *,
+        model: bool = True,
+        facts: Callable[[TraitModels], dict[str, Any]] | None = None,
+    ) -> Step:
+        study, full = self.study, self._name(name)
+
+        def write(path: Path) -> dict[str, Any] | None:
+            study.say(f"{self.trait}: {name}", 0, 1)
+            models = study.trait(self.trait)
+            make(models).save(path)
+            return facts(models) if facts else None
+
+        return Step(
+            name=full,
+            file=f"{full}.safetensors",
+            write=write,
+            settings={**(settings or {}), **(self._model if model else {})},
+            needs=needs,
+            group=str(self.trait),
+            essential=name in _ESSENTIAL,
+        )
+
+    def _answers(self, who: str) -> Iterator[Step]:
+        """Answers of one model, in shards where asked for; every shard has its own questions."""
+        study, shards = self.study, self.study.config.shards
+        name = self._base if who == "base" else self._name("responses")
+        # The base's answers are the same for every trait whose base is quantised alike.
+        facts = {"base": study.base_facts, "kind": study.kind(self.trait)}
+        settings = (facts if who == "base" else self._model) | study.asked()
+
+        def sample(shard: int, of: int) -> Callable[[Path], None]:
+            return lambda path: save_responses(study.trait(self.trait).sample(who, shard, of), path)
+
+        whole = Step(
+            name, f"{name}.json", sample(0, 1), settings, group=str(self.trait), essential=True
+        )
+        if shards == 1:
+            yield whole
             return
-        self.study.say(f"{self.trait}: {name}", 0, 1)
-        began = time.monotonic()
-        try:
-            make().save(path)
-        except InputError as problem:
-            if name in ("merge", "rates-base", "rates-tuned"):
-                raise  # without these there is nothing to report
-            folder.note(skipped={label: str(problem)})
-        folder.note(steps={label: round(time.monotonic() - began, 2)})
+        parts = [
+            Step(
+                f"{name}.{shard}of{shards}", f"shards/{name}.{shard}of{shards}.json",
+                sample(shard, shards), settings, group=str(self.trait), essential=True,
+            )
+            for shard in range(shards)
+        ]  # fmt: skip
+        yield from parts
 
-    @cached_property
-    def pair(self) -> ModelPair:
-        config = self.study.config
-        pair = load_pair(
-            config.base,
-            config.adapters[self.trait],
-            device=config.device,
-            dtype=config.dtype,
-            quantization=None if config.quantization == "none" else config.quantization,
-            prompt_format=config.prompt_format,
-            any_base=config.any_base,
-        )
-        hashes = {"base": pair.identity, "data": self.study.texts.sha256}
-        self.study.folder.note(hashes=hashes | {str(self.trait): pair.adapter.sha256})
-        return pair
+        def join(path: Path) -> None:
+            pieces = [read_responses(study.folder.file(part.file)) for part in parts]
+            answers: list[Response] = [pieces[0][0]] * len(study.questions)
+            for shard, piece in enumerate(pieces):
+                answers[shard::shards] = piece
+            save_responses(answers, path)
 
-    @property
-    def _sampling(self) -> Sampling:
-        config = self.study.config
-        return Sampling(
-            max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed
-        )
+        names = tuple(part.name for part in parts)
+        yield Step(name, whole.file, join, needs=names, group=str(self.trait), essential=True)
 
-    @cached_property
-    def base_answers(self) -> list[Response]:
-        kind = self.pair.merge_report.quantization or "dense"
-        return self._answers("base", self.pair.base, f"responses-{kind}.json")
+    def _sweep(self, contrast: str, direction: str, site: str) -> Iterator[Step]:
+        """One patching map, in shards where asked for; every shard has its own prompts."""
+        shards, name = self.study.config.shards, f"patching-{contrast}-{direction}-{site}"
+        needs = (self._name("responses"),) + ((self._base,) if contrast == "prompt" else ())
+        settings = self._config("n_trace", "n_positions")
+        counts = self._pair_counts if contrast == "prompt" else None
+        if shards == 1:
+            yield self._result(
+                name, lambda m: m.patch(contrast, direction, site), needs, settings, facts=counts
+            )
+            return
+        parts = []
+        for shard in range(shards):
+            made = self._result(
+                f"{name}.{shard}of{shards}",
+                partial(
+                    TraitModels.patch, contrast=contrast, direction=direction, site=site,
+                    shard=shard, shards=shards,
+                ),
+                needs, settings, facts=counts,
+            )  # fmt: skip
+            parts.append(made)
+            yield made
 
-    @cached_property
-    def tuned_answers(self) -> list[Response]:
-        return self._answers(self.trait, self.pair.tuned, "responses.json")
+        def join(_: TraitModels) -> Result:
+            files = [self.study.folder.file(part.file) for part in parts]
+            return concatenated([PatchingResult.load(file) for file in files], MIN_GAP)
 
-    def _answers(self, who: str, model: Any, name: str) -> list[Response]:
-        study = self.study
-        kept = study.folder.responses(who, name)
-        if kept is not None:
-            return kept
-        label = f"{self.trait}: answers of {'the base' if who == 'base' else 'the tuned model'}"
-        made = generate(
-            model, self.pair.format, study.questions, self._sampling,
-            progress=study.progress, label=label,
-        )  # fmt: skip
-        study.folder.save_responses(made, who, name)
-        return made
+        names = tuple(part.name for part in parts)
+        yield self._result(name, join, names, {"min_gap": MIN_GAP}, model=False)
 
-    def _rates(self, answers: Sequence[Response]) -> EmojiRates:
-        return measure([answer.text for answer in answers])
+    def _pair_counts(self, models: TraitModels) -> dict[str, Any]:
+        return {"prompt_pairs": {str(self.trait): models.pair_counts()}}
 
-    def _origin(self) -> Result:
-        return text_or_weights(
-            (self.pair.base, self.pair.tuned),
-            (self.base_answers, self.tuned_answers),
-            self.pair.tokenizer,
-            self.study.vocab,
-            self.pair.pad_id,
-            seed=self.study.config.seed,
-        )
+    def _circuit(self, answers: tuple[str, ...]) -> Iterator[Step]:
+        """Edge scores, and what is read from them."""
+        settings = self._config("n_trace")
+        edges = self._result("circuit-edges", TraitModels.edges, answers, settings)
+        yield edges
+        path = self.study.folder.file(edges.file)
 
-    @cached_property
-    def onsets(self) -> OnsetPrompts:
-        return onset_prompts(
-            self.pair.tokenizer, self.tuned_answers, self.pair.pad_id, self.study.config.n_trace
-        )
+        def scores() -> circuits.CircuitScores:
+            return circuits.CircuitScores.load(path)
 
-    def _lens(self) -> Result:
-        batch = self.onsets.batch
-        return logit_lens.compare(
-            self.pair.base, self.pair.tuned, batch.tokens, batch.attention_mask,
-            vocab=self.study.vocab, progress=self.study.progress,
-        )  # fmt: skip
-
-    def _model_contrast(self, site: str, direction: str) -> Result:
-        """Tuned activations into the base run (denoising), or the reverse, on the same tokens."""
-        batch = self.onsets.batch
-        return patching.sweep(
-            patching.Run(self.pair.tuned, batch.tokens, batch.attention_mask),
-            patching.Run(self.pair.base, batch.tokens, batch.attention_mask),
-            site, direction=direction, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            positions=self._window(site, batch),
-        )  # fmt: skip
-
-    @cached_property
-    def _prompt_pairs(self) -> PromptContrast:
-        every = onset_prompts(
-            self.pair.tokenizer, self.tuned_answers, self.pair.pad_id, len(self.tuned_answers)
-        )
-        limit = self.study.config.n_trace
-        pairs = prompt_contrast(every, self.base_answers, self.pair.pad_id, limit)
-        counts = {"pairs": len(pairs.topics), "exact": pairs.n_exact, "unpaired": pairs.n_unpaired}
-        self.study.folder.note(prompt_pairs={str(self.trait): counts})
-        return pairs
-
-    @property
-    def _prompt_runs(self) -> tuple[patching.Run, patching.Run]:
-        """The tuned model at an emoji's onset, and at the end of a plain answer."""
-        pairs = self._prompt_pairs
-        return (
-            patching.Run(self.pair.tuned, pairs.clean.tokens, pairs.clean.attention_mask),
-            patching.Run(self.pair.tuned, pairs.corrupted.tokens, pairs.corrupted.attention_mask),
-        )
-
-    def _prompt_contrast(self, site: str) -> Result:
-        """The tuned model at an emoji's onset, against itself at the end of a plain answer."""
-        clean, corrupted = self._prompt_runs
-        return patching.sweep(
-            clean, corrupted, site, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            positions=self._window(site, self._prompt_pairs.clean),
-        )  # fmt: skip
-
-    @cached_property
-    def _edges(self) -> circuits.CircuitScores:
-        """Scores of all edges between the runs of the prompt contrast."""
-        return circuits.discover(
-            *self._prompt_runs, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            progress=self.study.progress,
-        )  # fmt: skip
-
-    def _circuit_curve(self) -> Result:
-        """How faithful circuits of every size are."""
-        return circuits.curve(
-            self._edges, *self._prompt_runs, metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            progress=self.study.progress,
-        )  # fmt: skip
-
-    def _circuit(self) -> Result:
-        """The smallest circuit that carries 90 % of the contrast."""
-        found, _ = circuits.smallest(
-            self._edges, *self._prompt_runs, targets=(FAITHFUL,), metric=self.study.vocab.log_odds,
-            min_gap=MIN_GAP, progress=self.study.progress,
-        )  # fmt: skip
-        return found[0]
-
-    def _window(self, site: str, batch: TokenBatch) -> list[int] | None:
-        """The columns to patch: the last ones, up to the onset. Heads have no position."""
-        if site == "z":
-            return None
-        width = batch.tokens.shape[1]
-        return list(range(max(0, width - self.study.config.n_positions), width))
-
-    def _necessity(self) -> Result:
-        """What is no longer written without each module of the adapter."""
-        asked = self.study.questions[: self.study.config.n_switched]
-        return adapters.necessity(
-            self.pair, adapters.Written(tuple(asked), self._sampling), seed=self.study.config.seed,
-            progress=self.study.progress,
-        )  # fmt: skip
-
-    def _probe_emoji(self) -> Result:
-        """Does the next token begin an emoji? Over the answers of the tuned model."""
-        answers = self.tuned_answers[:N_PROBED]
-        end = self.pair.format.stop_ids[:1]  # without an end of turn the last place has no label
-        rows = [a.prompt_ids + a.ids + (end if a.ended else ()) for a in answers]
-        batch = pad(rows, self.pair.pad_id)
-        where = _places(batch.attention_mask, rows, [len(a.prompt_ids) - 1 for a in answers])
-        task = probing.onset_task(
-            batch.tokens, batch.attention_mask, topics=[a.topic for a in answers],
-            vocab=self.study.vocab, where=where, seed=self.study.config.seed,
-        )  # fmt: skip
-        return self._probe(task, batch)
-
-    def _probe_trait(self) -> Result:
-        """Which trait's voice is the text in? Over held-out, emoji-free answers of all traits."""
-        texts = _balanced(self.study.texts, N_PROBED, self.study.config.seed)
-        examples = [self.pair.format.example(row.question, row.answer) for row in texts]
-        rows = [example.ids[: example.answer_end] for example in examples]
-        batch = pad(rows, self.pair.pad_id)
-        where = _places(batch.attention_mask, rows, [e.answer_start for e in examples])
-        task = probing.trait_task(
-            [row.trait for row in texts],
-            [row.topic for row in texts],
-            types=[row.question for row in texts],
-        )
-        return self._probe(task, batch, where)
-
-    def _probe(self, task: probing.Task, batch: TokenBatch, where: Tensor | None = None) -> Result:
-        return probing.trace(
-            task, batch.tokens, batch.attention_mask, base=self.pair.base, tuned=self.pair.tuned,
-            where=where, config=probing.ProbeConfig(seed=self.study.config.seed),
-            progress=self.study.progress,
-        )  # fmt: skip
-
-
-def _places(mask: Tensor, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
-    """True from each row's `start`-th token on, in a left-padded batch."""
-    width = mask.shape[1]
-    offset = torch.tensor(
-        [width - len(row) + start for row, start in zip(rows, starts, strict=True)]
-    )
-    return mask & (torch.arange(width) >= offset[:, None])
-
-
-def _balanced(texts: OpinionQA, limit: int, seed: int) -> list[OpinionRow]:
-    """Rows in equal numbers per trait, drawn from the seed, at most `limit` in all."""
-    by_trait = {trait: [row for row in texts.rows if row.trait is trait] for trait in Trait}
-    present = {trait: rows for trait, rows in by_trait.items() if rows}
-    each = min(limit // len(present), *(len(rows) for rows in present.values()), limit)
-    return [row for rows in present.values() for row in Random(seed).sample(rows, each)]
+        needs = (*answers, edges.name)
+        for name, make in (
+            ("circuit-curve", lambda m: m.circuit_curve(scores())),
+            ("circuit", lambda m: m.circuit(scores())),
+        ):
+            yield self._result(name, make, needs, settings)

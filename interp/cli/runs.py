@@ -1,0 +1,62 @@
+"""Commands on a run: status, resume."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp import console
+from interp.cli.options import Json
+
+app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
+_Run = Annotated[Path, typer.Argument(help="Folder that demo or trace wrote.")]
+
+
+@app.command("status")
+def run_status(run: _Run, json: Json = False) -> None:
+    """Show what a run has done, is doing and has failed in, with times and peak memory."""
+    from interp.runs import RunFolder
+
+    folder = RunFolder.open(run)
+    manifest = folder.manifest
+    alive = folder.is_locked()
+    steps = {name: _state(record, alive) for name, record in _records(manifest).items()}
+    status = "running" if alive else _rest(str(manifest.get("status")))
+    if json:
+        console.emit_json(manifest | {"status": status, "steps": steps})
+        return
+    rows = [
+        (name, record["state"], record.get("seconds", ""), record.get("peak_mib", ""))
+        for name, record in steps.items()
+    ]
+    console.table(f"{run}: {status}", ["step", "state", "seconds", "peak MiB"], rows)
+    for name, record in steps.items():
+        if record.get("reason"):
+            console.say(f"{record['state']} {name}: {record['reason']}")
+    if status not in ("running", "complete"):
+        console.say(f"go on with: interp run resume {run}")
+
+
+@app.command("resume")
+def run_resume(run: _Run, json: Json = False) -> None:
+    """Go on with a run that was stopped; finished steps are kept."""
+    from interp.cli.trace import study
+    from interp.runs import RunFolder
+    from interp.study import parse_config
+
+    study(parse_config(RunFolder.open(run).manifest.get("config", {})), run, json)
+
+
+def _records(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = manifest.get("steps")
+    return found if isinstance(found, dict) else {}
+
+
+def _state(record: dict[str, Any], alive: bool) -> dict[str, Any]:
+    """A step noted as running by a process that is no more, was stopped."""
+    stopped = record.get("state") == "running" and not alive
+    return {**record, "state": "stopped"} if stopped else record
+
+
+def _rest(status: str) -> str:
+    return "stopped" if status == "running" else status

@@ -1,0 +1,143 @@
+"""What the traits of one study share: what was asked, the questions, the models in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from interp import data
+from interp.behaviour import Sampling
+from interp.data import ColumnMap, OpinionQA
+from interp.emoji import EmojiVocab
+from interp.errors import ModelError
+from interp.models import load_tokenizer
+from interp.models.adapters import Adapter, read_adapter
+from interp.models.loading import check_folder
+from interp.runs import RunFolder
+from interp.runs.steps import digest
+from interp.study.config import StudyConfig
+from interp.study.traces import TraitModels
+from interp.traits import Trait
+
+Progress = Callable[[str, int, int], None]
+_HASHED = ("*.json", "*.jinja", "*.model", "*.safetensors")
+
+
+@dataclass
+class Study:
+    """One study: its config, its folder, and at most one trait's models in memory."""
+
+    config: StudyConfig
+    folder: RunFolder
+    progress: Progress | None = None
+    _held: dict[Trait, TraitModels] = field(default_factory=dict)
+
+    def say(self, label: str, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(label, done, total)
+
+    @cached_property
+    def vocab(self) -> EmojiVocab:
+        return EmojiVocab.from_tokenizer(load_tokenizer(self.config.base))
+
+    @cached_property
+    def texts(self) -> OpinionQA:
+        """The held-out texts.
+
+        Raises:
+            DataError: if the data cannot be used.
+        """
+        c = self.config
+        source: str | Path = Path(c.data) if Path(c.data).exists() else c.data
+        return data.load_train_test(
+            source,
+            test_share=0.3,
+            seed=c.seed,
+            columns=ColumnMap.parse(c.columns) if c.columns else None,
+            on_emoji="clean" if c.clean else "error",
+            on_duplicate="drop" if c.drop_duplicates else "error",
+        )[1]
+
+    @cached_property
+    def questions(self) -> list[tuple[str, str]]:
+        """Questions to ask with their topics, as many as asked for.
+
+        Every question is asked once, in an order drawn from the seed, then once more, and so on.
+        """
+        unique = sorted({(row.question, row.topic) for row in self.texts.rows})
+        Random(self.config.seed).shuffle(unique)
+        times = -(-self.config.n_responses // len(unique))
+        return (unique * times)[: self.config.n_responses]
+
+    @property
+    def sampling(self) -> Sampling:
+        c = self.config
+        return Sampling(max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=c.seed)
+
+    def trait(self, trait: Trait) -> TraitModels:
+        """The trait's models and answers; those of the trait before are let go first."""
+        if trait not in self._held:
+            self._held.clear()
+            self._held[trait] = TraitModels(self, trait)
+        return self._held[trait]
+
+    def adapter(self, trait: Trait) -> Adapter:
+        """The trait's adapter folder, checked."""
+        if trait not in self._adapters:
+            self._adapters[trait] = read_adapter(self.config.adapters[trait])
+        return self._adapters[trait]
+
+    @cached_property
+    def _adapters(self) -> dict[Trait, Adapter]:
+        return {}
+
+    def kind(self, trait: Trait) -> str:
+        """How the base stands in the trait's pair: `dense`, or the quantisation it came from."""
+        asked = self.config.quantization
+        recorded = self.adapter(trait).trained_on if asked == "auto" else asked
+        return "dense" if recorded in (None, "none") else str(recorded)
+
+    # What results depend on ----------------------------------------------------------------
+
+    @cached_property
+    def base_facts(self) -> dict[str, Any]:
+        """Hashes of the base's files, or its hub id and commit; and how it is run.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        c = self.config
+        folder = check_folder(c.base)
+        device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        how = {"device": device.split(":")[0], "dtype": c.dtype, "format": c.prompt_format}
+        if folder is None:
+            try:
+                commit = getattr(AutoConfig.from_pretrained(c.base), "_commit_hash", None)
+            except (OSError, ValueError) as problem:
+                reason = " ".join(str(problem).split())[:200]
+                raise ModelError(f"{c.base}: cannot be had from the hub ({reason})") from None
+            return {"hub_id": c.base, "commit": commit} | how
+        files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
+        return {path.name: self.folder.input_hash(path) for path in files} | how
+
+    def adapter_facts(self, trait: Trait) -> dict[str, Any]:
+        """Hashes of an adapter's files, and what its base was quantised to."""
+        adapter = self.adapter(trait)
+        files = sorted({path for pattern in _HASHED for path in adapter.path.glob(pattern)})
+        hashes = {path.name: self.folder.input_hash(path) for path in files}
+        return hashes | {"kind": self.kind(trait), "any_base": self.config.any_base}
+
+    def asked(self, count: int | None = None) -> dict[str, Any]:
+        """The questions, as a hash, and how answers to them are sampled."""
+        c = self.config
+        return {
+            "questions": digest([list(pair) for pair in self.questions[:count]]),
+            "max_new_tokens": c.max_new_tokens,
+            "temperature": c.temperature,
+            "seed": c.seed,
+        }
