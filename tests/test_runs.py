@@ -104,7 +104,7 @@ def test_results_of_other_settings_are_marked_until_they_are_redone(sums):
 
     steps = [replace(s, write=fail, essential=True) if s.name == "b" else s
              for s in sums.steps(b=3)]  # fmt: skip
-    with pytest.raises(RunError, match="no such adapter"):
+    with pytest.raises(AdapterError, match="no such adapter"):
         sums.run(steps)
     assert sums.states == {"a": "done", "b": "failed", "c": "stale", "d": "stale"}
     assert sums.result == 6, "nothing is deleted"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
+from interp import errors
 from interp.errors import InterpError, RunError
 from interp.files import remove_temporary, sha256
 from interp.runs.folder import LOG, RunFolder, merged
@@ -89,7 +90,8 @@ def execute(
         progress: called with (steps that have ended, steps in all).
 
     Raises:
-        RunError: bad input to an essential step, or a folder that cannot be written.
+        InputError: bad input to an essential step (a subclass says which).
+        RunError: a folder that cannot be written.
         StepsFailedError: some steps failed by an error of ours; the others are done.
     """
     with logged(folder):
@@ -256,7 +258,7 @@ class _Work:
             outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
         self._note(outcome, key=step.key(self.contents))
         if outcome.state == FATAL:
-            raise RunError(outcome.reason)
+            raise getattr(errors, outcome.error, RunError)(outcome.reason)
 
     def _note(self, outcome: Outcome, key: str) -> None:
         record = {

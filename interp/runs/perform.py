@@ -32,6 +32,7 @@ class Outcome:
         state: `done`; `skipped` (the input does not allow it); `failed` (an error of ours);
             `fatal` (nothing else makes sense now); `lost` (its worker died; it can be tried again).
         reason: why it is not done, one line.
+        error: name of the exception behind it.
         content: SHA-256 of its file.
         seconds, peak_mib: what it took; memory is the whole process's peak, on a GPU the GPU's.
         by: process and machine.
@@ -42,6 +43,7 @@ class Outcome:
     name: str
     state: str
     reason: str = ""
+    error: str = ""
     content: str = ""
     seconds: float = 0.0
     peak_mib: float = 0.0
@@ -53,15 +55,14 @@ class Outcome:
 def perform(step: Step, folder: RunFolder) -> Outcome:
     """Make a step's result and write it to the run folder."""
     path = folder.file(*step.file.split("/"))
-    began, reason, details, facts = time.monotonic(), "", "", {}
+    began, reason, error, details, facts = time.monotonic(), "", "", "", {}
     _reset_peak()
     try:
         facts = dict(step.write(path) or {})
         state = DONE
-    except RunError as problem:
-        state, reason = FATAL, str(problem)
     except InputError as problem:
-        state, reason = (FATAL if step.essential else SKIPPED), str(problem)
+        ends = step.essential or isinstance(problem, RunError)
+        state, reason, error = FATAL if ends else SKIPPED, str(problem), type(problem).__name__
     except OSError as problem:
         state, reason = FATAL, f"step {step.name}: {unwritable(path, problem)}"
     except Exception as problem:
@@ -71,6 +72,7 @@ def perform(step: Step, folder: RunFolder) -> Outcome:
         name=step.name,
         state=state,
         reason=" ".join(reason.split()),
+        error=error,
         content=sha256(path) if state == DONE else "",
         seconds=round(time.monotonic() - began, 2),
         peak_mib=_peak_mib(),
