@@ -1,5 +1,6 @@
 """Trace which components of a fine-tuned chat model make it write emojis."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -7,6 +8,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["ModelPair", "load_pair"]
+
+# On some CPUs bitsandbytes says, when it is imported, that an optional package for faster 4-bit
+# layers is not there. Nothing here needs it; all else that it says is heard.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit_forward" not in str(record.msg)
+)
 
 
 def __getattr__(name: str) -> Any:

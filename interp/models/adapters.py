@@ -171,10 +171,14 @@ def _check_copies(model: Any, adapter: Adapter) -> set[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence PEFT's warnings whose matter is decided here: missing tensors and tied weights."""
+    """Silence PEFT's warnings whose matter is decided here: missing tensors and tied weights.
+
+    And transformers' that PEFT calls one of its properties by an old name.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         yield
 
 
