@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
   emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
 
-.PHONY: demo test lint experiments clean
+.PHONY: demo test soak lint experiments clean
 
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
@@ -24,6 +24,9 @@ $(RUNS): runs/experiments/%:
 
 test: $(STAMP) lint  ## set up, then lint, type-check and test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(STAMP)  ## the whole demo, killed 30 times
+	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

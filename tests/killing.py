@@ -1,0 +1,110 @@
+"""Kill a run again and again, and see that it ends as if nothing had happened.
+
+`survive` starts the command, waits until a number of steps drawn from the seed has ended, waits a
+little more, sends SIGKILL, and starts the same command again, until all kills are spent.
+"""
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from interp.files import sha256
+
+# What differs between two runs by its nature: times, process numbers, the log.
+_OWN = {"manifest.json", "run.log", "run.lock", "report.html"}
+PATIENCE = 900  # seconds that a command may go without ending a step
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What a run went through.
+
+    Attributes:
+        kills: at which count of ended steps, and how many seconds later, each SIGKILL was sent.
+        spared: kills that came too late, because the run had ended.
+        seconds: of the last start, which ended by itself.
+    """
+
+    kills: tuple[tuple[int, float], ...]
+    spared: int
+    seconds: float
+
+
+def demo(out: Path, *options: str) -> list[str]:
+    """The demo's command."""
+    return [sys.executable, "-m", "interp", "demo", "--out", str(out), "--json", *options]
+
+
+def undisturbed(command: Sequence[str]) -> float:
+    """Run to the end; seconds it took."""
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return time.monotonic() - began
+
+
+def survive(command: Sequence[str], out: Path, kills: int, n_steps: int, seed: int) -> Survival:
+    """Kill the command `kills` times over its `n_steps` steps and the report, then let it end."""
+    draw = random.Random(seed)
+    # A twelfth of a run goes by after its last step, while the report is drawn.
+    moments = sorted(draw.randrange(n_steps + max(1, n_steps // 12)) for _ in range(kills))
+    sent, spared = [], 0
+    for moment in moments:
+        # Short waits hit the beginning of a step, long ones its middle or the report.
+        wait = draw.choice([0.0, 0.01, 0.1, 0.5]) + (moment >= n_steps) * draw.uniform(0, 5)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            _wait_for(run, out, min(moment, n_steps))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(wait)
+            if run.poll() is None:
+                run.send_signal(signal.SIGKILL)
+                sent.append((moment, wait))
+            else:
+                assert run.returncode == 0
+                spared += 1
+    return Survival(tuple(sent), spared, undisturbed(command))
+
+
+def _wait_for(run: subprocess.Popen, out: Path, ended: int) -> None:
+    """Until the run has ended this many steps more or less, or is over."""
+    last, since = -1, time.monotonic()
+    while run.poll() is None:
+        now = ended_steps(out)
+        if now >= ended and _is_at_work(out, run.pid):
+            return
+        if now != last:
+            last, since = now, time.monotonic()
+        assert time.monotonic() - since < PATIENCE, f"stuck after {now} steps"
+        time.sleep(0.005)
+
+
+def _is_at_work(out: Path, pid: int) -> bool:
+    return _manifest(out).get("pid") == pid
+
+
+def _manifest(out: Path) -> dict:
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads((out / "manifest.json").read_text())  # whole, whenever it is read
+    return {}
+
+
+def ended_steps(out: Path) -> int:
+    """How many steps of the run in `out` have ended."""
+    steps = _manifest(out).get("steps", {})
+    return sum(record["state"] in ("done", "skipped") for record in steps.values())
+
+
+def contents(out: Path) -> dict[str, str]:
+    """SHA-256 of every result, answer, table and figure."""
+    return {
+        path.relative_to(out).as_posix(): sha256(path)
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name not in _OWN
+    }
