@@ -31,7 +31,13 @@ from interp.results import Result
 from interp.runs.steps import versions
 from interp.traits import Trait
 
-MANIFEST, LOG, LOCK = "manifest.json", "run.log", "run.lock"
+MANIFEST = "manifest.json"
+"""What was asked, with what, and how far each step came."""
+
+LOG = "run.log"
+"""Steps with their times and peak memory, and every warning."""
+
+LOCK = "run.lock"
 R = TypeVar("R", bound=Result)
 
 

@@ -1,0 +1,134 @@
+"""What the site holds beside the pages in docs/, made when it is built.
+
+- The tutorial: every notebook of notebooks/, in the order of its name, shown as committed.
+- The reference: a page for every room of `interp`, from its docstrings.
+- The commands: the tables of docs/command-line.md, from the command line itself.
+
+What a notebook's page would fetch when it is read (MathJax, Mermaid) is taken out: the site is read
+without a network.
+"""
+
+import ast
+import pkgutil
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import interp
+from interp.cli import app
+
+ROOT = Path(__file__).parents[2]
+NOT_IN_REFERENCE = {"cli", "console", "__main__"}  # docs/command-line.md has the commands
+COMMANDS = "<!-- every command, from the command line itself -->"
+FETCHES = re.compile(
+    r"<script[^>]*\bsrc=[\"']https?://.*?</script>"
+    r"|<script type=\"text/x-mathjax-config\">.*?</script>"
+    r"|<script type=\"module\">(?:(?!</script>).)*mermaid.*?</script>",
+    flags=re.DOTALL,
+)
+
+
+def notebooks() -> list[str]:
+    return [f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+def rooms() -> list[str]:
+    """Names of the public packages and modules right below `interp`."""
+    every = (module.name for module in pkgutil.iter_modules(interp.__path__))
+    return sorted(name for name in every if name not in NOT_IN_REFERENCE and name[0] != "_")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the tutorial and the reference in."""
+    found: dict[str, list[Any]] = {
+        "Tutorial": notebooks(),
+        "Reference": [{f"interp.{room}": f"reference/{room}.md"} for room in rooms()],
+    }
+    for entry in config.nav:
+        for title in entry:
+            entry[title] = found.get(title, entry[title])
+    config.nav = [entry for entry in config.nav if all(entry.values())]
+    return config
+
+
+@event_priority(100)  # before the notebook plugin, which takes what it finds here
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for name in notebooks():
+        files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
+    for room in rooms():
+        files.append(File.generated(config, f"reference/{room}.md", content=reference(room)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    if page.file.src_uri == "command-line.md":
+        return markdown.replace(COMMANDS, commands())
+    return markdown
+
+
+def on_page_content(html: str, page: Page, **_: object) -> str:
+    return FETCHES.sub("", html) if page.file.src_uri.endswith(".ipynb") else html
+
+
+def reference(room: str) -> str:
+    """A room's page: its docstring, then every exported name in the order of `__all__`."""
+    title = f"# interp.{room}\n\n::: interp.{room}\n"
+    exported = _exported(room)
+    if not exported:
+        return title
+    parts = [f"{title}    options: {{members: false}}\n"]
+    for place in exported:
+        parts.append(
+            f"::: {place}\n    options: {{show_root_heading: true, show_root_toc_entry: true}}\n"
+        )
+    return "\n".join(parts)
+
+
+def _exported(room: str) -> list[str]:
+    """Where the names of a room's `__all__` are to be found; read, not imported.
+
+    A name is the room's own, unless a module of the room has it too: `interp.patching.screen` is
+    both a function and the module that it comes from.
+    """
+    folder = ROOT / "interp" / room
+    if not folder.is_dir():
+        return []
+    names, sources = [], {}
+    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            sources |= {alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names = ast.literal_eval(node.value)
+    both = {path.stem for path in folder.iterdir()} & set(sources)
+    return [f"{sources[n] if n in both else f'interp.{room}'}.{n}" for n in names]
+
+
+def commands() -> str:
+    """All commands with their arguments and options, as Markdown."""
+    root = typer.main.get_command(app)
+    context = typer.Context(root, info_name="interp")
+    return "\n".join(_command(root.commands[name], context) for name in root.list_commands(context))
+
+
+def _command(command: Any, parent: typer.Context) -> str:
+    context = typer.Context(command, info_name=command.name, parent=parent)
+    parts = [f"## {context.command_path}\n", f"{command.help}\n"]
+    if hasattr(command, "commands"):
+        names = command.list_commands(context)
+        return "\n".join(
+            parts + [_command(command.commands[name], context)[1:] for name in names]
+        ).replace("\n# ", "\n### ")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    parts.append(f"`{usage}`\n\n| option | meaning |\n|---|---|")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and "--help" not in record[0]:
+            name, text = (part.replace("|", "\\|") for part in record)
+            parts.append(f"| `{name}` | {text} |")
+    return "\n".join(parts) + "\n"
