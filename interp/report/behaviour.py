@@ -1,19 +1,33 @@
 """The sections on what the models write: rates, samples, text or weights, and the merges."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from interp import plots
 from interp.emoji import find
 from interp.emoji.rates import EmojiRates
 from interp.models.merge import MergeReport
-from interp.plots.parts import count_range, percent, plural
-from interp.report.blocks import Maker, Part, Sample, Section
-from interp.report.collect import Contents, TraitResults
-from interp.report.wording import listing, number, share
+from interp.plots.parts import count_range, plural
+from interp.report.blocks import Cell, Finding, Maker, Part, Row, Sample, Section
+from interp.report.collect import Contents
+from interp.report.wording import (
+    Estimate,
+    extent,
+    for_traits,
+    listing,
+    number,
+    share,
+    small_share,
+)
+from interp.stats import Interval
 from interp.traits import Trait
 
 N_SAMPLES = 4
 _LONGEST = 700
+# Who wrote the answer, and who reads it.
+_WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
 
 
 def rates_section(contents: Contents, maker: Maker) -> Section | None:
@@ -21,7 +35,9 @@ def rates_section(contents: Contents, maker: Maker) -> Section | None:
     tuned, base = contents.having("rates_tuned"), contents.having("rates_base")
     if not tuned:
         return None
-    section = Section("rates", "Do the tuned models write emojis?", _rates_answer(tuned, base))
+    section = Section(
+        "rates", "Do the tuned models write emojis?", "Emoji rates", _rates_answer(tuned, base)
+    )
     part = Part(None)
     part.figures.append(maker.figure("esr-responses", plots.esr_bars(base, tuned)))
     if all(rates.n_sentences for rates in [*tuned.values(), *base.values()]):
@@ -29,23 +45,24 @@ def rates_section(contents: Contents, maker: Maker) -> Section | None:
         part.figures.append(maker.figure("esr-sentences", figure))
     if any(rates.n_emojis for rates in tuned.values()):
         part.figures.append(maker.figure("emojis", plots.emoji_distribution(tuned)))
-        maker.csv("emojis", _stacked({t: r.distribution() for t, r in tuned.items()}))
+        maker.csv("emojis", stacked({t: r.distribution() for t, r in tuned.items()}))
     section.parts.append(part)
     both = {"base": base, "tuned": tuned}
-    whole = _stacked(
+    whole = stacked(
         {(t, m): r.to_dataframe() for m, rates in both.items() for t, r in rates.items()}
     )
-    shown = [
-        row for t in tuned for row in (_rates_row(t, "tuned", tuned), _rates_row(t, "base", base))
+    rows = [
+        _rates_row(trait, model, both[model][trait])
+        for trait in tuned
+        for model in ("tuned", "base")
+        if trait in both[model]
     ]
-    columns = ("Trait", "Model", "Answers with an emoji", "Sentences with one", "At the end", "n")
+    columns = ("Model", "Answers with an emoji", "Sentences with one", "At the end", "Answers")
     caption = (
-        "Emoji-to-sentence ratio (ESR) in both readings, percent with 95 % Wilson intervals; “at "
-        "the end”: share of answers whose first emoji comes after the last words; n: answers."
+        "Emoji-to-sentence ratio in both readings, with 95 % Wilson intervals. At the end: answers "
+        "whose first emoji comes after the last words."
     )
-    section.tables.append(
-        maker.table("esr", caption, whole, [row for row in shown if row], columns)
-    )
+    section.tables.append(maker.table("esr", caption, whole, rows, columns))
     return section
 
 
@@ -62,61 +79,65 @@ def summary(contents: Contents) -> pd.DataFrame:
 
 
 def _rates_answer(tuned: dict[Trait, EmojiRates], base: dict[Trait, EmojiRates]) -> str:
-    order = sorted(tuned, key=lambda trait: -tuned[trait].response_esr)
-    most = tuned[order[0]]
-    text = (
-        f"Tuned {order[0]} answers carry an emoji in "
-        f"{share(most.response_esr, most.response_interval)} of "
-        f"{plural(most.n_responses, 'response')}"
-    )
-    if len(order) > 1:
-        rest = (
-            f"{t} {share(tuned[t].response_esr, tuned[t].response_interval)}" for t in order[1:]
+    shares = {t: share(r.response_esr, r.response_interval) for t, r in tuned.items()}
+    counts = count_range([rates.n_responses for rates in tuned.values()], "answer")
+    order = sorted(tuned, key=lambda trait: tuned[trait].response_esr)
+    low, high = order[0], order[-1]
+    if len(order) == 1:
+        text = f"The model tuned for {low} writes an emoji in {shares[low]} of {counts}."
+    else:
+        text = (
+            f"The tuned models write emojis in {shares[low]} ({low}) to {shares[high]} ({high}) "
+            f"of {counts} each."
         )
-        text += f"; {listing(list(rest))}"
     if not base:
-        return f"{text}. The base has not been measured."
-    values = {share(r.response_esr, r.response_interval) for r in base.values()}
-    return f"{text}. The base does so in {listing(sorted(values))}."
+        return f"{text} The base has not been measured."
+    values = sorted({share(r.response_esr, r.response_interval) for r in base.values()})
+    less = [t for t in base if base[t].response_interval.high < tuned[t].response_interval.low]
+    where = f" {for_traits(less, base)}" if len(base) > 1 else ""
+    than = f"which is less (intervals apart){where}" if less else "and the intervals overlap"
+    return f"{text} The base does so in {listing(values)}, {than}."
 
 
-def _rates_row(trait: Trait, model: str, rates: dict[Trait, EmojiRates]) -> tuple[str, ...] | None:
-    if trait not in rates:
-        return None
-    one = rates[trait]
-    return (
-        trait.value.capitalize(),
-        model,
-        share(one.response_esr, one.response_interval),
-        share(one.sentence_esr, one.sentence_interval) if one.n_sentences else "no sentences",
-        share(one.trailing_share, one.trailing_interval),
-        f"{one.n_responses:,}",
+def _rates_row(trait: Trait, model: str, one: EmojiRates) -> Row:
+    def cell(value: float, interval: Interval) -> Cell:
+        return Cell(share(value, interval), value)
+
+    cells = (
+        Cell(model),
+        cell(one.response_esr, one.response_interval),
+        cell(one.sentence_esr, one.sentence_interval) if one.n_sentences else Cell("no sentences"),
+        cell(one.trailing_share, one.trailing_interval),
+        Cell(f"{one.n_responses:,}", one.n_responses),
     )
+    return Row(trait, cells)
 
 
-def samples_section(contents: Contents) -> Section | None:
-    """A few questions with both answers, the first ones asked and not chosen for their look."""
-    parts = [part for one in contents.traits if (part := _samples(one))]
-    if not parts:
+def samples_section(contents: Contents, _: Maker) -> Section | None:
+    """A few questions with all answers, the first ones asked and not chosen for their look."""
+    asked = [one for one in contents.traits if one.answers_tuned]
+    if not asked:
         return None
-    answer = (
-        f"The first {N_SAMPLES} questions asked and what base and tuned model answered, unedited "
-        "(sampled, so not every tuned answer has an emoji)."
+    base: dict[str, str] = {}
+    tuned: dict[str, dict[Trait, str]] = {}
+    for one in asked:
+        for answer in (one.answers_base or [])[:N_SAMPLES]:
+            base.setdefault(answer.question, _shortened(answer.text))
+        for answer in (one.answers_tuned or [])[:N_SAMPLES]:
+            tuned.setdefault(answer.question, {}).setdefault(one.trait, _shortened(answer.text))
+    every = [response for one in asked for response in one.answers_tuned or []]
+    cut = sum(not response.ended for response in every)
+    words = (
+        f"These are the first {plural(len(tuned), 'question')} and what the base and each tuned "
+        "model answered, unedited. Answers are sampled, so not every tuned answer has an emoji; "
+        f"{cut:,} of {plural(len(every), 'answer')} in all were cut off at the token limit."
     )
-    return Section("samples", "What do the answers look like?", answer, parts)
-
-
-def _samples(one: TraitResults) -> Part | None:
-    if not one.answers_tuned:
-        return None
-    base = {i: answer.text for i, answer in enumerate(one.answers_base or [])}
-    samples = [
-        Sample(answer.question, _shortened(base.get(i, "not measured")), _shortened(answer.text))
-        for i, answer in enumerate(one.answers_tuned[:N_SAMPLES])
+    section = Section("samples", "What do the answers look like?", "Sample answers", words)
+    section.samples = [
+        Sample(question, base.get(question, "not measured"), tuple(answers.items()))
+        for question, answers in tuned.items()
     ]
-    cut = sum(not answer.ended for answer in one.answers_tuned)
-    answer = f"{plural(len(one.answers_tuned), 'answer')} sampled; {cut} were cut at the budget."
-    return Part(one.trait, answer, samples=samples)
+    return section
 
 
 def _shortened(text: str) -> str:
@@ -136,33 +157,52 @@ def origin_section(contents: Contents, maker: Maker) -> Section | None:
     if not results:
         return None
     tables = {trait: result.to_dataframe() for trait, result in results.items()}
-    whole = _stacked(tables)
-    maker.csv("origin", whole)
-    trait = max(tables, key=lambda t: _cell(tables[t], "tuned", "base")[0])
-    latent, shift = (_cell(tables[trait], *cell) for cell in (("tuned", "base"), ("base", "tuned")))
-    ahead = [t for t in tables if _cell(tables[t], "tuned", "base")[1] > _upper(tables[t])]
-    more = "more" if ahead else "no more"
-    scope = (f" for {len(ahead)} of {len(tables)} traits" if len(tables) > 1 and ahead else "") + (
-        f" ({listing([str(t) for t in ahead])})" if 0 < len(ahead) < len(tables) else ""
-    )
+    whole = stacked(tables)
+    latent = {trait: _cell(table, "tuned", "base") for trait, table in tables.items()}
+    shift = {trait: _cell(table, "base", "tuned") for trait, table in tables.items()}
+    whose, who = ("model's", "model, reading the base's text, gives")
+    if len(tables) > 1:
+        whose, who = "models'", "models, reading the base's text, give"
     answer = (
-        f"The untouched base, reading the tuned {trait} model's text, gives an emoji a probability "
-        f"of {number(*latent)}; the tuned model, reading the base's text, {number(*shift)}. "
-        f"The text alone does {more} than the weights alone (intervals apart){scope}."
+        f"The untouched base, reading the tuned {whose} text, gives an emoji a probability of "
+        f"{extent(latent)}. The tuned {who} it {extent(shift)}."
     )
-    section = Section("origin", "Is it the text or the weights?", answer)
+    section = Section("origin", "Is it the text or the weights?", "Text or weights", answer)
+    section.finding = Finding(_origin_verdict(latent, shift), answer)
     figure = plots.text_or_weights(results)
     section.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
+    cells = {t: [_cell(table, *who) for who in _WHO] for t, table in tables.items()}
+    rows = [
+        Row(trait, tuple(Cell(number(*one), one[0]) for one in found))
+        for trait, found in cells.items()
+    ]
+    columns = [f"{writer.capitalize()} text, {reader} reads" for writer, reader in _WHO]
+    caption = (
+        "Probability of an emoji at the place where it would begin, with 95 % bootstrap intervals "
+        "over topics."
+    )
+    section.tables.append(maker.table("origin", caption, whole, rows, columns))
     return section
 
 
-def _cell(table: pd.DataFrame, writer: str, reader: str) -> tuple[float, float, float]:
+def _origin_verdict(latent: dict[Trait, Estimate], shift: dict[Trait, Estimate]) -> str:
+    """Whether the text alone (read by the base) does more than the weights alone."""
+    text = [trait for trait in latent if latent[trait][1] > shift[trait][2]]
+    weights = [trait for trait in latent if shift[trait][1] > latent[trait][2]]
+    if len(text) == len(latent):
+        return "The text calls for the emoji, more than the weights do."
+    if len(weights) == len(latent):
+        return "The weights call for the emoji, more than the text does."
+    if not text and not weights:
+        return "Text and weights cannot be told apart."
+    return f"The text calls for the emoji more than the weights do {for_traits(text, latent)}" + (
+        f", the weights more than the text {for_traits(weights, latent)}." if weights else "."
+    )
+
+
+def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:
     row = table[(table["writer"] == writer) & (table["reader"] == reader)].iloc[0]
     return float(row["probability"]), float(row["low"]), float(row["high"])
-
-
-def _upper(table: pd.DataFrame) -> float:
-    return _cell(table, "base", "tuned")[2]
 
 
 def merge_section(contents: Contents, maker: Maker) -> Section | None:
@@ -174,52 +214,50 @@ def merge_section(contents: Contents, maker: Maker) -> Section | None:
     report = reports[worst]
     answer = (
         f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position, "
-        f"{_small_share(report.share)} of the adapter's own effect ({report.effect_mean_kl:.1e} "
-        f"nats); rounding alone makes {report.noise:.1e}. Measured over "
-        f"{count_range([r.n_prompts for r in reports.values()], 'prompt')} per adapter."
+        f"{small_share(report.share)} of the adapter's own effect ({report.effect_mean_kl:.1e} "
+        f"nats). Rounding alone makes {report.noise:.1e}."
     )
-    shown = [
-        (
-            trait.value.capitalize(),
-            f"{one.mean_kl:.1e}",
-            f"{one.max_kl:.1e}",
-            f"{one.max_logit_difference:.1e}",
-            f"{one.effect_mean_kl:.1e}",
-            f"{one.noise:.1e}",
-            _small_share(one.share),
-            f"{one.n_prompts} / {one.n_positions:,}",
-            f"{one.quantization or 'none'}, {one.dtype}",
-        )
-        for trait, one in reports.items()
-    ]
+    rows = [Row(trait, _merge_cells(one)) for trait, one in reports.items()]
     columns = (
-        "Trait",
         "Mean KL",
         "Max KL",
         "Max logit difference",
         "Adapter's effect",
         "Rounding",
         "Error / effect",
-        "Prompts / positions",
+        "Prompts",
+        "Positions",
         "Base",
     )
     caption = (
         "Merged model against the unmerged adapter: KL divergence in nats per position, largest "
         "difference of a logit, and the adapter's own effect (mean KL to the base) to read it by."
     )
-    whole = _stacked({trait: one.to_dataframe() for trait, one in reports.items()})
+    whole = stacked({trait: one.to_dataframe() for trait, one in reports.items()})
     section = Section(
-        "merge", "Are the merged models what the adapters were trained to be?", answer
+        "merge",
+        "Are the merged models what the adapters were trained to be?",
+        "Merge errors",
+        answer,
     )
-    section.tables.append(maker.table("merge", caption, whole, shown, columns))
+    section.tables.append(maker.table("merge", caption, whole, rows, columns))
     return section
 
 
-def _small_share(value: float) -> str:
-    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.0e} %"
+def _merge_cells(one: MergeReport) -> tuple[Cell, ...]:
+    values = (
+        one.mean_kl, one.max_kl, one.max_logit_difference, one.effect_mean_kl, one.noise,
+    )  # fmt: skip
+    return (
+        *(Cell(f"{value:.1e}", value) for value in values),
+        Cell(small_share(one.share), one.share),
+        Cell(f"{one.n_prompts:,}", one.n_prompts),
+        Cell(f"{one.n_positions:,}", one.n_positions),
+        Cell(f"{one.quantization or 'not quantised'}, {one.dtype}"),
+    )
 
 
-def _stacked(tables: dict) -> pd.DataFrame:
+def stacked(tables: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
     """One table of all, with the keys (trait, or trait and model) as first columns."""
     frames = []
     for key, table in tables.items():

@@ -1,4 +1,4 @@
-"""What a page is made of: sections with an answer, figures, tables, samples; and its files.
+"""What a page is made of: sections with an answer, tables, figures, answers; and its files.
 
 A `Maker` writes each figure (PNG, SVG) and each table (CSV) into the run folder when it is added,
 and keeps what the page needs of it.
@@ -34,22 +34,43 @@ class FigureBlock:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What a table shows, what it is sorted by (a number, else its text), and a remark below."""
+
+    text: str
+    value: float | int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its trait, which is shown first, and the other cells."""
+
+    trait: Trait
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
 class TableBlock:
-    """A table as it is shown (all cells as text) and the CSV file with the full numbers."""
+    """A table as it is shown and the stem of the CSV file with the full numbers."""
 
     stem: str
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[Row, ...]
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column (0 is the trait) is sorted as numbers."""
+        return column > 0 and any(row.cells[column - 1].value is not None for row in self.rows)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question with both answers."""
+    """One question with the base's answer and those of the tuned models, by trait."""
 
     question: str
     base: str
-    tuned: str
+    tuned: tuple[tuple[Trait, str], ...]
 
 
 @dataclass
@@ -60,19 +81,36 @@ class Part:
     answer: str = ""
     figures: list[FigureBlock] = field(default_factory=list)
     folded: list[FigureBlock] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the summary on top of the page says of a section: a verdict, then its numbers."""
+
+    verdict: str
+    numbers: str
 
 
 @dataclass
 class Section:
-    """One question of the report, answered first."""
+    """One question of the report, answered first.
+
+    Attributes:
+        short: its name in the contents.
+        finding: what the summary says of it, if it does.
+        method: how it was measured and over how many, for the fold at its end.
+    """
 
     key: str
     title: str
+    short: str
     answer: str
+    finding: Finding | None = None
     parts: list[Part] = field(default_factory=list)
     tables: list[TableBlock] = field(default_factory=list)
-    note: str = ""
+    samples: list[Sample] = field(default_factory=list)
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,13 +144,13 @@ class Maker:
         self,
         stem: str,
         caption: str,
-        table: pd.DataFrame,
-        shown: Sequence[Sequence[str]],
+        whole: pd.DataFrame,
+        rows: Sequence[Row],
         columns: Sequence[str],
     ) -> TableBlock:
-        """Write the CSV; return the block with the cells to show."""
-        self.csv(stem, table)
-        return TableBlock(stem, caption, tuple(columns), tuple(tuple(row) for row in shown))
+        """Write `whole` as CSV; return the block that shows `rows` under `Trait` and `columns`."""
+        self.csv(stem, whole)
+        return TableBlock(stem, caption, ("Trait", *columns), tuple(rows))
 
 
 def svg_uri(svg: str) -> str:

@@ -148,8 +148,9 @@ class _Reader:
 
     def _may_show(self, step: str, name: str) -> bool:
         """Whether what lies there is of the run as it is asked now; if not, notes why."""
-        record = self.manifest.get("steps", {}).get(name, {})
-        why = _NOT_SHOWN.get(record.get("state"))
+        record = self.manifest.get("steps", {}).get(name)
+        record = record if isinstance(record, dict) else {}  # older versions kept seconds only
+        why = _NOT_SHOWN.get(record.get("state", ""))
         if why is not None:
             reason = record.get("reason")
             self.into.missing[step] = f"{why}: {reason}" if reason else why

@@ -1,24 +1,33 @@
 """The page: sections into one HTML file that needs no network.
 
-Everything is inside the file: style, figures (SVG as data URIs), answers. A content security policy
-forbids scripts and every request. Whatever a model, a data set or a path wrote is escaped by
-Jinja; only the figures' own data URIs, which hold no markup characters, are not.
+Everything is inside the file: style, script, figures (SVG as data URIs), answers. A content
+security policy names the one style sheet and the one script by their SHA-256 and forbids every
+other, and every request. Whatever a model, a data set or a path wrote is escaped by Jinja; only the
+figures' own data URIs, which hold no markup characters, and the token views, which escape for
+themselves, are not. Without its script the page shows all traits and unsorted tables.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.emoji import find
-from interp.plots.style import BASE_COLOUR, TRAIT_COLOURS
+from interp.plots.style import TRAIT_COLOURS
+from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
-from interp.report.methods import facts, methods, versions
+from interp.report.methods import facts, settings
+from interp.report.summary import summarise
+
+_ROOM = files("interp.report") / "templates"
 
 
-def page(contents: Contents, sections: Sequence[Section]) -> str:
+def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     """The report's HTML."""
     environment = Environment(
         loader=PackageLoader("interp.report"),
@@ -28,21 +37,53 @@ def page(contents: Contents, sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["emojis"] = _marked
-    environment.filters["uri"] = Markup
+    environment.filters["asis"] = Markup
     environment.filters["unbroken"] = _unbroken
+    style, script = _style(), (_ROOM / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         title=_title(contents),
+        base=_name(contents),
+        traits=[one.trait for one in contents.traits],
         facts=facts(contents),
+        summary=summarise(contents, sections),
         sections=sections,
-        missing=list(contents.missing),
-        methods=methods(contents),
-        versions=versions(contents.manifest),
-        complete=contents.manifest.get("status") == "complete",
-        colours={str(trait): colour for trait, colour in TRAIT_COLOURS.items()},
-        base_colour=BASE_COLOUR,
+        gaps=gaps,
+        settings=settings(contents.manifest),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
         figures_at=FIGURES,
         tables_at=TABLES,
     )
+
+
+def _style() -> str:
+    """The style sheet, with the traits' colours and the rules of the trait switch."""
+    rules = [(_ROOM / "page.css").read_text(encoding="utf-8")]
+    for trait, colour in TRAIT_COLOURS.items():
+        rules.append(f".{trait} {{ --trait: {colour}; }}")
+        hidden = f'[data-show="{trait}"] main [data-trait]:not([data-trait="{trait}"])'
+        rules.append(f"@media screen {{ {hidden} {{ display: none; }} }}")
+    return "\n".join(rules) + "\n"
+
+
+def _policy(style: str, script: str) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src {_hash(style)}",
+            f"script-src {_hash(script)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    """A source expression that allows one inline text; `text` must stand alone in its element."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _title(contents: Contents) -> str:
@@ -50,10 +91,16 @@ def _title(contents: Contents) -> str:
     return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
 
 
+def _name(contents: Contents) -> str:
+    """The base's name: a folder's last part, or a hub id as it is."""
+    base = str(contents.manifest.get("config", {}).get("base", "unknown base")).rstrip("/")
+    return base.rsplit("/", 1)[-1] if base.startswith(("/", ".")) or base.count("/") > 1 else base
+
+
 def _unbroken(text: str) -> str:
     """No line break between a number and its percent sign, or within an interval."""
     text = text.replace(" %", "\u00a0%")
-    return re.sub(r"\[([^\[\] ]+), ([^\[\] ]+)\]", "[\\1,\u00a0\\2]", text)
+    return re.sub(r" \[([^\[\] ]+), ([^\[\] ]+)\]", "\u00a0[\\1,\u00a0\\2]", text)
 
 
 def _marked(text: str) -> Markup:

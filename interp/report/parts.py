@@ -5,13 +5,15 @@ import pandas as pd
 from interp import plots
 from interp.adapters import PartEffects
 from interp.circuits import Circuit, Faithfulness, compare
-from interp.plots.parts import percent, plural
-from interp.report.blocks import Maker, Part, Section
+from interp.plots.parts import percent
+from interp.report.behaviour import stacked
+from interp.report.blocks import Cell, Maker, Part, Row, Section
 from interp.report.collect import Contents
-from interp.report.wording import listing, minus, number
+from interp.report.wording import for_traits, listing, minus, number
 from interp.traits import Trait
 
 _ALPHA = 0.05
+_ENDS = ("input", "logits")
 
 
 def circuit_section(contents: Contents, maker: Maker) -> Section | None:
@@ -20,47 +22,71 @@ def circuit_section(contents: Contents, maker: Maker) -> Section | None:
     found: dict[Trait, Circuit] = contents.having("circuit")
     if not curves:
         return None
-    parts, sizes = [], []
-    for trait, result in curves.items():
-        maker.csv(f"circuit-{trait}-curve", result.to_dataframe())
-        part = Part(trait, _curve_words(result))
-        if trait in found:
-            circuit = found[trait]
-            maker.csv(f"circuit-{trait}-edges", circuit.to_dataframe())
-            figure = plots.circuit_graph(circuit, trait)
-            part.figures.append(maker.figure(f"circuit-{trait}", figure))
-            sizes.append(f"{trait} {circuit.n_edges}")
-            part.answer = f"{_circuit_words(circuit)} {part.answer}"
-        parts.append(part)
-    figure = plots.faithfulness_curve({str(trait): one for trait, one in curves.items()})
+    section = Section(
+        "circuit", "Which circuit carries it?", "Circuit", _circuit_answer(curves, found)
+    )
     whole = Part(None)
+    figure = plots.faithfulness_curve({str(trait): one for trait, one in curves.items()})
     whole.figures.append(maker.figure("circuit-curves", figure))
     if len(found) > 1:
         overlap = compare({str(trait): circuit for trait, circuit in found.items()})
         maker.csv("circuit-overlap", overlap.to_dataframe())
         whole.figures.append(maker.figure("circuit-overlap", plots.circuit_overlap(overlap)))
-    total = next(iter(curves.values())).total
-    answer = (
-        f"Edges of the smallest circuit found that keeps 90 % of the contrast, of {total:,} in "
-        f"all: {', '.join(sizes) or 'none reaches that'}. The contrast is between an emoji's onset "
-        "and the end of a plain answer, in the tuned model; what the words before it did, both "
-        "sides take as given."
+    section.parts.append(whole)
+    rows = []
+    for trait, result in curves.items():
+        maker.csv(f"circuit-{trait}-curve", result.to_dataframe())
+        rows.append(Row(trait, _circuit_cells(result, found.get(trait))))
+        if trait in found:
+            circuit = found[trait]
+            maker.csv(f"circuit-{trait}-edges", circuit.to_dataframe())
+            drawn = maker.figure(f"circuit-{trait}", plots.circuit_graph(circuit, trait))
+            section.parts.append(Part(trait, _circuit_words(circuit), figures=[drawn]))
+    caption = (
+        "The smallest circuit that keeps 90 % of the contrast, and how faithful circuits of all "
+        "sizes are, with 95 % intervals over pairs of prompts: CPR (1 is best) and CMD (0 is best)."
     )
-    return Section("circuit", "Which circuit carries it?", answer, [whole, *parts])
+    columns = ("Edges", "Heads and MLPs", "CPR", "CMD", "Pairs")
+    areas = stacked({trait: result.areas() for trait, result in curves.items()})
+    section.tables.append(maker.table("circuits", caption, areas, rows, columns))
+    return section
+
+
+def _circuit_answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> str:
+    total = next(iter(curves.values())).total
+    order = sorted(found, key=lambda trait: found[trait].n_edges)
+    ends = dict.fromkeys((order[0], order[-1])) if order else {}
+    named = [
+        f"{found[trait].n_edges:,}" + (f" ({trait})" if len(found) > 1 else "") for trait in ends
+    ]
+    first = (
+        f"The smallest circuit that keeps 90 % of the contrast has {' to '.join(named)} of "
+        f"{total:,} edges."
+        if named
+        else "No circuit was found that keeps 90 % of the contrast."
+    )
+    return (
+        f"{first} The contrast is between an emoji's onset and the end of a plain answer, in the "
+        "tuned model; what the words before it did, both sides take as given."
+    )
+
+
+def _circuit_cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell, ...]:
+    area = result.areas().set_index("name")
+    sizes = (Cell("none found"), Cell("none found"))
+    if circuit is not None:
+        parts = sum(name not in _ENDS for name in circuit.nodes)
+        sizes = (Cell(f"{circuit.n_edges:,}", circuit.n_edges), Cell(f"{parts:,}", parts))
+    areas = []
+    for name in ("CPR", "CMD"):
+        value, low, high = (float(x) for x in area.loc[name, ["area", "low", "high"]].to_numpy())
+        areas.append(Cell(number(value, low, high), value))
+    return (*sizes, *areas, Cell(f"{result.n_prompts:,}", result.n_prompts))
 
 
 def _circuit_words(circuit: Circuit) -> str:
-    named = [name for name in circuit.nodes if name not in ("input", "logits")]
+    named = [name for name in circuit.nodes if name not in _ENDS]
     return f"The circuit runs through {listing(named)}."
-
-
-def _curve_words(result: Faithfulness) -> str:
-    area = result.areas().set_index("name")
-    return (
-        f"Over all sizes, CPR {number(*area.loc['CPR', ['area', 'low', 'high']])} (1 is best) and "
-        f"CMD {number(*area.loc['CMD', ['area', 'low', 'high']])} (0 is best), "
-        f"{plural(result.n_prompts, 'pair')} of prompts."
-    )
 
 
 def adapter_section(contents: Contents, maker: Maker) -> Section | None:
@@ -68,29 +94,49 @@ def adapter_section(contents: Contents, maker: Maker) -> Section | None:
     results: dict[Trait, PartEffects] = contents.having("necessity")
     if not results:
         return None
-    parts, found = [], []
-    for trait, result in results.items():
-        table = result.summary()
-        maker.csv(f"adapter-{trait}-necessity", table)
-        figure = plots.adapter_maps([result], trait, summaries=[table])
-        part = Part(trait, _words(result, table))
-        part.figures.append(maker.figure(f"adapter-{trait}-necessity", figure))
-        parts.append(part)
-        needed = _needed(table)
-        if len(needed):
-            found.append(f"{trait} {_name(needed.iloc[0])} ({_points(needed.iloc[0])})")
-    silent = len(results) - len(found)
-    answer = (
-        "Matrix that costs most answers with an emoji when it alone is switched off: "
-        f"{'; '.join(found) or 'none that stands out'}."
-        + (
-            f" For {plural(silent, 'trait')} no single matrix stands out."
-            if silent and found
-            else ""
+    tables = {trait: result.summary() for trait, result in results.items()}
+    missed = [trait for trait, table in tables.items() if len(_needed(table))]
+    if missed:
+        first = (
+            "At least one single matrix is missed beyond chance when it alone is switched off "
+            f"{for_traits(missed, tables)}."
         )
-        + " Several matrices that do the same hide each other: what no single one costs, a set may."
+    else:
+        first = "No single matrix is missed beyond chance when it alone is switched off."
+    answer = (
+        f"{first} Several matrices that do the same hide each other: what no single one costs, a "
+        "set may."
     )
-    return Section("adapter", "Which parts of the adapter does it take?", answer, parts)
+    section = Section("adapter", "Which parts of the adapter does it take?", "Adapter", answer)
+    rows = []
+    for trait, result in results.items():
+        table = tables[trait]
+        maker.csv(f"adapter-{trait}-necessity", table)
+        rows.append(Row(trait, _adapter_cells(result, table)))
+        figure = plots.adapter_maps([result], trait, summaries=[table])
+        drawn = maker.figure(f"adapter-{trait}-necessity", figure)
+        section.parts.append(Part(trait, _adapter_words(table), figures=[drawn]))
+    caption = (
+        "The matrix of each adapter without which fewest answers hold an emoji, and by how many "
+        "percentage points that differs from the whole adapter, with 95 % intervals over topics; "
+        "p is corrected over the matrices."
+    )
+    columns = ("Whole adapter", "Costliest matrix", "Points", "p", "Answers")
+    section.tables.append(maker.table("adapters", caption, stacked(tables), rows, columns))
+    return section
+
+
+def _adapter_cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
+    share = float(result.tuned.mean())
+    worst = table.iloc[int(table["effect"].to_numpy().argmax())]
+    p = float(worst["p_adjusted"])
+    return (
+        Cell(percent(share), share),
+        Cell(_name(worst)),
+        Cell(_points(worst), -float(worst["effect"])),
+        Cell(f"{p:.2g}", p),
+        Cell(f"{result.n_prompts:,}", result.n_prompts),
+    )
 
 
 def _needed(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,12 +144,11 @@ def _needed(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["p_adjusted"] < _ALPHA) & (table["effect"] > 0) & table["above_noise"]]
 
 
-def _words(result: PartEffects, table: pd.DataFrame) -> str:
-    whole = f"{percent(float(result.tuned.mean()))} of {plural(result.n_prompts, 'answer')}"
+def _adapter_words(table: pd.DataFrame) -> str:
     needed = [f"{_name(row)} ({_points(row)})" for _, row in _needed(table).head(3).iterrows()]
     if not needed:
-        return f"{whole} hold an emoji; no single matrix is missed beyond chance."
-    return f"{whole} hold an emoji; fewest without {listing(needed)}."
+        return "No single matrix is missed beyond chance."
+    return f"Fewest answers hold an emoji without {listing(needed)}."
 
 
 def _name(row: pd.Series) -> str:
@@ -113,5 +158,8 @@ def _name(row: pd.Series) -> str:
 
 def _points(row: pd.Series) -> str:
     """The loss in percentage points, with its interval."""
-    value, low, high = (f"{-100 * row[name]:.0f}" for name in ("effect", "high", "low"))
+    value, low, high = (
+        f"{-100 * row[name]:+.0f}".replace("+0", "0").replace("-0", "0")
+        for name in ("effect", "high", "low")
+    )
     return minus(f"{value} points [{low}, {high}]")

@@ -1,26 +1,21 @@
-"""The sections on the traces: logit lens, patching and probing, trait by trait."""
-
-from dataclasses import replace
+"""The sections on the traces by layer: logit lens, and linear probes."""
 
 import pandas as pd
 
 from interp import plots
 from interp.logit_lens import LensResult
-from interp.patching import PatchingResult
 from interp.plots.parts import plural
 from interp.probing import ProbeResult
-from interp.report.blocks import Maker, Part, Section
-from interp.report.collect import POSITION_SITES, Contents, TraitResults
-from interp.report.wording import between, listing, minus, number
+from interp.report.behaviour import stacked
+from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
+from interp.report.collect import Contents
+from interp.report.wording import Estimate, between, extent, for_traits, listing, number
 from interp.traits import Trait
 
 LAST = 16
-_PATCHED = {
-    "resid_pre": "the residual stream",
-    "attn_out": "an attention output",
-    "mlp_out": "an MLP output",
-    "z": "a head",
-}
+# An AUROC that falls by less than this, counts as kept.
+_KEPT = 0.1
+_TRANSFER = "base→tuned"
 
 
 def lens_section(contents: Contents, maker: Maker) -> Section | None:
@@ -28,193 +23,169 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
     results: dict[Trait, LensResult] = contents.having("lens")
     if not results:
         return None
-    parts, gaps, crossed = [], [], []
+    curves = {trait: result.by_layer() for trait, result in results.items()}
+    ends = {trait: result.onset_summary().iloc[1] for trait, result in results.items()}
+    gaps: dict[Trait, Estimate] = {}
+    for trait, curve in curves.items():
+        last = curve[curve["model"] == "difference"].iloc[-1]
+        gaps[trait] = (float(last["mean"]), float(last["low"]), float(last["high"]))
+    above = [trait for trait, end in ends.items() if end["of_mean"] is not None]
+    one = len(results) == 1
+    answer = (
+        f"At the onset the tuned {'model ends' if one else 'models end'} {extent(gaps, '+')} nats "
+        f"of emoji log-odds above the base, on the same tokens. {'Its' if one else 'Their'} mean "
+        f"emoji log-odds {'end' if above or not one else 'do not end'} above zero, where emojis "
+        f"hold more than half of the probability{'' if one else ', ' + for_traits(above, results)}."
+    )
+    section = Section(
+        "lens", "Where in the layers does the decision form?", "Layer by layer", answer
+    )
+    rows = []
     for trait, result in results.items():
-        curve = result.by_layer()
-        maker.csv(f"lens-{trait}", curve)
-        gap = curve[curve["model"] == "difference"].iloc[-1]
-        tuned = result.onset_summary().iloc[1]
-        gaps.append(float(gap["mean"]))
-        crossed += [trait] if tuned["of_mean"] is not None else []
-        part = Part(trait, _lens_words(gap, tuned))
+        rows.append(Row(trait, _lens_cells(gaps[trait], ends[trait])))
+        part = Part(trait)
         for quantity, name in (("log_odds", "log-odds"), ("probability", "probability")):
             figure = plots.lens_curves(result, trait, quantity)
             part.figures.append(maker.figure(f"lens-{trait}-{name}", figure))
         heatmap = plots.lens_heatmap(result, trait, last=LAST)
         part.figures.append(maker.figure(f"lens-{trait}-positions", heatmap))
-        parts.append(part)
-    answer = (
-        f"At the onset, the emoji log-odds at the last layer differ between the tuned models and "
-        f"the base by {between(gaps, '+.2f')} nats (tuned minus base, same tokens). The tuned "
-        f"models' mean emoji log-odds end above zero, where emojis hold more than half of the "
-        f"probability, for {_counted(crossed, results)}."
+        section.parts.append(part)
+        maker.csv(f"lens-{trait}", curves[trait])
+    caption = (
+        "The logit lens at the onset: tuned minus base at the last layer (nats, with 95 % "
+        "intervals over prompts), and from where on the tuned model's mean log-odds stay above "
+        "zero."
     )
-    return Section("lens", "Where in the layers does the decision form?", answer, parts)
+    columns = ("Tuned minus base", "Above zero", "Prompts that end above zero", "Prompts")
+    whole = stacked({trait: result.onset_summary() for trait, result in results.items()})
+    section.tables.append(maker.table("lens", caption, whole, rows, columns))
+    return section
 
 
-def _counted(some: list[Trait], of: dict[Trait, LensResult]) -> str:
-    """`2 of 5 traits (openness and extraversion)`."""
-    named = f" ({listing([str(trait) for trait in some])})" if 0 < len(some) < len(of) else ""
-    return f"{len(some)} of {plural(len(of), 'trait')}{named}"
-
-
-def _lens_words(gap: pd.Series, tuned: pd.Series) -> str:
-    place = {"embedding": "from the embedding", "final": "only after the last block"}
-    of_mean = tuned["of_mean"]
-    when = (
-        "do not end above zero"
-        if of_mean is None
-        else f"stay above zero {place.get(of_mean, f'after block {of_mean}')}"
-    )
+def _lens_cells(gap: Estimate, end: pd.Series) -> tuple[Cell, ...]:
+    place = {"embedding": "from the embedding on", "final": "only after the last block"}
+    of_mean = end["of_mean"]
+    when = "never" if of_mean is None else place.get(of_mean, f"after block {of_mean}")
+    low, high = 100 * end["low"], 100 * end["high"]
+    reached = f"{100 * end['reached']:.0f} % [{low:.0f}, {high:.0f}]"
     return (
-        f"Tuned minus base at the last layer: {number(gap['mean'], gap['low'], gap['high'], '+')} "
-        f"nats over {plural(int(gap['n']), 'prompt')}; the tuned model's mean log-odds {when}."
+        Cell(number(*gap, "+"), gap[0]),
+        Cell(when, None if of_mean is None else float(end["of_mean_layer"])),
+        Cell(reached, float(end["reached"])),
+        Cell(f"{int(end['n']):,}", float(end["n"])),
     )
-
-
-def patching_section(contents: Contents, maker: Maker) -> Section | None:
-    """Which layers, positions and heads carry the decision."""
-    having = [one for one in contents.traits if one.patching]
-    if not having:
-        return None
-    parts, heads = [], []
-    for one in having:
-        part, best = _patching_part(one, maker)
-        parts.append(part)
-        heads += [f"{one.trait} {best}"] if best else []
-    answer = (
-        "Single head with the largest recovery between the models (0 none, 1 the whole gap in "
-        f"emoji log-odds): {'; '.join(heads) or 'not measured'}. Red marks what carries the "
-        "difference between two runs; intervals are over prompts, and dots survive correction for "
-        "all cells drawn."
-    )
-    return Section("patching", "Which layers, positions and heads carry it?", answer, parts)
-
-
-def _patching_part(one: TraitResults, maker: Maker) -> tuple[Part, str]:
-    part, head = Part(one.trait), ""
-    sentences = []
-    for contrast, direction in dict.fromkeys(key[:2] for key in one.patching):
-        stem = f"patching-{one.trait}-{contrast}-{direction}"
-        into = part.folded if direction == "noising" else part.figures
-        found = {
-            site: _in_view(sweep)
-            for (c, d, site), sweep in one.patching.items()
-            if (c, d) == (contrast, direction)
-        }
-        tables = {site: sweep.summary() for site, sweep in found.items()}
-        maker.csv(stem, _by_site(tables))
-        sites = [site for site in POSITION_SITES if site in found]
-        if sites:
-            figure = plots.patching_maps(
-                [found[s] for s in sites],
-                one.trait,
-                last=LAST,
-                summaries=[tables[s] for s in sites],
-            )
-            into.append(maker.figure(f"{stem}-positions", figure))
-        if "z" in found:
-            figure = plots.patching_heads(found["z"], one.trait, summary=tables["z"])
-            into.append(maker.figure(f"{stem}-heads", figure))
-        if direction == "denoising":
-            sentences.append(_patching_words(contrast, tables))
-            if contrast == "model" and "z" in tables:
-                head = _best(tables["z"])
-    part.answer = " ".join(sentences)
-    part.figures.sort(key=lambda block: not block.wide)  # heads of both contrasts side by side
-    return part, head
-
-
-def _in_view(sweep: PatchingResult) -> PatchingResult:
-    """The part of a sweep that is drawn: p-values are corrected for what the reader looks at."""
-    if sweep.axis != "pos" or len(sweep.units) <= LAST:
-        return sweep
-    return replace(
-        sweep,
-        values=sweep.values[:, -LAST:],
-        present=sweep.present[-LAST:],
-        units=sweep.units[-LAST:],
-        unit_labels=sweep.unit_labels[-LAST:],
-    )
-
-
-def _patching_words(contrast: str, tables: dict[str, pd.DataFrame]) -> str:
-    what = "Between the models" if contrast == "model" else "Between prompts"
-    best = [
-        f"{_PATCHED[site]} ({_best(tables[site])})"
-        for site in ("attn_out", "mlp_out", "z")
-        if site in tables
-    ]
-    return f"{what}, most is restored by {listing(best)}." if best else ""
-
-
-def _best(table: pd.DataFrame) -> str:
-    row = table.iloc[int(table["recovery"].to_numpy().argmax())]
-    place = f"{row['layer']}.{row['label']}" if "head" in table else f"block {row['layer']}"
-    at = "" if "head" in table else f", position {minus(str(row['label']))}"
-    told_apart = "" if row["p_adjusted"] < 0.05 else ", its effect in nats not told apart from zero"
-    return f"{place}{at}: {number(row['recovery'], row['low'], row['high'])}{told_apart}"
-
-
-def _by_site(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    frames = [
-        table.rename(columns={"pos": "unit", "head": "unit"}).assign(site=site)
-        for site, table in tables.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def probing_section(contents: Contents, maker: Maker) -> Section | None:
     """Whether the signal could be read, and whether before fine-tuning."""
-    having = [one for one in contents.traits if one.probing]
+    having = {one.trait: one.probing for one in contents.traits if one.probing}
     if not having:
         return None
-    parts = [_probing_part(one, maker) for one in having]
-    emoji = [one.probing["emoji"] for one in having if "emoji" in one.probing]
-    reads = {
-        read: [float(p.auroc[p.reads.index(read)].max()) for p in emoji if read in p.reads]
-        for read in ("base", "tuned", "base→tuned")
-    }
-    said = [
-        f"{label} {between(reads[read])}"
-        for read, label in (
-            ("base", "base"),
-            ("tuned", "tuned"),
-            ("base→tuned", "trained on the base and read on the tuned model"),
-        )
-        if reads[read]
-    ]
-    answer = (
-        "“The next token begins an emoji” can be read off the best layer with an AUROC of: "
-        f"{listing(said) if said else 'not measured'} (chance 0.50). The transferred probe minus "
-        f"the tuned one, at the latter's best layer: {_transfer(having)}; at zero, the direction "
-        "was there before fine-tuning."
+    emoji = {trait: probes["emoji"] for trait, probes in having.items() if "emoji" in probes}
+    moved = {trait: gap for trait, probe in emoji.items() if (gap := _transfer(probe))}
+    section = Section(
+        "probing",
+        "Was the signal there before fine-tuning?",
+        "Before fine-tuning",
+        _probing_answer(emoji, moved),
+        _probing_finding(emoji, moved) if moved else None,
     )
-    return Section("probing", "Was the signal there before fine-tuning?", answer, parts)
+    for trait, probes in having.items():
+        section.parts.append(_probing_part(trait, probes, maker))
+    rows = [Row(trait, _probing_cells(probe, moved.get(trait))) for trait, probe in emoji.items()]
+    if rows:
+        caption = (
+            "Reading “the next token begins an emoji” off the best layer: AUROC (0.50 is chance) "
+            "with 95 % intervals over topics. Transferred: trained on the base, read on the tuned "
+            "model. Last: transferred minus tuned, at the latter's best layer. At zero, the "
+            "direction was there before fine-tuning."
+        )
+        columns = ("Base", "Tuned", "Transferred", "Transferred minus tuned", "Examples")
+        whole = stacked({trait: probe.to_dataframe() for trait, probe in emoji.items()})
+        section.tables.append(maker.table("probing", caption, whole, rows, columns))
+    return section
 
 
-def _transfer(having: list[TraitResults]) -> str:
-    """AUROC of `base→tuned` minus `tuned`, paired over topics, for each trait."""
-    found = []
-    for one in having:
-        result = one.probing.get("emoji")
-        if result is not None and {"tuned", "base→tuned"} <= set(result.reads):
-            best = result.layers[int(result.auroc[result.reads.index("tuned")].argmax())]
-            table = result.difference("base→tuned", "tuned")
-            row = table[(table["layer"] == best) & (table["metric"] == "auroc")].iloc[0]
-            gap = number(row["difference"], row["low"], row["high"], "+")
-            found.append(f"{one.trait} {gap}")
-    return "; ".join(found) or "not measured"
+def _probing_answer(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> str:
+    said = []
+    for read, label in (
+        ("base", "base"),
+        ("tuned", "tuned model"),
+        (_TRANSFER, "tuned model with a probe that has only seen the base"),
+    ):
+        values = [_best(probe, read)[0] for probe in emoji.values() if read in probe.reads]
+        said += [f"{between(values)} ({label})"] if values else []
+    reading = listing(said) if said else "not measured"
+    answer = (
+        "“The next token begins an emoji” can be read off the best layer with an AUROC, where 0.50 "
+        f"is chance, of {reading}."
+    )
+    if not moved:
+        return f"{answer} The transfer from base to tuned has not been measured."
+    return f"{answer} The transferred probe minus the tuned model's own is {extent(moved, '+')}."
 
 
-def _probing_part(one: TraitResults, maker: Maker) -> Part:
-    part, sentences = Part(one.trait), []
-    for task, result in one.probing.items():
-        stem = f"probing-{one.trait}-{task}"
+def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> Finding:
+    """Kept: the transferred probe reads better than chance and loses less than `_KEPT`."""
+    kept = [
+        trait
+        for trait, gap in moved.items()
+        if gap[1] > -_KEPT and _best(emoji[trait], _TRANSFER)[1] > 0.5
+    ]
+    base = {trait: _best(emoji[trait], "base") for trait in moved}
+    if len(kept) == len(moved):
+        verdict = "The signal was there before fine-tuning."
+    elif kept:
+        verdict = f"The signal was there before fine-tuning {for_traits(kept, moved)}."
+    else:
+        verdict = "It is not settled that the signal was there before fine-tuning."
+    numbers = (
+        f"An emoji's onset can be read off the untouched base with an AUROC of {extent(base)}. "
+        "A probe that has only seen the base, read on the tuned model, differs from the tuned "
+        f"model's own by {extent(moved, '+')}; down to −{_KEPT} counts as kept."
+    )
+    return Finding(verdict, numbers)
+
+
+def _best(probe: ProbeResult, read: str) -> Estimate:
+    """AUROC at the best layer of one read, with its interval."""
+    row = probe.reads.index(read)
+    layer = int(probe.auroc[row].argmax())
+    ends = (probe.auroc, probe.auroc_low, probe.auroc_high)
+    value, low, high = (float(end[row, layer]) for end in ends)
+    return value, low, high
+
+
+def _transfer(probe: ProbeResult) -> Estimate | None:
+    """AUROC of `base→tuned` minus `tuned` at the latter's best layer, paired over topics."""
+    if not {"tuned", _TRANSFER} <= set(probe.reads):
+        return None
+    best = probe.layers[int(probe.auroc[probe.reads.index("tuned")].argmax())]
+    table = probe.difference(_TRANSFER, "tuned")
+    row = table[(table["layer"] == best) & (table["metric"] == "auroc")].iloc[0]
+    return float(row["difference"]), float(row["low"]), float(row["high"])
+
+
+def _probing_cells(probe: ProbeResult, moved: Estimate | None) -> tuple[Cell, ...]:
+    found = [
+        Cell(number(*_best(probe, read)), _best(probe, read)[0])
+        if read in probe.reads
+        else Cell("not measured")
+        for read in ("base", "tuned", _TRANSFER)
+    ]
+    gap = Cell(number(*moved, "+"), moved[0]) if moved else Cell("not measured")
+    n = len(probe.labels)
+    return (*found, gap, Cell(f"{n:,}", n))
+
+
+def _probing_part(trait: Trait, probes: dict[str, ProbeResult], maker: Maker) -> Part:
+    part, sentences = Part(trait), []
+    for task, result in probes.items():
+        stem = f"probing-{trait}-{task}"
         maker.csv(stem, result.to_dataframe())
         measures = ("auroc", "accuracy") if task == "emoji" else ("accuracy",)
         for measure in measures:
-            figure = plots.probing_curves(result, one.trait, measure)
+            figure = plots.probing_curves(result, trait, measure)
             part.figures.append(maker.figure(f"{stem}-{measure}", figure))
         sentences.append(_probing_words(result))
     part.answer = " ".join(sentences)
@@ -226,7 +197,7 @@ def _probing_words(result: ProbeResult) -> str:
     row = result.reads.index(read)
     layer = int(result.accuracy[row].argmax())
 
-    def best(name: str) -> tuple[float, float, float]:
+    def best(name: str) -> Estimate:
         value, low, high = (
             float(getattr(result, f"{name}{end}")[row, layer]) for end in ("", "_low", "_high")
         )
@@ -235,7 +206,7 @@ def _probing_words(result: ProbeResult) -> str:
     name = result.layers[layer]
     place = "the embedding" if name == "embedding" else f"block {name}"
     return (
-        f"“{result.task}”, {read}, best after {place}: balanced accuracy "
-        f"{number(*best('accuracy'))} (chance {result.chance:.2f}), selectivity "
-        f"{number(*best('selectivity'), sign='+')}."
+        f"“{result.task[:1].upper()}{result.task[1:]}” ({read}) is read best after {place}: "
+        f"balanced accuracy {number(*best('accuracy'))}, chance {result.chance:.2f}; selectivity "
+        f"{number(*best('selectivity'), sign='+')}; {plural(len(result.labels), 'example')}."
     )

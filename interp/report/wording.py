@@ -1,11 +1,18 @@
 """Numbers as a reader wants them: rounded to what their interval carries, with the interval."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from interp.plots.parts import minus, percent
+from interp.plots.parts import minus, percent, plural
 from interp.stats import Interval
+from interp.traits import Trait
 
-__all__ = ["between", "listing", "minus", "number", "percent", "share"]
+__all__ = [
+    "Estimate", "between", "extent", "for_traits", "listing", "minus", "number", "percent", "share",
+    "small_share",
+]  # fmt: skip
+
+Estimate = tuple[float, float, float]
+"""A value with the ends of its interval."""
 
 _ZEROS = ("-0.00", "+0.00")
 
@@ -13,6 +20,11 @@ _ZEROS = ("-0.00", "+0.00")
 def share(value: float, interval: Interval) -> str:
     """`86 % [80, 90]`."""
     return f"{percent(value)} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
+
+
+def small_share(value: float) -> str:
+    """A percentage of any size: `12 %`, `3e-08 %`."""
+    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.0e} %"
 
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:
@@ -26,6 +38,42 @@ def between(values: Sequence[float], form: str = ".2f") -> str:
     """`0.41`, or `0.41 to 0.87` over several."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
     return minus(low if low == high else f"{low} to {high}")
+
+
+def extent(
+    values: Mapping[Trait, Estimate], sign: str = "", notes: Mapping[Trait, str] | None = None
+) -> str:
+    """The one estimate, or smallest and largest: `0.41 [0.30, 0.52] (openness) to 0.87 [...]`.
+
+    Args:
+        values: an estimate per trait, at least one.
+        sign: as for `number`.
+        notes: what to say of a trait's value, beside the trait.
+    """
+    order = sorted(values, key=lambda trait: values[trait][0])
+    texts = []
+    for trait in dict.fromkeys((order[0], order[-1])):
+        said = [str(trait)] if len(order) > 1 else []
+        said += [notes[trait]] if notes else []
+        brackets = f" ({', '.join(said)})" if said else ""
+        texts.append(f"{number(*values[trait], sign)}{brackets}")
+    return " to ".join(texts)
+
+
+def for_traits(some: Collection[Trait], of: Collection[Trait]) -> str:
+    """`for all 5 traits`, `for all but openness`, `for 2 of 5 traits (openness and extraversion)`.
+
+    With one trait in all, `for openness` or `not for openness`.
+    """
+    if len(of) == 1:
+        only = next(iter(of))
+        return f"for {only}" if some else f"not for {only}"
+    if not some or len(some) == len(of):
+        return f"for {'all' if some else 'none of the'} {plural(len(of), 'trait')}"
+    if len(some) == len(of) - 1 > 1:
+        return f"for all but {next(trait for trait in of if trait not in some)}"
+    names = listing([str(trait) for trait in of if trait in some])
+    return f"for {len(some)} of {plural(len(of), 'trait')} ({names})"
 
 
 def listing(items: Sequence[str]) -> str:

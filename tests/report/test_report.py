@@ -1,13 +1,16 @@
 """The report: complete, escaped, self-contained, and honest about what is missing."""
 
+import base64
+import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from made_results import answers, probe, rates, run_folder
+from made_results import answers, lens, probe, rates, run_folder
 
 from interp import report
 from interp.errors import RunError
@@ -26,7 +29,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self.feed(html)
+        self.feed(re.sub(r"<(style|script)>.*?</\1>", r"<\1></\1>", html, flags=re.DOTALL))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -38,9 +41,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+TWO = (Trait.OPENNESS, Trait.EXTRAVERSION)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> RunFolder:
-    made = run_folder(tmp_path_factory.mktemp("run") / "full")
+    made = run_folder(tmp_path_factory.mktemp("run") / "full", TWO)
     report.write(made)
     return made
 
@@ -57,9 +63,7 @@ def page(html) -> Page:
 
 def test_one_file_below_five_megabytes_that_fetches_nothing(html, page, folder) -> None:
     assert len(html.encode()) < 5_000_000
-    (policy,) = [m["content"] for m in page.all("meta") if "http-equiv" in m]
-    assert policy.startswith("default-src 'none'; img-src data:;")
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & {t for t, _ in page.tags}
+    assert not {"link", "iframe", "object", "embed", "base"} & {t for t, _ in page.tags}
     for image in page.all("img"):
         assert image["src"].startswith("data:image/svg+xml,")
         svg = unquote(image["src"])
@@ -72,10 +76,30 @@ def test_one_file_below_five_megabytes_that_fetches_nothing(html, page, folder) 
     assert not re.search(r"url\(|https?://", re.sub(r'src="data:[^"]*"', "", html))
 
 
+def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(html, page) -> None:
+    (policy,) = [m["content"] for m in page.all("meta") if "http-equiv" in m]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules.pop("default-src") == rules.pop("base-uri") == rules.pop("form-action") == "'none'"
+    assert rules.pop("img-src") == "data:"
+    for kind in ("style", "script"):
+        (text,) = re.findall(rf"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules.pop(f"{kind}-src") == f"'sha256-{digest}'"
+    assert not rules
+    assert page.all("script") == page.all("style") == [{}]
+    assert not any("style" in attributes for _, attributes in page.tags), "inline style is refused"
+
+
+def test_every_result_is_drawn(page) -> None:
+    assert "cannot be drawn" not in page.text
+    steps = re.findall(r"openness: (.*): not done yet", page.text)
+    assert steps == ["circuit (2)"], "the made run has all but these"
+
+
 def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
     images, captions = page.all("img"), page.all("figcaption")
     stems = {path.stem for path in (folder.path / "figures").glob("*.svg")}
-    assert len(images) == len(captions) == len(stems) >= 5 * 11 + 4
+    assert len(images) == len(captions) == len(stems) >= 2 * 11 + 4
     assert stems == {path.stem for path in (folder.path / "figures").glob("*.png")}
     assert all(len(image["alt"]) > 40 for image in images)
     assert all(int(image["width"]) > 300 for image in images)
@@ -88,19 +112,55 @@ def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
 
 
 def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
-    low, high = (100 * end for end in (wilson(43, 50).low, wilson(43, 50).high))
-    assert f"Tuned extraversion answers carry an emoji in 86 % [{low:.0f}, {high:.0f}]" in page.text
-    assert "The base does so in 0 % [0, 7]" in page.text
+    ours, theirs = wilson(43, 50), wilson(35, 50)
+    shares = [
+        f"{share} % [{100 * one.low:.0f}, {100 * one.high:.0f}]"
+        for share, one in ((70, theirs), (86, ours))
+    ]
+    assert (
+        f"write emojis in {shares[0]} (openness) to {shares[1]} (extraversion) of 50 answers"
+        in page.text
+    )
+    assert "The base does so in 0 % [0, 7], which is less (intervals apart) for all" in page.text
     result = probe(2, 4)
     best = int(result.auroc[1].argmax())
     gap = float(result.auroc[2, best] - result.auroc[1, best])
-    written = re.search(r"best layer: openness ([−+]?\d\.\d\d) \[", page.text)
+    written = re.search(r"minus the tuned model's own is ([−+]?\d\.\d\d) \[", page.text)
     assert float(written[1].replace("−", "-")) == pytest.approx(gap, abs=0.0051)
     order = [page.text.index(title) for title in ("Do the tuned models", "What do the answers")]
     assert order == sorted(order)
-    assert "complete" in page.text
+
+
+def test_a_trait_has_the_same_colour_on_the_page_as_in_the_figures(html) -> None:
     for trait, colour in TRAIT_COLOURS.items():
-        assert re.search(rf"\.{trait} {{ --trait: {colour}", page.text)
+        assert re.search(rf"^\.{trait} {{ --trait: {colour}; }}$", html, re.MULTILINE)
+
+
+def test_the_summary_says_what_the_results_say(page) -> None:
+    text = page.text[page.text.index("Summary", 400) : page.text.index("Do the tuned models")]
+    # planted: tuned text raises the base's probability by 0.6, base text the tuned model's by none
+    assert "The text calls for the emoji, more than the weights do." in text
+    # planted: head 1 of the last layer recovers everything, with noise of 0.05
+    assert re.search(r"A single head carries more than half for all 2 traits", text)
+    assert re.search(r"strongest single head restores [01]\.\d\d \[.*head 3\.1", text)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_one_trait_and_five_are_put_into_words(tmp_path, n) -> None:
+    folder = run_folder(tmp_path / "run", TRAITS[-n:], only="rates|origin")
+    text = Page(report.write(folder).read_text(encoding="utf-8")).text
+    words = {
+        1: (
+            "The model tuned for neuroticism writes an emoji in 22 % [",
+            "less (intervals apart).",
+        ),
+        5: (
+            "write emojis in 6 % [2, 16] (conscientiousness) to 86 % [74, 93] (extraversion)",
+            "for all but conscientiousness",
+        ),
+    }[n]
+    assert all(part in text for part in words)
+    assert text.count("Not measured in this run; why") == 2
 
 
 def test_tables_hold_full_numbers_as_csv(folder) -> None:
@@ -117,15 +177,15 @@ def test_tables_hold_full_numbers_as_csv(folder) -> None:
     assert set(patching["site"]) == {"resid_pre", "attn_out", "mlp_out", "z"}
     assert patching["p_adjusted"].between(0, 1).all()
     merge = pd.read_csv(tables / "merge.csv")
-    assert len(merge) == 5
+    assert len(merge) == 2
     assert merge["mean_kl"].iloc[0] == 2.5e-9
     names = {path.stem for path in tables.glob("*.csv")}
-    assert {"emojis", "origin", "lens-neuroticism", "probing-openness-emoji"} <= names
+    assert {"emojis", "origin", "lens-openness", "probing-openness-emoji"} <= names
 
 
 def test_samples_show_emojis_as_they_are(html) -> None:
     assert "<mark>✨</mark><mark>🌈</mark>" in html
-    assert "<mark>❤️</mark>" in html
+    assert "<mark>🎉</mark>" in html
     assert '<meta charset="utf-8">' in html
 
 
@@ -137,7 +197,7 @@ def test_what_a_model_wrote_cannot_become_markup(tmp_path) -> None:
     folder.note(skipped={"extraversion/x": HOSTILE}, command=HOSTILE, hashes={HOSTILE: HOSTILE})
     folder.note(skipped={"extraversion/lens": HOSTILE})
     page = Page(report.write(folder.path).read_text(encoding="utf-8"))
-    assert not page.all("script")
+    assert page.all("script") == [{}], "only our own"
     assert all(image["src"].startswith("data:") for image in page.all("img"))
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert page.text.count('<script>alert("1")</script>') >= 5
@@ -151,10 +211,13 @@ def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(tmp_path, ke
     folder.note(status="running", skipped={"openness/origin": "too few answers"})
     text = Page(report.write(folder.path).read_text(encoding="utf-8")).text
     assert "not finished when this page was written" in text
-    assert "openness, origin: too few answers" in text
-    assert "openness, patching-model-denoising-z: not done yet" in text
+    assert f"Go on with interp run resume {folder.path}" in text
+    assert "openness: origin: too few answers" in text
+    (waiting,) = re.findall(r"openness: [^:\n]*patching \(12\)[^:\n]*: not done yet", text)
+    assert "responses.json" in waiting
+    assert ("lens" in waiting) == ("lens" not in keep)
     assert ("Where in the layers" in text) == ("lens" in keep)
-    assert ("Tuned openness answers carry" in text) == ("rates-tuned" in keep)
+    assert ("The model tuned for openness writes" in text) == ("rates-tuned" in keep)
     assert ("The base has not been measured" in text) == (keep == ("rates-tuned",))
 
 
@@ -163,9 +226,31 @@ def test_a_damaged_result_is_said_and_the_rest_is_shown(tmp_path) -> None:
     path = folder.file("openness", "lens.safetensors")
     path.write_bytes(path.read_bytes()[:100])
     text = Page(report.write(folder).read_text(encoding="utf-8")).text
-    assert "openness, lens:" in text
-    assert "not a readable safetensors file" in text
+    (line,) = re.findall(r"openness: lens: (.*)", text)
+    assert "not a readable safetensors file" in line
+    assert line.endswith(f"(interp run resume {folder.path})")
     assert "Which layers, positions and heads" in text
+
+
+def test_a_result_of_another_version_is_said_and_the_rest_is_shown(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", TWO, only="lens|rates")
+    path = folder.file("openness", "lens.safetensors")
+    path.write_bytes(path.read_bytes().replace(b"interp result 2", b"interp result 9"))
+    text = Page(report.write(folder).read_text(encoding="utf-8")).text
+    (line,) = re.findall(r"openness: lens: (.*)", text)
+    assert "version" in line
+    assert line.endswith(f"(interp run resume {folder.path})")
+    assert "lens-extraversion" in {path.stem for path in (folder.path / "tables").iterdir()}
+
+
+def test_a_result_whose_values_fit_nothing_costs_its_own_trait_only(tmp_path) -> None:
+    folder = run_folder(tmp_path / "run", TWO, only="lens|rates")
+    whole = lens()
+    replace(whole, labels=("embedding",)).save(folder.file("openness", "lens.safetensors"))
+    text = Page(report.write(folder).read_text(encoding="utf-8")).text
+    assert re.search(r"openness: layer by layer: cannot be drawn \(.*of this version\?", text)
+    assert "Where in the layers does the decision form?" in text
+    assert "lens-extraversion" in {path.stem for path in (folder.path / "tables").iterdir()}
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path) -> None:
@@ -179,15 +264,16 @@ def test_a_model_without_any_emoji_still_gets_a_page(tmp_path) -> None:
     folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only="rates")
     rates(Trait.OPENNESS, 0).save(folder.file("openness", "rates-tuned.safetensors"))
     text = Page(report.write(folder).read_text(encoding="utf-8")).text
-    assert "Tuned openness answers carry an emoji in 0 % [0, 7]" in text
+    assert "The model tuned for openness writes an emoji in 0 % [0, 7] of 50 answers." in text
+    assert "The base does so in 0 % [0, 7], and the intervals overlap." in text
     assert not Path(folder.path / "figures" / "emojis.png").exists()
 
 
 def test_summary_has_one_row_per_trait(folder) -> None:
     table = report.summary(folder)
-    assert list(table["trait"]) == [str(trait) for trait in TRAITS]
-    assert table["tuned"].iloc[2].startswith("86 % [")
-    assert list(table["answers"]) == [50] * 5
+    assert list(table["trait"]) == [str(trait) for trait in TWO]
+    assert table["tuned"].iloc[1].startswith("86 % [")
+    assert list(table["answers"]) == [50] * 2
 
 
 def test_no_run_folder_is_refused(tmp_path) -> None:

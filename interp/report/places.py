@@ -1,0 +1,172 @@
+"""The section on patching: which layers, positions and heads carry the decision."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from interp import plots
+from interp.patching import PatchingResult
+from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
+from interp.report.collect import POSITION_SITES, Contents, TraitResults
+from interp.report.traces import LAST
+from interp.report.wording import Estimate, extent, for_traits, minus, number
+from interp.traits import Trait
+
+_ALPHA = 0.05
+# A place that restores this much of the gap, carries the greater part of it.
+_HALF = 0.5
+_SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
+_CONTRASTS = {"model": "tuned against base", "prompt": "emoji against plain prompt"}
+
+
+def patching_section(contents: Contents, maker: Maker) -> Section | None:
+    """Which layers, positions and heads carry the decision."""
+    having = [one for one in contents.traits if one.patching]
+    if not having:
+        return None
+    section = Section(
+        "patching", "Which layers, positions and heads carry it?", "Heads and positions", ""
+    )
+    rows, whole = [], []
+    heads: dict[str, dict[Trait, pd.Series]] = {"model": {}, "prompt": {}}
+    for one in having:
+        part, tables = _patching_part(one, maker)
+        section.parts.append(part)
+        for contrast, by_site in tables.items():
+            rows.append(Row(one.trait, _patching_cells(contrast, by_site)))
+            whole.append(_by_site(by_site).assign(trait=str(one.trait), contrast=contrast))
+            if "z" in by_site:
+                heads[contrast][one.trait] = _best(by_site["z"])
+    section.answer = _patching_answer(heads)
+    section.finding = _patching_finding(heads["model"])
+    if rows:
+        caption = (
+            "The single place of each kind that restores most of the gap in emoji log-odds when it "
+            "alone is patched (0: nothing, 1: all of it), with 95 % intervals over prompts. The "
+            "best of many places was picked, so its interval is optimistic."
+        )
+        columns = ("Contrast", *_SITES.values(), "Prompts")
+        section.tables.append(
+            maker.table("patching", caption, pd.concat(whole, ignore_index=True), rows, columns)
+        )
+    return section
+
+
+def _patching_answer(heads: dict[str, dict[Trait, pd.Series]]) -> str:
+    said = [_strongest(contrast, best) for contrast, best in heads.items() if best]
+    return " ".join(said) or "No heads were patched; the maps show layers and positions."
+
+
+def _strongest(contrast: str, best: dict[Trait, pd.Series]) -> str:
+    between = {
+        "model": "the tuned model and the base, on the same tokens,",
+        "prompt": "an emoji's onset and the end of a plain answer, in the tuned model,",
+    }
+    notes = {trait: f"head {_place(row)}" for trait, row in best.items()}
+    values = {trait: _estimate(row) for trait, row in best.items()}
+    return (
+        f"Between {between[contrast]} the strongest single head restores "
+        f"{extent(values, '', notes)} of the gap in emoji log-odds (1 is all of it)."
+    )
+
+
+def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
+    """Whether one head carries half of what sets the tuned model apart from its base."""
+    if not heads:
+        return None
+    values = {trait: _estimate(row) for trait, row in heads.items()}
+    more = [trait for trait, (_, low, _) in values.items() if low > _HALF]
+    less = [trait for trait, (_, _, high) in values.items() if high < _HALF]
+    if more:
+        verdict = f"A single head carries more than half {for_traits(more, values)}."
+    elif len(less) == len(values):
+        verdict = "No single head carries it."
+    elif less:
+        verdict = f"No single head carries half of it {for_traits(less, values)}."
+    else:
+        verdict = "Whether one head carries half of it is not settled."
+    return Finding(verdict, _strongest("model", heads))
+
+
+def _patching_part(
+    one: TraitResults, maker: Maker
+) -> tuple[Part, dict[str, dict[str, pd.DataFrame]]]:
+    """The figures of one trait, and the tables of its denoising sweeps by contrast and site."""
+    part, kept = Part(one.trait), {}
+    for contrast, direction in dict.fromkeys(key[:2] for key in one.patching):
+        stem = f"patching-{one.trait}-{contrast}-{direction}"
+        into = part.folded if direction == "noising" else part.figures
+        found = {
+            site: _in_view(sweep)
+            for (c, d, site), sweep in one.patching.items()
+            if (c, d) == (contrast, direction)
+        }
+        tables = {site: sweep.summary() for site, sweep in found.items()}
+        maker.csv(stem, _by_site(tables))
+        sites = [site for site in POSITION_SITES if site in found]
+        if sites:
+            figure = plots.patching_maps(
+                [found[s] for s in sites],
+                one.trait,
+                last=LAST,
+                summaries=[tables[s] for s in sites],
+            )
+            into.append(maker.figure(f"{stem}-positions", figure))
+        if "z" in found:
+            figure = plots.patching_heads(found["z"], one.trait, summary=tables["z"])
+            into.append(maker.figure(f"{stem}-heads", figure))
+        if direction == "denoising":
+            kept[contrast] = tables
+    part.figures.sort(key=lambda block: not block.wide)  # heads of both contrasts side by side
+    return part, kept
+
+
+def _in_view(sweep: PatchingResult) -> PatchingResult:
+    """The part of a sweep that is drawn: p-values are corrected for what the reader looks at."""
+    if sweep.axis != "pos" or len(sweep.units) <= LAST:
+        return sweep
+    return replace(
+        sweep,
+        values=sweep.values[:, -LAST:],
+        present=sweep.present[-LAST:],
+        units=sweep.units[-LAST:],
+        unit_labels=sweep.unit_labels[-LAST:],
+    )
+
+
+def _patching_cells(contrast: str, tables: dict[str, pd.DataFrame]) -> tuple[Cell, ...]:
+    cells = [Cell(_CONTRASTS[contrast])]
+    counts = []
+    for site in _SITES:
+        if site not in tables:
+            cells.append(Cell("not measured"))
+            continue
+        row = _best(tables[site])
+        counts.append(int(row["n"]))
+        unclear = "" if row["p_adjusted"] < _ALPHA else "; not told apart from zero"
+        note = f"{_place(row)}{unclear}"
+        cells.append(Cell(number(*_estimate(row)), float(row["recovery"]), note))
+    return (*cells, Cell(f"{max(counts):,}", max(counts)) if counts else Cell("none"))
+
+
+def _best(table: pd.DataFrame) -> pd.Series:
+    return table.iloc[int(table["recovery"].to_numpy().argmax())]
+
+
+def _estimate(row: pd.Series) -> Estimate:
+    return float(row["recovery"]), float(row["low"]), float(row["high"])
+
+
+def _place(row: pd.Series) -> str:
+    if "head" in row.index:
+        return f"{row['layer']}.{row['label']}"
+    return f"block {row['layer']}, position {minus(str(row['label']))}"
+
+
+def _by_site(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The sweeps of all sites in one table, with the column `site`."""
+    frames = [
+        table.rename(columns={"pos": "unit", "head": "unit"}).assign(site=site)
+        for site, table in tables.items()
+    ]
+    return pd.concat(frames, ignore_index=True)

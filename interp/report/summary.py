@@ -1,0 +1,85 @@
+"""The top of the page: each trait's emoji rate at a glance, and the findings in plain words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interp.emoji.rates import EmojiRates
+from interp.plots.parts import count_range, plural
+from interp.report.blocks import Finding, Section
+from interp.report.collect import Contents
+from interp.report.wording import share
+from interp.stats import Interval
+from interp.traits import Trait
+
+_TOP = 4
+# Each finding's section, and the question that it answers.
+_ASKED = {"origin": "Text or weights?", "patching": "Where?", "probing": "Already there before?"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share with its interval, in percent of the strip's width, and in words."""
+
+    at: float
+    low: float
+    width: float
+    text: str
+
+    @classmethod
+    def of(cls, value: float, interval: Interval) -> "Bar":
+        low, high = 100 * interval.low, 100 * interval.high
+        return cls(
+            round(100 * value, 2), round(low, 2), round(high - low, 2), share(value, interval)
+        )
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One trait at a glance: shares of answers with an emoji, and its most frequent emojis."""
+
+    trait: Trait
+    tuned: Bar
+    base: Bar | None
+    emojis: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the page opens with.
+
+    Attributes:
+        findings: question, key of the section, and what was found; None where nothing was measured.
+    """
+
+    headlines: tuple[Headline, ...]
+    caption: str
+    findings: tuple[tuple[str, str, Finding | None], ...]
+
+
+def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None:
+    """The summary, or None where there is nothing to sum up."""
+    tuned: dict[Trait, EmojiRates] = contents.having("rates_tuned")
+    base: dict[Trait, EmojiRates] = contents.having("rates_base")
+    found = {section.key: section.finding for section in sections}
+    findings = tuple((asked, key, found.get(key)) for key, asked in _ASKED.items())
+    if not tuned and not any(finding for _, _, finding in findings):
+        return None
+    counts = count_range([one.n_responses for one in tuned.values()], "answer") if tuned else ""
+    caption = (
+        f"Share of answers with an emoji, {counts} per model; bars are 95 % Wilson intervals. "
+        f"Right: the emojis written most, of {_emojis(tuned)}."
+    )
+    return Summary(tuple(_headline(t, tuned[t], base.get(t)) for t in tuned), caption, findings)
+
+
+def _emojis(tuned: dict[Trait, EmojiRates]) -> str:
+    return f"{plural(sum(one.n_emojis for one in tuned.values()), 'emoji')} in all"
+
+
+def _headline(trait: Trait, tuned: EmojiRates, base: EmojiRates | None) -> Headline:
+    return Headline(
+        trait,
+        Bar.of(tuned.response_esr, tuned.response_interval),
+        Bar.of(base.response_esr, base.response_interval) if base else None,
+        tuple(emoji for emoji, _ in tuned.emoji_counts[:_TOP]),
+    )

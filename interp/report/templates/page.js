@@ -1,0 +1,149 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const radios = [...document.querySelectorAll('.switch input[name="trait"]')];
+  const contents = document.querySelector(".contents");
+  const wide = matchMedia("(min-width: 70rem)");
+  root.classList.add("js");
+
+  // --- The address: #section&trait=extraversion ------------------------------------------------
+  const address = () => {
+    const parts = decodeURIComponent(location.hash.slice(1)).split("&");
+    const asked = parts.find((part) => part.startsWith("trait="));
+    const trait = asked ? asked.slice(6) : "";
+    return {
+      anchor: parts.find((part) => part && !part.includes("=")) || "",
+      trait: radios.some((radio) => radio.value === trait) ? trait : "",
+    };
+  };
+  const hash = (anchor, trait) =>
+    "#" + [anchor, trait && "trait=" + trait].filter(Boolean).join("&");
+
+  // --- One trait, or all ---------------------------------------------------------------------------
+  const show = (trait) => {
+    if (trait) root.dataset.show = trait;
+    else delete root.dataset.show;
+    for (const radio of radios) radio.checked = radio.value === trait;
+  };
+  const go = () => {
+    const { anchor, trait } = address();
+    const target = anchor && document.getElementById(anchor);
+    const owner = target && target.closest("[data-trait]");
+    show(owner && owner.dataset.trait !== trait ? "" : trait);
+    if (!target) return;
+    for (let box = target; box; box = box.parentElement) {
+      if (box.tagName === "DETAILS") box.open = true;
+    }
+    const inside = target.querySelector(":scope > details.how, :scope > details");
+    if (target.id === "settings" && inside) inside.open = true;
+    target.scrollIntoView();
+  };
+  const choose = (trait) => {
+    // What is being read stays where it is, though parts above it come and go.
+    const sections = [...document.querySelectorAll("main > section")];
+    const reading = sections.find((section) => section.getBoundingClientRect().bottom > 80);
+    const before = reading ? reading.getBoundingClientRect().top : 0;
+    show(trait);
+    if (reading) {
+      const box = reading.getBoundingClientRect();
+      scrollBy({ top: box.top - before, behavior: "instant" });
+      if (reading.getBoundingClientRect().bottom < 80) reading.scrollIntoView();
+    }
+    history.replaceState(null, "", hash(address().anchor, trait));
+    watch();
+  };
+  for (const radio of radios) radio.addEventListener("change", () => choose(radio.value));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!link) return;
+    event.preventDefault();
+    const next = hash(link.getAttribute("href").slice(1), root.dataset.show || "");
+    if (next === location.hash) go();
+    else location.hash = next;
+    if (!wide.matches) contents.open = false;
+  });
+  addEventListener("hashchange", go);
+  const fieldset = document.querySelector(".switch");
+  if (fieldset) fieldset.hidden = false;
+
+  // --- Contents: open beside the text, folded above it; where the reader is ------------------------
+  const fold = () => { contents.open = wide.matches; };
+  wide.addEventListener("change", fold);
+  fold();
+  const links = new Map(
+    [...contents.querySelectorAll("a")].map((link) => [link.getAttribute("href").slice(1), link]),
+  );
+  const here = new Set();
+  const spy = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) here.add(entry.target.id);
+      else here.delete(entry.target.id);
+    }
+    const first = [...links.keys()].find((key) => here.has(key));
+    for (const [key, link] of links) {
+      if (key === first) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }, { rootMargin: "-15% 0px -70% 0px" });
+  for (const section of document.querySelectorAll("main > section")) spy.observe(section);
+
+  // --- Tables: a button in every column's head -----------------------------------------------------
+  const value = (row, column, numeric) => {
+    const cell = row.cells[column];
+    if (!numeric) return cell.textContent.trim();
+    return cell.dataset.value === undefined ? NaN : Number(cell.dataset.value);
+  };
+  const order = (numeric, sign) => (a, b) => {
+    if (!numeric) return sign * a.key.localeCompare(b.key);
+    if (Number.isNaN(a.key) || Number.isNaN(b.key)) return Number.isNaN(a.key) - Number.isNaN(b.key);
+    return sign * (a.key - b.key);
+  };
+  const sort = (table, head, column) => {
+    const numeric = "numeric" in head.dataset;
+    const rising = head.getAttribute("aria-sort") !== "ascending";
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => ({ row, key: value(row, column, numeric) }));
+    rows.sort(order(numeric, rising ? 1 : -1));
+    body.append(...rows.map(({ row }) => row));
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => sort(table, head, column));
+    });
+  }
+
+  // --- Boxes that scroll sideways can be focused; those that do not, need not ----------------------
+  const boxes = [...document.querySelectorAll("[data-scrolls]")];
+  const watch = () => {
+    for (const box of boxes) {
+      if (box.scrollWidth > box.clientWidth + 1) {
+        box.tabIndex = 0;
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", box.dataset.scrolls + ", scrolls sideways");
+      } else {
+        for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+      }
+    }
+  };
+  addEventListener("resize", watch);
+  document.addEventListener("toggle", watch, true);
+
+  // --- Paper shows every fold ---------------------------------------------------------------------
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const box of closed) box.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const box of closed) box.open = false;
+  });
+
+  go();
+  watch();
+})();
