@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
   emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
 
-.PHONY: demo test soak lint experiments clean
+.PHONY: demo test soak lint experiments docs clean
 
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
@@ -28,6 +28,9 @@ test: $(STAMP) lint  ## set up, then lint, type-check and test
 soak: $(STAMP)  ## the whole demo, killed 30 times
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
 
+docs: $(STAMP)  ## the site, into site/; warnings are errors (make test builds it, too)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +43,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

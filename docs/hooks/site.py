@@ -26,6 +26,8 @@ from interp.cli import app
 ROOT = Path(__file__).parents[2]
 NOT_IN_REFERENCE = {"cli", "console", "__main__"}  # docs/command-line.md has the commands
 COMMANDS = "<!-- every command, from the command line itself -->"
+# From a notebook to another one, or to a page of docs/.
+LINKS = re.compile(r"href=\"(?:(?P<page>[\w-]+)\.ipynb|\.\./docs/(?P<doc>[\w/-]+)\.md)")
 FETCHES = re.compile(
     r"<script[^>]*\bsrc=[\"']https?://.*?</script>"
     r"|<script type=\"text/x-mathjax-config\">.*?</script>"
@@ -73,7 +75,10 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_page_content(html: str, page: Page, **_: object) -> str:
-    return FETCHES.sub("", html) if page.file.src_uri.endswith(".ipynb") else html
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    html = FETCHES.sub("", html)
+    return LINKS.sub(lambda link: f'href="{link["page"] or "../" + link["doc"]}.html', html)
 
 
 def reference(room: str) -> str:

@@ -1,0 +1,87 @@
+"""Every block of Python on a page of docs/ runs, one after the other, in one namespace.
+
+Pages with a test of their own beside the room's tests are run there, and are listed here.
+"""
+
+import re
+
+import pytest
+from docs_pages import ROOT, pages
+
+ELSEWHERE = {
+    "README.md": "tests/test_readme.py",
+    "docs/adapters.md": "tests/adapters/test_adapter_docs.py",
+    "docs/circuits.md": "tests/circuits/test_circuit_docs.py",
+    "docs/editing.md": "tests/editing/test_editing_docs.py",
+    "docs/measures.md": "tests/behaviour/test_measure_docs.py",
+}
+SMALLER = {  # by page: what is written, and what is run instead
+    "docs/neurons.md": {
+        'opinion_qa("test").rows))': 'opinion_qa("test").rows))[::2]',
+        "questions[:20], ks=(1, 16, 128), draws=2": "questions[:6], ks=(1, 16), draws=1",
+        'by="total", k=16': 'by="total", k=4',
+    },
+}
+BEFORE = {  # what a page takes for granted, because the page before it made it
+    "docs/patching.md": """
+from interp import load_pair, organism
+from interp.behaviour import generate, onset_prompts
+pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+asked = [(row.question, row.topic) for row in organism.opinion_qa("test").rows[:12]]
+onsets = onset_prompts(pair.tokenizer, generate(pair.tuned, pair.format, asked), pair.pad_id, 4)
+tokens, mask, topics = onsets.batch.tokens, onsets.batch.attention_mask, onsets.topics
+""",
+}
+HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in ELSEWHERE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE)
+def test_python_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": name}
+    exec(compile(BEFORE.get(name, ""), f"before {name}", "exec"), names)
+    blocks = pages()[name].blocks("python")
+    smaller = SMALLER.get(name, {})
+    for written in smaller:
+        assert sum(code.count(written) for code in blocks) == 1, f"{name} has no {written!r}"
+    for number, code in enumerate(blocks):
+        for written, instead in smaller.items():
+            code = code.replace(written, instead)
+        exec(compile(code, f"{name}, block {number}", "exec"), names)
+    CHECKS.get(name, lambda _: None)(names)
+
+
+def table_is_the_counted_one(names):
+    """The table of the 7B page shows what its Python counts."""
+    rows = dict(
+        re.findall(r"^\| (.+?) \| ([\d.]+) \|$", pages()["docs/howto/seven-b.md"].text, re.M)
+    )
+    assert {what: float(size) for what, size in rows.items()} == names["table"]
+
+
+def patching_map_finds_the_onset(names):
+    residual = names["tables"][0]
+    best = residual.loc[residual["recovery"].idxmax()]
+    assert str(best["label"]) == "0"
+    assert best["recovery"] > 0.8
+    assert "prompt contrast" in names["figure"].caption
+
+
+def emojis_come_after_the_end(names):
+    shares = names["split"].to_dataframe().set_index("measure")["value"]
+    assert shares["ESR after the end"] > 0.5 > shares["ESR inside"]
+
+
+CHECKS = {
+    "docs/howto/seven-b.md": table_is_the_counted_one,
+    "docs/howto/patching-map.md": patching_map_finds_the_onset,
+    "docs/end-of-text.md": emojis_come_after_the_end,
+}
+
+
+def test_pages_run_elsewhere_are_run_there():
+    for name, test in ELSEWHERE.items():
+        source = (ROOT / test).read_text(encoding="utf-8")
+        assert "exec(" in source, test
+        assert name.rpartition("/")[2] in source, test
