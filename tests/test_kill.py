@@ -5,7 +5,11 @@
 
 import json
 import os
+import signal
+import subprocess
+import time
 
+import pytest
 from killing import contents, demo, ended_steps, survive, undisturbed
 
 KILLS = int(os.environ.get("INTERP_KILLS", "5"))
@@ -30,3 +34,28 @@ def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(tmp_path):
     manifest = json.loads((killed / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert {record["state"] for record in manifest["steps"].values()} <= {"done", "skipped"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(tmp_path, number):
+    out = tmp_path / "run"
+    with subprocess.Popen(demo(out, *SMALL), stderr=subprocess.PIPE, text=True) as run:
+        while ended_steps(out) < 2:
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.send_signal(signal.SIGSTOP)  # it holds the folder for as long as we look
+        if number is signal.SIGINT:
+            second = subprocess.run(demo(out), capture_output=True, text=True, check=False)
+            assert second.returncode == 2
+            assert f"process {run.pid} on" in second.stderr
+            assert "is working on this run; wait for it, or stop it" in second.stderr
+        run.send_signal(signal.SIGCONT)
+        run.send_signal(number)
+        _, said = run.communicate(timeout=300)
+    assert run.returncode == 1
+    assert said.strip().splitlines()[-1].startswith("error: stopped; what is finished is kept")
+    assert "Traceback" not in said
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == "stopped"
+    assert 2 <= ended_steps(out) < 30
+    assert not list(out.rglob(".*"))

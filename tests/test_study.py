@@ -14,6 +14,7 @@ from interp.models import MergeReport
 from interp.patching import PatchingResult
 from interp.probing import ProbeResult
 from interp.runs import RunFolder
+from interp.study.steps import CONTRASTS, SITES, steps
 
 TRAIT = "extraversion"
 SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed", "3"]
@@ -117,6 +118,48 @@ def test_a_lost_step_is_redone_to_the_same_bytes(run, monkeypatch, capsys):
     assert summary["traits"][0]["trait"] == TRAIT
     assert [path.read_bytes() for path in lost] == before
     assert run.file(TRAIT, "merge.safetensors").stat().st_mtime_ns == kept
+
+
+def keys(folder: RunFolder, **changes) -> dict[str, str]:
+    """What every step of a study is recognised by, with the same contents of what it needs."""
+    values = {
+        "base": str(organism.base_path()),
+        "adapters": {TRAIT: str(organism.adapter_path(TRAIT))},
+        "data": str(organism.ASSETS),
+    }
+    made = steps(values | changes, folder)
+    return {step.name: step.key(dict.fromkeys(step.needs, "the same")) for step in made}
+
+
+PATCHING = {f"patching-{c}-{d}-{s}" for c, d in CONTRASTS for s in SITES}
+CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
+TRACED = {"lens", *PATCHING, *CIRCUITS}
+MODELS = {"merge", "responses", "origin", "adapter-necessity", "probing-emoji", "probing-trait"}
+BASE = {"base/responses-dense"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "redone"),
+    [
+        ({"n_trace": 7}, TRACED),
+        ({"n_positions": 7}, PATCHING),
+        ({"n_switched": 7}, {"adapter-necessity"}),
+        ({"temperature": 0.1}, {"responses", "adapter-necessity"} | BASE),
+        ({"n_responses": 300}, {"responses"} | BASE),
+        ({"quantization": "nf4"}, {*MODELS, *TRACED, "rates-base", "base/responses-nf4"}),
+        (
+            {"adapters": {TRAIT: str(organism.adapter_path(TRAIT, supervise_eos=True))}},
+            {*MODELS, *TRACED},
+        ),
+        ({"base": str(organism.base_path("absent"))}, {*MODELS, *TRACED, *BASE}),
+        ({"dtype": "bfloat16"}, {*MODELS, *TRACED, *BASE}),
+    ],
+)
+def test_a_changed_setting_redoes_just_what_depends_on_it(tmp_path, changes, redone):
+    folder = RunFolder.create(tmp_path / "run", {})
+    before, after = keys(folder), keys(folder, **changes)
+    differ = {name for name in after if before.get(name) != after[name]}
+    assert {name.removeprefix(f"{TRAIT}/") for name in differ} == redone
 
 
 def test_status_shows_every_step(run, monkeypatch, capsys):

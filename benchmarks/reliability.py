@@ -1,0 +1,134 @@
+"""How much a run survives, what it refuses, and what that costs.
+
+    python benchmarks/reliability.py [--kills 5] [--repeats 3]
+
+Prints:
+- kills survived / tried: the demo's process killed (SIGKILL) at random moments and started again,
+  until it ends in the bytes of an undisturbed run;
+- malformed inputs refused / tried: the corpus of `tests/fuzz`, over every loader;
+- durable / plain: time of a trait's study as durable steps (written, synced, hashed, logged, noted)
+  over the same calls with everything kept in memory, in pairs within one process;
+- resume: seconds that the demo's command takes when everything is there, after the imports.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]
+
+import torch
+from killing import contents, demo, ended_steps, survive, undisturbed
+
+from interp import circuits, organism, study
+from interp.cli import app
+from interp.runs import RunFolder
+from interp.study import StudyConfig
+from interp.study.steps import CONTRASTS, SITES
+from interp.study.study import Study
+from interp.traits import Trait
+
+SMALL = ("--traits", "extraversion,openness", "--n-responses", "14", "--n-trace", "4",
+         "--n-switched", "2")  # fmt: skip
+TRAIT = Trait.EXTRAVERSION
+
+
+def kills(count: int) -> str:
+    """Kills survived of those tried."""
+    with tempfile.TemporaryDirectory() as place:
+        whole, killed = Path(place, "whole"), Path(place, "killed")
+        undisturbed(demo(whole, *SMALL))
+        found = survive(demo(killed, *SMALL), killed, count, ended_steps(whole), seed=1)
+        same = contents(killed) == contents(whole) and not list(killed.rglob(".*"))
+    late = f", {found.spared} more came too late" if found.spared else ""
+    return f"{len(found.kills) if same else 0} / {len(found.kills)}{late}"
+
+
+def plain(config: StudyConfig, place: Path) -> None:
+    """The study of one trait with all its results in memory."""
+    models = Study(config, RunFolder.create(place / "plain", {})).trait(TRAIT)
+    models.base_answers, models.tuned_answers = models.sample("base"), models.sample("tuned")
+    models.rates("base"), models.rates("tuned")
+    models.origin(), models.lens()
+    for contrast, direction in CONTRASTS:
+        for site in SITES:
+            models.patch(contrast, direction, site)
+    scores = models.edges()
+    assert isinstance(scores, circuits.CircuitScores)
+    models.circuit_curve(scores), models.circuit(scores)
+    models.necessity(), models.probe_emoji(), models.probe_trait()
+
+
+def durable(config: StudyConfig, place: Path) -> None:
+    """The same study as durable steps."""
+    study.run(config, place / "durable")
+
+
+def timed(call: Callable[[StudyConfig, Path], None], config: StudyConfig) -> tuple[float, float]:
+    """Wall and CPU seconds of one call in a fresh folder."""
+    with tempfile.TemporaryDirectory() as place:
+        wall, cpu = time.perf_counter(), time.process_time()
+        call(config, Path(place))
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def overhead(repeats: int) -> str:
+    """Durable over plain, pair by pair."""
+    config = StudyConfig(
+        base=str(organism.base_path()),
+        adapters={TRAIT: str(organism.adapter_path(TRAIT))},
+        data=str(organism.ASSETS),
+        n_switched=32,
+    )
+    timed(durable, config)  # warm-up
+    pairs = []
+    for index in range(repeats):
+        order = (plain, durable) if index % 2 else (durable, plain)
+        took = {call: timed(call, config) for call in order}
+        pairs.append([took[durable][kind] / took[plain][kind] for kind in (0, 1)])
+    return "; ".join(
+        f"{name} {spread(pair[kind] for pair in pairs)}"
+        for kind, name in enumerate(("wall", "CPU"))
+    )
+
+
+def spread(values: Iterable[float]) -> str:
+    """Median, and the range."""
+    found = sorted(values)
+    return f"{statistics.median(found):.3f} [{found[0]:.3f}, {found[-1]:.3f}]"
+
+
+def resume(repeats: int) -> str:
+    """Seconds of the demo's command on a finished run, in a process that has imported all."""
+    with tempfile.TemporaryDirectory() as place:
+        command = ["demo", "--out", str(Path(place, "run")), "--json"]
+        took = []
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            with contextlib.redirect_stdout(io.StringIO()):
+                app(command, standalone_mode=False)
+            took.append(time.perf_counter() - began)
+    return f"{spread(took[1:])} s (the whole demo took {took[0]:.0f} s)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"durable / plain: {overhead(asked.repeats)}", flush=True)
+    print(f"resume of a finished demo: {resume(asked.repeats)}", flush=True)
+    print(f"kills survived / tried: {kills(asked.kills)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
