@@ -32,7 +32,7 @@ INSTEAD = {  # what cannot be had without a network
     "meta-llama/Llama-2-7b-chat-hf": BASE,
     "holistic-ai/personality_manipulation": str(organism.ASSETS),
 }
-SMALLER = {  # options put behind those of the command; the last one counts
+SMALLER = {  # options that are given instead of the command's own, or as well
     "demo": ["--traits", "extraversion", *SMALL],
     "trace": SMALL,
     "finetune": ["--preset", "small", "--set", "steps=2"],
@@ -145,14 +145,15 @@ def run(command: str, patch: pytest.MonkeyPatch, traced: dict[tuple[str, ...], P
 
 
 def smaller(args: list[str]) -> list[str]:
-    """Arguments without values that need a GPU, and with the small sizes behind them."""
-    kept = []
+    """Arguments without values that need a GPU, and with small sizes instead of their own."""
+    sizes = SMALLER.get(args[0], [])
+    kept: list[str] = []
     for word in args:
-        if word in LEFT_OUT:
-            kept.pop()  # the option's name
+        if word in LEFT_OUT or (kept and kept[-1] in sizes):
+            kept.pop()  # the option's name; its value goes with it
         else:
             kept.append(word)
-    return kept + SMALLER.get(args[0], [])
+    return kept + sizes
 
 
 def after(option: str, args: list[str]) -> str:

@@ -22,16 +22,6 @@ SMALLER = {  # by page: what is written, and what is run instead
         'by="total", k=16': 'by="total", k=4',
     },
 }
-BEFORE = {  # what a page takes for granted, because the page before it made it
-    "docs/patching.md": """
-from interp import load_pair, organism
-from interp.behaviour import generate, onset_prompts
-pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
-asked = [(row.question, row.topic) for row in organism.opinion_qa("test").rows[:12]]
-onsets = onset_prompts(pair.tokenizer, generate(pair.tuned, pair.format, asked), pair.pad_id, 4)
-tokens, mask, topics = onsets.batch.tokens, onsets.batch.attention_mask, onsets.topics
-""",
-}
 HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in ELSEWHERE]
 
 
@@ -40,7 +30,6 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": name}
-    exec(compile(BEFORE.get(name, ""), f"before {name}", "exec"), names)
     blocks = pages()[name].blocks("python")
     smaller = SMALLER.get(name, {})
     for written in smaller:
