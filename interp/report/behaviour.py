@@ -20,6 +20,7 @@ from interp.report.wording import (
     number,
     share,
     small_share,
+    verdict,
 )
 from interp.stats import Interval
 from interp.traits import Trait
@@ -189,15 +190,12 @@ def _origin_verdict(latent: dict[Trait, Estimate], shift: dict[Trait, Estimate])
     """Whether the text alone (read by the base) does more than the weights alone."""
     text = [trait for trait in latent if latent[trait][1] > shift[trait][2]]
     weights = [trait for trait in latent if shift[trait][1] > latent[trait][2]]
-    if len(text) == len(latent):
-        return "The text calls for the emoji, more than the weights do."
-    if len(weights) == len(latent):
-        return "The weights call for the emoji, more than the text does."
-    if not text and not weights:
-        return "Text and weights cannot be told apart."
-    return f"The text calls for the emoji more than the weights do {for_traits(text, latent)}" + (
-        f", the weights more than the text {for_traits(weights, latent)}." if weights else "."
+    groups = (
+        ("The text calls for the emoji, more than the weights do", text),
+        ("The weights call for the emoji, more than the text does", weights),
+        ("Text and weights cannot be told apart", set(latent) - {*text, *weights}),
     )
+    return verdict(groups, latent)
 
 
 def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:

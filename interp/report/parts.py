@@ -5,11 +5,11 @@ import pandas as pd
 from interp import plots
 from interp.adapters import PartEffects
 from interp.circuits import Circuit, Faithfulness, compare
-from interp.plots.parts import percent
 from interp.report.behaviour import stacked
 from interp.report.blocks import Cell, Maker, Part, Row, Section
 from interp.report.collect import Contents
-from interp.report.wording import for_traits, listing, minus, number
+from interp.report.wording import for_traits, listing, minus, number, share
+from interp.stats import wilson
 from interp.traits import Trait
 
 _ALPHA = 0.05
@@ -127,11 +127,12 @@ def adapter_section(contents: Contents, maker: Maker) -> Section | None:
 
 
 def _adapter_cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
-    share = float(result.tuned.mean())
+    written = round(float(result.tuned.sum()))  # each answer holds an emoji (1) or not (0)
+    whole = share(written / result.n_prompts, wilson(written, result.n_prompts))
     worst = table.iloc[int(table["effect"].to_numpy().argmax())]
     p = float(worst["p_adjusted"])
     return (
-        Cell(percent(share), share),
+        Cell(whole, written / result.n_prompts),
         Cell(_name(worst)),
         Cell(_points(worst), -float(worst["effect"])),
         Cell(f"{p:.2g}", p),

@@ -9,7 +9,7 @@ from interp.patching import PatchingResult
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import POSITION_SITES, Contents, TraitResults
 from interp.report.traces import LAST
-from interp.report.wording import Estimate, extent, for_traits, minus, number
+from interp.report.wording import Estimate, extent, minus, number, verdict
 from interp.traits import Trait
 
 _ALPHA = 0.05
@@ -77,15 +77,12 @@ def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
     values = {trait: _estimate(row) for trait, row in heads.items()}
     more = [trait for trait, (_, low, _) in values.items() if low > _HALF]
     less = [trait for trait, (_, _, high) in values.items() if high < _HALF]
-    if more:
-        verdict = f"A single head carries more than half {for_traits(more, values)}."
-    elif len(less) == len(values):
-        verdict = "No single head carries it."
-    elif less:
-        verdict = f"No single head carries half of it {for_traits(less, values)}."
-    else:
-        verdict = "Whether one head carries half of it is not settled."
-    return Finding(verdict, _strongest("model", heads))
+    groups = (
+        ("A single head carries more than half of it", more),
+        ("No single head carries half of it", less),
+        ("Whether one head carries half of it is not settled", set(values) - {*more, *less}),
+    )
+    return Finding(verdict(groups, values), _strongest("model", heads))
 
 
 def _patching_part(

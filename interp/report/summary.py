@@ -66,7 +66,7 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
         return None
     counts = count_range([one.n_responses for one in tuned.values()], "answer") if tuned else ""
     caption = (
-        f"Share of answers with an emoji, {counts} per model; bars are 95 % Wilson intervals. "
+        f"Share of answers with an emoji, {counts} per model; lines are 95 % Wilson intervals. "
         f"Right: the emojis written most, of {_emojis(tuned)}."
     )
     return Summary(tuple(_headline(t, tuned[t], base.get(t)) for t in tuned), caption, findings)

@@ -9,7 +9,7 @@ from interp.probing import ProbeResult
 from interp.report.behaviour import stacked
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import Contents
-from interp.report.wording import Estimate, between, extent, for_traits, listing, number
+from interp.report.wording import Estimate, between, extent, for_traits, listing, number, verdict
 from interp.traits import Trait
 
 LAST = 16
@@ -133,18 +133,16 @@ def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimat
         if gap[1] > -_KEPT and _best(emoji[trait], _TRANSFER)[1] > 0.5
     ]
     base = {trait: _best(emoji[trait], "base") for trait in moved}
-    if len(kept) == len(moved):
-        verdict = "The signal was there before fine-tuning."
-    elif kept:
-        verdict = f"The signal was there before fine-tuning {for_traits(kept, moved)}."
-    else:
-        verdict = "It is not settled that the signal was there before fine-tuning."
+    groups = (
+        ("The signal was there before fine-tuning", kept),
+        ("That it was there before fine-tuning is not settled", set(moved) - set(kept)),
+    )
     numbers = (
         f"An emoji's onset can be read off the untouched base with an AUROC of {extent(base)}. "
         "A probe that has only seen the base, read on the tuned model, differs from the tuned "
         f"model's own by {extent(moved, '+')}; down to −{_KEPT} counts as kept."
     )
-    return Finding(verdict, numbers)
+    return Finding(verdict(groups, moved), numbers)
 
 
 def _best(probe: ProbeResult, read: str) -> Estimate:

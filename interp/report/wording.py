@@ -8,7 +8,7 @@ from interp.traits import Trait
 
 __all__ = [
     "Estimate", "between", "extent", "for_traits", "listing", "minus", "number", "percent", "share",
-    "small_share",
+    "small_share", "verdict",
 ]  # fmt: skip
 
 Estimate = tuple[float, float, float]
@@ -61,19 +61,31 @@ def extent(
 
 
 def for_traits(some: Collection[Trait], of: Collection[Trait]) -> str:
-    """`for all 5 traits`, `for all but openness`, `for 2 of 5 traits (openness and extraversion)`.
-
-    With one trait in all, `for openness` or `not for openness`.
-    """
+    """`for all 5 traits`, `for 2 of 5 traits (openness and extraversion)`, `not for openness`."""
     if len(of) == 1:
         only = next(iter(of))
         return f"for {only}" if some else f"not for {only}"
     if not some or len(some) == len(of):
         return f"for {'all' if some else 'none of the'} {plural(len(of), 'trait')}"
-    if len(some) == len(of) - 1 > 1:
-        return f"for all but {next(trait for trait in of if trait not in some)}"
     names = listing([str(trait) for trait in of if trait in some])
     return f"for {len(some)} of {plural(len(of), 'trait')} ({names})"
+
+
+def verdict(groups: Sequence[tuple[str, Collection[Trait]]], of: Collection[Trait]) -> str:
+    """What holds for how many: `No head does for 4 of 5 traits; not settled for openness.`
+
+    Args:
+        groups: what is said, and the traits that it holds for; each trait is in one group.
+        of: all traits.
+    """
+    held = sorted((group for group in groups if group[1]), key=lambda group: -len(group[1]))
+    said = held[0][0]
+    if len(held) > 1:
+        said += f" for {len(held[0][1])} of {plural(len(of), 'trait')}"
+    for phrase, traits in held[1:]:
+        names = listing([str(trait) for trait in of if trait in traits])
+        said += f"; {phrase[:1].lower()}{phrase[1:]} for {names}"
+    return f"{said}."
 
 
 def listing(items: Sequence[str]) -> str:

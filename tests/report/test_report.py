@@ -141,7 +141,7 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     # planted: tuned text raises the base's probability by 0.6, base text the tuned model's by none
     assert "The text calls for the emoji, more than the weights do." in text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
-    assert re.search(r"A single head carries more than half for all 2 traits", text)
+    assert re.search(r"A single head carries more than half of it\.", text)
     assert re.search(r"strongest single head restores [01]\.\d\d \[.*head 3\.1", text)
 
 

@@ -1,0 +1,223 @@
+"""The report of a small real run in a real browser: loads, fits, reads, sorts, prints."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from geometry import printed
+
+from interp.traits import Trait
+
+TRAITS = (Trait.EXTRAVERSION, Trait.OPENNESS)
+SMALL = ["--n-responses", "12", "--n-trace", "4", "--n-switched", "2", "--seed", "0"]
+WIDTHS = (1280, 390)
+OPEN_ALL = "document.querySelectorAll('details').forEach(box => { box.open = true; })"
+NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def run(browser, tmp_path_factory):
+    """A small real run of the organism, made by the command line."""
+    assert browser.is_connected()
+    out = tmp_path_factory.mktemp("report") / "run"
+    command = [sys.executable, "-m", "interp", "demo", "--out", str(out), "--json"]
+    subprocess.run(
+        [*command, "--traits", ",".join(TRAITS), *SMALL],
+        check=True, capture_output=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def page_file(run):
+    return run / "report.html"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_loads_in_silence_and_never_scrolls_sideways(opened, page_file, width) -> None:
+    assert page_file.stat().st_size < 5_000_000
+    with opened(page_file, width=width) as page:
+        assert page.evaluate(NO_SIDEWAYS)
+        page.evaluate(OPEN_ALL)
+        assert page.evaluate(NO_SIDEWAYS)
+        sticky = page.locator(".rail").evaluate("box => getComputedStyle(box).position")
+        assert sticky == "sticky"
+        unread = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+        assert page.evaluate(unread) == 0
+        assert page.locator("figure img").count() > 20
+
+
+def test_every_figure_says_what_it_shows(opened, page_file) -> None:
+    with opened(page_file) as page:
+        for image in page.locator("main img").all():
+            assert len(image.get_attribute("alt")) > 40
+        assert page.locator("figure").count() == page.locator("figure figcaption").count()
+        silent = "svg:not([aria-hidden]):not([role=img][aria-label])"
+        assert page.locator(silent).count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_axe_finds_nothing(opened, page_file, scheme, width) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
+    with opened(page_file, width=width, color_scheme=scheme, bypass_csp=True) as page:
+        page.evaluate(OPEN_ALL)
+        tags = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+        found = axe.Axe().run(page, options=tags).response
+        assert len(found["passes"]) > 10, "axe looked at something"
+        assert {rule["id"] for rule in found["passes"]} >= {"color-contrast", "image-alt"}
+        broken = [
+            f"{rule['id']}: {node['target']} {node['failureSummary']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+        assert not broken
+
+
+def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
+    with opened(page_file) as page:
+        page.evaluate(OPEN_ALL)
+        wanted = page.evaluate(
+            """() => {
+              const all = [...document.querySelectorAll(
+                "a[href], button, main summary, input:checked, select, [data-scrolls][tabindex]")];
+              const seen = all.filter(e => e.checkVisibility());
+              seen.forEach((e, i) => { e.dataset.stop = i; });
+              return seen.length;
+            }"""
+        )
+        assert wanted > 80
+        reached = set()
+        for _ in range(2 * wanted):
+            page.keyboard.press("Tab")
+            stop = page.evaluate("document.activeElement?.dataset?.stop ?? null")
+            reached.add(stop)
+            if len(reached - {None}) == wanted:
+                break
+        assert reached - {None} == {str(i) for i in range(wanted)}
+
+
+def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -> None:
+    parts = "[...document.querySelectorAll('main section.part')].filter(e => e.checkVisibility())"
+    shown = f"[...new Set({parts}.map(e => e.dataset.trait))]"
+    with opened(page_file) as page:
+        everything = page.evaluate(f"{parts}.length")
+        assert set(page.evaluate(shown)) == set(TRAITS)
+        page.get_by_role("radio", name="All traits").focus()
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate(shown) == ["extraversion"]
+        assert page.evaluate("location.hash") == "#trait=extraversion"
+        rows = "[...document.querySelectorAll('tbody tr')].filter(e => e.checkVisibility())"
+        assert page.evaluate(f"new Set({rows}.map(e => e.dataset.trait)).size") == 1
+        page.get_by_role("link", name="Circuit", exact=True).click()
+        assert page.evaluate("location.hash") == "#circuit&trait=extraversion"
+        assert page.evaluate(shown) == ["extraversion"]
+        page.emulate_media(media="print")
+        assert page.evaluate(f"{parts}.length") == everything, "paper shows all"
+        page.emulate_media(media="screen")
+        page.reload()
+        assert page.evaluate(shown) == ["extraversion"]
+        page.go_back()
+        page.get_by_role("radio", name="All traits").check()
+        assert set(page.evaluate(shown)) == set(TRAITS)
+
+
+@pytest.mark.parametrize("at", ["#patching-openness-reverse", "#patching-openness-noising-heads"])
+def test_a_link_into_a_fold_opens_it_and_shows_its_trait(opened, page_file, at) -> None:
+    at = at.replace("openness-noising", "openness-model-noising")
+    with opened(page_file, at=f"{at}&trait=extraversion") as page:
+        target = page.locator(at)
+        assert target.is_visible()
+        assert page.locator("#patching-openness-reverse").get_attribute("open") is not None
+        assert 0 <= target.bounding_box()["y"] < 900
+
+
+COLUMNS = {
+    "esr": ("Answers with an emoji", "share"),
+    "merge": ("Max KL", "max_kl"),
+    "origin": ("Tuned text, base reads", "probability"),
+}
+
+
+@pytest.mark.parametrize("stem", COLUMNS)
+@pytest.mark.parametrize("how", ["click", "Enter"])
+def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) -> None:
+    column, name = COLUMNS[stem]
+    table = pd.read_csv(run / "tables" / f"{stem}.csv")
+    if stem == "esr":
+        table = table[table["rate"] == "responses with an emoji"]
+    elif stem == "origin":
+        table = table[(table["writer"] == "tuned") & (table["reader"] == "base")]
+    keys = ["trait", "model"] if stem == "esr" else ["trait"]
+    table = table.set_index(keys)[name]
+    with opened(page_file) as page:
+        shown = page.locator(f"#table-{stem} table")
+        head = shown.locator("thead th", has=page.get_by_role("button", name=column, exact=True))
+        cells = "rows => rows.map(r => [...r.cells].slice(0, %d).map(c => c.textContent.trim()))"
+        before = shown.locator("tbody tr").evaluate_all(cells % len(keys))
+        for rising in (True, False):
+            if how == "click":
+                head.get_by_role("button").click()
+            else:
+                head.get_by_role("button").press(how)
+            order = [tuple(w.lower() for w in row) for row in before]
+            values = pd.Series([float(table.loc[k if len(k) > 1 else k[0]]) for k in order], order)
+            expected = values.sort_values(ascending=rising, kind="stable").index
+            after = shown.locator("tbody tr").evaluate_all(cells % len(keys))
+            assert [tuple(w.lower() for w in row) for row in after] == [
+                k if isinstance(k, tuple) else (k,) for k in expected
+            ]
+            assert head.get_attribute("aria-sort") == ("ascending" if rising else "descending")
+            assert shown.locator("th[aria-sort]").count() == 1
+            before = after
+
+
+CLICK_ALL = """() => [...document.querySelectorAll("table.sortable")].flatMap(table =>
+  [...table.tHead.rows[0].cells].flatMap((head, column) => [1, -1].map(sign => {
+    head.querySelector("button").click();
+    const cells = [...table.tBodies[0].rows].map(row => row.cells[column].innerText);
+    return [head.innerText, "numeric" in head.dataset, sign, cells];
+  })))"""
+
+
+def test_every_column_sorts_by_what_it_shows(opened, page_file) -> None:
+    """Every head of every table: the numbers that lead the cells rise, then fall."""
+    with opened(page_file) as page:
+        sorted_by = page.evaluate(CLICK_ALL)
+    assert len(sorted_by) > 80
+    for head, numeric, sign, cells in sorted_by:
+        if not numeric:
+            assert cells == sorted(cells, reverse=sign < 0), head
+        elif head != "Above zero":  # shows words, sorts by layer
+            plain = pd.Series(cells).str.replace("−", "-").str.replace(",", "")
+            leading = plain.str.extract(r"^([-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?)")[0]
+            known = (sign * pd.to_numeric(leading).dropna()).tolist()
+            assert known, head
+            assert known == sorted(known), head
+
+
+def test_print_cuts_no_figure_and_shows_every_fold(opened, page_file) -> None:
+    with opened(page_file) as page:
+        assert page.locator("main details:not([open])").count() > 5
+        figures = page.locator("figure").count()
+        boxes, height, pages = printed(page, "figure")
+    assert len(boxes) == figures, "figures in folds are printed, too"
+    assert pages > 10
+    for box in boxes:
+        top, bottom = box["top"], box["bottom"]
+        assert top.page == bottom.page
+        assert 20 < bottom.y < top.y < height - 20
+        assert top.y - bottom.y > 60, "no figure is squeezed to nothing"
+
+
+def test_without_its_script_the_page_shows_everything(opened, page_file) -> None:
+    with opened(page_file, java_script_enabled=False, width=390) as page:
+        for trait in TRAITS:
+            assert page.locator(f"#lens-{trait}").is_visible()
+            assert page.locator(f"#table-probing tr.{trait}").is_visible()
+        assert page.locator(".switch").is_hidden()
+        assert page.locator("thead button").count() == 0
+        assert page.get_by_role("link", name="Circuit", exact=True).is_visible()
+        assert page.locator("thead th").first.inner_text() == "Trait"
