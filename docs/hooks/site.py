@@ -83,7 +83,8 @@ def on_page_content(html: str, page: Page, **_: object) -> str:
 
 def reference(room: str) -> str:
     """A room's page: its docstring, then every exported name in the order of `__all__`."""
-    title = f"# interp.{room}\n\n::: interp.{room}\n"
+    rank = "---\nsearch: {boost: 0.5}\n---\n\n"  # pages that explain come first
+    title = f"{rank}# interp.{room}\n\n::: interp.{room}\n"
     exported = _exported(room)
     if not exported:
         return title

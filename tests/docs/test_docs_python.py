@@ -4,6 +4,7 @@ Pages with a test of their own beside the room's tests are run there, and are li
 """
 
 import re
+from pathlib import Path
 
 import pytest
 from docs_pages import ROOT, pages
@@ -29,7 +30,7 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 @pytest.mark.parametrize("name", HERE)
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": name}
+    names: dict[str, object] = {"__name__": Path(name).stem}
     blocks = pages()[name].blocks("python")
     smaller = SMALLER.get(name, {})
     for written in smaller:
@@ -41,12 +42,15 @@ def test_python_runs(name, tmp_path, monkeypatch):
     CHECKS.get(name, lambda _: None)(names)
 
 
-def table_is_the_counted_one(names):
-    """The table of the 7B page shows what its Python counts."""
-    rows = dict(
-        re.findall(r"^\| (.+?) \| ([\d.]+) \|$", pages()["docs/howto/seven-b.md"].text, re.M)
-    )
-    assert {what: float(size) for what, size in rows.items()} == names["table"]
+def sizes_are_the_counted_ones(names):
+    """The page's table of sizes shows what its Python counts."""
+    page = pages()[f"docs/howto/{names['__name__']}.md"].text
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([\d. |]+) \|$", page, flags=re.MULTILINE))
+    counted = {
+        what: sizes if isinstance(sizes, list) else [sizes]
+        for what, sizes in names["table"].items()
+    }
+    assert {what: [float(n) for n in row.split("|")] for what, row in rows.items()} == counted
 
 
 def patching_map_finds_the_onset(names):
@@ -63,7 +67,8 @@ def emojis_come_after_the_end(names):
 
 
 CHECKS = {
-    "docs/howto/seven-b.md": table_is_the_counted_one,
+    "docs/howto/seven-b.md": sizes_are_the_counted_ones,
+    "docs/howto/larger-models.md": sizes_are_the_counted_ones,
     "docs/howto/patching-map.md": patching_map_finds_the_onset,
     "docs/end-of-text.md": emojis_come_after_the_end,
 }
