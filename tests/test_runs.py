@@ -172,26 +172,38 @@ def test_full_disk_names_the_step_and_loses_nothing(sums):
     assert sums.run() == "cd"
 
 
-def test_a_really_full_disk(tmp_path):
-    """A file system of 256 KiB, where the user may make one."""
-    place = tmp_path / "small"
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 256 KiB, where the user may mount one."""
+    place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a small file system")
-    try:
-        sums = Sums(place / "run")
-        large = replace(sums.steps()[1], write=lambda p: write_text(p, "1" * 300_000) and None)
-        steps = [large if s.name == "a" else s for s in sums.steps()]
-        with pytest.raises(RunError, match=r"step a: .*cannot be written \(No space left"):
-            sums.run(steps)
-        assert not list(place.rglob(".*"))
-        assert sums.run() == "abcd"
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_really_full_disk(disk):
+    sums = Sums(disk / "run")
+    large = replace(sums.steps()[1], write=lambda path: write_text(path, "1" * 300_000) and None)
+    steps = [large if s.name == "a" else s for s in sums.steps()]
+    with pytest.raises(RunError, match=r"step a: .*cannot be written \(No space left"):
+        sums.run(steps)
+    assert not list(disk.rglob(".*"))
+    assert sums.run() == "abcd"
+
+
+def test_a_read_only_disk(disk):
+    sums = Sums(disk / "run")
+    sums.run()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(RunError, match=r"cannot be written \(Read-only file system\)"):
+        sums.run()
+    assert sums.states == dict.fromkeys("abcd", "done")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the read-only disk")
 def test_read_only_folder(sums):
     sums.run()
     sums.path.chmod(0o500)
@@ -299,7 +311,19 @@ def test_folder_keeps_what_it_was_asked(tmp_path):
     assert again["config"] == CONFIG
     assert again["seed"] == 1
     assert again["versions"]["torch"].startswith("2.")
+    (environment,) = again["reproducibility"]
+    assert {"packages", "cpu", "blas", "threads"} <= set(environment)
     assert folder.traits == (Trait.OPENNESS, Trait.NEUROTICISM)
+
+
+def test_another_environment_is_listed_beside_the_first(tmp_path, monkeypatch):
+    from interp.runs import folder as room
+
+    RunFolder.create(tmp_path / "run", CONFIG)
+    monkeypatch.setattr(room, "reproducibility", lambda: {"threads": 64})
+    for _ in range(2):
+        again = RunFolder.create(tmp_path / "run", CONFIG).manifest
+    assert [one["threads"] for one in again["reproducibility"]][1:] == [64]
 
 
 def test_another_config_takes_over_only_where_it_may(tmp_path):

@@ -11,6 +11,7 @@ Every file is written whole or not at all. One process at a time works on a fold
 one that writes its manifest; the lock is the system's and goes with the process that held it.
 """
 
+import logging
 import os
 import platform
 import socket
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from interp.behaviour import Response
+from interp.doctor import reproducibility
 from interp.errors import RunError
 from interp.files import read_json, remove_temporary, sha256, write_json
 from interp.results import Result
@@ -39,6 +41,7 @@ LOG = "run.log"
 
 LOCK = "run.lock"
 R = TypeVar("R", bound=Result)
+_log = logging.getLogger("interp.runs")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class RunFolder:
                     "choose another --out, or delete that folder"
                 )
             fresh = {"config": config, "seed": config.get("seed"), "resumed": _now()}
+            fresh["reproducibility"] = _environments(held.get("reproducibility"))
             folder.write_manifest({**held, **fresh, **_process(), "status": "running"})
             return folder
         if folder.path.exists() and not _is_free(folder.path):
@@ -281,10 +285,20 @@ def _fresh_manifest(config: dict[str, Any], job: str) -> dict[str, Any]:
         "versions": versions(),
         "started": _now(),
         **_process(),
+        "reproducibility": _environments([]),
         "hashes": {},
         "steps": {},
         "skipped": {},
     }
+
+
+def _environments(before: Any) -> list[dict[str, Any]]:
+    """What would have to be equal to get the same numbers: of every start that differed."""
+    known = before if isinstance(before, list) else []
+    now = reproducibility()
+    if known and now not in known:
+        _log.warning("this run goes on in another environment; the manifest lists both")
+    return known if now in known else [*known, now]
 
 
 def _process() -> dict[str, Any]:
