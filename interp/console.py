@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
-from interp.errors import InputError, InterpError
+from interp.errors import InputError, InterpError, one_line
 
 OVERALL = "all steps"
 Report = Callable[[str, int, int], None]
@@ -37,13 +37,12 @@ def err() -> Console:
 
 def say(text: str) -> None:
     """One line for the person at the terminal, on standard error."""
-    err().print(escape(text))
+    err().print(escape(one_line(text)))
 
 
 def fail(text: str) -> None:
     """One line that says what is wrong."""
-    line = " ".join(text.split())
-    err().print(f"[bold red]error:[/] {escape(line)}")
+    err().print(f"[bold red]error:[/] {escape(one_line(text))}")
 
 
 def guarded(command: Callable[[], int | None]) -> int:
@@ -91,7 +90,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else one_line(str(value))
 
 
 @contextmanager

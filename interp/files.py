@@ -1,15 +1,28 @@
-"""Files that are whole when they exist: atomic writes, hashes, JSON with named errors."""
+"""Files that are whole when they exist: atomic writes, hashes, JSON with named errors.
+
+What is read may come from a stranger. JSON is read strictly: no field twice in an object, no NaN
+or infinity, no half of a surrogate pair, no more than `LARGEST_JSON` bytes or `_MOST_VALUES`
+values, which together bound what parsing takes (about 0.5 GB; a short list costs 30 times its
+text).
+"""
 
 import hashlib
 import json
+import math
 import os
+import re
+import stat
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from interp.errors import InputError
 
+LARGEST_JSON = 64 * 2**20
+_MOST_VALUES = 5_000_000
 _TEMPORARY = ".tmp"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def write_bytes(path: Path | str, content: bytes) -> Path:
@@ -51,21 +64,100 @@ def write_json(path: Path | str, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str, error: type[InputError] = InputError) -> Any:
+def read_json(
+    path: Path | str, error: type[InputError] = InputError, *, limit: int = LARGEST_JSON
+) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: (or the subclass given as `error`) if the file is missing or is no JSON.
+        InputError: (or the subclass given as `error`) if the file is missing, has more than `limit`
+            bytes, or is no strict JSON.
     """
-    path = Path(path)
+    content = read_bytes(path, error, limit=limit)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as problem:
         raise error(f"{path}: not valid JSON ({problem})") from None
+    return parse_json(text, str(path), error)
+
+
+def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is missing, no file, or too large.
+    """
+    try:
+        check_regular(path, error)
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
+    if len(content) > limit:
+        raise error(f"{path}: larger than the {limit / 2**20:.3g} MiB that are read of such a file")
+    return content
+
+
+def check_regular(path: Path | str, error: type[InputError]) -> None:
+    """Check that `path` is a file: a pipe would be waited for, a device read for ever.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is missing or anything but a file.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"{path}: no such file") from None
+    except (OSError, ValueError) as problem:  # a circle of links; a zero byte in the name
+        raise error(f"{path}: cannot be read ({problem})") from None
+    if not stat.S_ISREG(mode):
+        raise error(f"{path}: is no file (a folder, a pipe or a device); name a file")
+
+
+def parse_json(text: str, where: str, error: type[InputError] = InputError) -> Any:
+    """Read JSON text strictly.
+
+    Args:
+        text: the JSON.
+        where: what it came from, for the message.
+        error: the kind of error raised.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is no JSON, repeats a field, or holds a
+            number or a character that JSON cannot hold.
+    """
+    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise error(f"{where}: holds more than {_MOST_VALUES:,} values; split the file")
+    try:
+        found = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
+        )
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise error(f"{where}: holds half a surrogate pair; save the text as UTF-8") from None
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{where}: not valid JSON ({problem})") from None
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"field {twice!r:.60} stands twice")
+    return found
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"number {digits:.20} is out of range")
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def sha256(path: Path | str) -> str:

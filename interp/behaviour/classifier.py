@@ -24,7 +24,8 @@ from interp.behaviour.shares import Rows
 from interp.data import OpinionQA
 from interp.data.schema import topic_key
 from interp.errors import InputError, ModelError
-from interp.models.loading import check_folder, load_tokenizer, resolve_device
+from interp.models.folders import check_folder
+from interp.models.loading import load_tokenizer, resolve_device
 from interp.results import Result
 from interp.traits import Trait
 

@@ -17,7 +17,8 @@ from sklearn.preprocessing import normalize
 from transformers import AutoModel
 
 from interp.errors import DataError
-from interp.models.loading import check_folder, load_tokenizer, resolve_device
+from interp.models.folders import check_folder
+from interp.models.loading import load_tokenizer, resolve_device
 
 Array = NDArray[np.float64]
 Encoder = Callable[[Sequence[str]], Array]

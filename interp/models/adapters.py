@@ -1,8 +1,9 @@
 """Adapter folders: what is checked before any of their content is used.
 
-An adapter may come from a stranger. Its config is read against a schema, its weights only from
-safetensors; a pickled adapter is refused. PEFT warns where a checkpoint lacks tensors of the
-adapter it describes; here that is an error.
+An adapter may come from a stranger. Its config is read against a schema
+(`interp.models.adapter_config`), its weights only from safetensors; a pickled adapter, an archive,
+or a link out of the folder is refused. PEFT warns where a checkpoint lacks tensors of the adapter
+it describes; here that is an error.
 """
 
 import warnings
@@ -10,32 +11,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
 from interp.errors import AdapterError
 from interp.files import read_json, sha256
-from interp.models.loading import Quantization, check_safetensors
+from interp.models.adapter_config import AdapterConfig, parse_adapter_config
+from interp.models.folders import check_inside, check_is_folder
+from interp.models.guard import check_patterns
+from interp.models.loading import Quantization
+from interp.tensor_files import check_safetensors
 
 _CONFIG, _WEIGHTS, _PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "interp.json"
 
 
-class _AdapterConfig(BaseModel):
-    """The fields of `adapter_config.json` that decide whether an adapter can be merged."""
+_RANKED = (".lora_A.weight", ".lora_embedding_A", ".hada_w1_b", ".hada_w2_b")
+_LARGEST_CONFIG = 16 * 2**20
+_FLOATS = ("F32", "BF16", "F16", "F64")
 
-    model_config = ConfigDict(extra="allow")
 
-    peft_type: Literal["LORA", "LOHA", "LOKR"]
-    task_type: Literal["CAUSAL_LM"] | None = None
-    r: int = Field(gt=0, le=4096)
-    auto_map: None = None
-    layer_replication: None = None
-    use_dora: bool = False
-    use_rslora: bool = False
+class _Identity(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sha256: dict[str, str] | None = None
+
+
+class _Trained(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    quantization: str | None = None
+    prompt_format: str | None = None
+
+
+class _Provenance(BaseModel):
+    """The fields of `interp.json` that are read back."""
+
+    model_config = ConfigDict(strict=True)
+
+    config: _Trained | None = None
+    base: str | None = None
+    base_identity: _Identity | None = None
+    chat_template_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,20 +99,13 @@ def read_adapter(folder: str | Path) -> Adapter:
             non-finite weights.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not path.exists():
         raise AdapterError(f"{folder}: no such adapter folder")
+    check_is_folder(path, AdapterError)
     if not (path / _CONFIG).is_file():
         raise AdapterError(f"{path}: no {_CONFIG}; is this the folder that PEFT saved?")
-    raw = read_json(path / _CONFIG, AdapterError)
-    try:
-        config = _AdapterConfig.model_validate(raw)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise AdapterError(
-            f"{path / _CONFIG}: {field}: {first['msg']}; LoRA (also rsLoRA, DoRA), LoHa and LoKr "
-            "adapters of causal models can be merged"
-        ) from None
+    raw = read_json(check_inside(path / _CONFIG, AdapterError), AdapterError, limit=_LARGEST_CONFIG)
+    config = parse_adapter_config(raw, path / _CONFIG)
     weights = path / _WEIGHTS
     if not weights.is_file():
         pickled = [*path.glob("*.bin"), *path.glob("*.pt")]
@@ -102,10 +115,27 @@ def read_adapter(folder: str | Path) -> Adapter:
                 "them, load the adapter with PEFT and save_pretrained(folder) it as safetensors"
             )
         raise AdapterError(f"{path}: no {_WEIGHTS}")
-    _check_weights(weights)
-    provenance = path / _PROVENANCE
-    recorded = read_json(provenance, AdapterError) if provenance.is_file() else None
+    _check_weights(check_inside(weights, AdapterError), config)
+    recorded = _provenance(check_inside(path / _PROVENANCE, AdapterError))
     return Adapter(path, config.peft_type, config.r, raw, recorded, sha256(weights))
+
+
+def _provenance(path: Path) -> dict[str, Any] | None:
+    """What `interp finetune` recorded, if it did."""
+    if not path.is_file():
+        return None
+    recorded = read_json(path, AdapterError, limit=_LARGEST_CONFIG)
+    try:
+        _Provenance.model_validate(recorded)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise AdapterError(
+            f"{path}: {field}: {first['msg']}; delete the file to use the adapter without what "
+            "was recorded of its training"
+        ) from None
+    found: dict[str, Any] = recorded
+    return found
 
 
 def attach(model: Any, adapter: Adapter) -> PeftModel:
@@ -115,10 +145,15 @@ def attach(model: Any, adapter: Adapter) -> PeftModel:
         AdapterError: if the adapter was made for another base, or lacks tensors.
     """
     copies = _check_copies(model, adapter)
+    config = parse_adapter_config(adapter.config, adapter.path / _CONFIG)
+    names = [name for name, _ in model.named_modules()]
+    check_patterns(config.patterns, names, str(adapter.path / _CONFIG))
     try:
         with _quiet():
-            tuned = PeftModel.from_pretrained(model, str(adapter.path), is_trainable=False)
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as problem:
+            tuned = PeftModel.from_pretrained(
+                model, str(adapter.path), is_trainable=False, config=config.for_peft()
+            )
+    except Exception as problem:  # wrong values raise every kind
         lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
         said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
         trained_on = adapter.config.get("base_model_name_or_path") or "not recorded"
@@ -182,11 +217,22 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _check_weights(path: Path) -> None:
-    names = check_safetensors(path, AdapterError)
-    if not names:
+def _check_weights(path: Path, config: AdapterConfig) -> None:
+    types = check_safetensors(path, AdapterError)
+    if not types:
         raise AdapterError(f"{path}: holds no tensors")
+    modules = [name.rsplit(".", 2)[0].removeprefix("base_model.model.") for name in types]
+    check_patterns(config.patterns, modules, str(path.with_name(_CONFIG)))
+    ranks = {config.r, *(config.rank_pattern or {}).values()}
     with safe_open(path, framework="pt") as file:
-        for name in names:
-            if not torch.isfinite(file.get_tensor(name)).all():
+        for name, dtype in types.items():
+            if dtype not in _FLOATS:
+                raise AdapterError(f"{path}: {name} is {dtype}; weights are {', '.join(_FLOATS)}")
+            tensor = file.get_tensor(name)
+            if not torch.isfinite(tensor).all():
                 raise AdapterError(f"{path}: {name} holds NaN or infinity; the training diverged")
+            if name.endswith(_RANKED) and (tensor.ndim < 2 or len(tensor) not in ranks):
+                raise AdapterError(
+                    f"{path}: {name} has shape {list(tensor.shape)}, but {_CONFIG} says rank "
+                    f"{', '.join(map(str, sorted(ranks)))}; the two files do not belong together"
+                )

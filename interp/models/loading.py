@@ -1,23 +1,25 @@
 """Base models from a folder or the hub: safetensors only, complete, with a tokenizer that fits.
 
 `from_pretrained` fills weights that a checkpoint lacks with random numbers and only warns; here
-that is an error. Pickled weights are refused, remote code never runs.
+that is an error. Pickled weights are refused. A model's own code runs only if its repository is
+named (`trust_remote_code="org/name"`), never by a plain yes.
 """
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from interp.errors import ModelError, TokenizerError
-from interp.files import read_json, sha256
+from interp.files import sha256
+from interp.models.folders import allows_code, check_folder, check_tokenizer_folder
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
 Packed = Literal["nf4", "int8"]  # what a base can be loaded as
@@ -80,6 +82,7 @@ def load_base(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     quantization: Packed | None = None,
+    trust_remote_code: str | bool | None = None,
 ) -> LoadedBase:
     """Load a causal language model and its tokenizer.
 
@@ -89,18 +92,21 @@ def load_base(
         dtype: of weights, or with `quantization` of arithmetic; bfloat16 on CUDA, else float32.
         quantization: load the linear layers as bitsandbytes NF4 with double quantisation, or as
             8-bit integers (Dettmers et al. 2022), which no adapter is merged into.
+        trust_remote_code: `source` again, if the code that its repository brings may run.
 
     Raises:
-        ModelError: no such folder, no model in it, pickled, truncated or incomplete weights.
+        ModelError: no such folder, no model in it, pickled, truncated, incomplete or non-finite
+            weights, or code of its own that is not trusted by name.
         TokenizerError: no tokenizer, or one with more tokens than the model has embeddings.
     """
     where = resolve_device(device)
     kind = resolve_dtype(dtype, where)
     if quantization not in (None, *get_args(Packed)):
         raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
-    folder = check_folder(source)
-    model = _load_model(str(source), where, kind, quantization)
-    tokenizer = load_tokenizer(source)
+    folder = check_folder(source, trust_remote_code)
+    code = allows_code(source, trust_remote_code)
+    model = _load_model(str(source), where, kind, quantization, code)
+    tokenizer = load_tokenizer(source, trust_remote_code)
     _check_vocabulary(tokenizer, model, source)
     identity = (
         folder_identity(folder)
@@ -110,14 +116,20 @@ def load_base(
     return LoadedBase(model, tokenizer, str(source), identity, quantization)
 
 
-def load_tokenizer(source: str | Path) -> Any:
+def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = None) -> Any:
     """The tokenizer of a model folder or hub id.
+
+    Args:
+        source: the folder or hub id.
+        trust_remote_code: `source` again, if the code that its repository brings may run.
 
     Raises:
         TokenizerError: if there is none, or it cannot be read.
     """
+    check_tokenizer_folder(source, trust_remote_code)
+    code = allows_code(source, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=code)
     except Exception as problem:  # every backend raises its own kind; all mean the same here
         raise TokenizerError(
             f"{source}: no usable tokenizer ({_first_line(problem)}); "
@@ -126,55 +138,6 @@ def load_tokenizer(source: str | Path) -> Any:
     if not tokenizer.is_fast:
         raise TokenizerError(f"{source}: needs a fast tokenizer (tokenizer.json)")
     return tokenizer
-
-
-def check_folder(source: str | Path) -> Path | None:
-    """`source` as a checked model folder, or `None` if it must be a hub id.
-
-    Raises:
-        ModelError: if it is a path that holds no loadable model.
-    """
-    path = Path(source)
-    if not path.exists():
-        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
-            return None
-        raise ModelError(f"{source}: no such folder, and not a hub id of the form org/name")
-    if not path.is_dir():
-        raise ModelError(f"{source}: is a file; name the folder with config.json and the weights")
-    config = read_json(path / "config.json", ModelError)
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(f"{path / 'config.json'}: is no model's config (field model_type missing)")
-    if config.get("auto_map"):
-        raise ModelError(
-            f"{path / 'config.json'}: auto_map asks to run the model's own code; refused"
-        )
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
-        if pickled:
-            raise ModelError(
-                f"{pickled[0]}: pickled weights can run code and are refused; convert them with "
-                "model.save_pretrained(folder, safe_serialization=True) where you trust them"
-            )
-        raise ModelError(f"{path}: no weights (model.safetensors) in this folder")
-    for file in weights:
-        check_safetensors(file, ModelError)
-    return path
-
-
-def check_safetensors(path: Path, error: type[ModelError] | type[Exception]) -> list[str]:
-    """Names of the tensors in a safetensors file whose header and size are sound.
-
-    Raises:
-        error: if the file is truncated or is no safetensors file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError) as problem:
-        raise error(
-            f"{path}: damaged or truncated safetensors file ({_first_line(problem)}); copy it again"
-        ) from None
 
 
 def folder_identity(folder: Path) -> dict[str, Any]:
@@ -187,7 +150,11 @@ def folder_identity(folder: Path) -> dict[str, Any]:
 
 
 def _load_model(
-    source: str, device: torch.device, dtype: torch.dtype, quantization: Packed | None
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: Packed | None,
+    code: bool,
 ) -> Any:
     extra: dict[str, Any] = {}
     if quantization is not None:
@@ -200,11 +167,11 @@ def _load_model(
                 source,
                 dtype=dtype,
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=code,
                 output_loading_info=True,
                 **extra,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
+    except Exception as problem:  # a config's wrong values raise every kind
         raise ModelError(
             f"{source}: cannot be loaded as a causal language model ({_first_line(problem)})"
         ) from None
@@ -214,11 +181,33 @@ def _load_model(
             f"{source}: the weights lack or misshape {len(lost)} tensors ({', '.join(lost[:3])}); "
             "they would be random numbers. Is config.json of this model?"
         )
+    _check_left_over(report["unexpected_keys"], model, source)
+    _check_finite(model, source)
     if quantization is None:
         model = model.to(device)
     else:
         _keep_quantised_layout(model)
     return model.eval().requires_grad_(False)
+
+
+def _check_left_over(unused: Iterable[str], model: Any, source: str) -> None:
+    """Refuse a config with fewer layers than the weights have; other tensors may be left over."""
+    digits = re.compile(r"\d+")
+    kinds = {digits.sub("#", name) for name in model.state_dict()}
+    if extra := sorted(name for name in unused if digits.sub("#", name) in kinds):
+        raise ModelError(
+            f"{source}: {len(extra)} tensors have no place in the model that config.json describes "
+            f"({extra[0]}). Is config.json of this model?"
+        )
+
+
+def _check_finite(model: Any, source: str) -> None:
+    for name, tensor in model.named_parameters():
+        if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.is_meta:
+            continue
+        low, high = torch.aminmax(tensor.detach())  # NaN where any value is
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise ModelError(f"{source}: {name} holds NaN or infinity; copy the weights again")
 
 
 def _keep_quantised_layout(model: Any) -> None:
@@ -243,7 +232,9 @@ def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
-    largest = max(tokenizer.get_vocab().values())
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest < 0:
+        raise TokenizerError(f"{source}: the tokenizer has no tokens; copy tokenizer.json again")
     rows = model.get_input_embeddings().weight.shape[0]
     if largest >= rows:
         raise TokenizerError(

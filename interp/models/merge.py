@@ -106,7 +106,10 @@ def merge(
     if quantization is not None:
         base = _dequantise(base)
     tuned = _shared_copy(base, adapted)
-    tuned = attach(tuned, adapter).merge_and_unload(safe_merge=True)
+    try:
+        tuned = attach(tuned, adapter).merge_and_unload(safe_merge=True)
+    except ValueError as problem:
+        raise MergeError(f"{adapter.path}: cannot be merged in {base.dtype} ({problem})") from None
     tuned = tuned.eval().requires_grad_(False)
     report = MergeReport(
         **_divergences(unmerged, _logits(tuned, prompts), without, again),
@@ -116,7 +119,7 @@ def merge(
         quantization=quantization,
         dtype=str(tuned.dtype).removeprefix("torch."),
     )
-    if report.share > max_share:
+    if not report.share <= max_share:  # so that NaN is refused, too
         raise MergeError(
             f"{adapter.path}: the merged model is off by {report.mean_kl:.2e} nats per position, "
             f"{report.share:.1%} of the adapter's effect ({report.effect_mean_kl:.2e}); at most "

@@ -75,6 +75,7 @@ def load_pair(
     prompts: Sequence[str] = QUESTIONS,
     max_merge_error: float = 0.05,
     any_base: bool = False,
+    trust_remote_code: str | bool | None = None,
 ) -> ModelPair:
     """Load a base and an adapter as two hooked models.
 
@@ -91,6 +92,7 @@ def load_pair(
         max_merge_error: largest error of the merge, as a share of the adapter's own effect.
         any_base: accept an adapter whose record says that it was trained on other weights, or with
             another chat template.
+        trust_remote_code: `base` again, if the code that its repository brings may run.
 
     Raises:
         ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
@@ -98,7 +100,13 @@ def load_pair(
     """
     checked = read_adapter(adapter)
     wanted = checked.trained_on if quantization == "auto" else quantization
-    loaded = load_base(base, device=device, dtype=dtype, quantization=wanted)
+    loaded = load_base(
+        base,
+        device=device,
+        dtype=dtype,
+        quantization=wanted,
+        trust_remote_code=trust_remote_code,
+    )
     form = ChatFormat.from_tokenizer(loaded.tokenizer, prompt_format)
     if not any_base:
         _check_provenance(checked, loaded, form)
@@ -140,13 +148,20 @@ def load_hooked(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    trust_remote_code: str | bool | None = None,
 ) -> TransformerBridge:
     """Load one model, without an adapter, as a hooked model.
+
+    Args:
+        base: folder in Hugging Face format, or hub id.
+        device: CUDA if there is one, else the CPU.
+        dtype: bfloat16 on CUDA, else float32.
+        trust_remote_code: `base` again, if the code that its repository brings may run.
 
     Raises:
         ModelError, TokenizerError: it does not load.
     """
-    loaded = load_base(base, device=device, dtype=dtype)
+    loaded = load_base(base, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     return hook(loaded.model, loaded.tokenizer)
 
 

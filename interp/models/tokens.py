@@ -19,6 +19,7 @@ from torch import Tensor
 
 from interp.errors import InputError, TokenizerError
 from interp.files import sha256_text
+from interp.models.guard import check_template
 
 Style = Literal["chat", "plain"]
 _PLAIN = "Question: {question}\nAnswer:"
@@ -123,8 +124,8 @@ class ChatFormat:
         """The format for `tokenizer`.
 
         Raises:
-            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or if it
-                has no end-of-text token.
+            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or one that
+                takes too long, too much memory or is no text; if it has no end-of-text token.
         """
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
@@ -138,6 +139,9 @@ class ChatFormat:
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
                 "set eos_token in tokenizer_config.json"
             )
+        if style == "chat":
+            known = tokenizer.special_tokens_map
+            check_template(tokenizer.chat_template, known, tokenizer.name_or_path)
         return cls(tokenizer, style)
 
     @property
@@ -217,15 +221,16 @@ class ChatFormat:
         return whole[len(prompt) :]
 
     def _render(self, turn: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        from jinja2 import TemplateError
-
         try:
             return self.tokenizer.apply_chat_template(
                 turn, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as problem:
+        except Exception as problem:  # a template is a program: it can raise anything
+            said = (
+                f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+            )
             raise TokenizerError(
-                f"{self.tokenizer.name_or_path}: the chat template fails ({problem}); mend it in "
+                f"{self.tokenizer.name_or_path}: the chat template fails ({said:.300}); mend it in "
                 "tokenizer_config.json, or use the prompt format 'plain'"
             ) from None
 

@@ -17,7 +17,7 @@ from interp.emoji import EmojiVocab
 from interp.errors import ModelError
 from interp.models import load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
-from interp.models.loading import check_folder
+from interp.models.folders import check_folder
 from interp.runs import RunFolder
 from interp.runs.steps import digest
 from interp.study.config import StudyConfig

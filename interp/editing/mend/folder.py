@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from interp.editing.mend.editor import EditorConfig, EditorNetwork
 from interp.errors import AdapterError, InputError
 from interp.files import read_json, sha256, write_bytes, write_json
-from interp.models.loading import check_safetensors
+from interp.tensor_files import check_safetensors
 
 _FORMAT = "interp mend editor 1"
 _WEIGHTS, _CONFIG = "editor.safetensors", "editor.json"

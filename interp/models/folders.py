@@ -1,0 +1,265 @@
+"""What is checked of a model folder before a library opens it.
+
+A folder may come from a stranger. Weights are read from safetensors only; configs are read as
+strict JSON; code of the model's own (`auto_map`, kernels from the hub) is refused unless the
+repository it comes from is named; no file may be a link that leads out of the folder, but into the
+blobs of the same repository in the hub's cache; declared sizes must be borne out by the weights.
+Of a hub id the configs are checked as they are downloaded, the rest by transformers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.files import read_bytes, read_json
+from interp.tensor_files import check_safetensors
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+_INDEX = "model.safetensors.index.json"
+_FLOATS = ("F32", "BF16", "F16", "F64")
+_LARGEST = 2**31
+_MOST_LABELS = 100_000
+_MOST_TEMPLATE = 2**20
+_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def allows_code(source: str | Path, trusted: str | bool | None) -> bool:
+    """Whether the code of `source` may run: only if `trusted` is its name.
+
+    Raises:
+        ModelError: if `trusted` is a plain yes, or names something else.
+    """
+    if trusted is None or trusted is False:
+        return False
+    if not isinstance(trusted, str):
+        raise ModelError(
+            f"trust_remote_code=True would hold for whatever is loaded: name the repository whose "
+            f"code may run, trust_remote_code={str(source)!r}"
+        )
+    if trusted.rstrip("/") != str(source).rstrip("/"):
+        raise ModelError(
+            f"trust_remote_code names {trusted}, but {source} is loaded; code runs only from the "
+            "repository that is named"
+        )
+    return True
+
+
+def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path | None:
+    """`source` as a checked model folder, or `None` if it must be a hub id.
+
+    Args:
+        source: a folder, or a hub id of the form `org/name`.
+        trusted: `source` again, if its own code may run.
+
+    Raises:
+        ModelError: if it is a path that holds no loadable model.
+    """
+    code, path = allows_code(source, trusted), Path(source)
+    if not _exists(path):
+        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+            _check_config(_hub_config(str(source)), f"{source}: config.json", trusted, code)
+            return None
+        raise ModelError(f"{source}: no such folder, and not a hub id of the form org/name")
+    check_is_folder(path, ModelError)
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{path}: holds an adapter (adapter_config.json); name its base instead")
+    where = check_inside(path / "config.json", ModelError)
+    config = read_json(where, ModelError)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{where}: is no model's config (field model_type missing)")
+    _check_config(config, str(where), trusted, code)
+    generation = check_inside(path / "generation_config.json", ModelError)
+    if generation.exists():
+        _check_config(_object(generation, ModelError), str(generation), trusted, code)
+    quantised = bool(config.get("quantization_config"))
+    _check_sizes(config, str(where), _check_weights(path, quantised))
+    return path
+
+
+def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None) -> None:
+    """Check the tokenizer's files in a folder; a hub id is left to transformers.
+
+    Raises:
+        TokenizerError: if one is no JSON object, asks for code or files from elsewhere.
+    """
+    code, path = allows_code(source, trusted), Path(source)
+    if not path.is_dir():
+        return
+    for name in _TOKENIZER:
+        where = check_inside(path / name, TokenizerError)
+        if where.exists():
+            config = _object(where, TokenizerError)
+            _check_code(config, str(where), trusted, code, TokenizerError)
+            for other in config.get("fast_tokenizer_files") or []:
+                if not isinstance(other, str) or Path(other).name != other:
+                    raise TokenizerError(f"{where}: fast_tokenizer_files names {other!r}, refused")
+    for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"):
+        check_inside(path / name, TokenizerError)
+    template = check_inside(path / "chat_template.jinja", TokenizerError)
+    if template.exists():
+        read_bytes(template, TokenizerError, limit=_MOST_TEMPLATE)
+
+
+def check_is_folder(path: Path, error: type[InputError]) -> None:
+    """Check that `path` is a folder.
+
+    Raises:
+        InputError: (the subclass given as `error`) if it is an archive or another file.
+    """
+    if path.is_dir():
+        return
+    if path.suffix.lower() in _ARCHIVES:
+        raise error(f"{path}: is an archive; archives are not unpacked here: unpack it first")
+    raise error(f"{path}: is a file; name the folder with the config and the weights")
+
+
+def check_inside(path: Path, error: type[InputError]) -> Path:
+    """`path` itself, checked not to lead out of its folder.
+
+    The hub's cache keeps a repository's files in `blobs` beside `snapshots`, and links to them.
+
+    Raises:
+        InputError: (the subclass given as `error`) if it is a link to somewhere else.
+    """
+    if not path.is_symlink():
+        return path
+    try:
+        folder, target = path.parent.resolve(), path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise error(f"{path}: is a link that leads nowhere; copy the file here") from None
+    cached = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    if target.is_relative_to(folder) or target.is_relative_to(cached):
+        return path
+    raise error(f"{path}: is a link out of its folder (to {target}); copy the file here")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return path.is_symlink()
+    except (OSError, ValueError) as problem:  # a circle of links, a name too long, a zero byte
+        raise ModelError(f"{str(path)!r:.200}: cannot be opened ({problem})") from None
+    return True
+
+
+def _hub_config(source: str) -> dict[str, Any]:
+    """The config of a hub id; empty where it cannot be had, which loading then says better."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(source, "config.json")
+    except (OSError, ValueError):
+        return {}
+    return _object(Path(found), ModelError) if found else {}
+
+
+def _object(path: Path, error: type[InputError]) -> dict[str, Any]:
+    found = read_json(path, error)
+    if not isinstance(found, dict):
+        raise error(f"{path}: must be an object of fields, is a {type(found).__name__}")
+    return found
+
+
+def _check_config(
+    config: dict[str, Any], where: str, trusted: str | bool | None, code: bool
+) -> None:
+    """Refuse code of the model's own, and kernels that would be downloaded and run."""
+    _check_code(config, where, trusted, code, ModelError)
+    for name, value in _fields(config):
+        if "implementation" in name and isinstance(value, str) and not value.isidentifier():
+            raise ModelError(f"{where}: {name} names code to download ({value}); refused")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ModelError(f"{where}: {name} is {value:.3g}; no model is that large")
+
+
+def _check_code(
+    config: dict[str, Any],
+    where: str,
+    trusted: str | bool | None,
+    code: bool,
+    error: type[InputError],
+) -> None:
+    """Refuse code of the repository's own, unless it is trusted, and other repositories' code."""
+    for name, asked in _fields(config):
+        if name != "auto_map" or not asked:
+            continue
+        if not code:
+            raise error(
+                f"{where}: auto_map asks to run the model's own code; refused. If you trust it, "
+                "name the repository: trust_remote_code=ORG/NAME (--trust-remote-code)"
+            )
+        others = [text for text in _texts(asked) if "--" in text]
+        if strange := [text for text in others if text.partition("--")[0] != trusted]:
+            raise error(f"{where}: auto_map asks to run {strange[0]}, but {trusted} was named")
+
+
+def _check_sizes(config: dict[str, Any], where: str, n_tensors: int) -> None:
+    """Refuse layers and experts that the weights cannot hold: they would be built one by one."""
+    for name, value in _fields(config):
+        if not isinstance(value, int) or isinstance(value, bool):
+            continue
+        if ("layer" in name or "expert" in name) and value > max(n_tensors, 256):
+            raise ModelError(
+                f"{where}: {name} is {value}, but the weights hold {n_tensors} tensors in all; is "
+                "it the config of this model?"
+            )
+        if name == "num_labels" and value > _MOST_LABELS:
+            raise ModelError(f"{where}: num_labels is {value}, above {_MOST_LABELS}")
+
+
+def _check_weights(path: Path, quantised: bool) -> int:
+    """Check the weight files; how many tensors they hold."""
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
+        if pickled:
+            raise ModelError(
+                f"{pickled[0]}: pickled weights can run code and are refused; convert them with "
+                "model.save_pretrained(folder, safe_serialization=True) where you trust them"
+            )
+        raise ModelError(f"{path}: no weights (model.safetensors) in this folder")
+    count = 0
+    for file in weights:
+        types = check_safetensors(check_inside(file, ModelError), ModelError)
+        count += len(types)
+        for name, dtype in types.items():
+            if name.endswith(".weight") and dtype not in _FLOATS and not quantised:
+                raise ModelError(f"{file}: {name} is {dtype}; weights are {', '.join(_FLOATS)}")
+    _check_index(check_inside(path / _INDEX, ModelError))
+    return count
+
+
+def _check_index(path: Path) -> None:
+    """Check that the index of sharded weights names files of its own folder."""
+    if not path.exists():
+        return
+    shards = _object(path, ModelError).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{path}: weight_map must say which file holds each tensor")
+    for name in dict.fromkeys(map(str, shards.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ModelError(f"{path}: weight_map names {name!r}, no safetensors file beside it")
+        if not (path.parent / name).is_file():
+            raise ModelError(f"{path}: weight_map names {name}, which is not there; download it")
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every field of an object and of those inside it."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield from one.items()
+        if isinstance(one, dict | list):
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text inside a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
