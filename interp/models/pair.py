@@ -34,7 +34,7 @@ QUESTIONS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ModelPair:
     """A base model and the same model with one adapter merged in.
 
@@ -54,6 +54,16 @@ class ModelPair:
     merge_report: MergeReport
     adapter: Adapter
     identity: dict[str, Any]
+
+    def __repr__(self) -> str:
+        cfg, report = self.base.cfg, self.merge_report
+        trained_on = f", on {report.quantization}" if report.quantization else ""
+        return (
+            f"ModelPair({self.identity.get('name') or self.identity.get('hub_id')}: "
+            f"{cfg.n_layers} layers, d_model {cfg.d_model}, {report.dtype}{trained_on}; "
+            f"{self.adapter.path.name}: {self.adapter.kind} of rank {self.adapter.rank} "
+            f"on {report.n_modules} modules)"
+        )
 
     @property
     def pad_id(self) -> int:
