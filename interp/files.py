@@ -114,13 +114,16 @@ def check_regular(path: Path | str, error: type[InputError]) -> None:
         raise error(f"{path}: is no file (a folder, a pipe or a device); name a file")
 
 
-def parse_json(text: str, where: str, error: type[InputError] = InputError) -> Any:
+def parse_json(
+    text: str, where: str, error: type[InputError] = InputError, *, finite: bool = True
+) -> Any:
     """Read JSON text strictly.
 
     Args:
         text: the JSON.
         where: what it came from, for the message.
         error: the kind of error raised.
+        finite: whether NaN and infinity are refused.
 
     Raises:
         InputError: (or the subclass given as `error`) if it is no JSON, repeats a field, or holds a
@@ -128,10 +131,9 @@ def parse_json(text: str, where: str, error: type[InputError] = InputError) -> A
     """
     if sum(map(text.count, ",[{")) > _MOST_VALUES:
         raise error(f"{where}: holds more than {_MOST_VALUES:,} values; split the file")
+    numbers: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite}
     try:
-        found = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
-        )
+        found = json.loads(text, object_pairs_hook=_object, **(numbers if finite else {}))
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
