@@ -6,6 +6,7 @@ values, which together bound what parsing takes (about 0.5 GB; a short list cost
 text).
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from interp.errors import InputError
 
@@ -129,11 +130,8 @@ def parse_json(
         InputError: (or the subclass given as `error`) if it is no JSON, repeats a field, or holds a
             number or a character that JSON cannot hold.
     """
-    if sum(map(text.count, ",[{")) > _MOST_VALUES:
-        raise error(f"{where}: holds more than {_MOST_VALUES:,} values; split the file")
-    numbers: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite}
     try:
-        found = json.loads(text, object_pairs_hook=_object, **(numbers if finite else {}))
+        found = strict_json(text, finite=finite)
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -141,6 +139,30 @@ def parse_json(
     except (ValueError, RecursionError) as problem:
         raise error(f"{where}: not valid JSON ({problem})") from None
     return found
+
+
+def strict_json(text: str, *, finite: bool = True) -> Any:
+    """`json.loads` for text that may come from a stranger; halves of surrogate pairs pass.
+
+    Raises:
+        ValueError, RecursionError: if it is no JSON, repeats a field, holds a number that JSON
+            cannot hold, or more values than fit into memory.
+    """
+    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES:,} values; split the file")
+    numbers: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite}
+    return json.loads(text, object_pairs_hook=_object, **(numbers if finite else {}))
+
+
+def kind_of(path: Path | str) -> Literal["file", "folder", "other", "absent"]:
+    """What stands at `path`; a name that no file can have is absent, a circle of links is other."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "absent"
+    except OSError as problem:
+        return "absent" if problem.errno == errno.ENAMETOOLONG else "other"
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

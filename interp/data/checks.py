@@ -17,6 +17,7 @@ from interp.errors import DataError, TraitError
 from interp.traits import Trait
 
 _SHOWN = 5
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _CLOSES = re.compile(r"[ \t]*(?:[\n\r.,;:!?)]|$)")
 
 
@@ -91,6 +92,9 @@ def _text(
         return ""
     if value and any("\ud800" <= character <= "\udfff" for character in value):
         problems.add(number, f"{name} has half a surrogate pair", "save the text as UTF-8 again")
+    elif value and (control := _CONTROL.search(value)):
+        what = f"{name} has the control character {control[0]!r}"
+        problems.add(number, what, "take control characters out of the text")
     elif not optional and not (value or "").strip():
         problems.add(number, f"empty {name}", "fill or delete the row")
     return (value or "").strip()

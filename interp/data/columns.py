@@ -51,11 +51,15 @@ class ColumnMap:
         """
         if isinstance(columns, ColumnMap):
             return columns
+        if not isinstance(columns, Mapping | None):
+            raise DataError(f"column mapping: is a {type(columns).__name__}, not field: column")
         names = [field.name for field in fields(cls)]
         values: dict[str, str | Constant | None] = {}
         for name, value in (columns or {}).items():
             if name not in names:
                 raise DataError(f"column mapping: no field {name!r}; map {', '.join(names)}")
+            if not isinstance(value, str | None):
+                raise DataError(f"column mapping: {name} is {value!r:.60}, not a column's name")
             if value is not None and value.startswith("="):
                 if name not in ("trait", "topic"):
                     raise DataError(f"column mapping: {name} must be a column, not a constant")
@@ -80,6 +84,8 @@ class ColumnMap:
             name, equals, value = part.partition("=")
             if not equals:
                 raise DataError(f"column mapping: {part!r} is not of the form field=column")
+            if name.strip() in mapping:
+                raise DataError(f"column mapping: {name.strip()} is mapped twice; keep one")
             mapping[name.strip()] = value.strip()
         return cls.of(mapping)
 

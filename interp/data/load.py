@@ -19,6 +19,7 @@ from interp.data.reading import Table, find_files, read_file
 from interp.data.schema import Cleaning, OpinionQA, OpinionRow
 from interp.data.splits import split_by_topic
 from interp.errors import DataError
+from interp.files import kind_of
 from interp.traits import Trait
 
 Columns = ColumnMap | Mapping[str, str | None] | None
@@ -64,7 +65,7 @@ def load(
             "emojis); give a file with rows to keep"
         )
     name = tables[0].name  # of a file its path, of a hub dataset also commit and split
-    if Path(source).is_dir():
+    if kind_of(source) == "folder":
         name = str(source) if split is None else f"{source}[{split}]"
     return OpinionQA(tuple(checker.rows), name, _joint_hash(tables), cleaning)
 
@@ -98,7 +99,7 @@ def load_train_test(
             trait=trait,
         )
 
-    if Path(source).is_file():
+    if kind_of(source) == "file":
         return split_by_topic(part(None), test_share=test_share, seed=seed)
     train, test = part("train"), part("test")
     check_splits(train, test)
@@ -107,10 +108,10 @@ def load_train_test(
 
 def _tables(source: Path | str, split: str | None) -> list[Table]:
     """Read every file that belongs to `source` and `split`."""
-    path = Path(source)
-    if path.is_dir():
+    path, there = Path(source), kind_of(source)
+    if there == "folder":
         return [read_file(file) for file in find_files(path, split)]
-    if path.exists():
+    if there != "absent":
         if split is not None:
             raise DataError(f"{path}: one file has no splits; give the folder, or no split")
         return [read_file(path)]

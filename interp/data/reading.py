@@ -1,24 +1,30 @@
 """From a file, a folder or a hub id to plain records (a dict per row), with named errors.
 
-Only CSV, TSV, JSON (a list of records), JSON Lines and parquet are read; nothing is unpickled and
-no code from the hub runs. Text is UTF-8, with or without a byte order mark. CSV is read strictly:
-a quote that never closes or a row of the wrong length is an error, where lenient readers would
-swallow rows into one field.
+Only CSV, TSV, JSON (a list of records), JSON Lines and parquet are read; nothing is unpickled or
+unpacked and no code from the hub runs. Text is UTF-8, with or without a byte order mark. CSV is
+read strictly: a quote that never closes or a row of the wrong length is an error, where lenient
+readers would swallow rows into one field; so is JSON. A file has at most 128 MiB and 2 million
+rows, and a parquet file at most 256 MiB of text once it is expanded, which its size does not say.
 """
 
 import csv
 import hashlib
 import io
-import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from interp.errors import DataError
+from interp.files import read_bytes, strict_json
 
 Record = dict[str, Any]
+_LARGEST = 128 * 2**20
+_MOST_ROWS = 2_000_000
+_MOST_TEXT = 256 * 2**20
 _SPLIT = r"(?:^|[-_.]){}(?:$|[-_.])"
 
 
@@ -41,10 +47,7 @@ def read_file(path: Path) -> Table:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; {_KINDS}")
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({problem.strerror})") from None
+    content = read_bytes(path, DataError, limit=_LARGEST)
     if not content.strip():
         raise DataError(f"{path}: the file is empty; give one with a row per answer")
     columns, records = reader(content, str(path))
@@ -104,9 +107,9 @@ def _read_csv(content: bytes, where: str, delimiter: str = ",") -> tuple[list[st
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows = _csv_rows(reader, where)
     header = [name.strip() for name in next(rows)]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise DataError(f"{where}: the column {repeated[0]!r} stands twice; rename one")
+    name, count = Counter(header).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{where}: the column {name!r:.60} stands twice; rename one")
     records = []
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
@@ -141,9 +144,9 @@ def _read_tsv(content: bytes, where: str) -> tuple[list[str], list[Record]]:
 def _read_json(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     text = _text(content, where)
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as problem:
-        at_end = isinstance(problem, json.JSONDecodeError) and not text[problem.pos :].strip()
+        value = strict_json(text)
+    except (ValueError, RecursionError) as problem:
+        at_end = isinstance(problem, JSONDecodeError) and not text[problem.pos :].strip()
         mend = "; it ends too early: copy or download it again" if at_end else ""
         raise DataError(f"{where}: not valid JSON ({problem}){mend}") from None
     if not isinstance(value, list):
@@ -156,8 +159,8 @@ def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     for number, line in enumerate(_text(content, where).split("\n"), start=1):
         if line.strip():
             try:
-                values.append(json.loads(line))
-            except (json.JSONDecodeError, RecursionError) as problem:
+                values.append(strict_json(line))
+            except (ValueError, RecursionError) as problem:
                 raise DataError(
                     f"{where}: line {number} is not valid JSON ({problem}); "
                     "JSON Lines holds one record per line"
@@ -181,15 +184,43 @@ def _kind(value: Any) -> str:
 
 
 def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(content))
-    except (pa.ArrowException, OSError) as problem:
-        line = str(problem).splitlines()[0]
+        schema = pq.ParquetFile(io.BytesIO(content)).schema
+        columns = [schema.column(index) for index in range(len(schema))]
+        texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY"]
+        # Kept as dictionaries: a text that is stored once for a million rows stays one text.
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise DataError(f"{where}: more than {_MOST_ROWS:,} rows; split the file")
+        table = file.read(use_threads=False)
+        if sum(map(_expanded, table.columns)) > _MOST_TEXT:
+            raise DataError(f"{where}: more than {_MOST_TEXT // 2**20} MiB of text; split the file")
+        names, records = list(table.column_names), table.to_pylist()
+    except DataError:
+        raise
+    except Exception as problem:  # of Arrow, of the system, of decoding: all mean the same here
+        line = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise DataError(f"{where}: not a readable parquet file ({line}); copy it again") from None
-    return list(table.column_names), table.to_pylist()
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DataError(f"{where}: the column {name!r:.60} stands twice; rename one")
+    return names, records
+
+
+def _expanded(column: Any) -> int:
+    """Bytes of a column's values, each counted as often as it stands."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.take(pc.cast(pc.binary_length(chunk.dictionary), pa.int64()), chunk.indices)
+        total += pc.sum(lengths).as_py() or 0
+    return total
 
 
 _READERS: dict[str, Callable[[bytes, str], tuple[list[str], list[Record]]]] = {

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
 from interp.errors import AdapterError
-from interp.files import read_json, sha256
+from interp.files import kind_of, read_json, sha256
 from interp.models.adapter_config import AdapterConfig, parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.guard import check_patterns
@@ -99,7 +99,7 @@ def read_adapter(folder: str | Path) -> Adapter:
             non-finite weights.
     """
     path = Path(folder)
-    if not path.exists():
+    if kind_of(path) == "absent":
         raise AdapterError(f"{folder}: no such adapter folder")
     check_is_folder(path, AdapterError)
     if not (path / _CONFIG).is_file():

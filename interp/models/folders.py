@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, ModelError, TokenizerError
-from interp.files import read_bytes, read_json
+from interp.files import kind_of, read_bytes, read_json
 from interp.tensor_files import check_safetensors
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -56,7 +56,7 @@ def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path 
         ModelError: if it is a path that holds no loadable model.
     """
     code, path = allows_code(source, trusted), Path(source)
-    if not _exists(path):
+    if kind_of(path) == "absent" and not path.is_symlink():
         if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
             _check_config(_hub_config(str(source)), f"{source}: config.json", trusted, code)
             return None
@@ -84,7 +84,7 @@ def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None
         TokenizerError: if one is no JSON object, asks for code or files from elsewhere.
     """
     code, path = allows_code(source, trusted), Path(source)
-    if not path.is_dir():
+    if kind_of(path) != "folder":
         return
     for name in _TOKENIZER:
         where = check_inside(path / name, TokenizerError)
@@ -107,7 +107,7 @@ def check_is_folder(path: Path, error: type[InputError]) -> None:
     Raises:
         InputError: (the subclass given as `error`) if it is an archive or another file.
     """
-    if path.is_dir():
+    if kind_of(path) == "folder":
         return
     if path.suffix.lower() in _ARCHIVES:
         raise error(f"{path}: is an archive; archives are not unpacked here: unpack it first")
@@ -132,16 +132,6 @@ def check_inside(path: Path, error: type[InputError]) -> Path:
     if target.is_relative_to(folder) or target.is_relative_to(cached):
         return path
     raise error(f"{path}: is a link out of its folder (to {target}); copy the file here")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return path.is_symlink()
-    except (OSError, ValueError) as problem:  # a circle of links, a name too long, a zero byte
-        raise ModelError(f"{str(path)!r:.200}: cannot be opened ({problem})") from None
-    return True
 
 
 def _hub_config(source: str) -> dict[str, Any]:
