@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
   emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
 
-.PHONY: demo test soak lint experiments docs clean
+.PHONY: demo test soak lint experiments notebooks docs clean
 
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
@@ -41,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+notebooks: $(STAMP)  ## run the notebooks again and keep what they show
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) runs site

@@ -1,0 +1,61 @@
+"""Notebooks 7 and 8: circuits of three traits; a model, an adapter and data of one's own."""
+
+import pytest
+from notebook_runs import check, run
+
+
+@pytest.mark.slow
+def test_circuits():
+    made = run(
+        "07_circuits",
+        """
+        "small": {t: c.n_edges for t, c in small.items()},
+        "all": small["extraversion"].graph.n_edges,
+        "tested": circuits.faithfulness(
+            small["extraversion"], *runs["extraversion"], metric=metric).faithfulness().item(),
+        "random": random_faithfulness, "shared": shared.shared(),
+        "crossed": carried.values.tolist(),
+        "best": scores["extraversion"].to_dataframe(most=2)["name"].tolist(), "common": common,
+        """,
+    )
+    check(made)
+    claims = made.claims
+    assert max(claims["small"].values()) < 0.1 * claims["all"]
+    assert claims["tested"] >= 0.9 - 1e-4
+    assert claims["random"] < 0.2
+    assert claims["best"] == ["a0.h1->m0", "m0->logits"]
+    assert set(claims["best"]) <= set(claims["shared"])
+    crossed = claims["crossed"]
+    assert min(value for row in crossed for value in row) > 0.6
+    assert claims["common"] > 20
+
+
+@pytest.mark.slow
+def test_your_own_model():
+    made = run(
+        "08_your_own_model",
+        """
+        "reports": [one.merge_report.share for one in (pair, as_nf4)], "divergence": divergence,
+        "kinds": [one.merge_report.quantization for one in (pair, as_nf4)],
+        "prompt": plain.format.prompt_ids("Why?")[:1] == [plain.tokenizer.bos_token_id],
+        "template": plain.tokenizer.chat_template, "topics": len(mine.topics), "rows": len(mine),
+        "report": Path(finished["report"]).stat().st_size, "skipped": list(finished["skipped"]),
+        "tuned": pd.read_csv("my-run/tables/esr.csv").query(
+            "model == 'tuned' and rate == 'responses with an emoji'")["share"].item(),
+        "refused": refused, "half": [half.dtype, half.mean_kl, half.effect_mean_kl],
+        """,
+    )
+    check(made)
+    claims = made.claims
+    assert claims["kinds"] == [None, "nf4"]
+    assert max(claims["reports"]) < 1e-3 < claims["divergence"] < 0.1
+    assert claims["template"] is None
+    assert claims["prompt"]
+    assert claims["rows"] == 40
+    assert claims["report"] > 100_000
+    assert claims["skipped"] == ["extraversion/probing-trait"]
+    assert claims["tuned"] > 0.7
+    assert "was trained on other weights" in claims["refused"]
+    kind, error, effect = claims["half"]
+    assert kind == "bfloat16"
+    assert 1e-9 < error < 0.05 * effect

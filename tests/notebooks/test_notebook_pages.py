@@ -1,0 +1,125 @@
+"""What stands in the committed notebooks: parts, outputs, links, no trace of a machine."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+from notebook_runs import FOLDER, NAMES, ROOT, read, solutions
+
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
+PARTS = ("**When you are through, you know**", "**It takes**", "## What this cannot show",
+         "## Try next", "## Exercises")  # fmt: skip
+BLOCKER = """
+import importlib.abc, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
+HIDDEN = {"IPython", "ipykernel", "ipywidgets", "nbclient", "nbformat", "jupyter_client",
+          "jupyter_core", "traitlets", "notebook", "jupyterlab"}
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def code_cells(name):
+    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+
+
+def prose(name):
+    return "\n\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+
+
+def test_there_are_eight():
+    assert [name[:3] for name in NAMES] == [f"0{number}_" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_stand_in_order(name):
+    text = prose(name)
+    assert text.startswith(f"# {int(name[:2])} · ")
+    places = [text.index(part) for part in PARTS]
+    assert places == sorted(places)
+    promises = text[places[0] : places[1]]
+    assert len(re.findall(r"^- ", promises, flags=re.MULTILINE)) == 3
+    assert len(re.findall(r"^\*\*\d\. ", text[places[-1] :], flags=re.MULTILINE)) == 2
+    assert (
+        text.count("<details><summary>Solution</summary>\n\n") == text.count("\n\n</details>") == 2
+    )
+    assert len(solutions(read(name))) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_are_there_and_in_order(name):
+    cells = code_cells(name)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        lines = [line for line in cell.source.splitlines() if not re.match(r"\w+ = !", line)]
+        last = ast.parse("\n".join(lines)).body[-1]
+        shows = any(output.output_type in ("execute_result", "display_data", "stream")
+                    for output in cell.outputs)  # fmt: skip
+        assert shows or not isinstance(last, ast.Expr), cell.source
+        assert all(output.output_type != "error" for output in cell.outputs)
+        assert all(output.get("name") != "stderr" for output in cell.outputs)
+        assert all(len(line) <= 100 for line in cell.source.splitlines() if "!interp" not in line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_a_machine_or_a_moment(name):
+    path = FOLDER / f"{name}.ipynb"
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 700_000
+    assert not re.findall(r"(?<![\w.])/(?:work|tmp|root|home|Users|var)/[^\"\\ ]*", text)
+    assert not re.findall(r"object at 0x[0-9a-f]+", text)
+    notebook = read(name)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name):
+    links = LINK.findall(prose(name))
+    others = {link for link in links if link.endswith(".ipynb")}
+    assert {f"{other}.ipynb" for other in NAMES if other != name} <= others  # one tutorial
+    for link in links:
+        if not link.startswith("https://"):
+            file, _, anchor = link.partition("#")
+            assert (FOLDER / file).resolve().is_file(), link
+            assert not anchor
+            assert (FOLDER / file).resolve().is_relative_to(ROOT)
+
+
+def test_without_the_extra_the_library_works_and_shows_itself():
+    code = (
+        BLOCKER
+        + """
+import interp
+from interp import logit_lens, organism, plots, views
+from interp.emoji import EmojiVocab
+pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+batch = pair.prompts(["Do you like tea?", "Why?"])
+vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
+lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+view = views.token_view(pair, batch.tokens[0][batch.attention_mask[0]], vocab=vocab)
+shown = [pair, vocab, pair.merge_report, lens, view, plots.lens_curves(lens, "E")]
+assert all(len(one._repr_html_()) > 200 for one in shown)
+assert not {name.partition(".")[0] for name in sys.modules} & HIDDEN
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_the_extra_the_script_says_so_in_one_line():
+    code = BLOCKER + f"import runpy\nrunpy.run_path({str(FOLDER / 'execute.py')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: no module nbformat; pip install 'interp[notebooks]'\n"
