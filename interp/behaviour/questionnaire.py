@@ -19,20 +19,22 @@ Cost: items * prompts * orders forward passes of some 150 tokens: 3,600 for `cyc
 `all`. Not here: norms. A trait score is compared between models, not with people.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from interp.behaviour.scoring import Choice, Progress, choice_log_probs
-from interp.errors import InputError
+from interp.errors import DataError, InputError
 from interp.files import read_json
 from interp.models.tokens import ChatFormat, pad_id
 from interp.results import Result
@@ -74,8 +76,36 @@ class Item:
 @cache
 def items() -> tuple[Item, ...]:
     """The 120 items, 24 for each trait, in the questionnaire's order."""
-    stored = read_json(_ASSETS / "ipip_neo_120.json")["items"]
-    return tuple(Item(i["text"], i["facet"], Trait(i["trait"]), i["key"]) for i in stored)
+    return read_items(_ASSETS / "ipip_neo_120.json")
+
+
+class _StoredItem(BaseModel):
+    text: Annotated[str, Field(pattern=r"\S", max_length=1000)]
+    facet: Annotated[str, Field(pattern=r"\S", max_length=1000)]
+    trait: Trait
+    key: Literal[1, -1]
+
+
+class _StoredItems(BaseModel):
+    items: list[_StoredItem] = Field(min_length=1)
+
+
+def read_items(path: Path | str) -> tuple[Item, ...]:
+    """Items from a JSON file: an object whose `items` have `text`, `facet`, `trait` and `key`.
+
+    Raises:
+        DataError: if the file is missing, or an item has a wrong field or stands twice.
+    """
+    try:
+        found = _StoredItems.model_validate(read_json(path, DataError)).items
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{path}: is no questionnaire ({field}: {first['msg']})") from None
+    text, count = Counter(item.text for item in found).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path}: the item {text!r:.60} stands {count} times; keep one")
+    return tuple(Item(i.text, i.facet, i.trait, i.key) for i in found)
 
 
 def option_orders(orders: Orders) -> tuple[tuple[int, ...], ...]:

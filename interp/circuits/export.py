@@ -20,7 +20,7 @@ one edge to each head of the group that is in the circuit. NetworkX, Gephi and y
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import torch
@@ -70,7 +70,7 @@ class _File(_Strict):
     contrast: str
     metric: str
     unit: str
-    level: str
+    level: Literal["edge", "node"]
     search: str
     wanted: int
     ig_steps: int
@@ -113,6 +113,10 @@ def from_json(path: Path | str) -> Circuit:
     shape = {name: getattr(found.graph, name) for name in _SHAPE}
     if min(found.graph.n_layers, found.graph.n_heads, found.graph.n_kv_heads) < 1:
         raise InputError(f"{path}: a graph has at least one layer and head, got {shape}")
+    if found.graph.n_layers * found.graph.n_heads >= len(found.edges):
+        raise InputError(f"{path}: has {len(found.edges)} edges, too few for a graph of {shape}")
+    if found.graph.n_heads % found.graph.n_kv_heads:
+        raise InputError(f"{path}: key/value heads must divide the heads evenly, got {shape}")
     graph = Graph(**shape)
     numbers = graph.edges([f"{edge.source}->{edge.destination}" for edge in found.edges])
     if len(numbers.unique()) != graph.n_edges or len(numbers) != graph.n_edges:
@@ -123,7 +127,10 @@ def from_json(path: Path | str) -> Circuit:
     if found.level == "node":  # every node has an edge to the logits
         scores = scores[-len(graph.sources) :]
     facts = {name: getattr(found, name) for name in _FACTS}
-    return Circuit(members=members, scores=scores, **shape, **facts)
+    circuit = Circuit(members=members, scores=scores, **shape, **facts)
+    if circuit.nodes != tuple(node.name for node in found.nodes):
+        raise InputError(f"{path}: the nodes are not those of the edges that are members")
+    return circuit
 
 
 def to_graphml(circuit: Circuit, path: Path | str) -> Path:

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from transformers import AutoModel
 
-from interp.errors import DataError
+from interp.errors import DataError, ModelError
 from interp.models.folders import check_folder
 from interp.models.loading import load_tokenizer, resolve_device
 
@@ -82,9 +82,14 @@ class SentenceEncoder:
         check_folder(folder)
         self.device = resolve_device(device)
         self.tokenizer = load_tokenizer(folder)
-        self.model: Any = AutoModel.from_pretrained(
-            str(folder), use_safetensors=True, trust_remote_code=False
-        )
+        try:
+            self.model: Any = AutoModel.from_pretrained(
+                str(folder), use_safetensors=True, trust_remote_code=False
+            )
+        except Exception as problem:  # a config's wrong values raise every kind
+            raise ModelError(
+                f"{folder}: cannot be loaded as an encoder ({problem!r:.200})"
+            ) from None
         self.model.eval().requires_grad_(False).to(self.device)
         self.batch_size = batch_size
 

@@ -13,6 +13,8 @@ Every function takes `root` to read a folder that `build` made; left out, the sh
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from interp.data import OpinionQA, load
 from interp.errors import AdapterError, DataError, ModelError
 from interp.files import read_json
@@ -23,6 +25,22 @@ Split = Literal["train", "test"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
 MANIFEST = "organism.json"
+
+
+class _Manifest(BaseModel):
+    """The fields that a manifest must have."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: Literal["interp organism 1"]
+    seed: int
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, dict[str, Any]]
+    adapters: list[dict[str, Any]]
+    bases: dict[str, dict[str, Any]]
+
+
 ASSETS = Path(__file__).with_name("assets")
 
 
@@ -96,8 +114,17 @@ def manifest(*, root: Path | str | None = None) -> dict[str, Any]:
     Raises:
         DataError: if the folder holds no finished organism.
     """
-    found: dict[str, Any] = read_json(_root(root) / MANIFEST, DataError)
-    return found
+    path = _root(root) / MANIFEST
+    found = read_json(path, DataError)
+    try:
+        _Manifest.model_validate(found)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{path}: is no organism's manifest ({field}: {first['msg']}); build the organism again"
+        ) from None
+    return dict(found)
 
 
 def _root(root: Path | str | None) -> Path:

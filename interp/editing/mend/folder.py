@@ -2,15 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors.torch import load_file, save
 
 from interp.editing.mend.editor import EditorConfig, EditorNetwork
-from interp.errors import AdapterError, InputError
+from interp.errors import AdapterError
 from interp.files import read_json, sha256, write_bytes, write_json
+from interp.results import from_fields
 from interp.tensor_files import check_safetensors
+
+
+class _Content(BaseModel):
+    """What `editor.json` holds beside format and config."""
+
+    model_config = ConfigDict(strict=True)
+
+    base_sha256: str
+    topics: list[str]
+    shapes: dict[str, Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]] = Field(
+        min_length=1
+    )
+
 
 _FORMAT = "interp mend editor 1"
 _WEIGHTS, _CONFIG = "editor.safetensors", "editor.json"
@@ -73,6 +88,7 @@ class Editor:
                 f"{folder / _WEIGHTS}: is not the file that {_CONFIG} names; save the editor again"
             )
         config, shapes = _parsed(folder, content)
+        _check_sizes(folder, config, shapes)
         network = EditorNetwork(shapes, config)
         try:
             network.load_state_dict(load_file(folder / _WEIGHTS))
@@ -80,17 +96,29 @@ class Editor:
             first = str(problem).splitlines()[-1].strip()
             raise AdapterError(f"{folder}: weights and config do not fit ({first})") from None
         network = network.to(device).eval().requires_grad_(False)
-        return cls(network, config, str(content["base_sha256"]), tuple(content["topics"]))
+        if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
+            raise AdapterError(f"{folder / _WEIGHTS}: holds NaN or infinity; train it again")
+        return cls(network, config, content["base_sha256"], tuple(content["topics"]))
 
 
 def _parsed(
     folder: Path, content: dict[str, Any]
 ) -> tuple[EditorConfig, dict[str, tuple[int, int]]]:
+    where = folder / _CONFIG
+    config = from_fields(EditorConfig, content.get("config"), f"{where}: config", AdapterError)
     try:
-        config = EditorConfig(**content["config"])
-        shapes = {name: (int(a), int(b)) for name, (a, b) in content["shapes"].items()}
-        if {"base_sha256", "topics"} - set(content):
-            raise KeyError("base_sha256 or topics")
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as problem:
-        raise AdapterError(f"{folder / _CONFIG}: malformed ({problem})") from None
-    return config, shapes
+        found = _Content.model_validate(content)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise AdapterError(f"{where}: malformed ({field}: {first['msg']})") from None
+    return config, {name: (a, b) for name, (a, b) in found.shapes.items()}
+
+
+def _check_sizes(folder: Path, config: EditorConfig, shapes: dict[str, tuple[int, int]]) -> None:
+    """Refuse sizes that the weight file cannot hold, before a network of these sizes is made."""
+    held = len(check_safetensors(folder / _WEIGHTS, AdapterError))
+    size = (folder / _WEIGHTS).stat().st_size
+    largest = max(sum(shape) for shape in shapes.values())
+    if config.hidden > held or len(shapes) > held or config.rank * largest > size:
+        raise AdapterError(f"{folder}: weights and config do not fit; save the editor again")
