@@ -29,7 +29,7 @@ from interp.behaviour import Response
 from interp.doctor import reproducibility
 from interp.errors import RunError
 from interp.files import read_json, remove_temporary, sha256, write_json
-from interp.results import Result
+from interp.results import Result, from_fields
 from interp.runs.steps import versions
 from interp.traits import Trait
 
@@ -151,6 +151,12 @@ class RunFolder:
         found = read_json(self.path / MANIFEST, RunError)
         if not isinstance(found, dict):
             raise RunError(f"{self.path / MANIFEST}: must be an object of fields; restore the file")
+        records = found.get("steps", {})
+        for name in ("config", "steps", "skipped", "inputs", "hashes", "versions"):
+            if not isinstance(found.get(name, {}), dict):
+                raise RunError(f"{self.path / MANIFEST}: {name} must be an object of fields")
+        if not all(isinstance(one, dict) for one in records.values()):
+            raise RunError(f"{self.path / MANIFEST}: each of the steps must be an object of fields")
         return found
 
     @property
@@ -236,13 +242,11 @@ def read_responses(path: Path) -> list[Response]:
         RunError: if the file is damaged.
     """
     rows = read_json(path, RunError)
-    try:
-        return [
-            Response(**{**row, "prompt_ids": tuple(row["prompt_ids"]), "ids": tuple(row["ids"])})
-            for row in rows
-        ]
-    except (TypeError, KeyError) as problem:
-        raise RunError(f"{path}: not the answers of a run ({problem}); delete it") from None
+    if not isinstance(rows, list):
+        raise RunError(f"{path}: not the answers of a run (no list); delete it")
+    return [
+        from_fields(Response, row, f"{path}: answer {n}", RunError) for n, row in enumerate(rows, 1)
+    ]
 
 
 def merged(manifest: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
