@@ -23,10 +23,20 @@ from interp.plots.origin import text_or_weights
 from interp.plots.patching import patching_heads, patching_maps
 from interp.plots.probing import probing_curves
 from interp.plots.rates import emoji_distribution, esr_bars
-from interp.plots.style import TRAIT_COLOURS, CaptionedFigure, render, save, style, trait_colour
+from interp.plots.style import (
+    TRAIT_COLOURS,
+    WIDTHS,
+    CaptionedFigure,
+    render,
+    resize,
+    save,
+    style,
+    trait_colour,
+)
 
 __all__ = [
     "TRAIT_COLOURS",
+    "WIDTHS",
     "CaptionedFigure",
     "Glyphs",
     "adapter_maps",
@@ -51,6 +61,7 @@ __all__ = [
     "probing_curves",
     "questionnaire_scores",
     "render",
+    "resize",
     "save",
     "smallest_set_curve",
     "style",

@@ -13,15 +13,15 @@ from interp.plots.style import (
     FAINT,
     INK,
     TRAIT_COLOURS,
+    TRAIT_MARKS,
     TWO_COLUMNS,
     CaptionedFigure,
     new_figure,
     style,
 )
-from interp.traits import Trait
 
 _SHADES = {str(trait): colour for trait, colour in TRAIT_COLOURS.items()}
-_MARKS = dict(zip(map(str, Trait), "osD^v", strict=True))
+_MARKS = {str(trait): mark for trait, mark in TRAIT_MARKS.items()}
 _STEP = 0.11  # inches between the dots of one row
 
 

@@ -23,6 +23,7 @@ from interp.plots.style import (
     FAINT,
     INK,
     TRAIT_COLOURS,
+    TRAIT_MARKS,
     TWO_COLUMNS,
     CaptionedFigure,
     new_figure,
@@ -32,7 +33,8 @@ from interp.traits import TRAITS, Trait
 
 _SHADES = {str(trait): colour for trait, colour in TRAIT_COLOURS.items()}
 _OTHERS = ("#1F2328", "#56B4E9", "#8A6D3B", "#6A51A3", "#A6761D", "#666666")
-_MARKS = "osD^vPX*"
+_MARKS = {str(trait): mark for trait, mark in TRAIT_MARKS.items()}
+_OTHER_MARKS = "XP*<>"
 _MOST_PANELS = 5
 _FEW = 10  # answers at risk below which a survival curve is drawn pale
 
@@ -199,7 +201,7 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
         raise InputError("no self-reports to draw")
     table = pd.concat([report.to_dataframe() for report in reports], ignore_index=True)
     names = list(dict.fromkeys(table["model"]))
-    colours = _colours(names)
+    colours, marks = _colours(names), _marks(names)
     with style():
         figure = new_figure(TWO_COLUMNS, 0.9 + len(TRAITS) * (0.12 + 0.11 * len(names)))
         axes = figure.subplots()
@@ -212,16 +214,13 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
                 ends = [row["least"], row["most"]]
                 axes.plot(ends, [y, y], color=colours[name], linewidth=0.7)
                 axes.plot([row["low"], row["high"]], [y, y], color=colours[name], linewidth=2.2)
-                axes.plot(row["score"], y, _MARKS[nth % len(_MARKS)], color=colours[name])
+                axes.plot(row["score"], y, marks[name], color=colours[name])
         axes.set(ylim=(len(TRAITS) - 0.5, -0.5), xlim=_range(table))
         axes.set_yticks(range(len(TRAITS)), [trait.value.capitalize() for trait in TRAITS])
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Self-reported score, 1 to 5 (3: no opinion)")
-        marks = [
-            Line2D([], [], color=colours[n], marker=_MARKS[k % len(_MARKS)], linestyle="")
-            for k, n in enumerate(names)
-        ]
-        figure.legend(marks, names, loc="outside upper center", ncols=min(6, len(names)))
+        keys = [Line2D([], [], color=colours[n], marker=marks[n], linestyle="") for n in names]
+        figure.legend(keys, names, loc="outside upper center", ncols=min(6, len(names)))
     first = reports[0]
     figure.caption = (
         f"Self-reported trait scores, mean over 24 items each (1 to 5), {len(first.prompts)} "
@@ -293,6 +292,12 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
         name: _SHADES.get(name) or (BASE_COLOUR if name == "base" else next(others))
         for name in names
     }
+
+
+def _marks(names: Sequence[str]) -> dict[str, str]:
+    """A trait's own shape, a dot for the base, and others in turn."""
+    others = iter(_OTHER_MARKS * len(names))
+    return {name: _MARKS.get(name) or ("o" if name == "base" else next(others)) for name in names}
 
 
 def _km(axes: Axes, result: OnsetSurvival, name: str, colour: str) -> None:

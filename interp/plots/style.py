@@ -33,6 +33,14 @@ ONE_COLUMN = 3.5
 TWO_COLUMNS = 7.2
 """Width in inches of a figure over both columns."""
 
+WIDTHS: dict[str, tuple[float, float]] = {
+    "acl": (3.03, 6.30),
+    "icml": (3.25, 6.75),
+    "ieee": (3.50, 7.16),
+    "neurips": (5.50, 5.50),
+}
+"""Width in inches of one column and of the whole text, in some venues' styles."""
+
 TRAIT_COLOURS: dict[Trait, str] = {
     Trait.OPENNESS: "#0072B2",
     Trait.CONSCIENTIOUSNESS: "#009E73",
@@ -40,7 +48,9 @@ TRAIT_COLOURS: dict[Trait, str] = {
     Trait.AGREEABLENESS: "#CC79A7",
     Trait.NEUROTICISM: "#D55E00",
 }
-BASE_COLOUR = "#7A7A7A"
+TRAIT_MARKS: dict[Trait, str] = dict(zip(TRAIT_COLOURS, "osD^v", strict=True))
+"""A shape beside the colour, for prints in black and white."""
+BASE_COLOUR = "#646464"
 INK = "#1F2328"
 FAINT = "#B8BDC4"
 DIVERGING = "RdBu_r"
@@ -122,6 +132,25 @@ def trait_colour(trait: Trait | str) -> str:
         TraitError: if `trait` names no Big Five trait.
     """
     return TRAIT_COLOURS[Trait.parse(trait)]
+
+
+def resize(figure: CaptionedFigure, width: float, height: float | None = None) -> CaptionedFigure:
+    """Set a figure's size in inches; type keeps its size in points, and all parts make room anew.
+
+    Args:
+        figure: the figure; it is changed and returned.
+        width: `WIDTHS` has those of some venues.
+        height: the height that it has, if left out.
+
+    Raises:
+        InputError: if it would be narrower than 2 or lower than 1 inch: type would not fit.
+    """
+    height = figure.get_figheight() if height is None else height
+    if width < 2 or height < 1:
+        raise InputError(f"{width:g} by {height:g} inches is too small for the type in a figure")
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(width, height)
+    return figure
 
 
 def symmetric_range(*arrays: Any) -> Normalize:

@@ -1,16 +1,29 @@
 """Colours, colour ranges, and files that are the same each time."""
 
 import re
+from io import BytesIO
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from looking import check_legible, texts
 from made_results import lens
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from interp.errors import InputError, TraitError
-from interp.plots import TRAIT_COLOURS, lens_curves, render, save, style, trait_colour
-from interp.plots.style import new_figure, symmetric_range
+from interp.plots import (
+    TRAIT_COLOURS,
+    WIDTHS,
+    lens_curves,
+    render,
+    resize,
+    save,
+    style,
+    trait_colour,
+)
+from interp.plots.style import BASE_COLOUR, TRAIT_MARKS, new_figure, settle, symmetric_range
 from interp.traits import TRAITS
 
 
@@ -19,6 +32,64 @@ def test_every_trait_has_a_colour_of_its_own_and_keeps_it() -> None:
     assert trait_colour("E") == trait_colour("extraversion") == "#E69F00"
     with pytest.raises(TraitError):
         trait_colour("humour")
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+SEEN_BY = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+    "all cones": np.eye(3),
+}  # fmt: skip
+_TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+def lab(colour: str, sight: str) -> np.ndarray:
+    """CIE L*a*b* (D65) of a colour as it is seen."""
+    srgb = np.array(to_rgb(colour))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    xyz = _TO_XYZ @ np.clip(SEEN_BY[sight] @ linear, 0, 1) / np.array([0.9505, 1, 1.089])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("sight", SEEN_BY)
+def test_traits_stay_apart_for_every_sight(sight) -> None:
+    """A difference of 2.3 is just noticed; in small marks one wants several times as much."""
+    colours = [*TRAIT_COLOURS.values(), BASE_COLOUR]
+    pairs = combinations([lab(colour, sight) for colour in colours], 2)
+    assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 15
+    assert len(set(TRAIT_MARKS.values())) == len(TRAITS), "and each has a shape of its own"
+
+
+@pytest.mark.parametrize("venue", WIDTHS)
+def test_a_figure_takes_a_venues_width_and_keeps_its_type(venue) -> None:
+    for width in WIDTHS[venue]:
+        figure = lens_curves(lens(), "openness")
+        sizes = sorted(text.get_fontsize() for text in texts(figure))
+        resized = resize(figure, width)
+        check_legible(resized)
+        assert sorted(text.get_fontsize() for text in texts(resized)) == sizes
+        with Image.open(BytesIO(render(resized, "png"))) as image:
+            assert image.width == pytest.approx(200 * width, abs=1)
+    with pytest.raises(InputError, match="too small for the type"):
+        resize(figure, 1.0)
+
+
+def test_a_drawn_figure_makes_room_anew_when_it_is_resized() -> None:
+    figure = lens_curves(lens(), "openness")
+    settle(figure)
+    check_legible(resize(figure, 6.0, 2.5))
+
+
+def test_pdf_embeds_its_fonts_as_truetype() -> None:
+    pdf = render(lens_curves(lens(), "openness"), "pdf")
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
 
 
 def test_settings_hold_inside_the_block_only() -> None:
