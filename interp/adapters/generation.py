@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -66,23 +65,17 @@ def write(
 
     Settings share batches; a question draws from one stream of noise at all of them.
     """
-    pair, size = space.pair, sampling.batch_size
-    setting = torch.arange(len(gates)).repeat_interleave(len(questions))
-    stream = torch.arange(len(questions)).repeat(len(gates))
-    found: list[Response] = []
-    for start in range(0, len(stream), size):
-        if progress is not None:
-            progress(what, start, len(stream))
-        rows = slice(start, start + size)
-        asked = [questions[i] for i in stream[rows].tolist()]
-        wide = gates[setting[rows]].to(space.device)
-        with switched(pair.base.original_model, space.deltas, wide):
-            found += generate(
-                pair.base, pair.format, asked, sampling, streams=stream[rows].tolist()
-            )
-    if progress is not None:
-        progress(what, len(stream), len(stream))
-    return [found[i : i + len(questions)] for i in range(0, len(found), len(questions))]
+    pair, each = space.pair, len(questions)
+    found = generate(
+        pair.base, pair.format, list(questions) * len(gates), sampling,
+        streams=list(range(each)) * len(gates),
+        under=lambda rows: switched(
+            pair.base.original_model, space.deltas,
+            gates[[row // each for row in rows]].to(space.device),
+        ),
+        progress=progress, label=what,
+    )  # fmt: skip
+    return [found[i : i + each] for i in range(0, len(found), each)]
 
 
 def count(responses: Sequence[Response]) -> Counts:

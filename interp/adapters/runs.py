@@ -21,9 +21,10 @@ from torch import Tensor
 from interp.adapters.gates import switched
 from interp.adapters.space import AdapterSpace, Unit
 from interp.errors import InputError
+from interp.memory import Budget, in_batches
 from interp.models import TokenBatch
 from interp.patching.capture import logits_at
-from interp.patching.memory import DEFAULT_BYTES, Budget
+from interp.patching.memory import DEFAULT_BYTES
 from interp.patching.metric import Metric, label, measure, resolve
 from interp.patching.run import Run, metric_columns
 
@@ -71,13 +72,9 @@ class GatedRuns:
             raise InputError(f"{len(batch)} prompts but {len(topics)} topics")
         self.topics = None if topics is None else tuple(map(str, topics))
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
-        if max_memory is not None and max_memory < self.row_bytes:
-            raise InputError(
-                f"max_memory is {max_memory} bytes, but one prompt takes {self.row_bytes}; raise "
-                "it or use shorter prompts"
-            )
-        wanted = DEFAULT_BYTES if max_memory is None else int(max_memory)
-        self.budget = Budget(max(wanted, self.row_bytes))
+        self.budget = Budget.of(
+            self.row_bytes, max_memory, DEFAULT_BYTES, "prompt", self.run.tokens.device
+        )
         self.largest_logit = 1.0
 
     def __len__(self) -> int:
@@ -139,20 +136,30 @@ class GatedRuns:
             InputError: if the metric has no derivative.
         """
         gates, table = gates.to(self.space.device), self.space.membership(units)
-        every = torch.arange(len(self), device=gates.device)
         fit = max(1, self.budget.size // (self.row_bytes * int(self.run.model.cfg.n_layers)))
-        with torch.no_grad():
-            wide = gates.expand(len(self), -1)
-            parts = [self._logits(rows, wide[rows]) for rows in every.split(fit)]
-        slope = _slope(self.metric, torch.cat(parts))
-        found = []
-        for rows in every.split(fit):
-            knobs = torch.zeros(len(rows), len(units), device=gates.device, requires_grad=True)
+        device = gates.device
+
+        @torch.no_grad()
+        def logits(some: list[int]) -> Tensor:
+            rows = torch.tensor(some, device=device)
+            return self._logits(rows, gates.expand(len(rows), -1))
+
+        def slopes(some: list[int]) -> Tensor:
+            rows = torch.tensor(some, device=device)
+            knobs = torch.zeros(len(rows), len(units), device=device, requires_grad=True)
             with torch.enable_grad():
-                logits = self._logits(rows, gates + knobs @ table)
-                (grad,) = torch.autograd.grad(logits, knobs, slope[rows].to(logits.dtype))
-            found.append(grad.double().cpu())
-        return torch.cat(found).T.contiguous()
+                made = self._logits(rows, gates + knobs @ table)
+                (grad,) = torch.autograd.grad(made, knobs, slope[rows].to(made.dtype))
+            return grad.double().cpu()
+
+        def every(work: Callable[[list[int]], Tensor]) -> Tensor:
+            batches = in_batches(
+                len(self), fit, work, what="adapter gradients", device=device, unit="prompt"
+            )
+            return torch.cat([made for _, made in batches])
+
+        slope = _slope(self.metric, every(logits))
+        return every(slopes).T.contiguous()
 
     @torch.no_grad()
     def ends(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], float]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp import memory
 from interp.errors import InputError
 from interp.patching.capture import hook_name, logits_at
 from interp.patching.run import Run
@@ -47,17 +48,21 @@ def read_columns(
         InputError: if logits are not finite.
     """
     names = {place: hook_name(run.model, *place) for place in places}
-    logits: list[Tensor] = []
-    parts: dict[Place, list[Tensor]] = {place: [] for place in places}
-    for start in range(0, len(at), batch_size):
-        rows = slice(start, start + batch_size)
+
+    def read(rows: list[int]) -> tuple[Tensor, dict[Place, Tensor]]:
         part = Run(run.model, run.tokens[rows], run.mask[rows])
-        hooks = [(name, _keep(parts[place], at[rows])) for place, name in names.items()]
+        kept: dict[Place, Tensor] = {}
+        hooks = [(name, _keep(kept, place, at[rows])) for place, name in names.items()]
         with torch.no_grad():
-            logits.append(logits_at(part, at[rows], hooks).detach())
-        if progress is not None:
-            progress("reading activations", min(start + batch_size, len(at)), len(at))
-    whole = torch.cat(logits)
+            logits = logits_at(part, at[rows], hooks).detach()
+        return logits, kept
+
+    batches = memory.in_batches(
+        len(at), batch_size, read, what="reading activations", device=run.tokens.device,
+        progress=progress, unit="prompt", each=memory.forward_bytes(run.model, run.tokens.shape[1]),
+    )  # fmt: skip
+    parts = [part for _, part in batches]
+    whole = torch.cat([logits for logits, _ in parts])
     finite = torch.isfinite(whole).all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
@@ -65,12 +70,14 @@ def read_columns(
             f"the logits of prompt {row} at its metric position are not finite: the model's "
             "weights hold NaN or infinity (or its precision overflows); reload or upcast the model"
         )
-    return Columns(whole, {place: torch.cat(kept) for place, kept in parts.items()})
+    return Columns(whole, {place: torch.cat([kept[place] for _, kept in parts]) for place in names})
 
 
-def _keep(store: list[Tensor], at: Int[Tensor, " batch"]) -> Callable[..., None]:
+def _keep(
+    store: dict[Place, Tensor], place: Place, at: Int[Tensor, " batch"]
+) -> Callable[..., None]:
     def keep(value: Tensor, hook: Any) -> None:  # noqa: ARG001
         each = torch.arange(len(at), device=value.device)
-        store.append(value[each, at.to(value.device)].detach())
+        store[place] = value[each, at.to(value.device)].detach()
 
     return keep

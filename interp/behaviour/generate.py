@@ -8,6 +8,7 @@ its own, so that an answer does not depend on the batch size or on the other pro
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
+from interp import memory
 from interp.errors import InputError, ModelError
 from interp.models.tokens import ChatFormat, pad, pad_id
 
 Progress = Callable[[str, int, int], None]
+Under = Callable[[list[int]], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus; 1 keeps every token.
         seed: of the noise; prompt `i` uses a stream of its own derived from it.
-        batch_size: prompts at a time.
+        batch_size: prompts at a time; fewer where memory does not allow it (see `interp.memory`).
     """
 
     max_new_tokens: int = 96
@@ -73,6 +76,7 @@ def generate(
     sampling: Sampling = Sampling(),
     *,
     streams: Sequence[int] | None = None,
+    under: Under | None = None,
     progress: Progress | None = None,
     label: str = "answers",
 ) -> list[Response]:
@@ -84,12 +88,15 @@ def generate(
         questions: pairs of question and topic; repeat a question for several answers to it.
         sampling: see `Sampling`.
         streams: which stream of noise each prompt draws from; its place in the list if left out.
+        under: opened around each batch with the numbers of its prompts, for models that treat every
+            row in a way of its own.
         progress: called with `(label, done, total)`.
         label: what the progress is called.
 
     Raises:
         InputError: if there is no question, or streams do not fit.
         ModelError: if prompt and answer do not fit the model's context.
+        OutOfMemoryError: if one prompt at a time does not fit into memory.
     """
     if not questions:
         raise InputError("no questions to answer; is the data empty for this trait?")
@@ -97,20 +104,27 @@ def generate(
     numbers = list(range(len(questions)) if streams is None else streams)
     if len(numbers) != len(questions):
         raise InputError(f"{len(questions)} questions but {len(numbers)} streams; give one each")
-    prompts = [form.prompt_ids(question) for question, _ in questions]
-    _check_context(network, max(map(len, prompts)) + sampling.max_new_tokens)
-    responses: list[Response] = []
-    for start in range(0, len(prompts), sampling.batch_size):
-        chunk = range(start, min(start + sampling.batch_size, len(prompts)))
-        answers = _sample(
-            network, form, [prompts[i] for i in chunk], [numbers[i] for i in chunk], sampling
-        )
-        for index, ids in zip(chunk, answers, strict=True):
-            question, topic = questions[index]
-            responses.append(_response(form, question, topic, prompts[index], ids))
-        if progress:
-            progress(label, len(responses), len(prompts))
-    return responses
+    known = {question: form.prompt_ids(question) for question in dict(questions)}
+    prompts = [known[question] for question, _ in questions]
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
+    _check_context(network, longest)
+
+    def sample(rows: list[int]) -> list[list[int]]:
+        with under(rows) if under else nullcontext():
+            return _sample(
+                network, form, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling
+            )
+
+    responses: dict[int, Response] = {}
+    batches = memory.in_batches(
+        len(prompts), sampling.batch_size, sample, what=label, device=network.device, unit="answer",
+        costs=[len(prompt) for prompt in prompts], progress=progress,
+        each=memory.forward_bytes(network, longest, logits=2, cached=True),
+    )  # fmt: skip
+    for rows, answers in batches:
+        for index, ids in zip(rows, answers, strict=True):
+            responses[index] = _response(form, *questions[index], prompts[index], ids)
+    return [responses[index] for index in range(len(prompts))]
 
 
 @torch.no_grad()

@@ -97,12 +97,14 @@ def generate_many(
         for stream, pair in enumerate(pairs)
     ]
     rows.sort(key=lambda row: row[1])  # batches hold all adapters in equal shares
+    mixed = _Mixed(live, [name for name, _, _ in rows])
     made = generate(
-        _Mixed(live, [name for name, _, _ in rows]),
+        mixed,
         form,
         [pair for _, _, pair in rows],
         sampling,
         streams=[stream for _, stream, _ in rows],
+        under=mixed.rows,
         progress=progress,
         label=label,
     )
@@ -113,16 +115,24 @@ def generate_many(
 
 
 class _Mixed:
-    """A model whose rows go through the adapters named, in the order in which rows are asked."""
+    """A model whose rows go through the adapters named."""
 
     def __init__(self, live: PeftModel, names: Sequence[str]) -> None:
-        self.live, self.names, self.done = live, list(names), 0
+        self.live, self.names = live, list(names)
         self.config, self.device = live.config, live.device
+        self.now: list[str] = []
+
+    @contextmanager
+    def rows(self, rows: list[int]) -> Iterator[None]:
+        """The batch to come consists of these rows."""
+        self.now = [self.names[row] for row in rows]
+        try:
+            yield
+        finally:
+            self.now = []
 
     def generate(self, input_ids: torch.Tensor, **how: Any) -> torch.Tensor:
-        names = self.names[self.done : self.done + len(input_ids)]
-        self.done += len(input_ids)
-        made: torch.Tensor = self.live.generate(input_ids=input_ids, adapter_names=names, **how)
+        made: torch.Tensor = self.live.generate(input_ids=input_ids, adapter_names=self.now, **how)
         return made
 
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import memory
 from interp.behaviour.generate import Response
 from interp.behaviour.onsets import slot_ids
 from interp.emoji import EmojiVocab
@@ -36,6 +37,7 @@ class Origin(Result):
         probability: softmax mass on emoji tokens, `[writer reader batch]`, roles as in `ROLES`.
         topics: topic of each question (the same questions for both writers).
         n_cut: answers that had not ended within the budget, per writer; their slot is the cut.
+        noise_floor: how far batch size and rounding can move a probability.
     """
 
     kind: ClassVar[str] = "origin"
@@ -44,6 +46,7 @@ class Origin(Result):
     topics: tuple[str, ...]
     n_cut: tuple[int, ...]
     seed: int
+    noise_floor: float | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
         """Mean probability with its interval (topics resampled), one row per writer and reader."""
@@ -63,13 +66,20 @@ def emoji_probability(
     model: Any, batch: TokenBatch, vocab: EmojiVocab, batch_size: int = 32
 ) -> Float[Tensor, " batch"]:
     """Softmax mass on emoji tokens after the last token of each left-padded prompt."""
-    parts = []
     device = next(model.parameters()).device
-    for start in range(0, len(batch), batch_size):
-        part = batch[start : start + batch_size].to(device)
+
+    def read(rows: list[int]) -> Float[Tensor, " batch"]:
+        part = batch[rows].to(device)
         logits = model(part.tokens, attention_mask=part.attention_mask)[:, -1]
-        parts.append(torch.sigmoid(vocab.log_odds(logits)).cpu())
-    return torch.cat(parts)
+        return torch.sigmoid(vocab.log_odds(logits)).cpu()
+
+    found = torch.zeros(len(batch))
+    each = memory.forward_bytes(model, batch.tokens.shape[1])
+    for rows, values in memory.in_batches(
+        len(batch), batch_size, read, what="emoji probability", device=device, each=each
+    ):
+        found[rows] = values.float()
+    return found
 
 
 def text_or_weights(
@@ -91,13 +101,15 @@ def text_or_weights(
         pad_with: id to pad with.
         seed: of the intervals' bootstrap.
     """
-    table = []
+    table, alone = [], []
     for answers in responses:
         slots = pad([slot_ids(tokenizer, answer) for answer in answers], pad_with)
         table.append(torch.stack([emoji_probability(model, slots, vocab) for model in models]))
+        alone.append(torch.stack([emoji_probability(model, slots[:1], vocab) for model in models]))
     return Origin(
         probability=torch.stack(table),
         topics=tuple(answer.topic for answer in responses[0]),
         n_cut=tuple(sum(not answer.ended for answer in answers) for answers in responses),
         seed=seed,
+        noise_floor=memory.rounding(torch.stack(table)[..., :1], torch.stack(alone), 1.0),
     )

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import memory
 from interp.errors import InputError, ModelError
 from interp.models.tokens import pad
 
@@ -55,14 +56,20 @@ def tail_logits(
     network = getattr(model, "original_model", model)
     check_context(network, max(map(len, rows), default=0))
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        counts = [keep[index] for index in part]
-        logits = _read(network, [rows[index] for index in part], counts, pad_with)
-        for place, index in enumerate(part):
+
+    def read(places: list[int]) -> Float[Tensor, "batch kept vocab"]:
+        part = [order[place] for place in places]
+        return _read(network, [rows[i] for i in part], [keep[i] for i in part], pad_with)
+
+    longest = len(rows[order[-1]]) if order else 0
+    batches = memory.in_batches(
+        len(order), batch_size, read, what=label, device=network.device, progress=progress,
+        costs=[len(rows[index]) for index in order],
+        each=memory.forward_bytes(network, longest, logits=max(keep, default=0)),
+    )  # fmt: skip
+    for places, logits in batches:
+        for place, index in enumerate(order[i] for i in places):
             yield index, logits[place, logits.shape[1] - keep[index] :]
-        if progress:
-            progress(label, min(start + batch_size, len(order)), len(order))
 
 
 def _read(

@@ -23,9 +23,10 @@ bytes for each edge and prompt (Llama-2-7B: 1.6 million edges, 6.6 MB per prompt
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from interp import memory
 from interp.circuits.contrast import Contrast, Taken, check_gap
 from interp.circuits.differences import Differences
 from interp.circuits.scores import CircuitScores
@@ -75,29 +76,16 @@ def discover(
     if level not in ("edge", "node"):
         raise InputError(f"unknown level {level!r}; use 'edge' or 'node'")
     contrast = Contrast.of(clean, corrupted, metric, metric_positions)
-    values, ends = [], []
-    chunks = chunks_of(contrast, needed(contrast, min(ig_steps, _AT_ONCE)), max_memory)
-    for done, rows in enumerate(chunks):
-        if progress is not None:
-            progress("circuit scores", done, len(chunks))
-        with torch.no_grad():
-            taken = contrast.take(rows)
-        ends.append((contrast.measured(taken.clean.logits, rows), contrast.empty(taken)))
-        of = _edges if level == "edge" else _nodes
-        values.append(of(contrast, taken, ig_steps, (max_memory or DEFAULT_BYTES) // 4))
-        if not bool(torch.isfinite(values[-1]).all()):
-            raise InputError(f"the gradient of metric {label(contrast.metric)!r} is not finite")
-    if progress is not None:
-        progress("circuit scores", len(chunks), len(chunks))
-    up, down = (torch.cat(parts).cpu() for parts in zip(*ends, strict=True))
+    values, up, down, floor = _scored(contrast, ig_steps, level, max_memory, progress)
     name = unit or str(getattr(contrast.metric, "unit", "metric units"))
     graph = contrast.graph
     return CircuitScores(
-        values=torch.cat(values).cpu(), clean=up, corrupted=down, level=level,
+        values=values, clean=up, corrupted=down, level=level,
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
         parallel=graph.parallel, contrast=contrast.kind, rooted=contrast.rooted,
         ig_steps=ig_steps, metric=label(contrast.metric), unit=name, min_gap=min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, min_gap, name),
+        rounding_floor=floor,
     )  # fmt: skip
 
 
@@ -116,20 +104,44 @@ def needed(contrast: Contrast, steps: int) -> int:
     return layer + product + 8 * size * int(cfg.d_vocab)
 
 
-def chunks_of(contrast: Contrast, each: int, max_memory: int | None) -> list[Int[Tensor, " chunk"]]:
-    """Prompts in chunks that fit.
-
-    Raises:
-        InputError: if one prompt does not.
-    """
+def _scored(
+    contrast: Contrast,
+    steps: int,
+    level: str,
+    max_memory: int | None,
+    progress: Progress | None,
+) -> tuple[Float[Tensor, "batch item"], Float[Tensor, " batch"], Float[Tensor, " batch"], float]:
+    """Scores, both ends of the metric, and how far batch size and rounding move a score."""
+    device = contrast.at.device
+    size = memory.budget(DEFAULT_BYTES, device) if max_memory is None else max_memory
+    each = needed(contrast, min(steps, _AT_ONCE))
     if max_memory is not None and max_memory < each:
         raise InputError(
             f"max_memory is {max_memory} bytes, but one of these prompts takes {each}; raise it or "
             "use shorter prompts"
         )
-    # A quarter is for written-out heads.
-    size = (max_memory or DEFAULT_BYTES) * 3 // 4
-    return list(torch.arange(len(contrast), device=contrast.at.device).split(max(1, size // each)))
+
+    if progress is not None:
+        progress("circuit scores", 0, len(contrast))
+
+    def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.no_grad():
+            taken = contrast.take(torch.tensor(rows, device=device))
+        ends = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
+        made = (_edges if level == "edge" else _nodes)(contrast, taken, steps, size // 4)
+        if not bool(torch.isfinite(made).all()):
+            raise InputError(f"the gradient of metric {label(contrast.metric)!r} is not finite")
+        return made.cpu(), ends[0].cpu(), ends[1].cpu()
+
+    batches = memory.in_batches(
+        len(contrast), max(1, size * 3 // 4 // each), some,  # a quarter is for written-out heads
+        what="circuit scores", device=device, each=each, progress=progress, unit="prompt",
+    )  # fmt: skip
+    parts = [part for _, part in batches]
+    values, up, down = (torch.cat(part) for part in zip(*parts, strict=True))
+    one = int((contrast.at - contrast.first).argmax())
+    again = some([one])[0]
+    return values, up, down, memory.rounding(values[[one]], again, float(values.abs().max()))
 
 
 def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Tensor, "chunk edge"]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp import memory
 from interp.circuits.circuit import Circuit, cut, ranking
 from interp.circuits.contrast import Contrast, Taken, check_gap
 from interp.circuits.discover import DEFAULT_BYTES
@@ -15,6 +16,7 @@ from interp.circuits.mixing import row_bytes, run_circuits
 from interp.circuits.scores import CircuitScores
 from interp.circuits.steps import Path, check, forward
 from interp.errors import InputError, ModelError
+from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, Readout, label
 from interp.patching.plan import Progress
 from interp.patching.run import Run
@@ -58,6 +60,8 @@ def faithfulness(
     if complement:
         members += [circuit.complement for circuit in many]
     values, up, down = _run(contrast, torch.stack(members), max_memory, progress)
+    largest = max(range(len(members)), key=lambda i: int(members[i].sum()))
+    floor = _floor(contrast, members[largest], values[largest], max_memory)
     name = unit or str(getattr(contrast.metric, "unit", "metric units"))
     notes = check_gap(up - down, min_gap, name)
     use = (up - down).abs() > min_gap
@@ -73,6 +77,7 @@ def faithfulness(
         n_nodes=tuple(max(0, len(circuit.nodes) - 1) for circuit in many), shares=(),
         total=contrast.graph.n_edges, contrast=contrast.kind, metric=label(contrast.metric),
         unit=name, min_gap=min_gap, notes=notes,
+        noise_floor=floor,
     )  # fmt: skip
 
 
@@ -228,28 +233,61 @@ def _run(
 ) -> tuple[Float[Tensor, "circuit batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The metric under each set of edges, clean and corrupted."""
     tables = torch.stack([contrast.graph.matrix(one) for one in members])
-    chunks, size = _chunks(contrast, int(tables.any(0).any(0).sum()), max_memory)
-    finals, ends = [], []
+    at_once, each, budget, least = _sizes(contrast, int(tables.any(0).any(0).sum()), max_memory)
+    device = contrast.at.device
+    if progress is not None:
+        progress("circuits", 0, len(contrast))
+
+    def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        taken = contrast.take(torch.tensor(rows, device=device))
+        if 0 in rows:
+            _check(contrast, taken)
+        ends = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
+
+        def finals() -> Tensor:
+            return run_circuits(contrast, taken, tables, budget.size)
+
+        return budget.halving(finals, least), *ends
+
     with torch.no_grad():
-        for done, rows in enumerate(chunks):
-            if progress is not None:
-                progress("circuits", done, len(chunks))
-            taken = contrast.take(rows)
-            if done == 0:
-                _check(contrast, taken)
-            ends.append((contrast.measured(taken.clean.logits, rows), contrast.empty(taken)))
-            finals.append(run_circuits(contrast, taken, tables, size))
-            vocab = taken.clean.logits.shape[1]
-        if progress is not None:
-            progress("circuits", len(chunks), len(chunks))
-        read = Readout(contrast.decoder, contrast.metric, vocab, max(vocab, size // 16))
+        batches = memory.in_batches(
+            len(contrast), at_once, some, what="circuits", device=device, each=each,
+            progress=progress, unit="prompt",
+        )  # fmt: skip
+        parts = [part for _, part in batches]
+        finals, up, down = (list(part) for part in zip(*parts, strict=True))
+        vocab = int(contrast.clean.model.cfg.d_vocab)
+        read = Readout(contrast.decoder, contrast.metric, vocab, max(vocab, budget.size // 16))
         values = read(torch.cat(finals, 1))
-    up, down = (torch.cat(parts).cpu() for parts in zip(*ends, strict=True))
-    return values.cpu(), up, down
+    return values.cpu(), torch.cat(up).cpu(), torch.cat(down).cpu()
 
 
-def _chunks(contrast: Contrast, sources: int, max_memory: int | None) -> tuple[list[Tensor], int]:
-    """Prompts in chunks that fit, and the bytes left for their circuits."""
+def _floor(
+    contrast: Contrast,
+    members: Bool[Tensor, " edge"],
+    values: Float[Tensor, " batch"],
+    max_memory: int | None,
+) -> float:
+    """How far the longest prompt's metric under one circuit moves when it is run alone."""
+    row = [int((contrast.at - contrast.first).argmax())]
+    alone = replace(
+        contrast,
+        clean=Run(contrast.clean.model, contrast.clean.tokens[row], contrast.clean.mask[row]),
+        corrupted=Run(
+            contrast.corrupted.model, contrast.corrupted.tokens[row], contrast.corrupted.mask[row]
+        ),
+        metric=metric_of_rows(contrast.metric, row, len(contrast)),
+        at=contrast.at[row],
+        first=contrast.first[row],
+    )
+    again, _, _ = _run(alone, members[None], max_memory, None)
+    return memory.rounding(values[row], again[0], float(values.abs().max()))
+
+
+def _sizes(
+    contrast: Contrast, sources: int, max_memory: int | None
+) -> tuple[int, int, memory.Budget, int]:
+    """Prompts at once, bytes of one, bytes for its circuits, and the fewest of those."""
     cfg, width = contrast.clean.model.cfg, int(contrast.at.max()) + 1
     layer, d = contrast.decoder.layers[0], int(cfg.d_model)
     one = row_bytes(contrast, sources, width, compact=False)
@@ -260,10 +298,11 @@ def _chunks(contrast: Contrast, sources: int, max_memory: int | None) -> tuple[l
             f"max_memory is {max_memory} bytes, but one of these prompts takes {runs + least}; "
             "raise it or use shorter prompts"
         )
-    size = DEFAULT_BYTES if max_memory is None else max_memory
+    device = contrast.at.device
+    size = memory.budget(DEFAULT_BYTES, device) if max_memory is None else max_memory
     each = max(1, size // (runs + one))
-    chunks = list(torch.arange(len(contrast), device=contrast.at.device).split(each))
-    return chunks, max(size - runs * len(chunks[0]), least)
+    left = max(size - runs * min(each, len(contrast)), least)
+    return each, runs + least, memory.Budget(left, "circuits"), least
 
 
 def _check(contrast: Contrast, taken: Taken) -> None:

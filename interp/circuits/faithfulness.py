@@ -48,6 +48,7 @@ class Faithfulness(Result):
         names, n_edges, n_nodes: of the circuits (nodes without `logits`).
         shares: of a curve, the share of edges that each circuit was asked to have; else empty.
         total: edges of the graph.
+        noise_floor: how far batch size and rounding can move a value, in `unit`.
     """
 
     kind: ClassVar[str] = "circuit faithfulness"
@@ -66,6 +67,7 @@ class Faithfulness(Result):
     unit: str
     min_gap: float
     notes: tuple[str, ...] = ()
+    noise_floor: float | None = None
 
     @property
     def defined(self) -> Bool[Tensor, " batch"]:

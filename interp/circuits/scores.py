@@ -34,6 +34,8 @@ class CircuitScores(Result):
         level: `edge` or `node`.
         rooted: whether both sides share their weights (see `Graph.prune`).
         model: fingerprint of the clean model.
+        rounding_floor: how far batch size and rounding can move a score (for what chance does, see
+            `noise_floor`).
     """
 
     kind: ClassVar[str] = "circuit scores"
@@ -54,6 +56,7 @@ class CircuitScores(Result):
     min_gap: float
     model: str
     notes: tuple[str, ...] = ()
+    rounding_floor: float | None = None
 
     @cached_property
     def graph(self) -> Graph:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis.logit_lens import logit_readout
 
+from interp import memory
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens.results import LensReading, LensResult
@@ -63,19 +64,24 @@ def read(
         raise InputError("none of the positions to read is a real token; choose other columns")
     points = _points(int(model.cfg.n_layers), include_mid)
     names = list(points.values())
-    parts: list[_Values] = []
-    errors: list[float] = []
-    for start in range(0, len(tokens), batch_size):
-        rows = slice(start, start + batch_size)
-        values, error = _read_batch(
+
+    def some(rows: list[int]) -> tuple[_Values, float]:
+        return _read_batch(
             model, tokens[rows], mask[rows], columns[rows], valid[rows], names, vocab
         )
+
+    parts: list[_Values] = []
+    errors: list[float] = []
+    for _, (values, error) in memory.in_batches(
+        len(tokens), batch_size, some, what="logit lens", progress=progress, unit="prompt",
+        device=next(model.parameters()).device, each=memory.forward_bytes(model, tokens.shape[1]),
+    ):  # fmt: skip
         parts.append(values)
         errors.append(error)
-        if progress is not None:
-            progress("logit lens", min(start + batch_size, len(tokens)), len(tokens))
+    log_odds = torch.cat([part.log_odds for part in parts], dim=1)
+    one = int(valid.int().sum(1).argmax())
     return LensReading(
-        log_odds=torch.cat([part.log_odds for part in parts], dim=1),
+        log_odds=log_odds,
         probability=torch.cat([part.probability for part in parts], dim=1),
         rank=torch.cat([part.rank for part in parts], dim=1),
         best_id=torch.cat([part.best_id for part in parts], dim=1),
@@ -84,6 +90,9 @@ def read(
         onset=onset,
         labels=tuple(points),
         readout_error=max(errors),
+        noise_floor=memory.rounding(
+            log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
+        ),
     )
 
 
@@ -135,6 +144,7 @@ def compare(
         onset=first.onset,
         labels=first.labels,
         readout_error=tuple(reading.readout_error for reading in readings),
+        noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
     )
 
 

@@ -41,6 +41,7 @@ class LensReading(Result):
         labels: name of each reading point.
         readout_error: largest difference between the last reading's logits and the model's own
             (both centred), at the last place read of each row.
+        noise_floor: how far batch size and rounding can move a log-odds, in nats.
     """
 
     kind: ClassVar[str] = "logit-lens-reading"
@@ -54,6 +55,7 @@ class LensReading(Result):
     onset: Int[Tensor, " batch"]
     labels: tuple[str, ...]
     readout_error: float
+    noise_floor: float | None = None
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
         """`log_odds`, `probability` or `log10_rank`, in the unit given by `UNITS`.
@@ -188,6 +190,7 @@ class LensResult(Result):
     onset: Int[Tensor, " batch"]
     labels: tuple[str, ...]
     readout_error: tuple[float, ...]
+    noise_floor: float | None = None
 
     @property
     def base(self) -> LensReading:
@@ -241,6 +244,7 @@ class LensResult(Result):
             onset=self.onset,
             labels=self.labels,
             readout_error=self.readout_error[run],
+            noise_floor=self.noise_floor,
         )
 
     def _both(self, table: Callable[[LensReading], pd.DataFrame]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp import memory
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.models.tokens import TokenBatch
@@ -100,20 +101,24 @@ def read(
         ModelError: if the architecture has no such activation.
         InputError: if an activation is not finite.
     """
-    name, parts = hook_name(model, "mlp_post", layer), []
-    device = next(model.parameters()).device
-    for start in range(0, len(prompts.batch), batch_size):
-        rows = slice(start, start + batch_size)
-        run = Run(model, prompts.batch.tokens[rows].to(device), prompts.batch.attention_mask[rows])
+    name, device = hook_name(model, "mlp_post", layer), next(model.parameters()).device
+
+    def some(rows: list[int]) -> Float[Tensor, "some neuron"]:
+        part = prompts.batch[rows]
+        run = Run(model, part.tokens.to(device), part.attention_mask)
         where = prompts.where[rows].to(device)
         kept: list[Tensor] = []
         hooks = [(name, _keep_in(kept))]
         with torch.no_grad():
             model.run_with_hooks(run.tokens, attention_mask=run.mask.long(), fwd_hooks=hooks)
         acts = kept[0].float() * where[..., None]
-        parts.append((acts.sum(1) / where.sum(1, keepdim=True)).cpu())
-        if progress is not None:
-            progress(label, min(start + batch_size, len(prompts.batch)), len(prompts.batch))
+        return (acts.sum(1) / where.sum(1, keepdim=True)).cpu()
+
+    batches = memory.in_batches(
+        len(prompts.batch), batch_size, some, what=label, device=device, progress=progress,
+        unit="prompt", each=memory.forward_bytes(model, prompts.batch.tokens.shape[1]),
+    )  # fmt: skip
+    parts = [part for _, part in batches]
     found = torch.cat(parts)
     if not bool(torch.isfinite(found).all()):
         raise InputError(

@@ -12,6 +12,7 @@ Sign: smaller is more ablated away.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -130,21 +131,16 @@ def _wrote(
 ) -> Float[Tensor, "ablation question"]:
     """Whether each answer under each ablation holds an emoji."""
     n = len(questions)
-    every = [(ablation, question) for ablation in ablations for question in range(n)]
-    found: list[float] = []
-    for start in range(0, len(every), rows):
-        some = every[start : start + rows]
-        how = Sampling(
-            sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.seed, len(some)
-        )
-        with ablated(model, [ablation for ablation, _ in some], means):
-            answers = generate(
-                model, form, [questions[q] for _, q in some], how, streams=[q for _, q in some]
-            )
-        found += [float(bool(find(answer.text))) for answer in answers]
-        if progress is not None:
-            progress("answers under ablation", len(found), len(every))
-    return torch.tensor(found).reshape(len(ablations), n)
+    if not n:
+        return torch.zeros(len(ablations), 0)
+    answers = generate(
+        model, form, list(questions) * len(ablations), replace(sampling, batch_size=rows),
+        streams=list(range(n)) * len(ablations),
+        under=lambda some: ablated(model, [ablations[row // n] for row in some], means),
+        progress=progress, label="answers under ablation",
+    )  # fmt: skip
+    hits = [float(bool(find(answer.text))) for answer in answers]
+    return torch.tensor(hits).reshape(len(ablations), n)
 
 
 def _table(

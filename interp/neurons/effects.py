@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import memory
 from interp.neurons.ablation import Ablation, ablated
 from interp.neurons.activations import Progress
 from interp.patching.capture import logits_at
@@ -32,20 +33,30 @@ def metric_under(
         means: as for `ablated`.
         metric_positions: as for `interp.patching.sweep`.
         rows: about how many rows (ablations times prompts) per pass; a pass holds whole batches.
-        progress: called with (label, ablations done, ablations in all).
+        progress: called with (label, rows done, rows in all).
 
     Raises:
         InputError: for neurons that do not exist, or a metric that is not finite.
     """
     at, batch = metric_columns(run, metric_positions), len(run.tokens)
-    step, found = max(1, rows // batch), []
-    for start in range(0, len(ablations), step):
-        some = ablations[start : start + step]
-        repeated = Run(run.model, run.tokens.repeat(len(some), 1), run.mask.repeat(len(some), 1))
-        each = [ablation for ablation in some for _ in range(batch)]
-        with torch.no_grad(), ablated(run.model, each, means):
-            logits = logits_at(repeated, at.repeat(len(some)), [])
-        found += [measure(metric, part) for part in logits.split(batch)]
-        if progress is not None:
-            progress("ablating neurons", min(start + step, len(ablations)), len(ablations))
+    each = memory.forward_bytes(run.model, run.tokens.shape[1], logits=1)
+
+    def under(some: list[int]) -> Float[Tensor, "some vocab"]:
+        place = torch.tensor([row % batch for row in some], device=run.tokens.device)
+        part = Run(run.model, run.tokens[place], run.mask[place])
+        here = [ablations[row // batch] for row in some]
+        with torch.no_grad(), ablated(run.model, here, means):
+            return logits_at(part, at[place], [])
+
+    found: list[Tensor] = []
+    waiting: list[Tensor] = []
+    batches = memory.in_batches(
+        len(ablations) * batch, max(1, rows // batch) * batch, under, what="ablating neurons",
+        device=run.tokens.device, each=each, progress=progress, unit="prompt",
+    )  # fmt: skip
+    for _, logits in batches:
+        waiting = [torch.cat([*waiting, logits])]
+        while len(waiting[0]) >= batch:  # a metric sees all prompts of an ablation at once
+            found.append(measure(metric, waiting[0][:batch]))
+            waiting = [waiting[0][batch:]]
     return torch.stack(found).cpu()

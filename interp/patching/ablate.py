@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.patching import naive
-from interp.patching.exact import assemble, exact_values
+from interp.patching.exact import assemble, in_parts, noise_floor
 from interp.patching.metric import Metric
 from interp.patching.plan import Progress, make_plan
 from interp.patching.result import PatchingResult
@@ -75,9 +75,11 @@ def ablate(
     with torch.no_grad():
         taken, _ = plan.taken()
         notes: tuple[str, ...] = ()
+        floor = None
         if engine == "naive":
             before = naive.unpatched(plan)
             values = naive.run_plan(plan, taken, progress)
         else:
-            values, before, notes = exact_values(plan, taken, None, 0.0, max_memory, progress)
-    return assemble(plan, values, before, None, 0.0, engine, notes)
+            values, before, _, notes = in_parts(plan, taken, 0.0, max_memory, progress)
+            floor = noise_floor(plan, taken, values, max_memory)
+    return assemble(plan, values, before, None, 0.0, engine, notes, floor)

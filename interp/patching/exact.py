@@ -15,14 +15,16 @@ unpatched run by itself and refuses to go on if that differs from the model.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import ModelError
+from interp.memory import in_batches, rounding
 from interp.patching.engine import Base, Engine
-from interp.patching.memory import Budget
+from interp.patching.memory import budget_of, part_of, prompt_bytes
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import Plan, Progress, make_plan, oriented
 from interp.patching.result import PatchingResult, check_gap
@@ -86,12 +88,68 @@ def sweep(
         layers=layers, positions=positions, heads=heads, neurons=neurons,
         metric_positions=metric_positions,
     )  # fmt: skip
-    with torch.no_grad():
-        taken, source_metric = plan.taken()
-        values, before, notes = exact_values(
-            plan, taken, source_metric, min_gap, max_memory, progress
+    values, before, source_metric, notes = in_parts(plan, None, min_gap, max_memory, progress)
+    floor = noise_floor(plan, None, values, max_memory)
+    return assemble(plan, values, before, source_metric, min_gap, "exact", notes, floor)
+
+
+@torch.no_grad()
+def in_parts(
+    plan: Plan,
+    taken: list[Tensor] | None,
+    min_gap: float,
+    max_memory: int | None,
+    progress: Progress | None,
+) -> tuple[
+    Float[Tensor, "layer unit batch"],
+    Float[Tensor, " batch"],
+    Float[Tensor, " batch"] | None,
+    tuple[str, ...],
+]:
+    """All patches of a plan, over as many prompts at once as memory allows.
+
+    Args:
+        taken: activations to patch in, by layer, the same for all prompts; left out, the source's.
+
+    Returns:
+        values, the unpatched metric, the source's metric, notes for the reader.
+    """
+    every = len(plan.at)
+
+    def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor | None, tuple[str, ...]]:
+        part = part_of(plan, rows)
+        if taken is None:
+            acts, end = part.taken()
+        else:
+            acts, end = [act[: len(rows)] for act in taken], None
+        gap = min_gap if len(rows) == every else -1.0
+        values, before, notes = exact_values(part, acts, end, gap, max_memory, progress)
+        return values, before, end, notes
+
+    parts = [
+        made
+        for _, made in in_batches(
+            every, every, some, what=f"patching {plan.site}", device=plan.base.tokens.device,
+            each=prompt_bytes(plan.base), unit="prompt",
         )
-    return assemble(plan, values, before, source_metric, min_gap, "exact", notes)
+    ]  # fmt: skip
+    values, before = torch.cat([part[0] for part in parts], -1), torch.cat([p[1] for p in parts])
+    ends = [part[2] for part in parts if part[2] is not None]
+    source_metric = torch.cat(ends) if ends else None
+    check_gap(before, source_metric, min_gap)
+    return values, before, source_metric, tuple(dict.fromkeys(n for part in parts for n in part[3]))
+
+
+@torch.no_grad()
+def noise_floor(
+    plan: Plan, taken: list[Tensor] | None, values: Tensor, max_memory: int | None
+) -> float:
+    """How far the longest prompt's patches of the first layer move when it is swept alone."""
+    one = int((plan.at - plan.base.first).argmax())
+    part = replace(part_of(plan, [one]), layers=plan.layers[:1])
+    acts = part.taken()[0] if taken is None else [act[:1] for act in taken]
+    again, _, _ = exact_values(part, acts, None, 0.0, max_memory, None)
+    return rounding(values[:1, :, [one]], again, float(values.abs().max()))
 
 
 def exact_values(
@@ -106,7 +164,7 @@ def exact_values(
     base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
     before = measure(plan.metric, base.kept.logits)
     check_gap(before, source_metric, min_gap)
-    budget = Budget.of(base, max_memory)
+    budget = budget_of(base, max_memory)
     engine = Engine(base, budget.size)
     check_engine(engine)
     read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
@@ -187,6 +245,7 @@ def assemble(
     min_gap: float,
     engine: str,
     notes: tuple[str, ...] = (),
+    floor: float | None = None,
 ) -> PatchingResult:
     """Put a result together from a plan and the measured values."""
     other = base_metric if source_metric is None else source_metric
@@ -218,4 +277,5 @@ def assemble(
         min_gap=min_gap,
         engine=engine,
         notes=notes,
+        noise_floor=floor,
     )

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.memory import Budget
 from interp.patching import naive
 from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.decoder import attend
 from interp.patching.engine import Base, Engine, Segment, turned
 from interp.patching.exact import check_engine
-from interp.patching.memory import Budget
+from interp.patching.memory import budget_of
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import (
     EVERYWHERE,
@@ -158,17 +159,19 @@ def patch_nodes(
         base = Base.of(base_run, plan.at) if engine == "exact" else None
         before = naive.unpatched(plan) if base is None else measure(plan.metric, base.kept.logits)
         check_gap(before, source_metric, min_gap)
-        machine = None if base is None else Engine(base, Budget.of(base, max_memory).size)
-        if machine is not None:
+        machine, budget = None, None
+        if base is not None:
+            budget = budget_of(base, max_memory)
+            machine = Engine(base, budget.size)
             check_engine(machine)
         rows = []
         for done, group in enumerate(lists):
             if progress is not None:
                 progress("joint patching", done, len(lists))
-            if machine is None:
+            if machine is None or budget is None:
                 rows.append(_by_hooks(plan, kept.acts, group))
             else:
-                rows.append(_by_engine(plan, machine, kept.acts, group))
+                rows.append(_within(budget, plan, machine, kept.acts, group))
         if progress is not None:
             progress("joint patching", len(lists), len(lists))
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
@@ -209,6 +212,18 @@ def _by_hooks(plan: Plan, acts: dict[str, list[Tensor]], group: list[Node]) -> T
         source = acts[n.site][n.layer]
         hooks += naive.site_hooks(plan.base.model, n.site, n.layer, source, n.element, n.column)
     return naive.with_hooks(plan, hooks)
+
+
+def _within(
+    budget: Budget, plan: Plan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
+) -> Float[Tensor, " batch"]:
+    """`_by_engine` in smaller chunks where memory runs out."""
+
+    def patched() -> Tensor:
+        engine.size = budget.size
+        return _by_engine(plan, engine, acts, group)
+
+    return budget.halving(patched, engine.base.job_bytes(0, plan.base.tokens.shape[1]))
 
 
 def _by_engine(

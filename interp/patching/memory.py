@@ -1,69 +1,67 @@
-"""How much memory a chunk of patches takes, and what to do when it is not there."""
+"""How much memory a sweep's chunks of patches may take, and how many prompts it takes at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any
 
-import torch
+from torch import Tensor
 
-from interp.errors import InputError
+from interp.memory import Budget, forward_bytes
 from interp.patching.engine import Base
+from interp.patching.metric import Metric
+from interp.patching.plan import Plan
+from interp.patching.run import Run
 
-Done = TypeVar("Done")
 # Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
 DEFAULT_BYTES = 128 * 2**20
 
 
-@dataclass
-class Budget:
-    """Working memory for chunks of patches, in bytes, beside models and cached activations.
+def budget_of(base: Base, max_memory: int | None) -> Budget:
+    """Working memory for chunks of patches, beside models and cached activations.
 
     The size of a chunk is computed from shapes before it is run (the largest set of tensors that
-    live at once in a layer), so the budget is a bound and not a hope; the tests measure it. When
-    memory runs out all the same, the budget is halved and the work done again.
+    live at once in a layer), so the budget is a bound and not a hope; the tests measure it.
 
-    Attributes:
-        size: bytes.
-        notes: one line for each time it was halved.
+    Raises:
+        InputError: if not even one patch fits into what was asked for.
     """
-
-    size: int = DEFAULT_BYTES
-    notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, base: Base, max_memory: int | None) -> "Budget":
-        """The budget asked for.
-
-        Raises:
-            InputError: if not even one patch fits in.
-        """
-        size = DEFAULT_BYTES if max_memory is None else int(max_memory)
-        needed = base.job_bytes(0, base.run.tokens.shape[1])
-        if max_memory is not None and size < needed:
-            raise InputError(
-                f"max_memory is {size} bytes, but one patch of these prompts takes {needed}; "
-                "raise it or use shorter prompts"
-            )
-        return cls(max(size, needed))
-
-    def halving(self, work: Callable[[], Done], smallest: int) -> Done:
-        """Do the work; when memory runs out, halve the budget and do it again.
-
-        Args:
-            work: reads `size` when it runs.
-            smallest: below this many bytes the failure is passed on.
-        """
-        while True:
-            try:
-                return work()
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
-                if not _out_of_memory(problem) or self.size // 2 < smallest:
-                    raise
-            self.size //= 2
-            self.notes.append(f"out of memory: chunks halved to {self.size / 2**20:.3g} MiB")
+    needed = base.job_bytes(0, base.run.tokens.shape[1])
+    what = "patch of these prompts"
+    return Budget.of(needed, max_memory, DEFAULT_BYTES, what, base.run.tokens.device)
 
 
-def _out_of_memory(problem: BaseException) -> bool:
-    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(problem) or "not enough memory" in str(problem)
+def prompt_bytes(run: Run) -> int:
+    """About how many bytes one prompt's cached activations take, of both runs."""
+    cfg, width = run.model.cfg, run.tokens.shape[1]
+    kept = 16 * int(cfg.d_model) + int(cfg.n_heads) * width
+    return forward_bytes(run.model, width, logits=1) + 4 * width * int(cfg.n_layers) * kept
+
+
+def part_of(plan: Plan, rows: list[int]) -> Plan:
+    """The same sweep over some of its prompts."""
+    if rows == list(range(len(plan.at))):
+        return plan
+    source = plan.source
+    if source is not None and source.tokens.shape[0] == len(plan.at):
+        source = Run(source.model, source.tokens[rows], source.mask[rows])
+    base = Run(plan.base.model, plan.base.tokens[rows], plan.base.mask[rows])
+    metric = metric_of_rows(plan.metric, rows, len(plan.at))
+    return replace(
+        plan, base=base, source=source, at=plan.at[rows], first=plan.first[rows], metric=metric
+    )
+
+
+def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:
+    """A metric of all prompts, for some of them; the others' rows do not matter."""
+    if hasattr(metric, "ids"):  # the emoji log-odds, which looks at each row by itself
+        return metric
+
+    def some(logits: Tensor) -> Tensor:
+        whole = logits[:1].detach().expand(count, -1).clone()
+        whole[rows] = logits
+        found: Any = metric(whole)
+        return found[rows] if isinstance(found, Tensor) and found.shape == (count,) else found
+
+    named: Callable[[Tensor], Tensor] = some
+    named.__name__ = str(getattr(metric, "name", None) or getattr(metric, "__name__", "metric"))
+    return named

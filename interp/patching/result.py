@@ -41,6 +41,8 @@ class PatchingResult(Result):
         min_gap: the threshold below which a prompt's recovery is undefined, in `unit`.
         engine: `"exact"` or `"naive"`.
         notes: what a reader should be told (halved chunks, prompts left out).
+        noise_floor: how far batch size and rounding can move a value, in `unit`; None where it was
+            not measured (the naive twin).
     """
 
     kind: ClassVar[str] = "patching"
@@ -62,6 +64,7 @@ class PatchingResult(Result):
     min_gap: float
     engine: str
     notes: tuple[str, ...] = ()
+    noise_floor: float | None = None
 
     @property
     def n_prompts(self) -> int:
@@ -219,6 +222,7 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
         metric_positions=torch.cat([part.metric_positions for part in parts]),
         min_gap=min_gap,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        noise_floor=max((p.noise_floor for p in parts if p.noise_floor is not None), default=None),
     )
     check_gap(whole.clean, whole.corrupted, min_gap)
     return whole

@@ -25,7 +25,7 @@ from interp.patching.attribution import Backward, correction, linear, per_cell
 from interp.patching.capture import run_and_keep
 from interp.patching.engine import Base, Engine
 from interp.patching.exact import check_engine, patch_cells
-from interp.patching.memory import Budget
+from interp.patching.memory import budget_of
 from interp.patching.metric import Metric, Readout, label, measure
 from interp.patching.plan import HEADS, NEURONS, Plan, Progress, make_plan, oriented
 from interp.patching.result import check_gap
@@ -250,10 +250,11 @@ def _verify(
     progress: Progress | None,
 ) -> Float[Tensor, "node batch"]:
     """Exact effects of the chosen nodes, NaN elsewhere."""
-    budget = Budget.of(base, max_memory)
+    budget = budget_of(base, max_memory)
     engine = Engine(base, budget.size)
     check_engine(engine)
     read = Readout(base.decoder, plans[0].metric, base.kept.logits.shape[1], budget.size // 16)
+    smallest = base.job_bytes(0, base.run.tokens.shape[1])
     exact = torch.full((len(table), len(before)), torch.nan, device=before.device)
     places = table[chosen, :2].unique(dim=0).tolist()
     for done, (index, layer) in enumerate(places):
@@ -261,8 +262,12 @@ def _verify(
             progress("verifying patches", done, len(places))
         nodes = chosen[(table[chosen, 0] == index) & (table[chosen, 1] == layer)]
         plan, cells = plans[index], table[nodes, 2:].to(before.device)
-        values = patch_cells(plan, engine, read, source[plan.site], layer, cells, before)
-        exact[nodes] = values - before
+
+        def patched(plan: Plan = plan, layer: int = layer, cells: Tensor = cells) -> Tensor:
+            engine.size = budget.size
+            return patch_cells(plan, engine, read, source[plan.site], layer, cells, before)
+
+        exact[nodes] = budget.halving(patched, smallest) - before
     if progress is not None:
         progress("verifying patches", len(places), len(places))
     return exact

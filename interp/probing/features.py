@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp import memory
 from interp.errors import InputError
 from interp.results import Result
 
@@ -83,9 +84,10 @@ def at_positions(
     order = text.argsort(stable=True)  # batches come in the order of rows
     rows, columns = text[order], pos[order]
 
-    def take(residual: Tensor, start: int) -> Tensor:
-        mine = (rows >= start) & (rows < start + len(residual))
-        return residual[(rows[mine] - start).to(residual.device), columns[mine].to(residual.device)]
+    def take(residual: Tensor, some: list[int]) -> Tensor:
+        mine = torch.isin(rows, torch.tensor(some))
+        place = torch.searchsorted(torch.tensor(some), rows[mine])
+        return residual[place.to(residual.device), columns[mine].to(residual.device)]
 
     names = _hook_names(model, site, layers)
     values = _collect(model, tokens, mask, names, take, batch_size, progress)
@@ -125,8 +127,8 @@ def pooled(
         last = (counted.long() * torch.arange(counted.shape[1])).amax(1)
         counted = torch.zeros_like(counted).scatter_(1, last.unsqueeze(1), True)
 
-    def mean(residual: Tensor, start: int) -> Tensor:
-        share = counted[start : start + len(residual)].to(residual.device)
+    def mean(residual: Tensor, some: list[int]) -> Tensor:
+        share = counted[some].to(residual.device)
         # Not a product with zeros: padding may hold infinities.
         kept = residual.float().masked_fill(~share.unsqueeze(-1), 0.0)
         return kept.sum(1) / share.sum(1, keepdim=True)
@@ -141,26 +143,31 @@ def _collect(
     tokens: Int[Tensor, "batch pos"],
     mask: Bool[Tensor, "batch pos"],
     names: dict[str, str],
-    take: Callable[[Tensor, int], Tensor],
+    take: Callable[[Tensor, list[int]], Tensor],
     batch_size: int,
     progress: Progress | None,
 ) -> Float[Tensor, "layer example d_model"]:
-    """`take(activation[batch pos d_model], first row)` of every batch, for every hook."""
+    """`take(activation[batch pos d_model], rows)` of every batch of rows, for every hook."""
     device = next(model.parameters()).device
-    parts: dict[str, list[Tensor]] = {name: [] for name in names.values()}
 
-    def keep(name: str, start: int, value: Tensor, hook: Any) -> None:  # noqa: ARG001
-        flat = value.flatten(2) if value.ndim > 3 else value
-        parts[name].append(take(flat, start).float().cpu())
+    def run(rows: list[int]) -> list[Tensor]:
+        kept: dict[str, Tensor] = {}
 
-    for start in range(0, len(tokens), batch_size):
-        rows = slice(start, start + batch_size)
-        hooks = [(name, partial(keep, name, start)) for name in parts]
+        def keep(name: str, value: Tensor, hook: Any) -> None:  # noqa: ARG001
+            flat = value.flatten(2) if value.ndim > 3 else value
+            kept[name] = take(flat, rows).float().cpu()
+
+        hooks = [(name, partial(keep, name)) for name in names.values()]
         with torch.no_grad(), model.hooks(fwd_hooks=hooks):
             model(tokens[rows].to(device), attention_mask=mask[rows].long().to(device))
-        if progress is not None:
-            progress("activations", min(start + batch_size, len(tokens)), len(tokens))
-    return torch.stack([torch.cat(part) for part in parts.values()])
+        return [kept[name] for name in names.values()]
+
+    batches = memory.in_batches(
+        len(tokens), batch_size, run, what="activations", device=device, progress=progress,
+        unit="text", each=memory.forward_bytes(model, tokens.shape[1]),
+    )  # fmt: skip
+    parts = [found for _, found in batches]
+    return torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])
 
 
 def _hook_names(

@@ -1,0 +1,97 @@
+"""What the machine has: processor, memory (a container's limit counts), and what this process uses.
+
+Read from the system's own files on Linux; elsewhere what cannot be known is None.
+"""
+
+import platform
+import resource
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 2**60
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    for line in _lines(Path("/proc/cpuinfo")):
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now; its peak where that is all that is known."""
+    found = _fields(Path("/proc/self/status")).get("VmRSS")
+    return found if found is not None else peak()
+
+
+def peak() -> int:
+    """Bytes of memory that this process held at most."""
+    found = _fields(Path("/proc/self/status")).get("VmHWM")
+    if found is not None:
+        return found
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if platform.system() == "Darwin" else used * 1024
+
+
+def total() -> int | None:
+    """Bytes of memory that the machine, or the container, has."""
+    sizes = [_fields(Path("/proc/meminfo")).get("MemTotal"), container_limit()]
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def available() -> int | None:
+    """Bytes that could be taken now without swapping or being killed."""
+    sizes = [_fields(Path("/proc/meminfo")).get("MemAvailable")]
+    most, group = container_limit(), _group()
+    if most is not None and group is not None:
+        used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+        stat = dict(line.split() for line in _lines(group / "memory.stat") if " " in line)
+        cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+        sizes.append(max(0, most - used + cache))
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def container_limit() -> int | None:
+    """Bytes that the process's control group may hold (version 1 or 2); None without a limit."""
+    group = _group()
+    if group is None:
+        return None
+    found = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+    return None if found is None or found >= _UNLIMITED else found
+
+
+def _group() -> Path | None:
+    """The folder of this process's memory control group, or of the root that a container sees."""
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers not in ("", "memory"):
+            continue
+        root = _CGROUP / controllers
+        for folder in (root / path.strip("/"), root):
+            if any((folder / name).is_file() for name in ("memory.max", "memory.limit_in_bytes")):
+                return folder
+    return None
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Bytes by field of files such as /proc/meminfo, which count in kB."""
+    found = {}
+    for line in _lines(path):
+        name, _, value = line.partition(":")
+        if value.strip().endswith(" kB"):
+            found[name] = int(value.split()[0]) * 1024
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
