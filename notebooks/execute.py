@@ -54,6 +54,7 @@ def run(notebook: NotebookNode, seconds: int = SECONDS) -> NotebookNode:
             timeout=seconds,
             kernel_name="python3",
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(HERE)}},
         )
         client.execute(env=environment(folder))

@@ -104,8 +104,8 @@ batch = pair.prompts(["Do you like tea?", "Why?"])
 vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
 lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
 view = views.token_view(pair, batch.tokens[0][batch.attention_mask[0]], vocab=vocab)
-shown = [pair, vocab, pair.merge_report, lens, view, plots.lens_curves(lens, "E")]
-assert all(len(one._repr_html_()) > 200 for one in shown)
+assert "extraversion" in repr(pair) and "1500 ids" in repr(vocab)
+assert "<svg" in plots.lens_curves(lens, "E")._repr_html_() and "<style" in view.to_html()
 assert not {name.partition(".")[0] for name in sys.modules} & HIDDEN
 """
     )
