@@ -6,6 +6,25 @@ from typing import Annotated
 import typer
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+Run = Annotated[str, typer.Argument(help="Folder or URL that demo or trace wrote.")]
+RunOut = Annotated[
+    str, typer.Option("--out", help="Folder to write to, or a URL (s3://…, gs://…, …).")
+]
+Shards = Annotated[
+    int, typer.Option("--shards", min=1, help="Parts of answers and maps, for several workers.")
+]
+Executor = Annotated[
+    str,
+    typer.Option("--executor", help="Who does the steps: inline (this process), processes or ray."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Of processes or ray; left out: one per GPU, else 2."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="A running cluster's; left out: one is started here."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Base = Annotated[str, typer.Option("--base", help="Base model: a folder, or a hub id.")]

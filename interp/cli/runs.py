@@ -1,25 +1,23 @@
 """Commands on a run: status, resume."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from interp import console
-from interp.cli.options import Json
+from interp.cli.options import Executor, Json, RayAddress, Run, Workers
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
-_Run = Annotated[Path, typer.Argument(help="Folder that demo or trace wrote.")]
 
 
 @app.command("status")
-def run_status(run: _Run, json: Json = False) -> None:
+def run_status(run: Run, json: Json = False) -> None:
     """Show what a run has done, is doing and has failed in, with times and peak memory."""
-    from interp.runs import RunFolder
+    from interp.runs import open_run
 
-    folder = RunFolder.open(run)
+    folder = open_run(run)
     manifest = folder.manifest
-    alive = folder.is_locked()
+    alive = folder.is_locked() or folder.runs_elsewhere()
     steps = {name: _state(record, alive) for name, record in _records(manifest).items()}
     status = "running" if alive else _rest(str(manifest.get("status")))
     if json:
@@ -38,13 +36,20 @@ def run_status(run: _Run, json: Json = False) -> None:
 
 
 @app.command("resume")
-def run_resume(run: _Run, json: Json = False) -> None:
+def run_resume(
+    run: Run,
+    executor: Executor = "inline",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    json: Json = False,
+) -> None:
     """Go on with a run that was stopped; finished steps are kept."""
     from interp.cli.trace import study
-    from interp.runs import RunFolder
+    from interp.runs import executor_for, open_run
     from interp.study import parse_config
 
-    study(parse_config(RunFolder.open(run).manifest.get("config", {})), run, json)
+    config = parse_config(open_run(run).manifest.get("config", {}))
+    study(config, run, json, executor_for(executor, workers, ray_address))
 
 
 def _records(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Commands that trace and read: demo, trace, report."""
 
 import signal
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,12 +13,17 @@ from interp.cli.options import (
     Columns,
     Data,
     Drop,
+    Executor,
     Json,
-    Out,
+    RayAddress,
     Responses,
+    Run,
+    RunOut,
     Seed,
+    Shards,
     Switched,
     Traced,
+    Workers,
 )
 from interp.traits import TRAITS, Trait
 
@@ -30,18 +34,23 @@ app.add_typer(runs.app, name="run", rich_help_panel=PANEL)
 
 @app.command(rich_help_panel=PANEL)
 def demo(
-    out: Out = Path("runs/demo"),
+    out: RunOut = "runs/demo",
     seed: Seed = 0,
     traits: Annotated[str, typer.Option(help="Traits, comma-separated.")] = ",".join(TRAITS),
     n_responses: Responses = 200,
     n_trace: Traced = 24,
     n_switched: Switched = 32,
+    shards: Shards = 1,
+    executor: Executor = "inline",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
     import torch
 
     from interp import organism
+    from interp.runs import executor_for
     from interp.study import StudyConfig
 
     torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
@@ -53,9 +62,10 @@ def demo(
         n_responses=n_responses,
         n_trace=n_trace,
         n_switched=n_switched,
+        shards=shards,
         seed=seed,
     )
-    study(config, out, json)
+    study(config, out, json, executor_for(executor, workers, ray_address))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -64,7 +74,7 @@ def trace(
     adapter: Annotated[str, typer.Option("--adapter", help="Adapter folder that PEFT saved.")],
     trait: Annotated[str, typer.Option("--trait", help="Trait that the adapter was trained for.")],
     data: Data,
-    out: Out,
+    out: RunOut,
     columns: Columns = "",
     clean: Clean = False,
     drop_duplicates: Drop = False,
@@ -83,9 +93,14 @@ def trace(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where answers are cut.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
     seed: Seed = 0,
+    shards: Shards = 1,
+    executor: Executor = "inline",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
+    from interp.runs import executor_for
     from interp.study import parse_config
 
     values = {
@@ -93,28 +108,28 @@ def trace(
         "device": device, "dtype": dtype, "quantization": quantization,
         "prompt_format": prompt_format, "any_base": any_base, "clean": clean,
         "drop_duplicates": drop_duplicates, "n_responses": n_responses, "n_trace": n_trace,
-        "n_switched": n_switched,
+        "n_switched": n_switched, "shards": shards,
         "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
     }  # fmt: skip
-    study(parse_config(values), out, json)
+    study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
 
 
 @app.command(rich_help_panel=PANEL)
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder that demo or trace wrote.")],
+    run: Run,
     json: Json = False,
 ) -> None:
     """Write a run's report, figures and tables again."""
     _report(run, json)
 
 
-def study(config: Any, out: Path, json: bool) -> None:
+def study(config: Any, out: str, json: bool, executor: Any) -> None:
     """Run a study, or go on with it, to its report."""
     from interp import study as room
 
     signal.signal(signal.SIGTERM, _stop)  # what a cluster sends before it kills
     with console.progress(not json) as progress:
-        room.run(config, out, progress)
+        room.run(config, out, progress, executor)
     _report(out, json, keep=True)
 
 
@@ -122,26 +137,27 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _report(run: Path, json: bool, keep: bool = False) -> None:
+def _report(run: str, json: bool, keep: bool = False) -> None:
     """Write the report, unless it may be kept and is there; then say what is in it."""
     from interp import report as room
     from interp.report import kept
-    from interp.runs import RunFolder
+    from interp.runs import open_run
 
-    folder = RunFolder.open(run)
+    folder = open_run(run)
     if not folder.is_locked():
         with folder.lock():
             pass  # what a killed report left half-written is removed
-    page = folder.file(room.PAGE)
     if not (keep and kept.is_current(folder)):
         with console.progress(not json) as progress:
             room.write(folder, progress)
         kept.note(folder)
+        folder.publish()
+    page = f"{folder}/{room.PAGE}"
     summary = room.summary(folder)
     skipped = folder.manifest.get("skipped", {})
     if json:
         traits = summary.to_dict(orient="records")
-        console.emit_json({"report": str(page), "traits": traits, "skipped": skipped})
+        console.emit_json({"report": page, "traits": traits, "skipped": skipped})
         return
     console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
     _merges(folder)

@@ -1,7 +1,9 @@
 """Runs that survive anything: folders, locks, steps recognised by content, and who does them."""
 
+from interp.runs.choice import MakeExecutor, executor_for
 from interp.runs.execute import Executor, Inline, StepsFailedError, execute, logged
 from interp.runs.folder import LOG, MANIFEST, RunFolder, read_responses, save_responses
+from interp.runs.mirror import Mirror, open_run, run_folder
 from interp.runs.perform import Outcome, perform
 from interp.runs.steps import Step
 
@@ -10,13 +12,18 @@ __all__ = [
     "MANIFEST",
     "Executor",
     "Inline",
+    "MakeExecutor",
+    "Mirror",
     "Outcome",
     "RunFolder",
     "Step",
     "StepsFailedError",
     "execute",
+    "executor_for",
     "logged",
+    "open_run",
     "perform",
     "read_responses",
+    "run_folder",
     "save_responses",
 ]

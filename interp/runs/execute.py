@@ -11,7 +11,7 @@ same command goes on from there.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,16 +38,16 @@ class StepsFailedError(InterpError):
 class Executor(Protocol):
     """Who performs steps."""
 
-    def free(self) -> int:
-        """How many steps it would take now."""
+    def choose(self, ready: Sequence[Step]) -> list[Step]:
+        """Which of these steps it takes now; some if it holds none."""
         ...
 
-    def submit(self, step: Step) -> None:
-        """Take a step."""
+    def submit(self, step: Step, needs: Mapping[str, str]) -> None:
+        """Take a step that was chosen, with the hashes of the results that it needs."""
         ...
 
     def wait(self) -> list[Outcome]:
-        """Block until steps have ended; theirs are the outcomes."""
+        """Block until steps have ended (theirs are the outcomes) or others can be taken."""
         ...
 
     def close(self) -> None:
@@ -62,10 +62,10 @@ class Inline:
     folder: RunFolder
     taken: list[Step] = field(default_factory=list)
 
-    def free(self) -> int:
-        return 1 - len(self.taken)
+    def choose(self, ready: Sequence[Step]) -> list[Step]:
+        return list(ready[: 1 - len(self.taken)])
 
-    def submit(self, step: Step) -> None:
+    def submit(self, step: Step, needs: Mapping[str, str]) -> None:  # noqa: ARG002
         self.taken.append(step)
 
     def wait(self) -> list[Outcome]:
@@ -99,7 +99,7 @@ def execute(
         try:
             return work.run()
         except BaseException as problem:
-            _log.warning("stopped: %s", " ".join(f"{type(problem).__name__} {problem}".split()))
+            _log.info("stopped: %s", " ".join(f"{type(problem).__name__} {problem}".split()))
             work.stop()
             raise
         finally:
@@ -240,11 +240,11 @@ class _Work:
 
     def _hand_out(self, waiting: list[Step]) -> None:
         ready = [step for step in waiting if all(need in self.contents for need in step.needs)]
-        for step in ready[: max(0, self.executor.free())]:
+        for step in self.executor.choose(ready):
             waiting.remove(step)
             self.running[step.name] = step
             self.folder.note(steps={step.name: {"state": RUNNING, "started": _now()}})
-            self.executor.submit(step)
+            self.executor.submit(step, {need: self.contents[need] for need in step.needs})
 
     def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
         step = self.running.pop(outcome.name)
@@ -256,6 +256,8 @@ class _Work:
                 return
             reason = f"{outcome.reason}, {TRIES} times"
             outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
+        if outcome.state == DONE:
+            self.folder.receive(step.file, outcome.content)
         self._note(outcome, key=step.key(self.contents))
         if outcome.state == FATAL:
             raise getattr(errors, outcome.error, RunError)(outcome.reason)

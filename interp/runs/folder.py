@@ -65,27 +65,32 @@ class RunFolder:
         Raises:
             RunError: if the folder holds another run or other files, or cannot be written.
         """
-        folder = cls(Path(path))
-        if (folder.path / MANIFEST).is_file():
-            held = folder.manifest
+        return cls(Path(path)).begin(config, job=job, change=change)
+
+    def begin(
+        self, config: dict[str, Any], *, job: str = "study", change: bool = False
+    ) -> "RunFolder":
+        """Begin a run here, or continue the one that is there; see `create`."""
+        if (self.path / MANIFEST).is_file():
+            held = self.manifest
             if held.get("job") != job or not isinstance(held.get("config"), dict):
                 raise RunError(
-                    f"{path}: holds another run ({held.get('job', 'of another version')}, not "
+                    f"{self}: holds another run ({held.get('job', 'of another version')}, not "
                     f"{job}); choose another --out, or delete that folder"
                 )
             if held["config"] != config and not change:
                 raise RunError(
-                    f"{path}: holds another run ({differences(held['config'], config)}); "
+                    f"{self}: holds another run ({differences(held['config'], config)}); "
                     "choose another --out, or delete that folder"
                 )
             fresh = {"config": config, "seed": config.get("seed"), "resumed": _now()}
             fresh["reproducibility"] = _environments(held.get("reproducibility"))
-            folder.write_manifest({**held, **fresh, **_process(), "status": "running"})
-            return folder
-        if folder.path.exists() and not _is_free(folder.path):
-            raise RunError(f"{path}: exists and is no run folder; choose another --out")
-        folder.write_manifest(_fresh_manifest(config, job))
-        return folder
+            self.write_manifest({**held, **fresh, **_process(), "status": "running"})
+            return self
+        if self.path.exists() and not _is_free(self.path):
+            raise RunError(f"{self}: exists and is no run folder; choose another --out")
+        self.write_manifest(_fresh_manifest(config, job))
+        return self
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
@@ -94,10 +99,17 @@ class RunFolder:
         Raises:
             RunError: if `path` is no run folder.
         """
-        folder = cls(Path(path))
-        if not (folder.path / MANIFEST).is_file():
-            raise RunError(f"{path}: no {MANIFEST}; name a folder that interp trace or demo wrote")
-        return folder
+        return cls(Path(path)).opened()
+
+    def opened(self) -> "RunFolder":
+        """This folder, which must hold a run; see `open`."""
+        if not (self.path / MANIFEST).is_file():
+            raise RunError(f"{self}: no {MANIFEST}; name a folder that interp trace or demo wrote")
+        return self
+
+    def __str__(self) -> str:
+        """Where the run is, as the user named it."""
+        return str(self.path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -133,6 +145,16 @@ class RunFolder:
             return True
         lock.release()
         return False
+
+    def runs_elsewhere(self) -> bool:
+        """Whether the manifest says that another machine, which no lock can ask, is at work."""
+        return False
+
+    def receive(self, file: str, content: str) -> None:
+        """A result has been made, here or by a worker; a folder at a URL passes it on."""
+
+    def publish(self) -> None:
+        """All is written; a folder at a URL passes it on."""
 
     def _holder(self) -> str:
         try:
