@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from interp.files import write_text
-from interp.report import behaviour, parts, places, traces
+from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
-from interp.report.blocks import Maker, Section
+from interp.report.blocks import FIGURES, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
 from interp.report.methods import methods
 from interp.report.page import page
+from interp.report.weight import lighten
 from interp.runs import RunFolder
 from interp.traits import Trait
 
@@ -31,6 +32,7 @@ Make = Callable[[Contents, Maker], Section | None]
 _MAKERS: dict[str, Make] = {
     "emoji rates": behaviour.rates_section,
     "sample answers": behaviour.samples_section,
+    "token by token": tokens.tokens_section,
     "text or weights": behaviour.origin_section,
     "layer by layer": traces.lens_section,
     "heads and positions": places.patching_section,
@@ -62,6 +64,7 @@ def write(run: RunFolder | Path | str, progress: Progress | None = None) -> Path
         section, reasons = _made(make, contents, maker)
         sections += [section] if section else []
         undrawn |= {(trait, name): reason for trait, reason in reasons.items()}
+    lighten(sections, folder.path / FIGURES)
     how = methods(contents)
     for section in sections:
         section.method = how.get(section.key, "")

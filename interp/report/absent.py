@@ -64,19 +64,15 @@ def gaps(contents: Contents, undrawn: Mapping[tuple[Trait | None, str], str]) ->
 
 
 def _of_trait(trait: Trait, contents: Contents, resume: str) -> list[Absent]:
-    waiting, rows = [], []
+    """A line for each reason, with all steps that share it; what nobody reached yet comes last."""
     skipped = contents.manifest.get("skipped", {})
+    shared: dict[tuple[str, str], list[str]] = {}
     for who, step, reason in contents.missing:
-        if who is not trait:
-            continue
-        if reason == _NOT_DONE:
-            waiting.append(step)
-        else:
+        if who is trait:
             mend = "" if f"{trait}/{step}" in skipped else resume
-            rows.append(Absent(f"{trait}: {step}", _line(reason), mend))
-    if waiting:
-        rows.append(Absent(f"{trait}: {listing(_grouped(waiting))}", _NOT_DONE, resume))
-    return rows
+            shared.setdefault((_line(reason), mend), []).append(step)
+    order = sorted(shared, key=lambda key: key[0] == _NOT_DONE)
+    return [Absent(f"{trait}: {listing(_grouped(shared[key]))}", *key) for key in order]
 
 
 def _grouped(steps: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from interp.probing import ProbeResult
 from interp.results import Result
 from interp.runs import RunFolder
 from interp.traits import Trait
+from interp.views import TokenView
 
 CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
 POSITION_SITES = ("resid_pre", "attn_out", "mlp_out")
@@ -46,6 +47,7 @@ class TraitResults:
     necessity: PartEffects | None = None
     circuit: Circuit | None = None
     circuit_curve: Faithfulness | None = None
+    token_view: TokenView | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +103,7 @@ def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitRe
     found.circuit = reader.result(Circuit, "circuit")
     if manifest.get("config", {}).get("n_switched"):
         found.necessity = reader.result(PartEffects, "adapter-necessity")
+    found.token_view = reader.result(TokenView, "token-view")
     quantization = found.merge.quantization if found.merge else None
     found.answers_base = reader.answers("base", f"responses-{quantization or 'dense'}.json")
     found.answers_tuned = reader.answers(trait, "responses.json")

@@ -2,9 +2,11 @@
 
 Everything is inside the file: style, script, figures (SVG as data URIs), answers. A content
 security policy names the one style sheet and the one script by their SHA-256 and forbids every
-other, and every request. Whatever a model, a data set or a path wrote is escaped by Jinja; only the
-figures' own data URIs, which hold no markup characters, and the token views, which escape for
-themselves, are not. Without its script the page shows all traits and unsorted tables.
+other, and every request. It allows style attributes, because each token of a token view carries its
+colour in one; an attribute styles its own element and can load nothing. Whatever a model, a data
+set or a path wrote is escaped by Jinja; only the figures' own data URIs, which hold no markup
+characters, and the token views, which escape for themselves, are not. Without its script the page
+shows all traits and unsorted tables.
 """
 
 import base64
@@ -23,6 +25,7 @@ from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.methods import facts, settings
 from interp.report.summary import summarise
+from interp.views import SCRIPT, STYLE
 
 _ROOM = files("interp.report") / "templates"
 
@@ -39,7 +42,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     environment.filters["emojis"] = _marked
     environment.filters["asis"] = Markup
     environment.filters["unbroken"] = _unbroken
-    style, script = _style(), (_ROOM / "page.js").read_text(encoding="utf-8")
+    style, script = _style(), _script()
     return environment.get_template("page.html").render(
         title=_title(contents),
         base=_name(contents),
@@ -64,7 +67,12 @@ def _style() -> str:
         rules.append(f".{trait} {{ --trait: {colour}; }}")
         hidden = f'[data-show="{trait}"] main [data-trait]:not([data-trait="{trait}"])'
         rules.append(f"@media screen {{ {hidden} {{ display: none; }} }}")
-    return "\n".join(rules) + "\n"
+    return "\n".join([STYLE, *rules]) + "\n"
+
+
+def _script() -> str:
+    """Our script, then the one that brings token views to life."""
+    return (_ROOM / "page.js").read_text(encoding="utf-8") + SCRIPT
 
 
 def _policy(style: str, script: str) -> str:
@@ -72,7 +80,8 @@ def _policy(style: str, script: str) -> str:
         (
             "default-src 'none'",
             "img-src data:",
-            f"style-src {_hash(style)}",
+            f"style-src-elem {_hash(style)}",
+            "style-src-attr 'unsafe-inline'",
             f"script-src {_hash(script)}",
             "base-uri 'none'",
             "form-action 'none'",

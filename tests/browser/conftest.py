@@ -36,7 +36,7 @@ def opened(browser) -> Opener:
     @contextmanager
     def visit(path: Path, *, width: int = 1280, at: str = "", **context: Any) -> Iterator[Any]:
         viewport = {"width": width, "height": 900}
-        rooms = browser.new_context(viewport=viewport, reduced_motion="reduce", **context)
+        rooms = browser.new_context(viewport=viewport, **context)
         rooms.set_default_timeout(8000)
         page, wrong = rooms.new_page(), []
         page.on("console", lambda said: wrong.append(f"console: {said.text}"))

@@ -1,6 +1,7 @@
 """The report of a small real run in a real browser: loads, fits, reads, sorts, prints."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -58,9 +59,10 @@ def test_every_figure_says_what_it_shows(opened, page_file) -> None:
         assert page.locator(silent).count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_axe_finds_nothing(opened, page_file, scheme, width) -> None:
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "dark")]
+)  # the colours of both schemes, the layout of both widths
+def test_axe_finds_nothing(opened, page_file, width, scheme) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
     with opened(page_file, width=width, color_scheme=scheme, bypass_csp=True) as page:
         page.evaluate(OPEN_ALL)
@@ -82,13 +84,15 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
         wanted = page.evaluate(
             """() => {
               const all = [...document.querySelectorAll(
-                "a[href], button, main summary, input:checked, select, [data-scrolls][tabindex]")];
+                "a[href], button, main summary, input:checked, select, [tabindex='0']")];
               const seen = all.filter(e => e.checkVisibility());
               seen.forEach((e, i) => { e.dataset.stop = i; });
               return seen.length;
             }"""
         )
         assert wanted > 80
+        assert page.locator(".itv").count() == len(TRAITS)
+        assert page.locator(".itv [role=option][data-stop]").count() == len(TRAITS)
         reached = set()
         for _ in range(2 * wanted):
             page.keyboard.press("Tab")
@@ -97,6 +101,18 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
             if len(reached - {None}) == wanted:
                 break
         assert reached - {None} == {str(i) for i in range(wanted)}
+
+
+def test_a_token_view_answers_to_the_keyboard(opened, page_file) -> None:
+    with opened(page_file) as page:
+        view = page.locator("#tokens-openness .itv")
+        panel = view.locator(".itv-panel")
+        view.locator("[role=option][tabindex='0']").focus()
+        before = panel.inner_text()
+        page.keyboard.press("ArrowLeft")
+        assert panel.inner_text() != before
+        assert re.search(r"token \d+ of \d+", panel.inner_text())
+        assert "tuned" in panel.inner_text()
 
 
 def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -> None:
@@ -141,8 +157,9 @@ COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("stem", COLUMNS)
-@pytest.mark.parametrize("how", ["click", "Enter"])
+@pytest.mark.parametrize(
+    ("stem", "how"), [("esr", "click"), ("merge", "Enter"), ("origin", "Space")]
+)
 def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) -> None:
     column, name = COLUMNS[stem]
     table = pd.read_csv(run / "tables" / f"{stem}.csv")

@@ -67,10 +67,14 @@ def test_one_trait_needs_no_switch(opened, strange) -> None:
         assert page.locator("#patching-neuroticism").is_visible()
 
 
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    return report.write(run_folder(tmp_path_factory.mktemp("five") / "run", TRAITS, only="rates-"))
+
+
 @pytest.mark.parametrize("width", WIDTHS)
-def test_five_traits_fit(opened, tmp_path, width) -> None:
-    path = report.write(run_folder(tmp_path / "run", TRAITS, only="rates-"))
-    with opened(path, width=width) as page:
+def test_five_traits_fit(opened, five, width) -> None:
+    with opened(five, width=width) as page:
         assert page.evaluate(NO_SIDEWAYS)
         assert page.evaluate(STICKING_OUT) == []
         labels = page.locator(".switch label")

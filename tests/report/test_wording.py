@@ -2,8 +2,17 @@
 
 import pytest
 
-from interp.report.wording import between, listing, number, share
+from interp.report.wording import (
+    between,
+    extent,
+    for_traits,
+    listing,
+    number,
+    share,
+    verdict,
+)
 from interp.stats import Interval
+from interp.traits import Trait
 
 
 def test_numbers_carry_their_interval() -> None:
@@ -24,3 +33,49 @@ def test_lists_read_as_sentences(items, text) -> None:
 def test_ranges_collapse_where_ends_round_alike() -> None:
     assert between([0.501, 0.499]) == "0.50"
     assert between([-1.0, 0.25], "+.2f") == "−1.00 to +0.25"
+
+
+OPEN, CAREFUL, OUTGOING = Trait.OPENNESS, Trait.CONSCIENTIOUSNESS, Trait.EXTRAVERSION
+
+
+def test_an_extent_names_the_traits_at_its_ends() -> None:
+    values = {OPEN: (0.5, 0.4, 0.6), CAREFUL: (0.1, 0.0, 0.2), OUTGOING: (0.9, 0.8, 1.0)}
+    ends = "0.10 [0.00, 0.20] (conscientiousness) to 0.90 [0.80, 1.00] (extraversion)"
+    assert extent(values) == ends
+    assert extent({OPEN: values[OPEN]}, "+") == "+0.50 [+0.40, +0.60]"
+    assert extent({OPEN: values[OPEN]}, notes={OPEN: "head 1.2"}) == "0.50 [0.40, 0.60] (head 1.2)"
+
+
+@pytest.mark.parametrize(
+    ("some", "of", "text"),
+    [
+        ([OPEN, CAREFUL], [OPEN, CAREFUL], "for all 2 traits"),
+        ([], [OPEN, CAREFUL], "for none of the 2 traits"),
+        ([OUTGOING], [OPEN, CAREFUL, OUTGOING], "for 1 of 3 traits (extraversion)"),
+        ([OPEN], [OPEN], "for openness"),
+        ([], [OPEN], "not for openness"),
+    ],
+)
+def test_traits_are_counted_and_named(some, of, text) -> None:
+    assert for_traits(some, of) == text
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "text"),
+    [
+        ([OPEN, CAREFUL, OUTGOING], [], "It is there."),
+        ([], [OPEN, CAREFUL, OUTGOING], "It is absent."),
+        (
+            [OPEN, CAREFUL],
+            [OUTGOING],
+            "It is there for 2 of 3 traits; it is absent for extraversion.",
+        ),
+        (
+            [CAREFUL],
+            [OUTGOING, OPEN],
+            "It is absent for 2 of 3 traits; it is there for conscientiousness.",
+        ),
+    ],
+)
+def test_a_verdict_says_for_whom(yes, no, text) -> None:
+    assert verdict([("It is there", yes), ("It is absent", no)], [OPEN, CAREFUL, OUTGOING]) == text

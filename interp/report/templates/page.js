@@ -34,8 +34,6 @@
     for (let box = target; box; box = box.parentElement) {
       if (box.tagName === "DETAILS") box.open = true;
     }
-    const inside = target.querySelector(":scope > details.how, :scope > details");
-    if (target.id === "settings" && inside) inside.open = true;
     target.scrollIntoView();
   };
   const choose = (trait) => {
@@ -46,7 +44,7 @@
     show(trait);
     if (reading) {
       const box = reading.getBoundingClientRect();
-      scrollBy({ top: box.top - before, behavior: "instant" });
+      scrollBy(0, box.top - before);
       if (reading.getBoundingClientRect().bottom < 80) reading.scrollIntoView();
     }
     history.replaceState(null, "", hash(address().anchor, trait));
