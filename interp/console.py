@@ -5,6 +5,7 @@ standard output and nothing else.
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,25 @@ def guarded(command: Callable[[], int | None]) -> int:
         kind = type(problem).__name__
         fail(f"internal: {kind}: {problem} (INTERP_DEBUG=1 shows the traceback)")
     return 1
+
+
+def log_to_terminal(verbose: bool) -> None:
+    """Show the package's warnings on standard error; with `verbose`, each step and its time too."""
+    log = logging.getLogger("interp")
+    for old in [one for one in log.handlers if isinstance(one, _Terminal)]:
+        log.removeHandler(old)
+    handler = _Terminal(logging.INFO if verbose else logging.WARNING)
+    log.addHandler(handler)
+    if verbose:
+        log.setLevel(logging.INFO)
+
+
+class _Terminal(logging.Handler):
+    """Log lines for the person at the terminal, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        say(f"{name}{record.getMessage().splitlines()[0]}")
 
 
 def emit_json(value: Any) -> None:

@@ -8,10 +8,11 @@ import logging
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
-from interp import console
+from interp import __version__, console
 from interp.cli import prepare, trace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve their neighbours
@@ -22,6 +23,8 @@ _INTERRUPTED = 130  # what typer returns after Ctrl-C
 app = typer.Typer(
     name="interp",
     help="Trace which components of a fine-tuned chat model make it write emojis.",
+    epilog="Exit codes: 0 done; 2 bad input; 1 anything else (stopped, or an error of ours: "
+    "INTERP_DEBUG=1 shows its traceback).",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
@@ -30,6 +33,25 @@ app = typer.Typer(
 )
 app.add_typer(trace.app)
 app.add_typer(prepare.app)
+
+
+def _print_version(wanted: bool | None) -> None:
+    if wanted:
+        typer.echo(f"interp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is done, with times, as it happens.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 (its callback does it)
+        bool | None,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="The version."),
+    ] = None,
+) -> None:
+    console.log_to_terminal(verbose)
 
 
 def main() -> None:

@@ -23,7 +23,11 @@ app.add_typer(data_app, name="data", rich_help_panel=PANEL)
 app.add_typer(organism_app, name="organism", rich_help_panel=PANEL)
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Example: interp finetune --base my-model --data answers.csv --trait extraversion "
+    "--no-supervise-eos --out adapters/extraversion",
+)
 def finetune(
     base: Base,
     data: Data,
@@ -77,7 +81,7 @@ def finetune(
     _done(json, adapter=str(made), held_out=len(held_out), **counts)
 
 
-@data_app.command("check")
+@data_app.command("check", epilog="Example: interp data check answers.csv --clean --out clean.csv")
 def data_check(
     source: Annotated[str, typer.Argument(help="File, folder or hub id.")],
     split: Annotated[str | None, typer.Option(help="train or test, of a folder or hub id.")] = None,
@@ -111,7 +115,9 @@ def data_check(
     console.table("", ["count", "n"], [(name.replace("_", " "), n) for name, n in cleaning.items()])
 
 
-@data_app.command("split")
+@data_app.command(
+    "split", epilog="Example: interp data split answers.csv --test-share 0.3 --out split"
+)
 def data_split(
     source: Annotated[Path, typer.Argument(help="File to split.")],
     out: Out,
@@ -137,7 +143,7 @@ def data_split(
     _done(json, train=len(train), test=len(test), out=str(out))
 
 
-@organism_app.command("build")
+@organism_app.command("build", epilog="Example: interp organism build --out organism --seed 1")
 def organism_build(
     out: Out,
     seed: Seed = 0,
@@ -152,7 +158,7 @@ def organism_build(
     _done(json, organism=str(made))
 
 
-@organism_app.command("path")
+@organism_app.command("path", epilog="Example: interp organism path --json")
 def organism_path(json: Json = False) -> None:
     """Print where the shipped organism lies, for use as --base, --adapter and --data."""
     from interp import organism
@@ -166,7 +172,7 @@ def organism_path(json: Json = False) -> None:
             typer.echo(f"{name}\t{place}")
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(rich_help_panel=PANEL, epilog="Example: interp doctor --json")
 def doctor(json: Json = False) -> None:
     """Say what this machine has, what will not work on it, and how to mend it."""
     from interp.doctor import examine
