@@ -40,7 +40,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert not manifest.get("skipped")
     assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 25
+    assert len(manifest["steps"]) == 26
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
@@ -134,7 +134,15 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
 PATCHING = {f"patching-{c}-{d}-{s}" for c, d in CONTRASTS for s in SITES}
 CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
 TRACED = {"lens", *PATCHING, *CIRCUITS}
-MODELS = {"merge", "responses", "origin", "adapter-necessity", "probing-emoji", "probing-trait"}
+MODELS = {
+    "merge",
+    "responses",
+    "origin",
+    "token-view",
+    "adapter-necessity",
+    "probing-emoji",
+    "probing-trait",
+}
 BASE = {"base/responses-dense"}
 
 

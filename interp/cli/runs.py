@@ -10,7 +10,7 @@ from interp.cli.options import Executor, Json, RayAddress, Run, Workers
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 
 
-@app.command("status")
+@app.command("status", epilog="Example: interp run status runs/demo")
 def run_status(run: Run, json: Json = False) -> None:
     """Show what a run has done, is doing and has failed in, with times and peak memory."""
     from interp.runs import open_run
@@ -35,7 +35,7 @@ def run_status(run: Run, json: Json = False) -> None:
         console.say(f"go on with: interp run resume {run}")
 
 
-@app.command("resume")
+@app.command("resume", epilog="Example: interp run resume runs/demo")
 def run_resume(
     run: Run,
     executor: Executor = "inline",

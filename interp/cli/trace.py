@@ -32,7 +32,9 @@ app = typer.Typer()
 app.add_typer(runs.app, name="run", rich_help_panel=PANEL)
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL, epilog="Example: interp demo --traits extraversion --out runs/one"
+)
 def demo(
     out: RunOut = "runs/demo",
     seed: Seed = 0,
@@ -68,7 +70,11 @@ def demo(
     study(config, out, json, executor_for(executor, workers, ray_address))
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog="Example: interp trace --base my-model --adapter my-adapter --trait extraversion "
+    "--data answers.csv --out runs/mine",
+)
 def trace(
     base: Base,
     adapter: Annotated[str, typer.Option("--adapter", help="Adapter folder that PEFT saved.")],
@@ -114,7 +120,7 @@ def trace(
     study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo")
 def report(
     run: Run,
     json: Json = False,

@@ -24,7 +24,7 @@ PACKAGES = (
     "scikit-learn", "emoji",
 )  # fmt: skip
 # Rooms that read results and draw them; changing those changes no result.
-_READERS = {"cli", "plots", "report", "views", "organism", "runs"}
+_READERS = {"cli", "plots", "report", "organism", "runs"}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class StudyConfig(BaseModel):
     """Questions answered without each module of the adapter in turn; 0 leaves that out."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Where an answer is cut if it has not ended."""
-    temperature: float = Field(default=0.7, ge=0)
+    temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     """Of the sampled answers; 0 is greedy."""
     shards: int = Field(default=1, ge=1)
     """Parts that answers and patching maps are computed in, for several workers to share."""

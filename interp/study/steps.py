@@ -61,6 +61,7 @@ class _TraitSteps:
         yield self._result("rates-tuned", lambda m: m.rates("tuned"), (tuned,), model=False)
         yield self._result("origin", TraitModels.origin, (base, tuned), self._config("seed"))
         yield self._result("lens", TraitModels.lens, (tuned,), self._config("n_trace"))
+        yield self._result("token-view", TraitModels.token_view, (tuned,))
         for contrast, direction in CONTRASTS:
             for site in SITES:
                 yield from self._sweep(contrast, direction, site)

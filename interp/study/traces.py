@@ -22,12 +22,13 @@ from interp.behaviour import (
     text_or_weights,
 )
 from interp.data import OpinionQA, OpinionRow
-from interp.emoji import EmojiRates
+from interp.emoji import EmojiRates, find
 from interp.emoji.rates import measure
 from interp.models import ModelPair, TokenBatch, load_pair, pad
 from interp.results import Result
 from interp.runs import read_responses
 from interp.traits import Trait
+from interp.views import token_view
 
 if TYPE_CHECKING:
     from interp.study.study import Study
@@ -123,6 +124,16 @@ class TraitModels:
         return logit_lens.compare(
             self.pair.base, self.pair.tuned, batch.tokens, batch.attention_mask,
             vocab=self.study.vocab, progress=self.progress,
+        )  # fmt: skip
+
+    def token_view(self) -> Result:
+        """One tuned answer token by token, the first with an emoji if there is one."""
+        answers = self.tuned_answers
+        shown = next((answer for answer in answers if find(answer.text)), answers[0])
+        end = self.pair.format.stop_ids[:1] if shown.ended else ()
+        return token_view(
+            self.pair, shown.prompt_ids + shown.ids + tuple(end), vocab=self.study.vocab,
+            attention=False, answer_start=len(shown.prompt_ids), progress=self.progress,
         )  # fmt: skip
 
     def model_runs(self, rows: slice) -> tuple[patching.Run, patching.Run]:
