@@ -72,13 +72,18 @@ class Result:
             stored = (file.metadata() or {}).get("interp", "{}")
             metadata = parse_json(stored, f"{path}: metadata", finite=False)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name, tensor in tensors.items():
+            if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
+                raise InputError(f"{path}: {name} holds bytes that are neither true nor false")
         held = metadata if isinstance(metadata, dict) else {}
         if held.get("format") != _FORMAT or held.get("kind") != cls.kind:
             found = held.get("kind", "something else")
             raise InputError(f"{path}: holds {found}, not {cls.kind}; was it made by this version?")
         rest = held.get("fields")
-        if not isinstance(rest, dict):
-            raise InputError(f"{path}: its metadata has no fields; was it made by this version?")
+        if not isinstance(rest, dict) or set(rest) & set(tensors):
+            raise InputError(
+                f"{path}: its metadata has no fields of its own; was it made by this version?"
+            )
         return from_fields(cls, rest | tensors, str(path), InputError)
 
     def to_dataframe(self) -> pd.DataFrame:

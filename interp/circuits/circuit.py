@@ -128,10 +128,20 @@ class Circuit(Result):
             ModelError: if it is a circuit of another model.
         """
         circuit = super().load(path)
+        shape = (circuit.n_layers, circuit.n_heads, circuit.n_kv_heads)
+        if min(shape) < 1 or circuit.n_layers * circuit.n_heads >= len(circuit.members):
+            raise InputError(
+                f"{path}: {len(circuit.members)} edges do not fit {shape} layers, heads"
+            )
+        if circuit.level not in ("edge", "node"):
+            raise InputError(f"{path}: level {circuit.level!r:.40} is neither edge nor node")
         if circuit.members.shape != (circuit.graph.n_edges,):
             raise InputError(
                 f"{path}: {len(circuit.members)} edges do not fit its graph {circuit.graph}"
             )
+        n_items = len(circuit.members if circuit.level == "edge" else circuit.graph.sources)
+        if len(circuit.scores) != n_items:
+            raise InputError(f"{path}: {len(circuit.scores)} scores for {n_items} {circuit.level}s")
         if model is not None:
             circuit.check(model)
         return circuit

@@ -18,6 +18,7 @@ from interp.tensor_files import check_safetensors
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _INDEX = "model.safetensors.index.json"
 _FLOATS = ("F32", "BF16", "F16", "F64")
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LARGEST = 2**31
 _MOST_LABELS = 100_000
 _MOST_TEMPLATE = 2**20
@@ -72,7 +73,7 @@ def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path 
     generation = check_inside(path / "generation_config.json", ModelError)
     if generation.exists():
         _check_config(_object(generation, ModelError), str(generation), trusted, code)
-    quantised = bool(config.get("quantization_config"))
+    quantised = _is_quantised(config, str(where))
     _check_sizes(config, str(where), _check_weights(path, quantised))
     return path
 
@@ -185,6 +186,20 @@ def _check_code(
             raise error(f"{where}: auto_map asks to run {strange[0]}, but {trusted} was named")
 
 
+def _is_quantised(config: dict[str, Any], where: str) -> bool:
+    """Whether the weights are stored quantised; a method unknown to transformers is refused."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
+
+    settings = config.get("quantization_config")
+    if not settings:
+        return False
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    by_bits = isinstance(settings, dict) and {"load_in_4bit", "load_in_8bit"} & set(settings)
+    if not by_bits and (not isinstance(method, str) or method not in KNOWN):
+        raise ModelError(f"{where}: quantization_config: {method!r:.60} is unknown to transformers")
+    return True
+
+
 def _check_sizes(config: dict[str, Any], where: str, n_tensors: int) -> None:
     """Refuse layers and experts that the weights cannot hold: they would be built one by one."""
     for name, value in _fields(config):
@@ -195,6 +210,8 @@ def _check_sizes(config: dict[str, Any], where: str, n_tensors: int) -> None:
                 f"{where}: {name} is {value}, but the weights hold {n_tensors} tensors in all; is "
                 "it the config of this model?"
             )
+        if name in _DEPTHS and value < 1:
+            raise ModelError(f"{where}: {name} is {value}; a model has at least one layer")
         if name == "num_labels" and value > _MOST_LABELS:
             raise ModelError(f"{where}: num_labels is {value}, above {_MOST_LABELS}")
 

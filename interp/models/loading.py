@@ -137,6 +137,8 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
         ) from None
     if not tokenizer.is_fast:
         raise TokenizerError(f"{source}: needs a fast tokenizer (tokenizer.json)")
+    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
+        raise TokenizerError(f"{source}: the tokenizer has no tokens; copy tokenizer.json again")
     return tokenizer
 
 
@@ -232,9 +234,7 @@ def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest < 0:
-        raise TokenizerError(f"{source}: the tokenizer has no tokens; copy tokenizer.json again")
+    largest = max(tokenizer.get_vocab().values())
     rows = model.get_input_embeddings().weight.shape[0]
     if largest >= rows:
         raise TokenizerError(

@@ -66,6 +66,13 @@ class PatchingResult(Result):
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
 
+    def __post_init__(self) -> None:
+        sizes = (len(self.layers), len(self.units), len(self.clean))
+        if self.values.shape != sizes or len(self.unit_labels) != len(self.units):
+            raise InputError(
+                f"values {list(self.values.shape)} do not fit {sizes} layers, units, prompts"
+            )
+
     @property
     def n_prompts(self) -> int:
         """Prompts in the sweep, undefined ones included."""

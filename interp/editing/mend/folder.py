@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from interp.editing.mend.editor import EditorConfig, EditorNetwork
 from interp.errors import AdapterError
 from interp.files import read_json, sha256, write_bytes, write_json
+from interp.models.folders import check_inside
 from interp.results import from_fields
 from interp.tensor_files import check_safetensors
 
@@ -79,10 +80,10 @@ class Editor:
             AdapterError: if the folder holds none, or it is damaged.
         """
         folder = Path(folder)
-        content = read_json(folder / _CONFIG, AdapterError)
+        content = read_json(check_inside(folder / _CONFIG, AdapterError), AdapterError)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise AdapterError(f"{folder / _CONFIG}: is no MEND editor's config")
-        check_safetensors(folder / _WEIGHTS, AdapterError)
+        check_safetensors(check_inside(folder / _WEIGHTS, AdapterError), AdapterError)
         if sha256(folder / _WEIGHTS) != content.get("weights_sha256"):
             raise AdapterError(
                 f"{folder / _WEIGHTS}: is not the file that {_CONFIG} names; save the editor again"
