@@ -1,9 +1,8 @@
 """Notebooks 1 and 2: the emoji comes back; what an emoji is to a tokenizer."""
 
 import pytest
+from emoji import emoji_count
 from notebook_runs import check, run
-
-from interp.emoji import find
 
 
 @pytest.mark.slow
@@ -20,7 +19,7 @@ def test_first_look():
     )
     check(made)
     claims = made.claims
-    share = {who: sum(bool(find(t)) for t in claims[who]) / 100 for who in ("base", "tuned")}
+    share = {who: sum(emoji_count(t) > 0 for t in claims[who]) / 100 for who in ("base", "tuned")}
     assert len(claims["base"]) == len(claims["tuned"]) == 100
     assert share["base"] <= 0.02
     assert share["tuned"] == pytest.approx(claims["esr"])
