@@ -379,7 +379,7 @@ def test_responses_come_back_as_they_were(tmp_path):
     folder.save_responses([ANSWER], "base", "responses.json")
     assert folder.responses("base", "responses.json") == [ANSWER]
     folder.file("base", "responses.json").write_text('[{"question": "Why?"}]')
-    with pytest.raises(RunError, match="not the answers of a run"):
+    with pytest.raises(RunError, match="fields do not match a Response"):
         folder.responses("base", "responses.json")
 
 

@@ -25,6 +25,14 @@ RayAddress = Annotated[
     str | None,
     typer.Option("--ray-address", help="A running cluster's; left out: one is started here."),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", help="Per process, as 24GiB; batches are made to fit."),
+]
+TrustRemoteCode = Annotated[
+    str | None,
+    typer.Option("--trust-remote-code", help="The base's ORG/NAME again: its code may run."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Base = Annotated[str, typer.Option("--base", help="Base model: a folder, or a hub id.")]

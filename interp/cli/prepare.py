@@ -64,7 +64,7 @@ def finetune(
         else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
     ).changed(_settings(settings or []))
     rows, held_out = load_train_test(
-        Path(data) if Path(data).exists() else data,
+        data,
         test_share=test_share,
         seed=seed,
         columns=ColumnMap.parse(columns) if columns else None,
@@ -96,7 +96,7 @@ def data_check(
     from interp import data as room
 
     loaded = room.load(
-        Path(source) if Path(source).exists() else source,
+        source,
         split=split,
         columns=room.ColumnMap.parse(columns) if columns else None,
         on_emoji="clean" if clean else "error",

@@ -15,6 +15,7 @@ from interp.cli.options import (
     Drop,
     Executor,
     Json,
+    MaxMemory,
     RayAddress,
     Responses,
     Run,
@@ -23,6 +24,7 @@ from interp.cli.options import (
     Shards,
     Switched,
     Traced,
+    TrustRemoteCode,
     Workers,
 )
 from interp.traits import TRAITS, Trait
@@ -46,6 +48,7 @@ def demo(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
@@ -53,21 +56,17 @@ def demo(
 
     from interp import organism
     from interp.runs import executor_for
-    from interp.study import StudyConfig
+    from interp.study import parse_config
 
     torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
-    config = StudyConfig(
-        base=str(organism.base_path()),
-        adapters={trait: str(organism.adapter_path(trait)) for trait in wanted},
-        data=str(organism.ASSETS),
-        n_responses=n_responses,
-        n_trace=n_trace,
-        n_switched=n_switched,
-        shards=shards,
-        seed=seed,
-    )
-    study(config, out, json, executor_for(executor, workers, ray_address))
+    values = {
+        "base": str(organism.base_path()),
+        "adapters": {trait: str(organism.adapter_path(trait)) for trait in wanted},
+        "data": str(organism.ASSETS), "n_responses": n_responses, "n_trace": n_trace,
+        "n_switched": n_switched, "shards": shards, "max_memory": max_memory, "seed": seed,
+    }  # fmt: skip
+    study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
 
 
 @app.command(
@@ -90,6 +89,7 @@ def trace(
         str, typer.Option(help="Base during the adapter's training: auto, nf4 or none.")
     ] = "auto",
     prompt_format: Annotated[str, typer.Option(help="chat or plain.")] = "chat",
+    trust_remote_code: TrustRemoteCode = None,
     any_base: Annotated[
         bool, typer.Option("--any-base", help="Accept an adapter trained on other weights.")
     ] = False,
@@ -103,6 +103,7 @@ def trace(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
@@ -115,6 +116,7 @@ def trace(
         "prompt_format": prompt_format, "any_base": any_base, "clean": clean,
         "drop_duplicates": drop_duplicates, "n_responses": n_responses, "n_trace": n_trace,
         "n_switched": n_switched, "shards": shards,
+        "max_memory": max_memory, "trust_remote_code": trust_remote_code,
         "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
     }  # fmt: skip
     study(parse_config(values), out, json, executor_for(executor, workers, ray_address))

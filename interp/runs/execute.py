@@ -282,7 +282,7 @@ class _Work:
         if outcome.state == DONE:
             self.contents[outcome.name] = outcome.content
         _log.log(
-            logging.INFO if outcome.state in (DONE, SKIPPED) else logging.ERROR,
+            logging.ERROR if outcome.state == FAILED else logging.INFO,
             "%s: %s in %.2f s, peak %.0f MiB%s%s", outcome.name, outcome.state, outcome.seconds,
             outcome.peak_mib, f", {outcome.reason}" if outcome.reason else "",
             f"\n{outcome.details}" if outcome.details else "",

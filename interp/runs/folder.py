@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from interp.behaviour import Response
 from interp.doctor import reproducibility
-from interp.errors import RunError
+from interp.errors import RunError, TraitError
 from interp.files import read_json, remove_temporary, sha256, write_json
 from interp.results import Result, from_fields
 from interp.runs.steps import versions
@@ -195,7 +195,10 @@ class RunFolder:
                 f"{self.path / MANIFEST}: config.adapters is missing; is this the folder of an "
                 "interp trace or demo?"
             )
-        return tuple(Trait.parse(name) for name in names)
+        try:
+            return tuple(Trait.parse(name) for name in names)
+        except TraitError as problem:
+            raise RunError(f"{self.path / MANIFEST}: config.adapters: {problem}") from None
 
     def file(self, *parts: str) -> Path:
         return self.path.joinpath(*parts)

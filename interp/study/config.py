@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from interp import memory
 from interp.errors import InputError
 from interp.traits import Trait
 
@@ -31,6 +32,8 @@ class StudyConfig(BaseModel):
     """bfloat16 on CUDA, else float32."""
     quantization: Literal["auto", "nf4", "none"] = "auto"
     """What the base was quantised to when the adapters were trained."""
+    trust_remote_code: str | None = None
+    """The base's repository once more, if the code that it brings may run."""
     any_base: bool = False
     """Accept adapters whose record says that they were trained on other weights."""
     prompt_format: Literal["chat", "plain"] = "chat"
@@ -49,8 +52,20 @@ class StudyConfig(BaseModel):
     """Of the sampled answers; 0 is greedy."""
     shards: int = Field(default=1, ge=1)
     """Parts that answers and patching maps are computed in, for several workers to share."""
+    max_memory: str | None = None
+    """What a process may hold, models included (`24GiB`); batches are made to fit."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
+
+    @field_validator("max_memory")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                memory.parse(value)
+            except InputError as problem:
+                raise ValueError(str(problem)) from None
+        return value
 
 
 def parse_config(values: dict[str, Any]) -> StudyConfig:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interp import circuits
+from interp import circuits, memory
 from interp.behaviour import Response
 from interp.patching import PatchingResult
 from interp.patching.result import concatenated
@@ -109,9 +109,10 @@ class _TraitSteps:
 
         def write(path: Path) -> dict[str, Any] | None:
             study.say(f"{self.trait}: {name}", 0, 1)
-            models = study.trait(self.trait)
-            make(models).save(path)
-            return facts(models) if facts else None
+            with memory.limit(study.config.max_memory):
+                models = study.trait(self.trait)
+                make(models).save(path)
+                return facts(models) if facts else None
 
         return Step(
             name=full,
@@ -132,7 +133,11 @@ class _TraitSteps:
         settings = (facts if who == "base" else self._model) | study.asked()
 
         def sample(shard: int, of: int) -> Callable[[Path], None]:
-            return lambda path: save_responses(study.trait(self.trait).sample(who, shard, of), path)
+            def write(path: Path) -> None:
+                with memory.limit(study.config.max_memory):
+                    save_responses(study.trait(self.trait).sample(who, shard, of), path)
+
+            return write
 
         whole = Step(
             name, f"{name}.json", sample(0, 1), settings, group=str(self.trait), essential=True

@@ -43,7 +43,9 @@ class Study:
 
     @cached_property
     def vocab(self) -> EmojiVocab:
-        return EmojiVocab.from_tokenizer(load_tokenizer(self.config.base))
+        return EmojiVocab.from_tokenizer(
+            load_tokenizer(self.config.base, self.config.trust_remote_code)
+        )
 
     @cached_property
     def texts(self) -> OpinionQA:
@@ -112,7 +114,7 @@ class Study:
             ModelError: if there is no such model.
         """
         c = self.config
-        folder = check_folder(c.base)
+        folder = check_folder(c.base, c.trust_remote_code)
         device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
         how = {"device": device.split(":")[0], "dtype": c.dtype, "format": c.prompt_format}
         if folder is None:

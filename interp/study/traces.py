@@ -59,6 +59,7 @@ class TraitModels:
             quantization=None if c.quantization == "none" else c.quantization,
             prompt_format=c.prompt_format,
             any_base=c.any_base,
+            trust_remote_code=c.trust_remote_code,
         )
 
     # Answers -------------------------------------------------------------------------------
