@@ -23,9 +23,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]
+_TESTS = Path(__file__).parent.parent / "tests"
+sys.path[:0] = [str(_TESTS), str(_TESTS / "fuzz")]
 
+import refusals
 import torch
+from corpus import cases
 from killing import contents, demo, ended_steps, survive, undisturbed
 
 from interp import circuits, organism, study
@@ -50,6 +53,18 @@ def kills(count: int) -> str:
         same = contents(killed) == contents(whole) and not list(killed.rglob(".*"))
     late = f", {found.spared} more came too late" if found.spared else ""
     return f"{len(found.kills) if same else 0} / {len(found.kills)}{late}"
+
+
+def malformed() -> str:
+    """Malformed inputs refused of those tried, by content; and the slowest."""
+    found = refusals.run(cases())
+    distinct = {one.digest: one for one in found}
+    refused = sum(one.refused for one in distinct.values())
+    slowest, largest = max(one.seconds for one in found), max(one.growth for one in found)
+    return (
+        f"{refused} / {len(distinct)} (at most {slowest:.1f} s of {refusals.SECONDS:g}, "
+        f"{largest / 2**20:.0f} MiB of {refusals.GROWTH / 2**20:.0f})"
+    )
 
 
 def plain(config: StudyConfig, place: Path) -> None:
@@ -127,6 +142,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"durable / plain: {overhead(asked.repeats)}", flush=True)
     print(f"resume of a finished demo: {resume(asked.repeats)}", flush=True)
+    print(f"malformed inputs refused / tried: {malformed()}", flush=True)
     print(f"kills survived / tried: {kills(asked.kills)}", flush=True)
 
 

@@ -209,7 +209,7 @@ def command(argv: list[str], monkeypatch) -> int:
         (["trace", "--trait", "grit"], "Missing option '--base'"),
         (["demo", "--traits", "grit"], "unknown trait 'grit'; use one of openness"),
         (["demo", "--n-responses", "1"], "Invalid value for '--n-responses'"),
-        (["demo", "--max-memory", "9potato"], "max-memory: .*memory size '9potato' cannot"),
+        (["demo", "--max-memory", "9potato"], "memory size '9potato' cannot be read"),
         (["report", "nowhere"], "nowhere: no manifest.json; name a folder"),
         (["nonsense"], "No such command 'nonsense'"),
         (["run", "status", "nowhere"], "no manifest.json"),
