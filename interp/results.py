@@ -82,7 +82,7 @@ class Result:
         rest = held.get("fields")
         if not isinstance(rest, dict) or set(rest) & set(tensors):
             raise InputError(
-                f"{path}: its metadata has no fields of its own; was it made by this version?"
+                f"{path}: its fields are damaged; was it made by this version?"
             )
         return from_fields(cls, rest | tensors, str(path), InputError)
 

@@ -118,7 +118,10 @@ def from_json(path: Path | str) -> Circuit:
     if found.graph.n_heads % found.graph.n_kv_heads:
         raise InputError(f"{path}: key/value heads must divide the heads evenly, got {shape}")
     graph = Graph(**shape)
-    numbers = graph.edges([f"{edge.source}->{edge.destination}" for edge in found.edges])
+    try:
+        numbers = graph.edges([f"{edge.source}->{edge.destination}" for edge in found.edges])
+    except InputError as problem:
+        raise InputError(f"{path}: {problem}") from None
     if len(numbers.unique()) != graph.n_edges or len(numbers) != graph.n_edges:
         raise InputError(f"{path}: has {len(numbers)} edges, its graph {graph.n_edges}")
     members, scores = torch.zeros(graph.n_edges, dtype=torch.bool), torch.zeros(graph.n_edges)

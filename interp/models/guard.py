@@ -4,8 +4,8 @@ Two things in model folders are small programs: the regular expressions with whi
 the modules it changes, and the chat template (Jinja). Python's `re` can take exponential time and
 cannot be interrupted; Jinja's sandbox keeps a template from the machine but not from looping or
 from filling the memory. So both run once in a child process that has a second or two of CPU time
-and 512 MiB, before they run here. What passes the trial is not watched later: a template that spins only
-for some particular question is not found.
+and 512 MiB, before they run here. What passes the trial is not watched later: a template that
+spins only for some particular question is not found.
 
 Cost: 20 ms for patterns (names without special characters need no trial), about 0.7 s for each
 chat template, once in a process.

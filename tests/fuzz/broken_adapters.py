@@ -94,14 +94,11 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "targets-numbers": ("target_modules", [5, 6]),
     "targets-object": ("target_modules", {"q_proj": 1}),
     "targets-blow-up": ("target_modules", r"(.*)*(.*)*(.*)*(.*)*x!"),
-    "targets-blow-up-words": ("target_modules", r"(\w+\.?)+!"),
-    "targets-blow-up-lazy": ("target_modules", r"(a|[a-z._0-9]+?)+?!"),
     "targets-no-pattern": ("target_modules", "(q_proj"),
     "targets-endless": ("target_modules", "q_proj|" * 100_000),
     "excluded-blow-up": ("exclude_modules", r"(\w+\.?)+!"),
     "saved-blow-up": ("modules_to_save", [r"(\w+\.?)+!"]),
     "saved-text": ("modules_to_save", "lm_head"),
-    "layers-pattern-blow-up": ("layers_pattern", r"(\w+\.?)+!"),
     "layers-negative": ("layers_to_transform", [-1]),
     "layers-text": ("layers_to_transform", ["0"]),
     "ranks-text": ("rank_pattern", {"q_proj": "8"}),
@@ -155,7 +152,6 @@ def _to_raw(where: Path, text: str) -> None:
 
 FOLDER: dict[str, Break] = {
     "no-config": lambda where: (where / CONFIG).unlink(),
-    "no-weights": lambda where: (where / WEIGHTS).unlink(),
     "no-kind": lambda where: change(where / CONFIG, ("peft_type",), Gone),
     "no-rank": lambda where: change(where / CONFIG, ("r",), Gone),
     "alpha-nan": lambda where: _to_raw(where, '"lora_alpha_2": 1, "x": NaN,'),

@@ -175,21 +175,15 @@ FOLDER: dict[str, Break] = {
 TEMPLATES = {
     "loops-for-ever": "{% for i in range(99999) %}{% for j in range(99999) %}"
     "{% endfor %}{% endfor %}",
-    "range-of-a-billion": "{% for i in range(10**9) %}x{% endfor %}",
     "gigabytes": "{{ 'a' * 10**10 }}",
     "half-a-gigabyte": "{{ ('a' * 10**8) ~ ('b' * 10**8) ~ ('c' * 10**8) ~ ('d' * 10**8) }}",
     "doubles": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x * 2 %}"
     "{% endfor %}{{ n.x }}",
-    "ten-million-letters": "{{ 'a' * 10**7 }}",
-    "wide-number": "{{ '%1000000000d' % 1 }}",
     "raises": "{{ raise_exception('no \x1b[31mroles\nhere') }}",
     "divides-by-zero": "{{ 1 / 0 }}",
-    "no-such-name": "{{ messages[7]['role'] }}",
     "not-jinja": "{% for m in messages %}{{ m['content'] }}",
     "recursive": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "out-of-the-sandbox": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "imports": "{% import 'os' as os %}{{ os.getcwd() }}",
-    "reads-a-file": "{% include '/etc/passwd' %}",
     "hides-the-answer": "{% for m in messages %}{{ m['role'] }}{% endfor %}",
     "shouts": "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
 }
