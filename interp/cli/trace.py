@@ -122,13 +122,14 @@ def trace(
     study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
 
 
-@app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo")
+@app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
 def report(
     run: Run,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Each figure as a PDF too.")] = False,
     json: Json = False,
 ) -> None:
     """Write a run's report, figures and tables again."""
-    _report(run, json)
+    _report(run, json, pdf=pdf)
 
 
 def study(config: Any, out: str, json: bool, executor: Any) -> None:
@@ -145,7 +146,7 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _report(run: str, json: bool, keep: bool = False) -> None:
+def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> None:
     """Write the report, unless it may be kept and is there; then say what is in it."""
     from interp import report as room
     from interp.report import kept
@@ -157,7 +158,7 @@ def _report(run: str, json: bool, keep: bool = False) -> None:
             pass  # what a killed report left half-written is removed
     if not (keep and kept.is_current(folder)):
         with console.progress(not json) as progress:
-            room.write(folder, progress)
+            room.write(folder, progress, pdf=pdf)
         kept.note(folder)
         folder.publish()
     page = f"{folder}/{room.PAGE}"

@@ -43,19 +43,22 @@ _MAKERS: dict[str, Make] = {
 }
 
 
-def write(run: RunFolder | Path | str, progress: Progress | None = None) -> Path:
+def write(
+    run: RunFolder | Path | str, progress: Progress | None = None, *, pdf: bool = False
+) -> Path:
     """Write a run's report, figures and tables; return the page's path.
 
     Args:
         run: a run folder, finished or not.
         progress: called with (label, sections done, sections in all).
+        pdf: whether to write each figure as a PDF too, for a paper.
 
     Raises:
         RunError: if `run` is no run folder.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     contents = collect(folder)
-    maker = Maker(folder.path)
+    maker = Maker(folder.path, pdf)
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
     for done, (name, make) in enumerate(_MAKERS.items()):

@@ -115,13 +115,21 @@ class Section:
 
 @dataclass(frozen=True)
 class Maker:
-    """Writes figures and tables into the run folder and makes their blocks."""
+    """Writes figures and tables into the run folder and makes their blocks.
+
+    Attributes:
+        root: the run folder.
+        pdf: whether to write each figure as a PDF as well.
+    """
 
     root: Path
+    pdf: bool = False
 
     def figure(self, stem: str, figure: CaptionedFigure) -> FigureBlock:
-        """Write `figures/<stem>.png` and `.svg`; return the block."""
+        """Write `figures/<stem>.png` and `.svg` (and `.pdf`); return the block."""
         settle(figure)
+        if self.pdf:
+            write_bytes(self.root / FIGURES / f"{stem}.pdf", render(figure, "pdf"))
         svg = render(figure, "svg")
         write_bytes(self.root / FIGURES / f"{stem}.svg", svg)
         write_bytes(self.root / FIGURES / f"{stem}.png", render(figure, "png"))

@@ -110,7 +110,9 @@ def test_commands_that_read_give_one_json_object(finished, tmp_path, monkeypatch
                            monkeypatch, capfd).out)  # fmt: skip
     assert again["traits"][0]["trait"] == "extraversion"
     assert one_object(run(["run", "resume", out, "--json"], monkeypatch, capfd).out) == again
-    assert one_object(run(["report", out, "--json"], monkeypatch, capfd).out) == again
+    assert one_object(run(["report", out, "--pdf", "--json"], monkeypatch, capfd).out) == again
+    figures = finished[0] / "figures"
+    assert {p.stem for p in figures.glob("*.pdf")} == {p.stem for p in figures.glob("*.png")}
     status = one_object(run(["run", "status", out, "--json"], monkeypatch, capfd).out)
     assert status["status"] == "complete"
     checked = one_object(run(["data", "check", DATA, "--json"], monkeypatch, capfd).out)
