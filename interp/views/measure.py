@@ -1,7 +1,7 @@
 """What a token view shows, measured: two passes per model, one for the lens, one for the rest.
 
 The lens reads the text in a batch, the rest reads it alone; where the two come to the same number
-(the log-odds after the last layer), their largest difference is the view's noise floor.
+(the log-odds after the last layer), their difference gives the noise floor (`memory.rounding`).
 
 Cost: three forward passes per model over one text, and the logit lens' readout at every position.
 With attention, the patterns of the heads kept stand in memory at half precision.
@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp import logit_lens
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
+from interp.memory import rounding
 from interp.views.pieces import joined
 from interp.views.tokens import TokenView
 
@@ -94,7 +95,7 @@ def token_view(
         labels=lens.labels,
         heads=heads,
         attention=torch.stack([one[3] for one in passes]) if heads else None,
-        noise=float((log_odds[:, None] - lens.log_odds[:, -1]).abs().max()),
+        noise=rounding(lens.log_odds[:, -1, 0], log_odds, float(log_odds.abs().max())),
         title=title,
     )
 

@@ -1,7 +1,7 @@
 """Numbers small enough for a page: rounding, and attention as one character per weight.
 
 Numbers are rounded to three significant digits. An attention weight becomes round(63 sqrt(w)), one
-of 64 characters, so that small weights keep their order; it is read back to within 0.011. Weights
+of 64 characters, so that small weights keep their order; it is read back to within 0.016. Weights
 below 0.005 become zero, and a run of up to 24 zeros is one character of its own. Only keys up to
 the query are stored, row after row: [0,0], [1,0], [1,1], [2,0], ...
 """

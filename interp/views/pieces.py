@@ -37,7 +37,9 @@ def parts(piece: bytes, name: str = "") -> tuple[Part, ...]:
     place = 0
     while place < len(text):
         match = emojis.get(place)
-        kind, shown = ("text", match.text) if match else _character(text[place])
+        kind, shown = _character(text[place])
+        if match:
+            kind, shown = "text", match.text
         place = match.end if match else place + 1
         if made and made[-1][0] == kind == "text":
             made[-1] = ("text", made[-1][1] + shown)

@@ -123,6 +123,9 @@ class TokenView(Result):
         """The view with its style and script: what a notebook shows."""
         return f"<style>{STYLE}</style>{fragment(self)}<script>{SCRIPT}</script>"
 
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def save_html(self, path: Path | str) -> Path:
         """Write a page of its own that opens anywhere, also from a file."""
         allowed = b64encode(sha256(SCRIPT.encode()).digest()).decode()
@@ -143,6 +146,7 @@ class TokenView(Result):
 
 def fragment(view: TokenView) -> str:
     """The view's markup and numbers, without style and script: for a page that holds these once."""
+    data = script_json(_data(view))
     return (
         f'<div class="itv" role="group" aria-label="{escape(f"Token view: {view.title}")}">'
         f'<div class="itv-tools"><span class="itv-static">Colour: the tuned model.</span></div>'
@@ -150,7 +154,7 @@ def fragment(view: TokenView) -> str:
         '<div class="itv-text" role="listbox" aria-orientation="horizontal" '
         f'aria-label="Tokens of {escape(view.title)}">{_tokens(view)}</div>'
         f'{_legend()}</div><div class="itv-panel"></div></div>'
-        f'<script type="application/json" class="itv-data">{script_json(_data(view))}</script></div>'
+        f'<script type="application/json" class="itv-data">{data}</script></div>'
     )
 
 
@@ -202,15 +206,21 @@ def _marked(shown: tuple[Part, ...]) -> str:
 
 
 def _legend() -> str:
+    levels = {-8.0: "0.03 %", -4.0: "1.8 %", 0.0: "50 %", 4.0: "98 %"}
     ticks = "".join(
-        f'<span style="left:{100 * _share(level):.3g}%">{f"{level:+d}" if level else 0}<small>{share}</small></span>'
-        for level, share in ((-8, "0.03 %"), (-4, "1.8 %"), (0, "50 %"), (4, "98 %"))
-    ).replace("-", "−")
+        f'<span style="left:{100 * _share(level):.3g}%">{_signed(level)}'
+        f"<small>{share}</small></span>"
+        for level, share in levels.items()
+    )
     return (
         '<div class="itv-legend"><div class="itv-what">Emoji log-odds after each token, nats '
         "(and probability); outlined above 0</div>"
         f'<div class="itv-scale"></div><div class="itv-ticks">{ticks}</div></div>'
     )
+
+
+def _signed(level: float) -> str:
+    return f"{level:+.0f}".replace("-", "−") if level else "0"
 
 
 def _data(view: TokenView) -> dict[str, Any]:
