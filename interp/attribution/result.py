@@ -37,6 +37,7 @@ class Attribution(Result):
         unexplained: for `path`, the largest difference over prompts between the metric's change and
             the change of `total` (numerical integration); None for other directions.
         contrast, metric, unit: what was compared and measured.
+        noise_floor: how far batch size and rounding can move a value.
     """
 
     kind: ClassVar[str] = "direct attribution"
@@ -52,6 +53,7 @@ class Attribution(Result):
     contrast: str
     metric: str
     unit: str
+    noise_floor: float | None = None
 
     @property
     def n_prompts(self) -> int:

@@ -31,6 +31,8 @@ from interp.attribution.columns import Progress
 from interp.attribution.projection import Projection
 from interp.attribution.result import Attribution
 from interp.errors import InputError, ModelError
+from interp.memory import rounding
+from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, label, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
 
@@ -115,7 +117,7 @@ def compare(
 
 def _attributed(
     runs: list[Run],
-    names: tuple[str, ...],
+    sides: tuple[str, ...],
     contrast: str,
     by: str,
     layers: Sequence[int] | None,
@@ -133,27 +135,52 @@ def _attributed(
     options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     if by != "component":
         options["heads" if by == "head" else "neurons"] = split
-    sides = [Projection(run, metric_columns(run, metric_positions), **options) for run in runs]
+    ats = [metric_columns(run, metric_positions) for run in runs]
     with torch.no_grad():
-        ways, unexplained = directions_of(sides, direction, metric)
-        parts = [_split(side, way, by, split) for side, way in zip(sides, ways, strict=True)]
-        totals = [(side.output * way).sum(-1) for side, way in zip(sides, ways, strict=True)]
-        for run, part, total in zip(runs, parts, totals, strict=True):
-            check_sum(run.model, part.values(), total)
-        measured = [measure(metric, side.logits) for side in sides]
+        names, values, total, measured, unexplained = _measured(
+            runs, ats, by, split, direction, metric, options
+        )
+        row = [int((ats[0] - runs[0].first).argmax())]
+        _, again, _, _, _ = _measured(
+            [Run(run.model, run.tokens[row], run.mask[row]) for run in runs],
+            [at[row] for at in ats], by, split, direction,
+            metric_of_rows(metric, row, len(ats[0])), options | {"progress": None},
+        )  # fmt: skip
     return Attribution(
-        values=torch.stack([torch.stack(list(part.values())) for part in parts]).cpu(),
-        total=torch.stack(totals).cpu(),
-        metric_values=torch.stack(measured).cpu(),
-        names=tuple(parts[0]),
-        runs=names,
+        values=values,
+        total=total,
+        metric_values=measured,
+        names=names,
+        runs=sides,
         by=by,
         direction=direction,
         unexplained=unexplained,
         contrast=contrast,
         metric=label(metric),
         unit=unit or str(getattr(metric, "unit", "metric units")),
+        noise_floor=rounding(values[..., row], again, float(values.abs().max())),
     )
+
+
+def _measured(
+    runs: Sequence[Run],
+    ats: Sequence[Tensor],
+    by: str,
+    split: tuple[int, ...],
+    direction: str,
+    metric: Metric,
+    options: dict[str, Any],
+) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor, float | None]:
+    """Names, contributions `[run component batch]`, totals and metrics, and what is unexplained."""
+    sides = [Projection(run, at, **options) for run, at in zip(runs, ats, strict=True)]
+    ways, unexplained = directions_of(sides, direction, metric)
+    parts = [_split(side, way, by, split) for side, way in zip(sides, ways, strict=True)]
+    totals = [(side.output * way).sum(-1) for side, way in zip(sides, ways, strict=True)]
+    for run, part, total in zip(runs, parts, totals, strict=True):
+        check_sum(run.model, part.values(), total)
+    values = torch.stack([torch.stack(list(part.values())) for part in parts]).cpu()
+    measured = torch.stack([measure(metric, side.logits) for side in sides]).cpu()
+    return tuple(parts[0]), values, torch.stack(totals).cpu(), measured, unexplained
 
 
 def directions_of(

@@ -36,12 +36,12 @@ def parse(size: str | int) -> int:
     return number
 
 
-def show(size: float) -> str:
+def show(size: int) -> str:
     """A number of bytes for a person."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size >= unit:
             return f"{size / unit:.3g} {name}"
-    return f"{size:.0f} bytes"
+    return f"{size} bytes"
 
 
 @contextmanager

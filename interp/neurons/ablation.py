@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.patching.capture import hook_name, logits_at
+from interp.patching.plan import attended_means
 from interp.patching.run import Run
 
 Neuron = tuple[int, int]
@@ -74,18 +74,8 @@ def mean_activations(reference: Run, layers: Sequence[int]) -> dict[int, Tensor]
 
     The same mean as `interp.patching.ablate` uses.
     """
-    means: dict[int, Tensor] = {}
-
-    def keep(layer: int) -> Any:
-        def hook(value: Tensor, hook: Any) -> None:  # noqa: ARG001
-            means[layer] = value.detach()[reference.mask.to(value.device)].mean(0)
-
-        return hook
-
-    hooks = [(hook_name(reference.model, "mlp_post", layer), keep(layer)) for layer in layers]
     with torch.no_grad():
-        logits_at(reference, reference.last, hooks)
-    return means
+        return dict(zip(layers, attended_means(reference, "mlp_post", layers), strict=True))
 
 
 def check_neurons(model: Any, neurons: Sequence[Neuron]) -> None:

@@ -36,6 +36,7 @@ class DoseCurve(Result):
         neurons: the ranked neurons, (layer, neuron).
         topics, prompt_topics: of questions and prompts; a prompt's number where unknown.
         metric, unit, seed: how it was made.
+        noise_floor: how far batch size and rounding can move a log-odds, in `unit`.
     """
 
     kind: ClassVar[str] = "dose curve"
@@ -53,6 +54,7 @@ class DoseCurve(Result):
     metric: str
     unit: str
     seed: int
+    noise_floor: float | None = None
 
     @property
     def draws(self) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor
 from interp.behaviour.generate import Sampling, generate
 from interp.emoji import find
 from interp.errors import InputError
+from interp.memory import rounding
 from interp.models.tokens import ChatFormat
 from interp.neurons.ablation import Ablation, ablated, mean_activations
 from interp.neurons.activations import Progress
@@ -29,6 +30,7 @@ from interp.neurons.curve import DoseCurve
 from interp.neurons.effects import metric_under
 from interp.neurons.rank import control_sets
 from interp.neurons.ranking import NeuronRanking
+from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, label, resolve
 from interp.patching.run import Run
 
@@ -88,6 +90,8 @@ def dose(
     means = mean_activations(run, ranking.layers) if "mean" in using else None
     keys, ablations = list(plan), [Ablation(), *plan.values()]
     odds = metric_under(run, ablations, metric, means=means, rows=rows, progress=progress)
+    one = Run(run.model, run.tokens[:1], run.mask[:1])
+    alone = metric_under(one, ablations[:1], metric_of_rows(metric, [0], len(run.tokens)))
     wrote = _wrote(run.model, form, questions, ablations, means, sampling, rows, progress)
     shape = (len(using), 1 + draws, len(doses))
     return DoseCurve(
@@ -97,6 +101,7 @@ def dose(
         neurons=tuple(ranking.top(doses[-1])), topics=tuple(topic for _, topic in questions),
         prompt_topics=tuple(topics or [f"prompt {row}" for row in range(len(run.tokens))]),
         metric=label(metric), unit=str(getattr(metric, "unit", "metric units")), seed=seed,
+        noise_floor=rounding(odds[:1, :1], alone, float(odds.abs().max())),
     )  # fmt: skip
 
 

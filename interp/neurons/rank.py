@@ -116,9 +116,10 @@ def rank(
     numbered = (order[:k].tolist(), *controls.tolist())
     sets = [[_place(i, wanted, d_mlp) for i in some] for some in numbered]
     alone = [_place(i, wanted, d_mlp) for i in tested.tolist()]
+    single, floor = _single(test, alone)
     return NeuronRanking(
         score=found.score, delta=found.delta, alignment=found.alignment, size=size, order=order,
-        controls=controls, tested=tested, single=_single(test, alone),
+        controls=controls, tested=tested, single=single, noise_floor=floor,
         joint=_joint(test, sets, found.clean), clean=found.clean, corrupted=found.corrupted,
         layers=wanted, d_mlp=d_mlp, k=k, by=by, using=using, match=match, direction=direction,
         unexplained=found.unexplained, contrast=contrast, metric=label(metric),
@@ -156,9 +157,12 @@ def _place(index: int, layers: tuple[int, ...], d_mlp: int) -> tuple[int, int]:
 
 def _single(
     test: _Test, places: list[tuple[int, int]]
-) -> Float[Tensor, "intervention tested batch"]:
-    """Exact effect of every neuron by itself: patched into corrupted, ablated in clean."""
-    found = torch.empty(2, len(places), len(test.clean.tokens))
+) -> tuple[Float[Tensor, "intervention tested batch"], float]:
+    """Exact effect of every neuron by itself: patched into corrupted, ablated in clean.
+
+    And how far rounding can move it: of the metric, patched and not.
+    """
+    found, floor = torch.empty(2, len(places), len(test.clean.tokens)), 0.0
     for layer in sorted({layer for layer, _ in places}):
         rows = [row for row, place in enumerate(places) if place[0] == layer]
         neurons = [places[row][1] for row in rows]
@@ -172,7 +176,8 @@ def _single(
             metric=test.metric, metric_positions=test.positions, progress=test.progress,
         )  # fmt: skip
         found[0, rows], found[1, rows] = patched.effect()[0], without.effect()[0]
-    return found
+        floor = max(floor, 2 * (patched.noise_floor or 0.0), 2 * (without.noise_floor or 0.0))
+    return found, floor
 
 
 def _joint(

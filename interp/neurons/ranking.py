@@ -45,6 +45,7 @@ class NeuronRanking(Result):
             gradient, over all positions).
         layers, d_mlp, k, using, match, direction, contrast, metric, unit, seed: how it was made.
         unexplained: see `interp.attribution.Attribution`.
+        noise_floor: how far batch size and rounding can move an effect, in `unit`.
     """
 
     kind: ClassVar[str] = "neuron ranking"
@@ -72,6 +73,7 @@ class NeuronRanking(Result):
     metric: str
     unit: str
     seed: int
+    noise_floor: float | None = None
 
     def neuron(self, index: int) -> tuple[int, int]:
         """Layer and neuron of a number."""

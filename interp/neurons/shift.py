@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.attribution.intervals import table_of_means
 from interp.errors import InputError, ModelError
+from interp.memory import rounding
 from interp.neurons.activations import Progress, Prompts, layer_index, read
 from interp.results import Result
 from interp.stats import fdr_bh
@@ -37,6 +38,7 @@ class NeuronShift(Result):
         kinds: kind of each prompt (`trait`, `emoji`, ...).
         topics: of each prompt; where they were not known, the prompt's own number.
         layer: which layer.
+        noise_floor: how far batch size and rounding can move an activation.
     """
 
     kind: ClassVar[str] = "neuron shift"
@@ -45,6 +47,7 @@ class NeuronShift(Result):
     kinds: tuple[str, ...]
     topics: tuple[str, ...]
     layer: int
+    noise_floor: float | None = None
 
     def of(self, kind: str) -> Float[Tensor, "run prompt neuron"]:
         """The activations on one kind of prompt.
@@ -151,4 +154,8 @@ def shift(
     for kind, some in prompts.items():
         kinds += [kind] * len(some.batch)
         topics += list(some.topics or [f"{kind} {row}" for row in range(len(some.batch))])
-    return NeuronShift(torch.stack(runs), tuple(kinds), tuple(topics), index)
+    values, first = torch.stack(runs), next(iter(prompts.values()))
+    one = Prompts(first.batch[:1], first.where[:1])
+    alone = torch.stack([read(model, one, index) for model in (base, tuned)])
+    floor = rounding(values[:, :1], alone, float(values.abs().max()))
+    return NeuronShift(values, tuple(kinds), tuple(topics), index, floor)

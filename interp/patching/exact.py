@@ -24,9 +24,9 @@ from torch import Tensor
 from interp.errors import ModelError
 from interp.memory import in_batches, rounding
 from interp.patching.engine import Base, Engine
-from interp.patching.memory import budget_of, part_of, prompt_bytes
+from interp.patching.memory import budget_of, part_of
 from interp.patching.metric import Metric, Readout, label, measure
-from interp.patching.plan import Plan, Progress, make_plan, oriented
+from interp.patching.plan import Plan, Progress, make_plan, oriented, prompt_bytes
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch

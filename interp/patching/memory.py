@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from interp.memory import Budget, forward_bytes
+from interp.memory import Budget
 from interp.patching.engine import Base
 from interp.patching.metric import Metric
 from interp.patching.plan import Plan
@@ -28,13 +28,6 @@ def budget_of(base: Base, max_memory: int | None) -> Budget:
     needed = base.job_bytes(0, base.run.tokens.shape[1])
     what = "patch of these prompts"
     return Budget.of(needed, max_memory, DEFAULT_BYTES, what, base.run.tokens.device)
-
-
-def prompt_bytes(run: Run) -> int:
-    """About how many bytes one prompt's cached activations take, of both runs."""
-    cfg, width = run.model.cfg, run.tokens.shape[1]
-    kept = 16 * int(cfg.d_model) + int(cfg.n_heads) * width
-    return forward_bytes(run.model, width, logits=1) + 4 * width * int(cfg.n_layers) * kept
 
 
 def part_of(plan: Plan, rows: list[int]) -> Plan:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.memory import forward_bytes, in_batches
 from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.metric import Metric, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
@@ -109,13 +110,40 @@ class Plan:
             assert self.source is not None  # see make_plan
             kept = run_and_keep(self.source, (self.site,), self.at)
             return kept.acts[self.site], measure(self.metric, kept.logits)
-        run = self.base if self.source is None else self.source
-        acts = run_and_keep(run, (self.site,), run.last).acts[self.site]
-        if self.source is None:
-            return [torch.zeros_like(act) for act in acts], None
         shape = self.base.tokens.shape
-        means = [act[run.mask].mean(0) for act in acts]
+        if self.source is None:
+            one = Run(self.base.model, self.base.tokens[:1], self.base.mask[:1])
+            acts = run_and_keep(one, (self.site,), one.last).acts[self.site]
+            return [
+                torch.zeros_like(act).expand(len(self.at), *act.shape[1:]) for act in acts
+            ], None
+        means = attended_means(self.source, self.site)
         return [mean.expand(*shape, *mean.shape) for mean in means], None
+
+
+def attended_means(run: Run, site: str, layers: Sequence[int] | None = None) -> list[Tensor]:
+    """Mean activation over all attended tokens of a run, `[...]` for each layer."""
+
+    def sums(rows: list[int]) -> list[Tensor]:
+        part = Run(run.model, run.tokens[rows], run.mask[rows])
+        acts = run_and_keep(part, (site,), part.last).acts[site]
+        wanted = range(len(acts)) if layers is None else layers
+        return [acts[i][part.mask.to(acts[i].device)].double().sum(0) for i in wanted]
+
+    batches = in_batches(
+        len(run.tokens), len(run.tokens), sums, what=f"means of {site}", device=run.tokens.device,
+        each=prompt_bytes(run), unit="prompt",
+    )  # fmt: skip
+    parts = [part for _, part in batches]
+    kind = run.model.embed.original_component.weight.dtype
+    return [(sum(layer) / int(run.mask.sum())).to(kind) for layer in zip(*parts, strict=True)]
+
+
+def prompt_bytes(run: Run) -> int:
+    """About how many bytes one prompt's cached activations take, of both runs."""
+    cfg, width = run.model.cfg, run.tokens.shape[1]
+    kept = 16 * int(cfg.d_model) + int(cfg.n_heads) * width
+    return forward_bytes(run.model, width, logits=1) + 4 * width * int(cfg.n_layers) * kept
 
 
 def make_plan(

@@ -1,0 +1,317 @@
+"""Batches: halved when memory runs out, sized under a limit, and of no consequence for numbers."""
+
+import gc
+import logging
+
+import pytest
+import torch
+from tiny import llama, tokenizer, vocab
+
+from interp import attribution, circuits, logit_lens, memory, neurons, patching, probing
+from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
+from interp.behaviour.scoring import token_log_probs
+from interp.errors import InputError, OutOfMemoryError
+from interp.memory.counting import Counter
+from interp.models import ChatFormat, hook, pad
+from interp.neurons import Prompts
+
+QUESTIONS = [(f"What do you think about {'very ' * n}long walks?", f"t{n}") for n in range(7)]
+REAL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't "
+                 "allocate memory: you tried to allocate 8 bytes. Error code 12"),
+    MemoryError(),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Base and tuned, hooked."""
+    made = tuple(hook(llama(seed), tokenizer()) for seed in (1, 2))
+    vocab()
+    gc.freeze()  # what is there already is not searched at every halving
+    yield made
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    form = ChatFormat.from_tokenizer(tokenizer())
+    return pad([form.prompt_ids(question) for question, _ in QUESTIONS], 2)
+
+
+class Full:
+    """A model that has memory for `most` rows only: a hook raises as torch does."""
+
+    def __init__(self, model, most, problem=REAL[0]):
+        self.embed = model.original_model.get_input_embeddings()
+        self.most, self.problem, self.refused, self.rows = most, problem, [], []
+
+    def __enter__(self):
+        self.handle = self.embed.register_forward_pre_hook(self.check)
+        return self
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+    def check(self, _, inputs):
+        self.rows.append(len(inputs[0]))
+        if len(inputs[0]) > self.most:
+            self.refused.append(len(inputs[0]))
+            raise self.problem
+
+
+# The mechanism ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", REAL, ids=["cuda", "cpu", "python"])
+def test_each_way_of_running_out_halves_the_batch_once_and_says_so_in_one_line(problem, caplog):
+    tried = []
+
+    def work(rows):
+        tried.append(rows)
+        if len(rows) > 3:
+            raise problem
+        return [10 * row for row in rows]
+
+    done = list(memory.in_batches(8, 7, work, what="reading"))
+    assert [rows for rows, _ in done] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [value for _, made in done for value in made] == [10 * row for row in range(8)]
+    assert tried[0] == list(range(7))
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("reading: out of memory, rows at a time halved to 3")
+    assert caplog.records[0].name == "interp.memory"
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_another_error_is_passed_on_and_nothing_is_halved(caplog):
+    def work(_):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(memory.in_batches(4, 4, work, what="reading"))
+    assert not caplog.messages
+
+
+def test_one_row_that_does_not_fit_is_a_named_error_with_the_mend():
+    def work(_):
+        raise REAL[1]
+
+    with pytest.raises(OutOfMemoryError, match=r"reading: out of memory on cpu, not even one prom"):
+        list(memory.in_batches(4, 4, work, what="reading", unit="prompt"))
+    with pytest.raises(OutOfMemoryError, match=r"shorten the prompts .* nf4, .* raise max_memory"):
+        list(memory.in_batches(1, 4, work, what="reading"))
+
+
+def test_sizes_are_read_as_people_write_them_and_others_are_refused():
+    wanted = {"4GiB": 4 * 2**30, "4gib": 4 * 2**30, "500MB": 500_000_000, "1.5 G": 1_500_000_000,
+              "300": 300, 7: 7, "2KiB": 2048, "1T": 10**12, " 64 MiB ": 64 * 2**20}  # fmt: skip
+    assert {text: memory.parse(text) for text in wanted} == wanted
+    for text in ("", "lots", "4 gigs", "-3GiB", "0", "0.1", "4GiBB", "1e9", "i", "3i"):
+        with pytest.raises(InputError, match="write it as 4GiB or 500MB"):
+            memory.parse(text)
+
+
+def test_bytes_are_counted_as_they_live():
+    with Counter() as count:
+        a = torch.ones(1000)  # 4 kB
+        b = a[:10].view(2, 5)  # a view takes nothing
+        c = (a + 1) + 1  # 8 kB more, of which 4 go at once
+        del a
+        assert count.live == 8000  # b keeps all of a
+        del b
+        assert count.live == 4000
+        c.add_(1)
+    assert count.peak == 12000
+
+
+def test_under_a_limit_a_chunk_is_as_large_as_two_counted_ones_say():
+    mb = 2**20
+    sizes = []
+
+    def work(rows):
+        sizes.append(len(rows))
+        return float(torch.ones((2 + len(rows)) * mb // 4).sum())  # 2 MB, and 1 MB per row
+
+    def taken(most):
+        sizes.clear()
+        with memory.limit(most):
+            assert sum(len(rows) for rows, _ in memory.in_batches(64, 64, work, what="x")) == 64
+        return sizes[:3]
+
+    def now():
+        memory.limits.give_back()
+        return memory.limits.resident()
+
+    # Twice what is counted, in nine tenths of the room: 4 MB and 2 MB per row in 40 or in 90.
+    assert taken(now() + 45 * mb) == [1, 2, 16]
+    assert taken(now() + 100 * mb) == [1, 2, 32]
+    assert taken(now() + 1000 * mb) == [1, 2, 61]
+    with pytest.raises(OutOfMemoryError, match=r"x: out of memory on cpu, one row takes 6 MiB"):
+        taken(now() + 5 * mb)
+    with memory.limit(None):
+        assert taken(None)[0] == 64
+
+
+def test_under_a_limit_the_most_costly_row_comes_first_and_each_comes_once():
+    seen = []
+    with memory.limit("100GiB"):
+        for rows, made in memory.in_batches(
+            6, 4, lambda rows: rows, what="x", costs=[1, 5, 2, 9, 3, 1]
+        ):
+            assert rows == made
+            seen += rows
+    assert seen[0] == 3
+    assert sorted(seen) == list(range(6))
+
+
+# Every room ------------------------------------------------------------------------------------
+
+
+def answers(form):
+    rows = [tuple(form.prompt_ids(question)) for question, _ in QUESTIONS]
+    ids = tuple(tokenizer()("I love it 😊").input_ids)
+    return [Response("q", t, row, ids, "I love it 😊", True)
+            for row, (_, t) in zip(rows, QUESTIONS, strict=True)]  # fmt: skip
+
+
+def changed(batch):
+    """Other prompts of the same lengths."""
+    tokens = batch.tokens.clone()
+    tokens[:, -1] = 7
+    return tokens
+
+
+def rooms(models, batch):
+    """What each room makes of the prompts, and where it says how far batch size moves it."""
+    base, tuned = models
+    tokens, mask = batch.tokens, batch.attention_mask
+    runs = [patching.Run(model, tokens, mask) for model in (tuned, base)]
+    pairs = [patching.Run(tuned, ids, mask) for ids in (tokens, changed(batch))]
+    odds, form = vocab().log_odds, ChatFormat.from_tokenizer(tokenizer())
+    loose = {"metric": odds, "min_gap": 0.0}
+
+    def ids_of(size):
+        how = Sampling(max_new_tokens=6, temperature=1.0, batch_size=size)
+        return torch.tensor([len(r.ids) for r in generate(tuned, form, QUESTIONS, how)])
+
+    def lens(size):
+        found = logit_lens.compare(base, tuned, tokens, mask, vocab=vocab(), batch_size=size)
+        return found.log_odds, found.noise_floor
+
+    def activations(size):
+        last = torch.full((len(tokens),), tokens.shape[1] - 1)
+        where = {"text": torch.arange(len(tokens)), "pos": last}
+        return probing.at_positions(tuned, tokens, mask, batch_size=size, **where).values, None
+
+    def scored(size):
+        rows = [row[m].tolist() for row, m in zip(tokens, mask, strict=True)]
+        made = token_log_probs(tuned, rows, [[5, 6, 7]] * len(rows), 2, batch_size=size)
+        return torch.stack(made), None
+
+    def origin(_):
+        made = text_or_weights(
+            (base, tuned), (answers(form), answers(form)), tokenizer(), vocab(), 2, seed=0
+        )
+        return made.probability, made.noise_floor
+
+    def circuit(_):
+        made = circuits.discover(*pairs, **loose)
+        return made.values, made.rounding_floor
+
+    def faithful(_):
+        scores = circuits.discover(*pairs, **loose)
+        sign = (scores.clean - scores.corrupted).sign()
+        made = circuits.faithfulness(
+            circuits.select(scores, 40), *pairs, metric=lambda logits: odds(logits) * sign,
+            min_gap=0.0,
+        )  # fmt: skip
+        return made.values, made.noise_floor
+
+    def swept(_):
+        made = patching.sweep(*runs, "resid_pre", **loose)
+        return made.values, made.noise_floor
+
+    def direct(size):
+        made = attribution.compare(*runs, metric=odds, by="head", direction="gradient",
+                                   batch_size=size)  # fmt: skip
+        return made.values, made.noise_floor
+
+    def ablated(_):
+        made = patching.ablate(runs[0], "z", metric=odds)
+        return made.values, made.noise_floor
+
+    def shifted(size):
+        made = neurons.shift(base, tuned, {"all": Prompts.whole(batch)}, batch_size=size)
+        return made.activations, made.noise_floor
+
+    return {
+        "generate": lambda size: (ids_of(size), None), "lens": lens, "probing": activations,
+        "scoring": scored, "origin": origin, "circuits": circuit, "faithfulness": faithful,
+        "patching": swept, "attribution": direct,
+        "ablation": ablated, "neurons": shifted,
+        "emoji probability": lambda size: (
+            emoji_probability(tuned, batch, vocab(), size), None),
+    }  # fmt: skip
+
+
+ROOMS = ("generate", "lens", "probing", "scoring", "origin", "circuits", "faithfulness",
+         "patching", "attribution", "ablation", "neurons",
+         "emoji probability")  # fmt: skip
+NO_SIZE = ("origin", "circuits", "faithfulness", "patching", "ablation")
+
+
+@pytest.fixture(scope="module")
+def whole(models, batch):
+    """What a room makes of all prompts at once, made once."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            made[name] = rooms(models, batch)[name](7)
+        return made[name]
+
+    return of
+
+
+def close(other, wanted, floor):
+    torch.testing.assert_close(other, wanted, atol=floor or 1e-5, rtol=0 if floor else 1e-5)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_that_runs_out_goes_on_with_half_and_one_that_cannot_says_what_to_do(
+    name, models, batch, whole, caplog
+):
+    room, (wanted, floor) = rooms(models, batch)[name], whole(name)
+    caplog.clear()
+    with Full(models[0], 2) as one, Full(models[1], 2) as other:
+        halved, _ = room(7)
+    refused = one.refused + other.refused
+    assert set(refused) <= {7, 3}
+    assert 7 in refused
+    assert len(caplog.messages) == len(refused)
+    assert all("out of memory" in message and "halved to" in message for message in caplog.messages)
+    close(halved, wanted, floor)
+    one, other = (Full(model, 0, REAL[1]) for model in models)
+    with one, other, pytest.raises(OutOfMemoryError, match=r"not even one .* raise max_memory"):
+        room(7)
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name not in NO_SIZE])
+def test_batch_size_moves_no_number_beyond_its_noise_floor(name, models, batch, whole):
+    room, (wanted, floor) = rooms(models, batch)[name], whole(name)
+    for size in (1, 3):
+        close(room(size)[0], wanted, floor)
+    if floor is not None:
+        assert floor < 1e-4 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("name", NO_SIZE)
+def test_chunks_under_a_limit_move_no_number_beyond_its_noise_floor(name, models, batch, whole):
+    room, (wanted, floor) = rooms(models, batch)[name], whole(name)
+    with Full(models[1], 99) as tuned, memory.limit("100GiB"):
+        parts, _ = room(7)
+    assert {1, 2, 4} <= set(tuned.rows)
+    assert 7 not in tuned.rows
+    close(parts, wanted, floor)
+    assert floor < 1e-4 * float(wanted.abs().max())
