@@ -21,6 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save
 
+from interp.cards import result_card
 from interp.errors import InputError, InterpError
 from interp.files import parse_json, write_bytes
 from interp.tensor_files import check_safetensors
@@ -50,7 +51,7 @@ class Result:
             else:
                 rest[field.name] = value
                 kind: Any = type(self)
-                wrong = _problem(_checker(kind, field.name), value)
+                _, wrong = _checked(_checker(kind, field.name), value)
                 if wrong.startswith(_NOT_FINITE):
                     raise InterpError(f"{path}: {self.kind}: {field.name}: {wrong}; not saved")
         facts = {"format": _FORMAT, "kind": self.kind, "fields": rest}
@@ -81,14 +82,19 @@ class Result:
             raise InputError(f"{path}: holds {found}, not {cls.kind}; was it made by this version?")
         rest = held.get("fields")
         if not isinstance(rest, dict) or set(rest) & set(tensors):
-            raise InputError(
-                f"{path}: its fields are damaged; was it made by this version?"
-            )
+            raise InputError(f"{path}: its fields are damaged; was it made by this version?")
         return from_fields(cls, rest | tensors, str(path), InputError)
 
     def to_dataframe(self) -> pd.DataFrame:
         """The result as a tidy table, one row per measured value."""
         raise TypeError(f"{type(self).__name__} does not define to_dataframe")
+
+    def _repr_html_(self) -> str | None:
+        """A card for notebooks; None, which shows the text instead, where that fails."""
+        try:
+            return result_card(self)
+        except Exception:  # a display that raises would hide the result
+            return None
 
 
 def from_fields(kind: type[T], values: Any, where: str, error: type[InputError]) -> T:
@@ -114,7 +120,8 @@ def from_fields(kind: type[T], values: Any, where: str, error: type[InputError])
     made, sort = {field: _as_tuple(value) for field, value in values.items()}, cast(Any, kind)
     with jaxtyped("context"):
         for field, value in made.items():
-            if wrong := _problem(_checker(sort, field), value):
+            made[field], wrong = _checked(_checker(sort, field), value)
+            if wrong:
                 raise error(f"{where}: {field}: {wrong}")
     try:
         return kind(**made)
@@ -139,23 +146,22 @@ def _is_array(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, AbstractArray)
 
 
-def _problem(checker: Any, value: Any) -> str:
-    """What is wrong with a value; empty if nothing is."""
+def _checked(checker: Any, value: Any) -> tuple[Any, str]:
+    """A value (a whole number for a float made one), and what is wrong with it, if anything."""
     if isinstance(checker, tuple):
         if isinstance(value, checker):
-            return ""
+            return value, ""
         is_tensor = isinstance(value, torch.Tensor)
         shape = f"{value.dtype} {list(value.shape)}" if is_tensor else type(value).__name__
-        return f"is {shape}, not {' or '.join(one.__name__ for one in checker)}"
+        return value, f"is {shape}, not {' or '.join(one.__name__ for one in checker)}"
     try:
-        checker.validate_python(value)
+        return checker.validate_python(value), ""
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        place = "".join(f"[{part}]" for part in first["loc"])
-        if first["type"] == "finite_number":
-            return f"{_NOT_FINITE} {place}".strip()
-        return f"{place} {first['msg']}, got {first['input']!r:.60}".strip()
-    return ""
+    place = "".join(f"[{part}]" for part in first["loc"])
+    if first["type"] == "finite_number":
+        return value, f"{_NOT_FINITE} {place}".strip()
+    return value, f"{place} {first['msg']}, got {first['input']!r:.60}".strip()
 
 
 def _as_tuple(value: Any) -> Any:
