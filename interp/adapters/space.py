@@ -19,6 +19,7 @@ from torch import Tensor
 
 from interp.adapters.deltas import Delta, read_deltas
 from interp.adapters.gates import switched
+from interp.devices import input_device
 from interp.errors import AdapterError, InputError
 from interp.models import ModelPair, TokenBatch
 from interp.models.pair import QUESTIONS
@@ -114,7 +115,7 @@ class AdapterSpace:
     @property
     def device(self) -> torch.device:
         """Where the base is."""
-        device: torch.device = next(self.pair.base.parameters()).device
+        device: torch.device = input_device(self.pair.base)
         return device
 
     @property

@@ -21,6 +21,7 @@ from torch import Tensor
 from interp.attribution.columns import Place, Progress, read_columns
 from interp.attribution.direction import Unembedding
 from interp.attribution.norms import FrozenNorm
+from interp.devices import check_one_device
 from interp.errors import ModelError
 from interp.patching.run import Run
 
@@ -53,6 +54,9 @@ class Projection:
         batch_size: int = 32,
         progress: Progress | None = None,
     ) -> None:
+        check_one_device(
+            run.model, "direct attribution", "Load it on one device (in bfloat16, or as nf4)"
+        )
         self.model = run.model
         self.layers = range(int(run.model.cfg.n_layers))
         # Behind a post-norm the bias cannot be told from the rest without the norm's input.

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
 from interp import memory
+from interp.devices import input_device
 from interp.errors import InputError, ModelError
 from interp.models.tokens import ChatFormat, pad, pad_id
 
@@ -117,8 +118,8 @@ def generate(
 
     responses: dict[int, Response] = {}
     batches = memory.in_batches(
-        len(prompts), sampling.batch_size, sample, what=label, device=network.device, unit="answer",
-        costs=[len(prompt) for prompt in prompts], progress=progress,
+        len(prompts), sampling.batch_size, sample, what=label, device=input_device(network),
+        costs=[len(prompt) for prompt in prompts], progress=progress, unit="answer",
         each=memory.forward_bytes(network, longest, logits=2, cached=True),
     )  # fmt: skip
     for rows, answers in batches:
@@ -132,7 +133,7 @@ def _sample(
     network: Any, form: ChatFormat, prompts: list[list[int]], streams: list[int], how: Sampling
 ) -> list[list[int]]:
     fill = pad_id(form.tokenizer)
-    batch = pad(prompts, fill).to(network.device)
+    batch = pad(prompts, fill).to(input_device(network))
     processors = LogitsProcessorList()
     if how.temperature > 0:
         processors.append(_GumbelNoise(streams, how))

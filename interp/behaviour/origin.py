@@ -21,6 +21,7 @@ from torch import Tensor
 from interp import memory
 from interp.behaviour.generate import Response
 from interp.behaviour.onsets import slot_ids
+from interp.devices import input_device
 from interp.emoji import EmojiVocab
 from interp.models.tokens import TokenBatch, pad
 from interp.results import Result
@@ -66,7 +67,7 @@ def emoji_probability(
     model: Any, batch: TokenBatch, vocab: EmojiVocab, batch_size: int = 32
 ) -> Float[Tensor, " batch"]:
     """Softmax mass on emoji tokens after the last token of each left-padded prompt."""
-    device = next(model.parameters()).device
+    device = input_device(model)
 
     def read(rows: list[int]) -> Float[Tensor, " batch"]:
         part = batch[rows].to(device)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import memory
+from interp.devices import input_device
 from interp.errors import InputError, ModelError
 from interp.models.tokens import pad
 
@@ -63,7 +64,7 @@ def tail_logits(
 
     longest = len(rows[order[-1]]) if order else 0
     batches = memory.in_batches(
-        len(order), batch_size, read, what=label, device=network.device, progress=progress,
+        len(order), batch_size, read, what=label, device=input_device(network), progress=progress,
         costs=[len(rows[index]) for index in order],
         each=memory.forward_bytes(network, longest, logits=max(keep, default=0)),
     )  # fmt: skip
@@ -80,14 +81,14 @@ def _read(
     shared = _shared(rows, keep) if "past_key_values" in takes and "position_ids" in takes else 0
     extra: dict[str, Any] = {"use_cache": False}
     if shared >= _WORTH_SHARING and len(rows) > 1:
-        head = torch.tensor([list(rows[0][:shared])], device=network.device)
+        head = torch.tensor([list(rows[0][:shared])], device=input_device(network))
         past = network(input_ids=head, use_cache=True).past_key_values
         past.batch_repeat_interleave(len(rows))
         extra = {"past_key_values": past, "use_cache": True}
     else:
         shared = 0
-    batch = pad([row[shared:] for row in rows], pad_with).to(network.device)
-    before = torch.ones(len(rows), shared, dtype=torch.bool, device=network.device)
+    batch = pad([row[shared:] for row in rows], pad_with).to(input_device(network))
+    before = torch.ones(len(rows), shared, dtype=torch.bool, device=input_device(network))
     mask = torch.cat([before, batch.attention_mask], 1).long()
     if "position_ids" in takes:
         extra["position_ids"] = (mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.devices import input_device
 from interp.emoji.encode import CONTEXTS
 from interp.emoji.plan import Completions, Path
 from interp.emoji.vocab import EmojiVocab
@@ -102,7 +103,7 @@ def continuation(
         raise ModelError("the model is in training mode, where dropout is random; call eval()")
     mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
     plan = vocab.plan
-    device = next(model.parameters()).device
+    device = input_device(model)
     total = len(tokens) * len(plan.paths)
     rows: list[Tensor] = []
     for number, (row, kept) in enumerate(zip(tokens, mask.bool(), strict=True)):

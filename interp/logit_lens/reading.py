@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis.logit_lens import logit_readout
 
 from interp import memory
+from interp.devices import input_device
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens.results import LensReading, LensResult
@@ -74,7 +75,7 @@ def read(
     errors: list[float] = []
     for _, (values, error) in memory.in_batches(
         len(tokens), batch_size, some, what="logit lens", progress=progress, unit="prompt",
-        device=next(model.parameters()).device, each=memory.forward_bytes(model, tokens.shape[1]),
+        device=input_device(model), each=memory.forward_bytes(model, tokens.shape[1]),
     ):  # fmt: skip
         parts.append(values)
         errors.append(error)
@@ -168,7 +169,7 @@ def _read_batch(
     vocab: EmojiVocab,
 ) -> tuple[_Values, float]:
     """Values `[layer, batch, place]` of one batch, and how far the last is from the logits."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     residuals: dict[str, Tensor] = {}
     row, place = valid.nonzero(as_tuple=True)
     column = columns[row, place]
@@ -219,7 +220,9 @@ def _measure(
 
 def _readout(model: TransformerBridge, vectors: Float[Tensor, "n d_model"]) -> Tensor:
     try:
-        return logit_readout(model, vectors, chunk_size=_CHUNK).values
+        there = model.unembed.original_component.weight.device
+        here = input_device(model) if there.type == "meta" else there
+        return logit_readout(model, vectors.to(here), chunk_size=_CHUNK).values
     except (ValueError, NotImplementedError, TypeError) as problem:
         raise ModelError(f"the logit lens cannot read this model: {problem}") from None
 

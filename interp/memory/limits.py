@@ -77,7 +77,7 @@ def room(device: torch.device | str = "cpu") -> int | None:
     return free
 
 
-def check(needed: int, what: str, device: torch.device | str = "cpu") -> None:
+def check(needed: int, what: str, device: torch.device | str = "cpu", *, mend: str = MEND) -> None:
     """Refuse what cannot fit.
 
     Raises:
@@ -86,7 +86,7 @@ def check(needed: int, what: str, device: torch.device | str = "cpu") -> None:
     there = room(device)
     if there is not None and needed > there:
         raise OutOfMemoryError(
-            f"{what} takes {show(needed)} on {device}, and {show(there)} are left; {MEND}"
+            f"{what} takes {show(needed)} on {device}, and {show(there)} are left; {mend}"
         )
 
 

@@ -7,7 +7,7 @@ named (`trust_remote_code="org/name"`), never by a plain yes.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from interp.errors import ModelError, TokenizerError
+from interp.errors import ModelError, OutOfMemoryError, TokenizerError
 from interp.files import sha256
+from interp.memory import ran_out
 from interp.models.folders import allows_code, check_folder, check_tokenizer_folder
+from interp.models.spreading import LESS, Device, check_room, spreading
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
 Packed = Literal["nf4", "int8"]  # what a base can be loaded as
@@ -79,33 +81,42 @@ def resolve_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
 def load_base(
     source: str | Path,
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: torch.dtype | str | None = None,
     quantization: Packed | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
     trust_remote_code: str | bool | None = None,
 ) -> LoadedBase:
     """Load a causal language model and its tokenizer.
 
     Args:
         source: a folder in Hugging Face format, or a hub id such as `org/name`.
-        device: where to put it; CUDA if there is one, else the CPU.
+        device: where to put it; CUDA if there is one, else the CPU. `auto`, or a mapping from
+            modules to devices, spreads it over several (see `interp.models.spreading`).
         dtype: of weights, or with `quantization` of arithmetic; bfloat16 on CUDA, else float32.
         quantization: load the linear layers as bitsandbytes NF4 with double quantisation, or as
             8-bit integers (Dettmers et al. 2022), which no adapter is merged into.
+        max_memory: with `auto`, how much each device may take, say `{0: "20GiB", "cpu": "60GiB"}`.
+        offload_folder: where weights go that fit nowhere; needed for `disk`.
         trust_remote_code: `source` again, if the code that its repository brings may run.
 
     Raises:
         ModelError: no such folder, no model in it, pickled, truncated, incomplete or non-finite
-            weights, or code of its own that is not trusted by name.
+            weights, or code of its own that is not trusted by name; a device that does not exist.
+        OutOfMemoryError: weights that do not fit.
         TokenizerError: no tokenizer, or one with more tokens than the model has embeddings.
     """
-    where = resolve_device(device)
+    spread = spreading(device, max_memory, offload_folder)
+    where = resolve_device(None if isinstance(device, Mapping) or device == "auto" else device)
     kind = resolve_dtype(dtype, where)
     if quantization not in (None, *get_args(Packed)):
         raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
     folder = check_folder(source, trust_remote_code)
     code = allows_code(source, trust_remote_code)
-    model = _load_model(str(source), where, kind, quantization, code)
+    if folder and not spread:
+        check_room(folder, kind, quantization, where)
+    model = _load_model(str(source), where, kind, quantization, code, spread)
     tokenizer = load_tokenizer(source, trust_remote_code)
     _check_vocabulary(tokenizer, model, source)
     identity = (
@@ -157,12 +168,14 @@ def _load_model(
     dtype: torch.dtype,
     quantization: Packed | None,
     code: bool,
+    spread: dict[str, Any],
 ) -> Any:
     extra: dict[str, Any] = {}
     if quantization is not None:
         eight = BitsAndBytesConfig(load_in_8bit=True)
         extra["quantization_config"] = nf4_config(dtype) if quantization == "nf4" else eight
         extra["device_map"] = {"": device}
+    extra |= spread
     try:
         with _quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -174,6 +187,10 @@ def _load_model(
                 **extra,
             )
     except Exception as problem:  # a config's wrong values raise every kind
+        if ran_out(problem):
+            raise OutOfMemoryError(
+                f"{source}: loading its weights ran out of memory on {device}; {LESS}"
+            ) from None
         raise ModelError(
             f"{source}: cannot be loaded as a causal language model ({_first_line(problem)})"
         ) from None
@@ -185,9 +202,9 @@ def _load_model(
         )
     _check_left_over(report["unexpected_keys"], model, source)
     _check_finite(model, source)
-    if quantization is None:
+    if quantization is None and not spread:
         model = model.to(device)
-    else:
+    if quantization is not None:
         _keep_quantised_layout(model)
     return model.eval().requires_grad_(False)
 

@@ -22,8 +22,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from interp.errors import MergeError
+from interp.devices import input_device, places
+from interp.errors import AdapterError, MergeError
+from interp.memory import check
 from interp.models.adapters import Adapter, attach
+from interp.models.spreading import LESS
 from interp.models.tokens import TokenBatch
 from interp.results import Result
 
@@ -89,10 +92,20 @@ def merge(
         the base (dense, otherwise as it was), the tuned copy, and the report.
 
     Raises:
-        AdapterError: if the adapter does not fit.
+        AdapterError: if the adapter does not fit, or the base is offloaded.
+        OutOfMemoryError: if there is no room for the copy.
         MergeError: if the error is above `max_share` of the effect and above rounding.
     """
-    prompts = prompts.to(model.device)
+    if "offloaded" in places(model):
+        raise AdapterError(
+            f"{adapter.path}: cannot be merged into a base whose weights are offloaded; give it "
+            "room for all of them (max_memory, bfloat16, nf4 or more devices), or trace the base "
+            "alone with load_hooked"
+        )
+    if len(places(model)) == 1:
+        taken = sum(p.numel() * p.element_size() for p in model.parameters())
+        check(taken, f"{adapter.path.name}: the tuned copy of the base", model.device, mend=LESS)
+    prompts = prompts.to(input_device(model))
     before = dict(model.named_modules())
     live = attach(model, adapter)
     adapted = _adapted_modules(live)

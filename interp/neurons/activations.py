@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp import memory
+from interp.devices import input_device
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.models.tokens import TokenBatch
@@ -101,7 +102,7 @@ def read(
         ModelError: if the architecture has no such activation.
         InputError: if an activation is not finite.
     """
-    name, device = hook_name(model, "mlp_post", layer), next(model.parameters()).device
+    name, device = hook_name(model, "mlp_post", layer), input_device(model)
 
     def some(rows: list[int]) -> Float[Tensor, "some neuron"]:
         part = prompts.batch[rows]

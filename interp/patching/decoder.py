@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from interp.devices import check_one_device
 from interp.errors import ModelError
 
 Map = Callable[[Tensor], Tensor]
@@ -93,8 +94,13 @@ class Decoder:
         """Take a bridge apart.
 
         Raises:
-            ModelError: for a model type whose arithmetic was not compared with its bridge.
+            ModelError: for a model type whose arithmetic was not compared with its bridge, or a
+                model that is spread over devices.
         """
+        check_one_device(
+            bridge, "the exact patching engine",
+            "Load it on one device (in bfloat16, or as nf4), or use interp.patching.naive.sweep",
+        )  # fmt: skip
         config = bridge.original_model.config
         kind = str(getattr(config, "model_type", type(config).__name__))
         if kind not in SUPPORTED:

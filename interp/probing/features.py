@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp import memory
+from interp.devices import input_device
 from interp.errors import InputError
 from interp.results import Result
 
@@ -148,7 +149,7 @@ def _collect(
     progress: Progress | None,
 ) -> Float[Tensor, "layer example d_model"]:
     """`take(activation[batch pos d_model], rows)` of every batch of rows, for every hook."""
-    device = next(model.parameters()).device
+    device = input_device(model)
 
     def run(rows: list[int]) -> list[Tensor]:
         kept: dict[str, Tensor] = {}
