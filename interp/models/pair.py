@@ -7,7 +7,7 @@ the adapter was trained against.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,12 @@ from typing import Any, Literal
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.devices import input_device
 from interp.errors import AdapterError, ModelError
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge
+from interp.models.spreading import Device
 from interp.models.tokens import ChatFormat, Style, TokenBatch, pad, pad_id
 
 # What the merge report is measured on when no prompts are given.
@@ -78,13 +80,14 @@ def load_pair(
     base: str | Path,
     adapter: str | Path,
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: torch.dtype | str | None = None,
     quantization: Quantization | Literal["auto"] | None = "auto",
     prompt_format: Style = "chat",
     prompts: Sequence[str] = QUESTIONS,
     max_merge_error: float = 0.05,
     any_base: bool = False,
+    max_memory: Mapping[int | str, int | str] | None = None,
     trust_remote_code: str | bool | None = None,
 ) -> ModelPair:
     """Load a base and an adapter as two hooked models.
@@ -92,7 +95,8 @@ def load_pair(
     Args:
         base: folder in Hugging Face format, or hub id.
         adapter: folder that PEFT saved (LoRA, rsLoRA, DoRA, LoHa, LoKr).
-        device: CUDA if there is one, else the CPU.
+        device: CUDA if there is one, else the CPU; `auto`, or a mapping from modules to devices,
+            spreads the pair over several (see `interp.models.spreading`).
         dtype: bfloat16 on CUDA, else float32.
         quantization: what the base was quantised to when the adapter was trained. `auto` takes it
             from what `interp finetune` recorded, else none. Other adapters do not record it: say
@@ -102,11 +106,14 @@ def load_pair(
         max_merge_error: largest error of the merge, as a share of the adapter's own effect.
         any_base: accept an adapter whose record says that it was trained on other weights, or with
             another chat template.
+        max_memory: with `auto`, how much each device may take for the base; the tuned copy takes
+            as much again of what the adapter changes.
         trust_remote_code: `base` again, if the code that its repository brings may run.
 
     Raises:
         ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
         MergeError: the merged model is too far from the unmerged one.
+        OutOfMemoryError: the two models do not fit into memory.
     """
     checked = read_adapter(adapter)
     wanted = checked.trained_on if quantization == "auto" else quantization
@@ -115,6 +122,7 @@ def load_pair(
         device=device,
         dtype=dtype,
         quantization=wanted,
+        max_memory=max_memory,
         trust_remote_code=trust_remote_code,
     )
     form = ChatFormat.from_tokenizer(loaded.tokenizer, prompt_format)
@@ -156,8 +164,10 @@ def _check_provenance(adapter: Adapter, loaded: LoadedBase, form: ChatFormat) ->
 def load_hooked(
     base: str | Path,
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: torch.dtype | str | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
     trust_remote_code: str | bool | None = None,
 ) -> TransformerBridge:
     """Load one model, without an adapter, as a hooked model.
@@ -171,7 +181,10 @@ def load_hooked(
     Raises:
         ModelError, TokenizerError: it does not load.
     """
-    loaded = load_base(base, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load_base(
+        base, device=device, dtype=dtype, max_memory=max_memory, offload_folder=offload_folder,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     return hook(loaded.model, loaded.tokenizer)
 
 
@@ -183,7 +196,7 @@ def hook(model: Any, tokenizer: Any) -> TransformerBridge:
     own.init_kwargs = {**own.init_kwargs, "add_bos_token": True, "name_or_path": name}
     try:
         bridge = TransformerBridge.boot_transformers(
-            name, hf_model=model, tokenizer=own, device=model.device
+            name, hf_model=model, tokenizer=own, device=input_device(model)
         )
     except (ValueError, NotImplementedError, KeyError) as problem:
         raise ModelError(
