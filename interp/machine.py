@@ -1,13 +1,15 @@
 """What the machine has: processor, memory (a container's limit counts), and what this process uses.
 
-Read from the system's own files on Linux; elsewhere what cannot be known is None.
+Read from the system's own files on Linux; elsewhere what cannot be known is None. `root` is where
+those files are.
 """
 
+import os
 import platform
 import resource
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+ROOT = Path("/")
 _UNLIMITED = 2**60
 
 
@@ -35,16 +37,31 @@ def peak() -> int:
     return used if platform.system() == "Darwin" else used * 1024
 
 
-def total() -> int | None:
+def cores(root: Path = ROOT) -> int:
+    """Processor cores that this process may use, a container's share counted."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    count = len(allowed(0)) if allowed else os.cpu_count() or 1
+    group = _group(root, "cpu", "cpu.max", "cpu.cfs_quota_us")
+    if group is None:
+        return count
+    text = " ".join(_lines(group / "cpu.max") or _lines(group / "cpu.cfs_quota_us"))
+    quota, _, period = text.partition(" ")
+    period = period or "".join(_lines(group / "cpu.cfs_period_us"))
+    if quota.isdigit() and period.isdigit() and int(period):
+        return min(count, max(1, round(int(quota) / int(period))))
+    return count
+
+
+def total(root: Path = ROOT) -> int | None:
     """Bytes of memory that the machine, or the container, has."""
-    sizes = [_fields(Path("/proc/meminfo")).get("MemTotal"), container_limit()]
+    sizes = [_fields(root / "proc/meminfo").get("MemTotal"), container_limit(root)]
     return min((size for size in sizes if size is not None), default=None)
 
 
-def available() -> int | None:
+def available(root: Path = ROOT) -> int | None:
     """Bytes that could be taken now without swapping or being killed."""
-    sizes = [_fields(Path("/proc/meminfo")).get("MemAvailable")]
-    most, group = container_limit(), _group()
+    sizes = [_fields(root / "proc/meminfo").get("MemAvailable")]
+    most, group = container_limit(root), _memory_group(root)
     if most is not None and group is not None:
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
         stat = dict(line.split() for line in _lines(group / "memory.stat") if " " in line)
@@ -53,24 +70,28 @@ def available() -> int | None:
     return min((size for size in sizes if size is not None), default=None)
 
 
-def container_limit() -> int | None:
+def container_limit(root: Path = ROOT) -> int | None:
     """Bytes that the process's control group may hold (version 1 or 2); None without a limit."""
-    group = _group()
+    group = _memory_group(root)
     if group is None:
         return None
     found = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
     return None if found is None or found >= _UNLIMITED else found
 
 
-def _group() -> Path | None:
-    """The folder of this process's memory control group, or of the root that a container sees."""
-    for line in _lines(Path("/proc/self/cgroup")):
+def _memory_group(root: Path) -> Path | None:
+    return _group(root, "memory", "memory.max", "memory.limit_in_bytes")
+
+
+def _group(root: Path, controller: str, *names: str) -> Path | None:
+    """The folder of this process's control group, or of the root that a container sees."""
+    for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers not in ("", "memory"):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = _CGROUP / controllers
-        for folder in (root / path.strip("/"), root):
-            if any((folder / name).is_file() for name in ("memory.max", "memory.limit_in_bytes")):
+        top = root / "sys/fs/cgroup" / (controller if controllers else "")
+        for folder in (top / path.strip("/"), top):
+            if any((folder / name).is_file() for name in names):
                 return folder
     return None
 

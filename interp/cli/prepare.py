@@ -175,24 +175,15 @@ def organism_path(json: Json = False) -> None:
 @app.command(rich_help_panel=PANEL, epilog="Example: interp doctor --json")
 def doctor(json: Json = False) -> None:
     """Say what this machine has, what will not work on it, and how to mend it."""
-    from interp.doctor import examine
+    from interp.doctor import examine, rows
 
     found = examine()
     if json:
         console.emit_json(found)
         return
-    rows = [("python", found["python"]), *found["packages"].items()]
-    rows += [(d["device"], _device(d)) for d in found["devices"]]
-    rows += [("threads", found["threads"]), ("free disk", f"{found['free_disk_gib']} GiB")]
-    rows += [("emoji font", found["emoji_font"] or "none")]
-    console.table(f"interp {__version__}", ["what", "found"], [(n, str(v)) for n, v in rows])
+    console.table(f"interp {__version__}", ["what", "found"], rows(found))
     for problem in found["problems"]:
         console.say(f"note: {problem}")
-
-
-def _device(device: dict[str, Any]) -> str:
-    memory = device["memory_gib"]
-    return " ".join(filter(None, [device.get("name"), f"{memory} GiB" if memory else None]))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
