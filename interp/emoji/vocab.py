@@ -42,8 +42,10 @@ from interp.emoji.plan import Plan
 from interp.emoji.trie import Node, Trie, begins_with_emoji
 from interp.errors import InputError, TokenizerError
 from interp.files import sha256_text
+from interp.html import card, chips, note
 
 DEFAULT_THRESHOLD = 0.5
+_GRID = 120
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -254,6 +256,26 @@ class EmojiVocab:
             f"{len(self.onset_ids)} onset, {len(self.emoji_ids)} counted from purity "
             f"{self.threshold} on)"
         )
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: counts, purity, the emojis of one token as a grid."""
+        spellings = self.trie.spellings
+        most = max((len(row.ids) for row in spellings), default=0)
+        facts = {
+            "ids": self.size,
+            "whole emojis": f"{len(self.whole_ids)} ids, {len(self.single_token_emojis)} emojis",
+            "can begin one": len(self.onset_ids),
+            "count as emoji": f"{len(self.emoji_ids)}, from common purity {self.threshold:g} on",
+            "median purity": float(self.purity.median()) if len(self.purity) else None,
+            "emojis that can be written": f"{len({row.emoji for row in spellings})}, "
+            f"in up to {most} tokens",
+            "byte fallback": bool({bytes([byte]) for byte in range(0x80, 0xC0)} <= {*self.pieces}),
+        } | {f"covered, {name}": f"{share:.1%}" for name, share in self.coverage().items()}
+        shown = self.single_token_emojis[:_GRID]
+        left = len(self.single_token_emojis) - len(shown)
+        more = note(f"and {left:,} more of one token") if left else ""
+        grid = chips(shown, grid=True) if shown else note("No emoji is one token.")
+        return card("Emoji vocabulary", "of one tokenizer", facts, [grid, more])
 
 
 def _leading_emoji(piece: bytes) -> str:

@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.devices import input_device
 from interp.errors import AdapterError, ModelError
+from interp.html import card, note
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge
@@ -66,6 +67,30 @@ class ModelPair:
             f"{self.adapter.path.name}: {self.adapter.kind} of rank {self.adapter.rank} "
             f"on {report.n_modules} modules)"
         )
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: folders by their names, the merge's error beside the effect."""
+        report, cfg, adapter = self.merge_report, self.base.cfg, self.adapter
+        name = self.identity.get("name") or self.identity.get("hub_id") or "base"
+        facts = {
+            "base": str(name),
+            "layers": cfg.n_layers,
+            "heads": cfg.n_heads,
+            "d_model": cfg.d_model,
+            "vocabulary": cfg.d_vocab,
+            "weights": report.dtype,
+            "quantization": report.quantization or "none",
+            "adapter": adapter.path.name,
+            "kind": f"{adapter.kind} of rank {adapter.rank} on {report.n_modules} modules",
+            "prompt format": self.format.style,
+        }
+        merged = (
+            f"Merge error {report.mean_kl:.2g} nats per position, beside the adapter's effect of "
+            f"{report.effect_mean_kl:.2g} (noise floor {report.noise:.1g}), over "
+            f"{report.n_positions} positions of {report.n_prompts} prompts."
+        )
+        shown = note(f"Template: {self.format.template:.300}")
+        return card("Model pair", "a base and the same model tuned", facts, [note(merged), shown])
 
     @property
     def pad_id(self) -> int:

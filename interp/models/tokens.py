@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.errors import InputError, TokenizerError
+from interp.errors import InputError, InterpError, TokenizerError
 from interp.files import sha256_text
+from interp.html import card, chips, note
 from interp.models.guard import check_template
 
 Style = Literal["chat", "plain"]
@@ -45,6 +46,15 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         return TokenBatch(self.tokens.to(device), self.attention_mask.to(device))
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: the ids of the first rows; padding dashed."""
+        facts = {"rows": len(self), "width": self.tokens.shape[1], "real": int(self.lengths.sum())}
+        rows = zip(self.tokens[:4].tolist(), self.attention_mask[:4].tolist(), strict=True)
+        parts = [
+            chips([str(token) for token in ids], [not one for one in mask]) for ids, mask in rows
+        ]
+        return card("Token ids", "a decoded row says more", facts, parts)
 
     @property
     def lengths(self) -> Int[Tensor, " batch"]:
@@ -118,6 +128,16 @@ class ChatFormat:
     tokenizer: Any
     style: Style = "chat"
     instruction: str = ""
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: the tokens of an open turn."""
+        try:
+            ids = self.prompt_ids("How are you?")
+            said = self.tokenizer.convert_ids_to_tokens(ids)
+        except InterpError as problem:
+            return card("Prompt format", self.style, {}, [note(str(problem))])
+        facts = {"tokens of “How are you?”": len(ids), "instruction": self.instruction or "none"}
+        return card("Prompt format", self.style, facts, [chips(said)])
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, style: Style = "chat") -> "ChatFormat":

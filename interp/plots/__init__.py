@@ -10,6 +10,7 @@ from interp.plots.adapters import adapter_maps, esr_curve, overlap_matrix, small
 from interp.plots.attribution import attribution_components, attribution_heads
 from interp.plots.circuit_graph import circuit_graph
 from interp.plots.circuits import circuit_overlap, faithfulness_curve
+from interp.plots.drawers import register_all
 from interp.plots.glyphs import Glyphs
 from interp.plots.lens import lens_curves, lens_heatmap
 from interp.plots.measures import (
@@ -33,6 +34,8 @@ from interp.plots.style import (
     style,
     trait_colour,
 )
+
+register_all()  # results show their figure in a notebook once this package is imported
 
 __all__ = [
     "TRAIT_COLOURS",

@@ -21,6 +21,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,18 +32,20 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.files import write_text
+from interp.html import themed
 from interp.results import Result
 from interp.views.packing import pack_attention, rounded, script_json
 from interp.views.pieces import Part, parts, plain
-from interp.views.theme import asset, themed
 
 FLOOR, CEILING, SPREAD = -8.0, 4.0, 6.0
 MODELS = ("base", "tuned")
 
-STYLE: str = themed(".itv") + asset("tokens.css")
+_ASSETS = files("interp.views") / "assets"
+
+STYLE: str = themed(".itv") + (_ASSETS / "tokens.css").read_text(encoding="utf-8")
 """Style of all token views on a page; put it there once (more often does no harm)."""
 
-SCRIPT: str = asset("tokens.js")
+SCRIPT: str = (_ASSETS / "tokens.js").read_text(encoding="utf-8")
 """Brings every token view of a page to life; put it once after them (more often does no harm)."""
 
 

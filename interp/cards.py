@@ -1,0 +1,139 @@
+"""How a result shows itself in a notebook: what was measured, its noise floor, a table, a figure.
+
+The table is the head of the result's `summary()` (means with their intervals) where it has one,
+else of `to_dataframe()`. Both can take long on a large result; above `_MOST_NUMBERS` there is
+none, and the card says so.
+
+Figures are drawn on the roof (`interp.plots`), results made on the floors below, which import
+nothing from there. So the roof hangs its drawers here: `interp.plots`, when it is imported, gives
+`register` one drawer per kind of result that can be drawn without being told more (a trait, say);
+without that import the same card comes without a figure, and without matplotlib's time.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import fields
+from html import escape
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+
+from interp.errors import InputError
+from interp.html import card, note, table
+
+
+class Picture(NamedTuple):
+    """A figure as it goes into a page."""
+
+    svg: bytes
+    alt: str
+    caption: str
+
+
+Drawer = Callable[[Any], Picture | None]
+_DRAWERS: dict[str, Drawer] = {}
+_MOST_NUMBERS = 300_000
+_TABLES = ("summary", "onset_summary", "to_dataframe")
+_NOISE = ("noise_floor", "noise", "rounding_floor", "readout_error")
+_FEW = 6
+
+
+def register(kind: str, drawer: Drawer) -> None:
+    """Draw results of a kind with `drawer`, which gives None where a result cannot be drawn."""
+    _DRAWERS[kind] = drawer
+
+
+def result_card(result: Any) -> str:
+    """HTML of an `interp.results.Result`."""
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    floor = {name: values.pop(name) for name in _NOISE if name in values}
+    shapes = {name: one for name, one in values.items() if isinstance(one, torch.Tensor)}
+    facts = {
+        name.replace("_", " "): _short(one) for name, one in values.items() if name not in shapes
+    }
+    measured = "Measured: " + ", ".join(
+        f"{name} {list(one.shape)}" if one.ndim else name for name, one in shapes.items()
+    )
+    parts = [note(measured + ".")] if shapes else []
+    said = [_floor(name, one, str(values.get("unit", ""))) for name, one in floor.items()]
+    parts += [note(line) for line in said if line]
+    numbers = sum(one.numel() for one in shapes.values())
+    parts += [_table(result, numbers), _figure(result)]
+    heading = str(result.kind).replace("-", " ")
+    return card(heading[:1].upper() + heading[1:], type(result).__name__, facts, parts)
+
+
+def result_table(result: Any) -> pd.DataFrame:
+    """The table whose head a card shows.
+
+    A summary that needs more than one prompt gives way to the plain table.
+
+    Raises:
+        TypeError: if this kind of result has no table.
+    """
+    for name in _TABLES[:-1]:
+        if hasattr(result, name):
+            try:
+                return _asked(result, name)
+            except InputError:
+                continue
+    return _asked(result, _TABLES[-1])
+
+
+def _asked(result: Any, name: str) -> pd.DataFrame:
+    made: pd.DataFrame = getattr(result, name)()
+    return made
+
+
+def _table(result: Any, numbers: int) -> str:
+    if numbers > _MOST_NUMBERS:
+        return note(f"No table here: {numbers:,} numbers would take long. Ask to_dataframe().")
+    try:
+        return table(result_table(result))
+    except TypeError:  # this kind has none
+        return ""
+    except Exception as problem:  # what can be shown is shown
+        return note(f"No table: {problem}")
+
+
+def _figure(result: Any) -> str:
+    drawer = _DRAWERS.get(result.kind)
+    if drawer is None:
+        return ""
+    try:
+        found = drawer(result)
+    except Exception as problem:
+        return note(f"No figure: {problem}")
+    if found is None:
+        return ""
+    return (
+        f'<figure><img alt="{escape(found.alt)}" '
+        f'src="data:image/svg+xml;base64,{b64encode(found.svg).decode()}">'
+        f"<figcaption>{escape(found.caption)}</figcaption></figure>"
+    )
+
+
+def _short(value: Any) -> object:
+    """A field's value in a few words; of a long tuple its length."""
+    if isinstance(value, tuple | list):
+        if len(value) <= _FEW and all(isinstance(one, str | int | float) for one in value):
+            return ", ".join(str(one) for one in value) if value else "none"
+        different = len(set(map(str, value)))
+        return (
+            f"{len(value)}" if different == len(value) else f"{len(value)}, {different} different"
+        )
+    if isinstance(value, dict):
+        plain = all(isinstance(one, str | int | float) for one in value.values())
+        if plain and len(value) <= _FEW:
+            return ", ".join(f"{name} {one}" for name, one in value.items())
+        return f"{len(value)}"
+    return value if isinstance(value, str | int | float | None) else type(value).__name__
+
+
+def _floor(name: str, value: Any, unit: str) -> str:
+    if value is None:
+        return ""
+    numbers = value if isinstance(value, tuple | list) else (value,)
+    what = "Readout error" if name == "readout_error" else "Noise floor"
+    return f"{what}: {', '.join(f'{float(one):.2g}' for one in numbers)} {unit}".strip() + "."
