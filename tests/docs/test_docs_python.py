@@ -14,6 +14,7 @@ ELSEWHERE = {
     "docs/adapters.md": "tests/adapters/test_adapter_docs.py",
     "docs/circuits.md": "tests/circuits/test_circuit_docs.py",
     "docs/editing.md": "tests/editing/test_editing_docs.py",
+    "docs/gallery.md": "tests/plots/test_gallery.py",
     "docs/measures.md": "tests/behaviour/test_measure_docs.py",
 }
 SMALLER = {  # by page: what is written, and what is run instead
