@@ -176,9 +176,10 @@ class Worker:
             raise RunError(f"{request['name']} is no step here; is this the same version?")
         here, there = json.loads(json.dumps(dict(step.settings))), request["settings"]
         if here != there:
+            found = different(here, there, ("here", "with the driver"))
             raise RunError(
                 f"{step.name} would be made from something else here than on the driver's machine "
-                f"({'; '.join(different(here, there)[:3])}); give all machines the same files, "
+                f"({'; '.join(found[:3])}); give all machines the same files, "
                 "and say --device where only some have a GPU"
             )
         return step
@@ -199,15 +200,17 @@ class Worker:
         return self.folder.file(*step.file.split("/"))
 
 
-def different(here: Any, there: Any, name: str = "") -> list[str]:
-    """Where two JSON values differ, with both values."""
-    if isinstance(here, dict) and isinstance(there, dict):
-        keys = sorted({*here, *there})
+def different(one: Any, other: Any, places: tuple[str, str], name: str = "") -> list[str]:
+    """Where two JSON values differ, with both values and the places that they come from."""
+    if isinstance(one, dict) and isinstance(other, dict):
         parts = [
-            different(here.get(key), there.get(key), f"{name}.{key}".strip(".")) for key in keys
+            different(one.get(key), other.get(key), places, f"{name}.{key}".strip("."))
+            for key in sorted({*one, *other})
         ]
         return [line for part in parts for line in part]
-    return [] if here == there else [f"{name}: {here!s:.16} here, {there!s:.16} there"]
+    if one == other:
+        return []
+    return [f"{name}: {one!s:.16} {places[0]}, {other!s:.16} {places[1]}"]
 
 
 class LogLines(logging.Handler):

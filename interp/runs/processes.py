@@ -15,9 +15,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -83,17 +84,21 @@ class Processes:
             process.stdin.write(line + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
 
-    def _listen(self, name: str, pipe: IO[str]) -> None:
+    def _listen(self, name: str, pipe: TextIOWrapper) -> None:
         """Pass messages on; the end of the pipe is the worker's end."""
         process = self.running[name]
-        with pipe:
-            for line in pipe:
-                if not line.endswith("\n"):
-                    break  # killed in the middle of a message
-                self.messages.put((name, json.loads(line)))
-        self.messages.put((name, {"kind": "gone", "why": ended(process.wait())}))
+        try:
+            with pipe:
+                for line in pipe:
+                    if line.endswith("\n"):  # else killed in the middle of a message
+                        self.messages.put((name, json.loads(line)))
+        finally:  # whatever happens here, the driver must not wait for ever
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+            process.kill()
+            self.messages.put((name, {"kind": "gone", "why": ended(process.wait())}))
 
-    def _log(self, name: str, pipe: IO[str]) -> None:
+    def _log(self, name: str, pipe: TextIOWrapper) -> None:
         process = self.running[name]
         with pipe:
             for line in pipe:

@@ -1,0 +1,70 @@
+"""One undisturbed study in one process, that the runs of several workers are compared with."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from interp import organism, report, study
+from interp.runs import RunFolder
+from interp.study import StudyConfig
+from interp.traits import Trait
+
+CONFIG = StudyConfig(
+    base=str(organism.base_path()),
+    adapters={t: str(organism.adapter_path(t)) for t in (Trait.EXTRAVERSION, Trait.OPENNESS)},
+    data=str(organism.ASSETS),
+    n_responses=12,
+    n_trace=4,
+    n_positions=6,
+    n_switched=0,
+    shards=2,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Workers on two cores have one thread each; equal bytes want as many here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def config() -> StudyConfig:
+    return CONFIG
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The finished run's folder, with its report; made once for all test processes."""
+    root = tmp_path_factory.getbasetemp()
+    out = (root if worker_id == "master" else root.parent) / "reference"
+    with FileLock(f"{out}.made"):
+        if not (out / "report.html").is_file():
+            study.run(CONFIG, out)
+            report.write(out)
+    return out
+
+
+@pytest.fixture
+def no_threads_left():
+    """Fails a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    assert not {t for t in threading.enumerate() if not t.daemon} - before
+
+
+@pytest.fixture
+def toy(tmp_path: Path):
+    """A toy run's folder with its config: `toy(dies="a/1")`."""
+
+    def make(**changes: object) -> RunFolder:
+        marks = tmp_path / "marks"
+        marks.mkdir(exist_ok=True)
+        return RunFolder.create(tmp_path / "toy", {"marks": str(marks), **changes}, change=True)
+
+    return make
