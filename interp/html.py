@@ -176,8 +176,10 @@ STYLE = themed(".irv") + (
     ".irv small{margin-left:.35em}\n"
     ".irv dl{display:flex;flex-wrap:wrap;gap:.3rem 1.5rem;margin:.55rem 0 0;padding:0}\n"
     ".irv dl>div{max-width:100%;min-width:0}\n"
-    ".irv dt{font-weight:400;margin:0;line-height:1.3}\n"
-    ".irv dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}\n"
+    # Notebook pages float both, with as much say as `.irv dt` has.
+    ".irv dl>div>dt,.irv dl>div>dd{float:none;width:auto;margin:0}\n"
+    ".irv dt{font-weight:400;line-height:1.3}\n"
+    ".irv dd{overflow-wrap:anywhere;font-variant-numeric:tabular-nums}\n"
     ".irv p.irv-note{margin:.45rem 0 0;line-height:1.4}\n"
     ".irv-wide{overflow-x:auto;margin:.6rem 0 0}\n"
     ".irv-wide:focus-visible{outline:2.5px solid var(--itv-focus);outline-offset:2px}\n"
