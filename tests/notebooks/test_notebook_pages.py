@@ -104,8 +104,10 @@ batch = pair.prompts(["Do you like tea?", "Why?"])
 vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
 lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
 view = views.token_view(pair, batch.tokens[0][batch.attention_mask[0]], vocab=vocab)
-assert "extraversion" in repr(pair) and "1500 ids" in repr(vocab)
-assert "<svg" in plots.lens_curves(lens, "E")._repr_html_() and "<style" in view.to_html()
+figure = plots.lens_curves(lens, "E")
+shown = [one._repr_html_() for one in (pair, vocab, pair.merge_report, lens, view, figure)]
+assert all(len(html) > 1000 for html in shown)
+assert "extraversion" in shown[0] and "1500" in shown[1] and "<svg" in shown[5]
 assert not {name.partition(".")[0] for name in sys.modules} & HIDDEN
 """
     )
