@@ -1,0 +1,92 @@
+"""A real Ray cluster of two workers: one is killed, and the tables are those of one process."""
+
+import json
+import os
+import re
+import signal
+
+import pytest
+from bucket import FOLDER
+from killing import contents
+from test_processes import GIVEN, held, log, results
+from toy_steps import NAMES, TARGET, makings, steps
+
+from interp import report, study
+from interp.errors import InputError, RunError
+from interp.runs import RunFolder, execute, executor_for, run_folder
+from interp.runs.store import MIRRORS
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+
+# Ray leaves sockets and processes to the interpreter's end, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+
+
+def test_at_a_url_a_killed_actor_costs_the_step_it_held(toy, tmp_path, monkeypatch):
+    """Actors and driver have a copy each; what passes between them passes through the URL."""
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(MIRRORS, str(tmp_path / "mirrors"))
+    config = toy(pause=0.3).manifest["config"]
+    folder, lost = run_folder("bucket://run"), []
+
+    def kill_one(done: int, total: int) -> None:  # noqa: ARG001
+        if not lost and done >= 2:
+            step, pid = next(iter(held(folder.path).items()))
+            lost.append(step)
+            os.kill(pid, signal.SIGKILL)
+
+    with folder.lock():
+        folder.begin(config)
+        todo = steps(config, folder)
+        execute(todo, folder, executor_for("ray", 2)(TARGET, folder), kill_one)
+    at_url = tmp_path / "run"
+    assert (at_url / "sum.txt").read_text() == str(sum(n**2 for n in range(len(NAMES))))
+    assert contents(at_url) == contents(folder.path)
+    assert json.loads((at_url / "manifest.json").read_text())["steps"]["sum"]["state"] == "done"
+    assert {path.name[-7:] for path in (tmp_path / "mirrors").iterdir()} == {"-driver", "-worker"}
+    assert not list(at_url.rglob(".*"))
+    said = log(at_url)
+    assert re.search(rf"{lost[0]}: worker-\d .* is gone .*given out again", said)
+    assert re.search(r"worker-\d \(\d+@\S+\): interp.toy: sums for a/0", said)
+    made = makings(tmp_path / "marks")
+    assert set(made) == {*NAMES, "a/sum", "b/sum", "sum"}
+    assert {name for name, times in made.items() if times > 1} <= {lost[0]}
+
+
+@pytest.mark.slow
+def test_a_study_on_a_cluster_that_loses_a_worker_ends_in_the_same_bytes(
+    config, reference, tmp_path
+):
+    out = tmp_path / "run"
+    lost: list[str] = []
+
+    def kill_one(label: str, done: int, total: int) -> None:
+        if label == "all steps" and not lost and 12 <= done < total:
+            step, pid = next(iter(held(out).items()))
+            lost.append(step)
+            os.kill(pid, signal.SIGKILL)
+
+    study.run(config, out, kill_one, executor_for("ray", 2))
+    assert results(out) == results(reference)
+    report.write(out)
+    tables = {name: h for name, h in contents(out).items() if name.startswith("tables/")}
+    expected = contents(reference)
+    assert tables == {name: expected[name] for name in expected if name.startswith("tables/")}
+    times = [found[1] for found in GIVEN.finditer(log(out))]
+    assert {name: times.count(name) for name in times if times.count(name) > 1} == {lost[0]: 2}
+    assert not list(out.rglob(".*"))
+    by = {record["by"] for record in RunFolder.open(out).manifest["steps"].values()}
+    assert len(by) >= 3, "two workers, and one in the place of the dead one"
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_line(toy):
+    folder = toy()
+    executor = executor_for("ray", 2, "127.0.0.1:1")(TARGET, folder)
+    with folder.lock(), pytest.raises(RunError, match=r"Ray cluster 127\.0\.0\.1:1 cannot be"):
+        execute(steps(folder.manifest["config"], folder), folder, executor)
+
+
+def test_without_ray_the_mend_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"--executor ray needs Ray; .*pip install"):
+        executor_for("ray")
