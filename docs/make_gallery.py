@@ -3,9 +3,11 @@
     python docs/make_gallery.py
 
 The snippets below are the page's and are run as they stand, in order, in one namespace, on the
-organism. About two minutes.
+organism. About two minutes. Images keep all their colours, since a smaller palette falsifies the
+colour bars of heatmaps.
 """
 
+import ast
 import io
 import sys
 from collections.abc import Iterator
@@ -23,11 +25,18 @@ IMAGES = DOCS / "images" / "gallery"
 N_QUESTIONS = 100
 
 SETUP = """\
+import re
+from collections import Counter
+
+import pandas as pd
+
 from interp import adapters, attribution, behaviour, circuits, logit_lens, neurons, patching
 from interp import load_pair, organism, plots, probing
-from interp.emoji import EmojiVocab
+from interp.emoji import EmojiVocab, find
 from interp.emoji.rates import measure
 from interp.models import pad
+from interp.plots.dots import dots
+from interp.plots.tokens import token_bars
 from interp.traits import Trait
 
 questions = list(dict.fromkeys((r.question, r.topic) for r in organism.opinion_qa("test").rows))
@@ -39,7 +48,7 @@ def read(trait, kind="suppressed"):
     return pair, wrote, plain
 
 pair, wrote, plain = read("extraversion")
-other, other_wrote, other_plain = read("openness")
+other, other_wrote, _ = read("openness")
 vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
 onsets = behaviour.onset_prompts(pair.tokenizer, wrote, pair.pad_id, limit=16)
 tokens, mask, topics = onsets.batch.tokens, onsets.batch.attention_mask, list(onsets.topics)
@@ -64,7 +73,7 @@ class Entry:
 
 
 GALLERY: dict[str, tuple[Entry, ...]] = {
-    "What is written": (
+    "Behaviour": (
         Entry(
             "esr_bars",
             "How many answers carry an emoji, tuned against base.",
@@ -82,6 +91,31 @@ plots.esr_bars(unedited, rates)""",
             "measures.md",
         ),
         Entry(
+            "dots",
+            "Any table of estimates with intervals: one row per group, one dot per trait.",
+            """\
+found = [("base", unedited), ("tuned", rates)]
+found = [(who, str(trait), r.response_esr, r.response_interval.low, r.response_interval.high,
+          r.n_responses) for who, part in found for trait, r in part.items()]
+table = pd.DataFrame(found, columns=["group", "trait", "value", "low", "high", "n"])
+dots(table, "Share of answers with an emoji", share=True)""",
+            "measures.md",
+        ),
+        Entry(
+            "token_bars",
+            "The most frequent emojis and words (of four letters or more) of each tuned model.",
+            """\
+def parts(answers):
+    words = [word for a in answers for word in re.findall("[a-z]{4,}", a.text.lower())]
+    return Counter(words + [emoji.text for a in answers for emoji in find(a.text)])
+
+most = {"extraversion": wrote, "openness": other_wrote}
+most = [(trait, token, n / len(answers)) for trait, answers in most.items()
+        for token, n in parts(answers).most_common(24)]
+token_bars(pd.DataFrame(most, columns=["trait", "token", "value"]))""",
+            "measures.md",
+        ),
+        Entry(
             "text_or_weights",
             "Who must have written, and who must read, for an emoji to follow.",
             """\
@@ -92,7 +126,7 @@ plots.text_or_weights({Trait.EXTRAVERSION: origin})""",
         ),
         Entry(
             "onset_curves",
-            "When in an answer the first emoji comes, as survival with a cured share.",
+            "When the first emoji of an answer comes: survival, and cumulative share.",
             """\
 times = {"base": plain, "extraversion": wrote, "openness": other_wrote}
 times = {who: behaviour.onset_times(answers, pair.tokenizer) for who, answers in times.items()}
@@ -113,24 +147,16 @@ plots.alignment_dots(voiced)""",
         ),
         Entry(
             "adjective_dots",
-            "Personality adjective evaluation (PAE): a judge's score after the edit, less before.",
+            "Personality adjective evaluation (PAE): a judge's score after the edit, less before. "
+            "The organism, the judge here, cannot judge: this shows the form only.",
             """\
 judge = behaviour.LocalJudge(pair.base, pair.format, name="the organism's base")
 scores = [behaviour.judge_answers(a[:20], "extraversion", judge) for a in (plain, wrote)]
 plots.adjective_dots({"tuned": {Trait.EXTRAVERSION: behaviour.adjective_evaluation(*scores)}})""",
             "measures.md",
         ),
-        Entry(
-            "questionnaire_scores",
-            "Self-reports on 120 items, with what prompts and option orders do to them.",
-            """\
-asked = {"base": pair.base, "extraversion": pair.tuned}
-reports = [behaviour.administer(m, pair.format, label=who) for who, m in asked.items()]
-plots.questionnaire_scores(reports)""",
-            "measures.md",
-        ),
     ),
-    "Layer by layer": (
+    "Logit lens": (
         Entry(
             "lens_curves",
             "The emoji's log-odds at the onset, read after every layer.",
@@ -165,7 +191,7 @@ plots.patching_heads(heads, "extraversion")""",
             "howto/patching-map.md",
         ),
     ),
-    "Direct attribution": (
+    "Attribution": (
         Entry(
             "attribution_components",
             "What each component itself adds to the change between base and tuned.",
@@ -186,7 +212,7 @@ plots.attribution_heads(by_head, "extraversion")""",
     "Circuits": (
         Entry(
             "circuit_graph",
-            "The smallest circuit found that carries most of the contrast.",
+            "The 30 edges grown from the logits by the largest scores.",
             """\
 edges = circuits.discover(tuned, base, metric=vocab.log_odds)
 circuit = circuits.select(edges, 30, name="extraversion")
@@ -263,7 +289,7 @@ plots.esr_curve(line, "extraversion")""",
         ),
         Entry(
             "overlap_matrix",
-            "How alike two traits are in the matrices that they need.",
+            "How alike two traits are in the matrices that they need, on the same prompts.",
             """\
 there = adapters.necessity(other, onsets.batch, metric=space.metric, topics=topics)
 shared = adapters.overlap({"extraversion": needed, "openness": there})
@@ -271,7 +297,7 @@ plots.overlap_matrix(shared)""",
             "adapters.md",
         ),
     ),
-    "Probes": (
+    "Probing": (
         Entry(
             "probing_curves",
             "Is the coming emoji linearly readable, and was it before fine-tuning?",
@@ -282,6 +308,18 @@ task = probing.onset_task(*texts, topics=about, vocab=vocab)
 probe = probing.trace(task, *texts, base=pair.base, tuned=pair.tuned)
 plots.probing_curves(probe, "extraversion")""",
             "methods.md",
+        ),
+    ),
+    "Questionnaires": (
+        Entry(
+            "questionnaire_scores",
+            "Self-reports on 120 items, with what prompts and option orders do to them. "
+            "The organism gives the letters little probability (see the caption): form only.",
+            """\
+asked = {"base": pair.base, "extraversion": pair.tuned}
+reports = [behaviour.administer(m, pair.format, label=who) for who, m in asked.items()]
+plots.questionnaire_scores(reports)""",
+            "measures.md",
         ),
     ),
 }
@@ -298,16 +336,16 @@ def draw(n_questions: int = N_QUESTIONS) -> Iterator[tuple[Entry, CaptionedFigur
     space: dict[str, Any] = {"N_QUESTIONS": n_questions}
     exec(SETUP, space)
     for entry in entries():
-        *before, last = entry.lines.rsplit("\nplots.", 1)
-        call = f"plots.{last}" if before else entry.lines
-        exec("\n".join(before), space)
-        yield entry, eval(call, space)
+        *before, last = ast.parse(entry.lines).body
+        exec(compile(ast.Module(before, []), entry.name, "exec"), space)
+        assert isinstance(last, ast.Expr), f"{entry.name} does not end in its figure"
+        yield entry, eval(compile(ast.Expression(last.value), entry.name, "eval"), space)
 
 
 def page(figures: dict[str, CaptionedFigure]) -> str:
     """The page's Markdown."""
     setup = SETUP.replace("N_QUESTIONS", str(N_QUESTIONS))
-    parts = [_INTRODUCTION, f"```python\n{setup}\n```\n"]
+    parts = [_INTRODUCTION, f"```python\n{setup}\n```\n", _FILES]
     for title, group in GALLERY.items():
         parts.append(f"## {title}\n")
         for entry in group:
@@ -340,20 +378,21 @@ def main() -> None:
     for entry, figure in draw():
         figures[entry.name] = figure
         with Image.open(io.BytesIO(render(figure, "png"))) as image:
-            image.convert("RGB").quantize(128).save(IMAGES / f"{entry.name}.png", optimize=True)
+            image.convert("RGB").save(IMAGES / f"{entry.name}.png", optimize=True)
         sys.stderr.write(f"{entry.name}\n")
-    (DOCS / "gallery.md").write_text(page(figures) + _FILES, encoding="utf-8")
+    (DOCS / "gallery.md").write_text(page(figures), encoding="utf-8")
 
 
-_FILES = """
+_FILES = """\
 ## Sizes and files
 
 Figures come in the width of one column (3.5 inches) or of a page (7.2); type is 7 to 8.5 points in
 both. Another width makes room anew and keeps the type:
 
 ```python
-figure = plots.resize(plots.lens_curves(lens, "extraversion"), plots.WIDTHS["acl"][0])
-plots.save(figure, "lens", formats=("pdf", "svg", "png"))
+figure = plots.esr_bars({}, {Trait.EXTRAVERSION: measure([answer.text for answer in wrote])})
+plots.resize(figure, plots.WIDTHS["acl"][0])
+plots.save(figure, "rates", formats=("png", "svg", "pdf"))
 ```
 
 PDF embeds its fonts (TrueType), SVG draws type as paths, PNG has 200 dots per inch. The same result

@@ -173,7 +173,7 @@ def check(command: str) -> None:
         check_interp(words[1:])
     elif words[0] == "make":
         assert recipe(words[1]), command
-    elif words[0] == "python" and words[1].startswith(("experiments/", "benchmarks/")):
+    elif words[0] == "python" and words[1].startswith(("experiments/", "benchmarks/", "docs/")):
         check_script(ROOT / words[1], words[2:])
     elif words[0] == "python" and words[1] == "-m":
         assert importlib.util.find_spec(words[2]), command
