@@ -3,8 +3,8 @@
 Two things in model folders are small programs: the regular expressions with which an adapter names
 the modules it changes, and the chat template (Jinja). Python's `re` can take exponential time and
 cannot be interrupted; Jinja's sandbox keeps a template from the machine but not from looping or
-from filling the memory. So both run once in a child process that has a second or two of CPU time
-and 512 MiB, before they run here. What passes the trial is not watched later: a template that
+from filling the memory. So both run once in a child process that has one second of CPU time and
+512 MiB, before they run here. What passes the trial is not watched later: a template that
 spins only for some particular question is not found.
 
 Cost: 20 ms for patterns (names without special characters need no trial), about 0.7 s for each
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from interp.errors import AdapterError, InputError, TokenizerError
 
-SECONDS = {"patterns": 1, "template": 2}
+SECONDS = 1.0
 MEMORY = 512 * 2**20
 _WALL = 60  # a machine may be busy; the limit on CPU time comes first
 _LONGEST_PATTERN, _MOST_PATTERNS, _LONGEST_RENDERED = 2000, 2000, 2**20
@@ -99,7 +99,7 @@ def _trial(kind: Literal["patterns", "template"], given: dict[str, Any]) -> Any:
     Raises:
         _LimitError: if it fails or goes over its limits.
     """
-    text = json.dumps(given | {"seconds": SECONDS[kind], "memory": MEMORY})
+    text = json.dumps(given | {"seconds": SECONDS, "memory": MEMORY})
     # -P: nothing is imported from the folder that one happens to stand in.
     bare = ["-I", "-S"] if kind == "patterns" else ["-P"]
     command = [sys.executable, *bare, str(_SCRIPT), kind]
@@ -116,5 +116,5 @@ def _trial(kind: Literal["patterns", "template"], given: dict[str, Any]) -> Any:
     if "MemoryError" in last:
         raise _LimitError(f"takes more than {MEMORY // 2**20} MiB of memory")
     if done.returncode < 0:
-        raise _LimitError(f"takes more than {SECONDS[kind]} s, or fells the process")
+        raise _LimitError(f"takes more than {SECONDS:g} s, or fells the process")
     raise _LimitError(f"fails ({last})")
