@@ -5,10 +5,23 @@ import logging
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny import llama, tokenizer, vocab
 
-from interp import attribution, circuits, logit_lens, memory, neurons, patching, probing
+from interp import (
+    adapters,
+    attribution,
+    circuits,
+    load_pair,
+    logit_lens,
+    memory,
+    neurons,
+    organism,
+    patching,
+    probing,
+)
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
+from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
 from interp.errors import InputError, OutOfMemoryError
 from interp.memory.counting import Counter
@@ -44,7 +57,7 @@ class Full:
     """A model that has memory for `most` rows only: a hook raises as torch does."""
 
     def __init__(self, model, most, problem=REAL[0]):
-        self.embed = model.original_model.get_input_embeddings()
+        self.embed = getattr(model, "original_model", model).get_input_embeddings()
         self.most, self.problem, self.refused, self.rows = most, problem, [], []
 
     def __enter__(self):
@@ -193,7 +206,8 @@ def rooms(models, batch):
 
     def ids_of(size):
         how = Sampling(max_new_tokens=6, temperature=1.0, batch_size=size)
-        return torch.tensor([len(r.ids) for r in generate(tuned, form, QUESTIONS, how)])
+        rows = [[*answer.ids, -1] for answer in generate(tuned, form, QUESTIONS, how)]
+        return pad(rows, -2).tokens
 
     def lens(size):
         found = logit_lens.compare(base, tuned, tokens, mask, vocab=vocab(), batch_size=size)
@@ -315,3 +329,40 @@ def test_chunks_under_a_limit_move_no_number_beyond_its_noise_floor(name, models
     assert 7 not in tuned.rows
     close(parts, wanted, floor)
     assert floor < 1e-4 * float(wanted.abs().max())
+
+
+def test_rows_of_several_adapters_keep_theirs_when_the_batch_is_halved(tmp_path):
+    base = llama(3)
+    for name, seed in (("a", 1), ("b", 2)):
+        live = get_peft_model(llama(3), LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+        for weight in (w for n, w in live.named_parameters() if "lora_" in n):
+            noise = torch.Generator().manual_seed(seed)
+            torch.nn.init.normal_(weight, std=0.3, generator=noise)
+        live.save_pretrained(tmp_path / name)
+    form = ChatFormat.from_tokenizer(tokenizer())
+    asked = {"a": QUESTIONS, "b": QUESTIONS[:4], BASE: QUESTIONS[2:]}
+    with live_adapters(base, {name: tmp_path / name for name in "ab"}) as live:
+        made = generate_many(live, form, asked, Sampling(6, 1.0))
+        with Full(base, 3) as full:
+            halved = generate_many(live, form, asked, Sampling(6, 1.0))
+    assert full.refused == [16, 8, 4]
+    assert halved == made
+    assert made["a"][2].ids != made[BASE][0].ids != made["b"][2].ids
+
+
+def test_gated_runs_and_written_answers_of_an_adapter(caplog):
+    pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+    space = adapters.AdapterSpace.of(pair)
+    asked = [question for question, _ in QUESTIONS[:4]]
+    written = adapters.Written(tuple(QUESTIONS[:3]), Sampling(6, 0.7))
+    how = {"by": "layer", "seed": 0}
+    for prompts in (asked, written):
+        whole = adapters.necessity(space, prompts, **how)
+        caplog.clear()
+        with Full(pair.base, 2):
+            halved = adapters.necessity(space, prompts, **how)
+        assert 1 <= len(caplog.messages) <= 5  # 16 rows of 2 settings, say, down to 2
+        assert all("halved to" in message for message in caplog.messages)
+        close(halved.values.float(), whole.values.float(), whole.noise or 1e-9)
+    with Full(pair.base, 0), pytest.raises(OutOfMemoryError, match="not even one at a time fits"):
+        adapters.necessity(space, asked, **how)

@@ -30,16 +30,17 @@ def ids(seed, *shape):
 def patched():
     tokens = [ids(seed, 48, 80) for seed in (0, 1)]
     runs = [patching.Run(model, some) for some in tokens]
-    return patching.sweep(*runs, "attn_out", metric=odds, positions=[-1], min_gap=0).values
+    return patching.sweep(*runs, "attn_out", metric=odds, positions=[-1], layers=[2],
+                          min_gap=0).values
 
 def lens():
     some = {"vocab": vocab(), "positions": [-1], "batch_size": 24}
     return logit_lens.read(model, ids(0, 24, 120), **some).log_odds
 
 def wrote():
-    question = "What do you think about " + "very " * 120 + "long walks?"
-    made = generate(model, ChatFormat.from_tokenizer(tokenizer()), [(question, "t")] * 24,
-                    Sampling(max_new_tokens=2, batch_size=24))
+    question = "What do you think about " + "very " * 100 + "long walks?"
+    made = generate(model, ChatFormat.from_tokenizer(tokenizer()), [(question, "t")] * 12,
+                    Sampling(max_new_tokens=2, batch_size=12))
     return torch.tensor([answer.ids[0] for answer in made]).float()
 
 rooms = {"patching": patched, "lens": lens, "generate": wrote}

@@ -73,8 +73,9 @@ class GatedRuns:
         self.topics = None if topics is None else tuple(map(str, topics))
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
         self.budget = Budget.of(
-            self.row_bytes, max_memory, DEFAULT_BYTES, "prompt", self.run.tokens.device
-        )
+            self.row_bytes, max_memory, DEFAULT_BYTES, "adapter runs", "prompt",
+            self.run.tokens.device,
+        )  # fmt: skip
         self.largest_logit = 1.0
 
     def __len__(self) -> int:
@@ -100,7 +101,8 @@ class GatedRuns:
             if self.progress is not None:
                 self.progress(what, len(rows), len(unique))
             rest = unique[len(rows) :]
-            logits = self.budget.halving(partial(self._some, rest), self.row_bytes)
+            every = self.row_bytes * len(self) * len(rest)
+            logits = self.budget.halving(partial(self._some, rest), self.row_bytes, every)
             self.largest_logit = max(self.largest_logit, float(logits.abs().max()))
             rows += [measure(self.metric, one).double().cpu() for one in logits]
         if self.progress is not None:

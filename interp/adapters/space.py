@@ -21,6 +21,7 @@ from interp.adapters.deltas import Delta, read_deltas
 from interp.adapters.gates import switched
 from interp.devices import input_device
 from interp.errors import AdapterError, InputError
+from interp.memory import forward_bytes, in_batches
 from interp.models import ModelPair, TokenBatch
 from interp.models.pair import QUESTIONS
 from interp.patching.metric import Metric, resolve
@@ -88,12 +89,22 @@ class AdapterSpace:
     @torch.no_grad()
     def _checked(self, batch: TokenBatch, max_error: float) -> "AdapterSpace":
         batch = batch.to(self.device)
-        base = self._logits(self.pair.base, batch)
-        tuned = self._logits(self.pair.tuned, batch)
-        with self.switched(torch.ones(len(batch), len(self.deltas))):
-            on = self._logits(self.pair.base, batch)
-        with self.switched(torch.zeros(len(batch), len(self.deltas))):
-            off = self._logits(self.pair.base, batch)
+
+        def some(rows: list[int]) -> tuple[Tensor, ...]:
+            part, shape = batch[rows], (len(rows), len(self.deltas))
+            base = self._logits(self.pair.base, part)
+            tuned = self._logits(self.pair.tuned, part)
+            with self.switched(torch.ones(shape)):
+                on = self._logits(self.pair.base, part)
+            with self.switched(torch.zeros(shape)):
+                return base, tuned, on, self._logits(self.pair.base, part)
+
+        batches = in_batches(
+            len(batch), len(batch), some, what="checking the adapter", device=self.device,
+            each=forward_bytes(self.pair.base, batch.tokens.shape[1]), unit="prompt",
+        )  # fmt: skip
+        parts = [made for _, made in batches]
+        base, tuned, on, off = (torch.cat(part) for part in zip(*parts, strict=True))
         error, effect = (on - tuned).double(), (tuned - base).double()
         share = float(error.square().sum() / effect.square().sum().clamp_min(1e-30))
         rounding = 1e3 * torch.finfo(torch.float32).eps * float(tuned.abs().max())

@@ -23,7 +23,7 @@ _KEPT_BY_CPU = 2
 
 def ran_out(problem: BaseException) -> bool:
     """Whether an exception says that memory ran out, in any of the ways that libraries say it."""
-    if isinstance(problem, torch.OutOfMemoryError | MemoryError):
+    if isinstance(problem, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
         return True
     said = str(problem)
     return isinstance(problem, RuntimeError) and any(words in said for words in _SAID)
@@ -51,13 +51,23 @@ class Budget:
 
     @classmethod
     def of(
-        cls, needed: int, max_memory: int | None, default: int, what: str,
+        cls,
+        needed: int,
+        max_memory: int | None,
+        default: int,
+        what: str,
+        item: str,
         device: torch.device | str = "cpu",
-    ) -> "Budget":  # fmt: skip
+    ) -> "Budget":
         """The budget asked for, or the default, cut down to the limit.
 
         Args:
             needed: bytes of the smallest chunk.
+            max_memory: bytes asked for.
+            default: bytes where none were asked for.
+            what: as above.
+            item: what the smallest chunk holds one of.
+            device: where it runs.
 
         Raises:
             InputError: if not even that fits in what was asked for.
@@ -66,25 +76,34 @@ class Budget:
             return cls(max(budget(default, device), needed), what)
         if max_memory < needed:
             raise InputError(
-                f"max_memory is {max_memory} bytes, but one {what} takes {needed}; raise it or use "
+                f"max_memory is {max_memory} bytes, but one {item} takes {needed}; raise it or use "
                 "shorter prompts"
             )
         return cls(int(max_memory), what)
 
-    def halving(self, work: Callable[[], Done], smallest: int) -> Done:
+    def halving(self, work: Callable[[], Done], smallest: int, largest: int | None = None) -> Done:
         """Do the work; when memory runs out, halve the budget and do it again.
 
         Args:
             work: reads `size` when it runs.
-            smallest: below this many bytes the failure is passed on.
+            smallest: it is not halved below this many bytes.
+            largest: bytes of all the work at once, where that is known: halving starts there.
+
+        Raises:
+            OutOfMemoryError: if not even the smallest chunk fits.
         """
         while True:
             problem = None
             try:
                 return work()
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as found:
-                if not ran_out(found) or self.size // 2 < smallest:
+                if not ran_out(found):
                     raise
+                self.size = min(self.size, largest or self.size)
+                if self.size // 2 < smallest:
+                    raise OutOfMemoryError(
+                        f"{self.what}: out of memory, not even one at a time fits; {MEND}"
+                    ) from None
                 problem = type(found).__name__
             self.size //= 2
             self.notes.append(f"out of memory: chunks halved to {self.size / 2**20:.3g} MiB")
@@ -161,6 +180,7 @@ class _Sizes:
     unit: str
     counted: bool
     seen: dict[int, int] = field(default_factory=dict)  # rows to bytes
+    told: int = 0  # the last size that was logged
 
     def next(self) -> int:
         if not self.counted:
@@ -180,19 +200,20 @@ class _Sizes:
             raise self.error(f"one {self.unit} takes {show(fixed + each)}, {show(there)} are left")
         rows = min(self.size, most, max(1, (there - fixed) // each))
         chosen = rows if rows == self.size else 1 << (rows.bit_length() - 1)
-        if chosen < self.size and most == self.size and chosen not in self.seen:
+        if chosen < self.size and most == self.size and chosen != self.told:
+            self.told = chosen
             _log.info("%s: %d of %d %ss at a time", self.what, chosen, self.size, self.unit)
         return chosen
 
     def tried(self, work: Callable[[list[int]], Done], rows: list[int]) -> tuple[Done] | None:
         """The work's result, or None if memory ran out and the size was halved."""
-        count = Counter() if self.counted else None
+        count = Counter() if self.counted and len(self.seen) < 2 else None
         try:
             if count is None:
                 return (work(rows),)
             with count:
                 made = work(rows)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError, OutOfMemoryError) as problem:
             if not ran_out(problem):
                 raise
             if len(rows) == 1:

@@ -12,6 +12,7 @@ scale to read the error by, and the noise floor. Cost: four forward passes over 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from interp.devices import input_device, places
 from interp.errors import AdapterError, MergeError
-from interp.memory import check
+from interp.memory import check, in_batches
 from interp.models.adapters import Adapter, attach
 from interp.models.spreading import LESS
 from interp.models.tokens import TokenBatch
@@ -186,25 +187,41 @@ def _dequantise(model: Any) -> Any:
 
 def _logits(model: Any, prompts: TokenBatch) -> Float[Tensor, "pos vocab"]:
     """Logits at every real position of all prompts, float32, on the CPU."""
-    rows = []
-    for row in range(len(prompts)):
-        one = prompts[row : row + 1]
-        ids = one.tokens[one.attention_mask][None]  # unpadded: no mask can be wrong
-        rows.append(model(input_ids=ids, use_cache=False).logits[0].float().cpu())
-    return torch.cat(rows)
+
+    def one(rows: list[int]) -> Tensor:
+        part = prompts[rows]
+        ids = part.tokens[part.attention_mask][None]  # unpadded: no mask can be wrong
+        return model(input_ids=ids, use_cache=False).logits[0].float().cpu()
+
+    return _at_once(1, one, prompts)
 
 
 def _batched_logits(model: Any, prompts: TokenBatch) -> Float[Tensor, "pos vocab"]:
-    """The same as `_logits`, computed in one padded batch."""
-    mask = prompts.attention_mask
-    positions = (mask.long().cumsum(-1) - 1).clamp_min(0)
-    logits = model(
-        input_ids=prompts.tokens,
-        attention_mask=mask.long(),
-        position_ids=positions,
-        use_cache=False,
-    ).logits
-    return logits[mask].float().cpu()
+    """The same as `_logits`, computed in one padded batch (or as few as fit)."""
+
+    def some(rows: list[int]) -> Tensor:
+        part = prompts[rows]
+        mask = part.attention_mask
+        positions = (mask.long().cumsum(-1) - 1).clamp_min(0)
+        logits = model(
+            input_ids=part.tokens,
+            attention_mask=mask.long(),
+            position_ids=positions,
+            use_cache=False,
+        ).logits
+        return logits[mask].float().cpu()
+
+    return _at_once(len(prompts), some, prompts)
+
+
+def _at_once(
+    size: int, work: Callable[[list[int]], Tensor], prompts: TokenBatch
+) -> Float[Tensor, "pos vocab"]:
+    device = prompts.tokens.device
+    batches = in_batches(
+        len(prompts), size, work, what="merge report", device=device, unit="prompt"
+    )
+    return torch.cat([made for _, made in batches])
 
 
 def _divergences(

@@ -179,7 +179,7 @@ def exact_values(
             engine.size = budget.size
             return patch_cells(plan, engine, read, taken, layer, cells, before)
 
-        parts.append(budget.halving(patched, smallest))
+        parts.append(budget.halving(patched, smallest, smallest * len(cells) * len(plan.at)))
     if progress is not None:
         progress(f"patching {plan.site}", len(plan.layers), len(plan.layers))
     return torch.stack(parts), before, tuple(budget.notes)

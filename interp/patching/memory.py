@@ -26,8 +26,9 @@ def budget_of(base: Base, max_memory: int | None) -> Budget:
         InputError: if not even one patch fits into what was asked for.
     """
     needed = base.job_bytes(0, base.run.tokens.shape[1])
-    what = "patch of these prompts"
-    return Budget.of(needed, max_memory, DEFAULT_BYTES, what, base.run.tokens.device)
+    device = base.run.tokens.device
+    item = "patch of these prompts"
+    return Budget.of(needed, max_memory, DEFAULT_BYTES, "patching", item, device)
 
 
 def part_of(plan: Plan, rows: list[int]) -> Plan:

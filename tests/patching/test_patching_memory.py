@@ -61,7 +61,7 @@ def measured(*arguments):
 
 def test_budget_is_respected_and_halved_when_memory_runs_out():
     budget = 100 * 2**20
-    found = measured(budget, 300 * 2**20)
+    found = measured(budget, 150 * 2**20)
     assert 0.1 * budget < found["grown"] < 1.1 * budget
     assert max(found["errors"]) < 1e-4
     assert found["notes"] == []
