@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,6 +148,7 @@ class Actors:
         quiet = {"log_to_driver": False, "configure_logging": False, "namespace": "interp"}
         try:
             if self.address:
+                _knock(self.address)
                 ray.init(address=self.address, **quiet)
             else:
                 # On every start Ray says that its token, which it made itself, is in use.
@@ -161,6 +163,24 @@ class Actors:
             raise RunError(f"the Ray cluster {where} cannot be reached ({problem})") from None
         self.began = True
         return ray
+
+
+def _knock(address: str) -> None:
+    """See whether anyone listens: Ray itself would try for minutes.
+
+    Raises:
+        InputError: if it is no address of a machine of the cluster.
+        OSError: if nobody listens.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit():
+        raise InputError(
+            f"--ray-address {address}: write it as HOST:PORT, as ray start says, or auto; run "
+            "interp on a machine of the cluster"
+        )
+    socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _reason(problem: BaseException) -> str:

@@ -12,7 +12,7 @@ from test_processes import GIVEN, held, log, results
 from toy_steps import NAMES, TARGET, makings, steps
 
 from interp import report, study
-from interp.errors import InputError, RunError
+from interp.errors import InputError
 from interp.runs import RunFolder, execute, executor_for, run_folder
 from interp.runs.store import MIRRORS
 
@@ -79,10 +79,17 @@ def test_a_study_on_a_cluster_that_loses_a_worker_ends_in_the_same_bytes(
     assert len(by) >= 3, "two workers, and one in the place of the dead one"
 
 
-def test_a_cluster_that_is_not_there_is_said_in_one_line(toy):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", r"cluster 127\.0\.0\.1:1 cannot be reached .*refused"),
+        ("ray://host:10001", "write it as HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_in_one_line(toy, address, said):
     folder = toy()
-    executor = executor_for("ray", 2, "127.0.0.1:1")(TARGET, folder)
-    with folder.lock(), pytest.raises(RunError, match=r"Ray cluster 127\.0\.0\.1:1 cannot be"):
+    executor = executor_for("ray", 2, address)(TARGET, folder)
+    with folder.lock(), pytest.raises(InputError, match=said):
         execute(steps(folder.manifest["config"], folder), folder, executor)
 
 
