@@ -1,6 +1,7 @@
 """Trace which components of a fine-tuned chat model make it write emojis."""
 
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ __all__ = ["ModelPair", "load_pair"]
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: "gemm_4bit_forward" not in str(record.msg)
 )
+# Without ipywidgets, tqdm warns in every notebook that imports transformers. Bars are text then.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def __getattr__(name: str) -> Any:

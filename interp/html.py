@@ -9,10 +9,12 @@ page around says otherwise: JupyterLab's theme, VS Code's theme, mkdocs-material
 depend on the page: text has at least 4.5:1 on every colour of the scale, in both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from html import escape
 from math import isfinite
 from numbers import Integral, Real
+from typing import Any
 
 import pandas as pd
 
@@ -76,6 +78,19 @@ def themed(selector: str) -> str:
     )
 
 
+def shown(make: Callable[[Any], str]) -> Callable[[Any], str | None]:
+    """For `_repr_html_`: None, which shows the text instead, where `make` fails."""
+
+    @wraps(make)
+    def safely(thing: Any) -> str | None:
+        try:
+            return make(thing)
+        except Exception:  # a display that raises would hide the object
+            return None
+
+    return safely
+
+
 def card(
     heading: str,
     of: str = "",
@@ -90,14 +105,14 @@ def card(
         facts: names and values, in order; values are shown by `cell`.
         parts: HTML to put below, made by `table`, `note` and the like.
     """
-    shown = "".join(
+    items = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(cell(value))}</dd></div>"
         for name, value in (facts or {}).items()
     )
     beside = f" <small>{escape(one_line(of))}</small>" if of else ""
     return (
         f'<style>{STYLE}</style><div class="irv"><div class="irv-head"><b>{escape(heading)}</b>'
-        f"{beside}</div>{f'<dl>{shown}</dl>' if shown else ''}{''.join(parts)}</div>"
+        f"{beside}</div>{f'<dl>{items}</dl>' if items else ''}{''.join(parts)}</div>"
     )
 
 

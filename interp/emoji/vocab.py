@@ -42,7 +42,7 @@ from interp.emoji.plan import Plan
 from interp.emoji.trie import Node, Trie, begins_with_emoji
 from interp.errors import InputError, TokenizerError
 from interp.files import sha256_text
-from interp.html import card, chips, note
+from interp.html import card, chips, note, shown
 
 DEFAULT_THRESHOLD = 0.5
 _GRID = 120
@@ -257,6 +257,7 @@ class EmojiVocab:
             f"{self.threshold} on)"
         )
 
+    @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: counts, purity, the emojis of one token as a grid."""
         spellings = self.trie.spellings
@@ -271,10 +272,10 @@ class EmojiVocab:
             f"in up to {most} tokens",
             "byte fallback": bool({bytes([byte]) for byte in range(0x80, 0xC0)} <= {*self.pieces}),
         } | {f"covered, {name}": f"{share:.1%}" for name, share in self.coverage().items()}
-        shown = self.single_token_emojis[:_GRID]
-        left = len(self.single_token_emojis) - len(shown)
+        first = self.single_token_emojis[:_GRID]
+        left = len(self.single_token_emojis) - len(first)
         more = note(f"and {left:,} more of one token") if left else ""
-        grid = chips(shown, grid=True) if shown else note("No emoji is one token.")
+        grid = chips(first, grid=True) if first else note("No emoji is one token.")
         return card("Emoji vocabulary", "of one tokenizer", facts, [grid, more])
 
 

@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.devices import input_device
 from interp.errors import AdapterError, ModelError
-from interp.html import card, note
+from interp.html import card, note, shown
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge
@@ -68,6 +68,7 @@ class ModelPair:
             f"on {report.n_modules} modules)"
         )
 
+    @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: folders by their names, the merge's error beside the effect."""
         report, cfg, adapter = self.merge_report, self.base.cfg, self.adapter
@@ -89,8 +90,10 @@ class ModelPair:
             f"{report.effect_mean_kl:.2g} (noise floor {report.noise:.1g}), over "
             f"{report.n_positions} positions of {report.n_prompts} prompts."
         )
-        shown = note(f"Template: {self.format.template:.300}")
-        return card("Model pair", "a base and the same model tuned", facts, [note(merged), shown])
+        template = note(f"Template: {self.format.template:.300}")
+        return card(
+            "Model pair", "a base and the same model tuned", facts, [note(merged), template]
+        )
 
     @property
     def pad_id(self) -> int:

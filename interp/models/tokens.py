@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interp.errors import InputError, InterpError, TokenizerError
 from interp.files import sha256_text
-from interp.html import card, chips, note
+from interp.html import card, chips, note, shown
 from interp.models.guard import check_template
 
 Style = Literal["chat", "plain"]
@@ -47,6 +47,7 @@ class TokenBatch:
     def to(self, device: torch.device | str) -> "TokenBatch":
         return TokenBatch(self.tokens.to(device), self.attention_mask.to(device))
 
+    @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: the ids of the first rows; padding dashed."""
         facts = {"rows": len(self), "width": self.tokens.shape[1], "real": int(self.lengths.sum())}
@@ -129,6 +130,7 @@ class ChatFormat:
     style: Style = "chat"
     instruction: str = ""
 
+    @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: the tokens of an open turn."""
         try:

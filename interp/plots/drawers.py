@@ -11,11 +11,11 @@ from typing import Any
 from interp.adapters import Overlap
 from interp.behaviour import AdjectiveEvaluation, OnsetSurvival, SelfReport, TraitAlignment
 from interp.cards import Picture, register
-from interp.circuits import Circuit, Comparison, Faithfulness
+from interp.circuits import Circuit, Comparison
 from interp.errors import TraitError
 from interp.plots.adapters import overlap_matrix
 from interp.plots.circuit_graph import circuit_graph
-from interp.plots.circuits import circuit_overlap, faithfulness_curve
+from interp.plots.circuits import circuit_overlap
 from interp.plots.measures import (
     adjective_dots,
     alignment_dots,
@@ -32,7 +32,6 @@ def register_all() -> None:
         Overlap.kind: overlap_matrix,
         Comparison.kind: circuit_overlap,
         Circuit.kind: lambda result: circuit_graph(result, result.name),
-        Faithfulness.kind: faithfulness_curve,
         OnsetSurvival.kind: lambda result: onset_curves({"answers": result}),
         SelfReport.kind: lambda result: questionnaire_scores([result]),
         TraitAlignment.kind: lambda result: alignment_dots(

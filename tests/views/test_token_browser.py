@@ -1,0 +1,155 @@
+"""A token view in a real browser: silent, by mouse and keyboard, on a phone, in both schemes."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+WIDE, PHONE = 1100, 390
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium on the path; install it, or name it in CHROMIUM")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def file(view, tmp_path_factory):
+    return view.save_html(tmp_path_factory.mktemp("view") / "view.html")
+
+
+@contextmanager
+def opened(browser, file, width: int = WIDE, **context) -> Iterator[Any]:
+    """The file in a page; leaving it asserts that nothing was said, asked for or went wrong."""
+    room = browser.new_context(viewport={"width": width, "height": 900}, **context)
+    room.set_default_timeout(8000)
+    page, wrong = room.new_page(), []
+    page.on("console", lambda said: wrong.append(said.text))
+    page.on("pageerror", lambda problem: wrong.append(str(problem)))
+    page.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
+    page.on("request", lambda asked: None if asked.url == file.as_uri() else wrong.append(asked))
+    page.goto(file.as_uri())
+    yield page
+    room.close()
+    assert not wrong
+
+
+def percent_of(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def test_mouse_and_keyboard_open_the_same_panel(browser, file, view) -> None:
+    with opened(browser, file) as page:
+        tokens, panel = page.locator("[role=option]"), page.locator(".itv-panel")
+        assert tokens.count() == len(view.tokens)
+        place = int((view.top_probability[1, :, 0] - 0.5).abs().argmin())
+        tokens.nth(place).hover()
+        hovered = panel.inner_text()
+        assert f"token {place + 1} of {len(view.tokens)}" in hovered
+        assert percent_of(float(view.top_probability[1, place, 0])) in hovered
+        assert panel.locator(".itv-row").count() == 2 * view.top_ids.shape[-1]
+        page.mouse.move(2, 2)
+        tokens.nth(place).focus()
+        assert panel.inner_text() == hovered
+        page.keyboard.press("ArrowLeft")
+        assert f"token {place} of" in panel.inner_text()
+        page.keyboard.press("End")
+        assert f"token {len(view.tokens)} of" in panel.inner_text()
+        page.keyboard.press("ArrowUp")
+        assert f"token {len(view.tokens)} of" not in panel.inner_text()
+        page.keyboard.press("Escape")
+        assert not panel.is_visible()
+
+
+def test_a_head_underlines_where_it_looks(browser, file, view) -> None:
+    with opened(browser, file) as page:
+        layer, head = page.locator(".itv-look select").all()
+        place, (of_layer, of_head) = len(view.tokens) - 1, view.heads[-1]
+        layer.select_option(str(of_layer))
+        head.select_option(str(of_head))
+        page.locator("[role=option]").nth(place).focus()
+        drawn = page.locator("[role=option]").evaluate_all(
+            "all => all.map(one => +one.style.getPropertyValue('--a'))"
+        )
+        weights = view.attention[1, -1, place].float().tolist()
+        for shown, weight in zip(drawn, weights, strict=True):
+            assert shown**2 == pytest.approx(weight, abs=0.03)
+        assert f"Layer {of_layer} head {of_head}" in page.locator(".itv-panel").inner_text()
+        head.select_option(str(view.heads[0][1]))
+        other = page.locator("[role=option]").evaluate_all(
+            "all => all.map(one => +one.style.getPropertyValue('--a'))"
+        )
+        assert other != drawn
+
+
+def test_the_three_colours_differ(browser, file) -> None:
+    with opened(browser, file) as page:
+        levels = "all => all.map(one => one.style.getPropertyValue('--v')).join()"
+        seen = set()
+        for button in page.locator(".itv-switch button").all():
+            button.click()
+            assert button.get_attribute("aria-pressed") == "true"
+            seen.add(page.locator("[role=option]").evaluate_all(levels))
+        assert len(seen) == 3
+
+
+def test_emojis_stay_whole(browser, file, view, vocab) -> None:
+    emojis = {match.text for match in vocab.find_tokens(view.tokens.tolist())}
+    with opened(browser, file) as page:
+        text = page.locator(".itv-text").inner_text()
+        assert emojis
+        assert all(emoji in text for emoji in emojis)
+        assert "\ufffd" not in page.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser, file, width, scheme) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
+    with opened(browser, file, width, color_scheme=scheme, bypass_csp=True) as page:
+        inside = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert page.evaluate(inside)
+        found = axe.Axe().run(page).response
+        assert "color-contrast" in {rule["id"] for rule in found["passes"]}
+        serious = [
+            (rule["id"], node["target"], node["failureSummary"])
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+        assert not serious
+
+
+def test_hostile_tokens_do_nothing(browser, view, tmp_path) -> None:
+    bad = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    entries = tuple((i, bad.encode().hex(), "", emoji) for i, _, _, emoji in view.vocabulary)
+    file = replace(view, vocabulary=entries, title=bad).save_html(tmp_path / "bad.html")
+    with opened(browser, file, PHONE) as page:
+        page.locator("[role=option]").nth(3).focus()
+        assert page.locator("img").count() == 0
+        assert re.search(r"onerror", page.locator(".itv-panel").inner_text())
+
+
+def test_many_views_and_cards_on_one_page(browser, view, pair, tmp_path) -> None:
+    file = tmp_path / "many.html"
+    cells = [view.to_html(), pair._repr_html_(), view.to_html()]
+    file.write_text(f"<!doctype html><meta charset=utf-8>{''.join(cells)}", encoding="utf-8")
+    with opened(browser, file) as page:
+        assert page.locator(".itv[data-ready]").count() == 2
+        first, second = page.locator(".itv-panel").all()
+        before = second.inner_text()
+        page.locator(".itv").first.locator("[role=option]").first.hover()
+        assert "token 1 of" in first.inner_text()
+        assert second.inner_text() == before
