@@ -163,9 +163,14 @@ def parse_adapter_config(raw: Any, path: Path) -> AdapterConfig:
     if raw.get("auto_map"):
         raise AdapterError(f"{path}: auto_map asks to run the adapter's own code; refused")
     try:
-        return kind.model_validate(raw)
+        found = kind.model_validate(raw)
     except (ValidationError, RecursionError) as problem:
         raise AdapterError(f"{path}: {_said(problem)}") from None
+    try:
+        found.for_peft()
+    except (ValueError, TypeError) as problem:  # fields that contradict each other
+        raise AdapterError(f"{path}: PEFT refuses it ({problem})") from None
+    return found
 
 
 def _said(problem: ValidationError | RecursionError) -> str:

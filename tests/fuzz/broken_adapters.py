@@ -99,6 +99,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "excluded-blow-up": ("exclude_modules", r"(\w+\.?)+!"),
     "saved-blow-up": ("modules_to_save", [r"(\w+\.?)+!"]),
     "saved-text": ("modules_to_save", "lm_head"),
+    "layers-pattern-alone": ("layers_pattern", "layers"),
     "layers-negative": ("layers_to_transform", [-1]),
     "layers-text": ("layers_to_transform", ["0"]),
     "ranks-text": ("rank_pattern", {"q_proj": "8"}),

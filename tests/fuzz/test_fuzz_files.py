@@ -45,7 +45,7 @@ def test_what_is_not_a_refusal(everything):
     assert dead.error == "killed"
     assert not dead.refused
     for changes in (
-        {"seconds": 5.1}, {"growth": 2**30 + 1}, {"typed": False}, {"message": "two\nlines"},
+        {"computed": 5.1}, {"growth": 2**30 + 1}, {"typed": False}, {"message": "two\nlines"},
         {"message": "\x1b[31mred"}, {"message": ""}, {"message": "turned \u202e round"},
     ):  # fmt: skip
         assert not replace(one, **changes).refused

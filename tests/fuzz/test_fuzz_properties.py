@@ -26,7 +26,7 @@ from interp.traits import TRAITS
 
 quick = settings(
     max_examples=150, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=9)
 plain = st.recursive(

@@ -28,12 +28,18 @@ def status(field: str) -> int:
     raise KeyError(field)
 
 
+def computed() -> float:
+    """CPU seconds of this process and of the children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
-    from corpus import cases, digest
+    from corpus import cases, digest, workshop
     from loaders import LOADERS
 
     from interp.errors import InputError
@@ -47,11 +53,11 @@ def main() -> None:
     print("ready", file=out, flush=True)
     for line in sys.stdin:
         case = known[line.rstrip("\n")]
-        folder = Path(tempfile.mkdtemp(prefix="case-"))
+        folder = Path(tempfile.mkdtemp(prefix="case-", dir=workshop()))
         argument = case.make(folder)
         found = {"name": case.name, "digest": digest(case.loader, folder, argument)}
         forget_peak()
-        before, began = status("VmRSS"), time.perf_counter()
+        before, began, used = status("VmRSS"), time.perf_counter(), computed()
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 LOADERS[case.loader](argument)
@@ -63,6 +69,7 @@ def main() -> None:
         else:
             found |= {"error": "", "message": "was loaded", "typed": False}
         found["seconds"] = time.perf_counter() - began
+        found["computed"] = computed() - used
         found["growth"] = status("VmHWM") - before
         found["where"] = str(folder)
         print(json.dumps(found), file=out, flush=True)
