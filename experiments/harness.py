@@ -312,7 +312,7 @@ def read_config(kind: type[C], path: Path, changes: dict[str, Any]) -> C:
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as problem:
         raise InputError(f"{path}: not a readable YAML file ({problem})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must be a mapping of fields, is a {type(values).__name__}")
