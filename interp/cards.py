@@ -1,8 +1,8 @@
 """How a result shows itself in a notebook: what was measured, its noise floor, a table, a figure.
 
 The table is the head of the result's `summary()` (means with their intervals) where it has one,
-else of `to_dataframe()`. Both can take long on a large result; above `_MOST_NUMBERS` there is
-none, and the card says so.
+else of `to_dataframe()`. Each can take long on a large result, so each is asked only up to so many
+numbers (`_MOST`); above all of these the card has no table and says so.
 
 Figures are drawn on the roof (`interp.plots`), results made on the floors below, which import
 nothing from there. So the roof hangs its drawers here: `interp.plots`, when it is imported, gives
@@ -33,8 +33,7 @@ class Picture(NamedTuple):
 
 Drawer = Callable[[Any], Picture | None]
 _DRAWERS: dict[str, Drawer] = {}
-_MOST_NUMBERS = 300_000
-_TABLES = ("summary", "onset_summary", "to_dataframe")
+_MOST = {"summary": 20_000, "onset_summary": 2_000_000, "to_dataframe": 100_000}
 _NOISE = ("noise_floor", "noise", "rounding_floor", "readout_error")
 _FEW = 6
 
@@ -58,27 +57,28 @@ def result_card(result: Any) -> str:
     parts = [note(measured + ".")] if shapes else []
     said = [_floor(name, one, str(values.get("unit", ""))) for name, one in floor.items()]
     parts += [note(line) for line in said if line]
-    numbers = sum(one.numel() for one in shapes.values())
-    parts += [_table(result, numbers), _figure(result)]
+    parts += [_table(result), _figure(result)]
     heading = str(result.kind).replace("-", " ")
     return card(heading[:1].upper() + heading[1:], type(result).__name__, facts, parts)
 
 
-def result_table(result: Any) -> pd.DataFrame:
-    """The table whose head a card shows.
+def result_table(result: Any) -> pd.DataFrame | None:
+    """The table whose head a card shows; None for a result too large for it.
 
     A summary that needs more than one prompt gives way to the plain table.
 
     Raises:
         TypeError: if this kind of result has no table.
     """
-    for name in _TABLES[:-1]:
-        if hasattr(result, name):
+    numbers = _numbers(result)
+    *summaries, plain = [name for name in _MOST if hasattr(result, name)]
+    for name in summaries:
+        if numbers <= _MOST[name]:
             try:
                 return _asked(result, name)
             except InputError:
                 continue
-    return _asked(result, _TABLES[-1])
+    return _asked(result, plain) if numbers <= _MOST[plain] else None
 
 
 def _asked(result: Any, name: str) -> pd.DataFrame:
@@ -86,15 +86,21 @@ def _asked(result: Any, name: str) -> pd.DataFrame:
     return made
 
 
-def _table(result: Any, numbers: int) -> str:
-    if numbers > _MOST_NUMBERS:
-        return note(f"No table here: {numbers:,} numbers would take long. Ask to_dataframe().")
+def _numbers(result: Any) -> int:
+    values = [getattr(result, field.name) for field in fields(result)]
+    return sum(one.numel() for one in values if isinstance(one, torch.Tensor))
+
+
+def _table(result: Any) -> str:
     try:
-        return table(result_table(result))
+        frame = result_table(result)
     except TypeError:  # this kind has none
         return ""
     except Exception as problem:  # what can be shown is shown
         return note(f"No table: {problem}")
+    if frame is None:
+        return note(f"No table here: {_numbers(result):,} numbers would take long. Ask for it.")
+    return table(frame)
 
 
 def _figure(result: Any) -> str:
