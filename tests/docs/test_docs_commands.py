@@ -147,9 +147,10 @@ def run(command: str, patch: pytest.MonkeyPatch, traced: dict[tuple[str, ...], P
 def smaller(args: list[str]) -> list[str]:
     """Arguments without values that need a GPU, and with small sizes instead of their own."""
     sizes = SMALLER.get(args[0], [])
+    replaced = {word for word in sizes if word.startswith("--")}
     kept: list[str] = []
     for word in args:
-        if word in LEFT_OUT or (kept and kept[-1] in sizes):
+        if word in LEFT_OUT or (kept and kept[-1] in replaced):
             kept.pop()  # the option's name; its value goes with it
         else:
             kept.append(word)

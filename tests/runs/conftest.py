@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -51,11 +52,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 @pytest.fixture
-def no_threads_left():
-    """Fails a test that leaves a thread behind."""
-    before = set(threading.enumerate())
+def nothing_left_running():
+    """Fails a test that leaves a thread or a process behind."""
+    processes = set(psutil.Process().children(recursive=True))
+    threads = set(threading.enumerate())
     yield
-    assert not {t for t in threading.enumerate() if not t.daemon} - before
+    assert not {t for t in threading.enumerate() if not t.daemon} - threads
+    assert not set(psutil.Process().children(recursive=True)) - processes
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def job(folder: RunFolder) -> Job:
     return Job.of(TARGET, folder)
 
 
-@pytest.mark.usefixtures("no_threads_left")
+@pytest.mark.usefixtures("nothing_left_running")
 def test_a_worker_that_crashes_costs_the_step_it_held(toy, tmp_path):
     folder = toy(dies="b/2", pause=0.2, warns=True)
     toy_run(folder)
@@ -120,16 +120,15 @@ def test_a_worker_that_crashes_costs_the_step_it_held(toy, tmp_path):
           or "b/0" in names}  # fmt: skip
     assert all(len({name[0] for name in names[:3]}) == 1 for names in by.values())
     assert {names[0][0] for names in by.values()} == {"a", "b"}
-    assert not psutil.Process().children(recursive=True)
 
 
+@pytest.mark.usefixtures("nothing_left_running")
 def test_bad_input_that_only_a_worker_sees_ends_the_run(toy):
     folder = toy(refuses=True)
     crew = Crew(Processes(job(folder), 1))
     with folder.lock(), pytest.raises(DataError, match=r"worker-1 .*: questions.csv: no such"):
         execute(ready("a1"), folder, crew)
     assert folder.manifest["status"] == "stopped"
-    assert not psutil.Process().children(recursive=True)
 
 
 def test_a_worker_makes_no_step_from_other_inputs(toy):
@@ -214,6 +213,7 @@ def results(out: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_left_running")
 def test_driver_and_worker_killed_and_still_the_same_bytes(config, reference, tmp_path):
     out = tmp_path / "run"
     RunFolder.create(out, config.model_dump(mode="json"))
@@ -253,4 +253,3 @@ def test_driver_and_worker_killed_and_still_the_same_bytes(config, reference, tm
     assert not list(out.rglob(".*"))
     manifest = json.loads((out / "manifest.json").read_text())
     assert len({record["by"] for record in manifest["steps"].values()}) >= 4
-    assert not psutil.Process().children(recursive=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from bucket import FOLDER
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Futu
 
 def test_at_a_url_a_killed_actor_costs_the_step_it_held(toy, tmp_path, monkeypatch):
     """Actors and driver have a copy each; what passes between them passes through the URL."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # where toy_steps is
     monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setenv(MIRRORS, str(tmp_path / "mirrors"))
     config = toy(pause=0.3).manifest["config"]

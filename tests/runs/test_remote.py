@@ -1,0 +1,266 @@
+"""Runs at URLs: files appear there whole, the copy here follows, and another machine goes on."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import bucket
+import fsspec
+import pytest
+from killing import contents
+from test_bad_input import command
+from toy_steps import NAMES, TARGET, steps
+
+from interp.errors import InputError, RunError
+from interp.files import sha256
+from interp.runs import Mirror, RunFolder, execute, open_run, run_folder, store
+from interp.runs.job import Job, Worker
+from interp.runs.store import MIRRORS, Store
+
+TOTAL = str(sum(n**2 for n in range(len(NAMES))))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """Where bucket:// really is; copies go beside it, and a store is not waited for long."""
+    monkeypatch.setenv(bucket.FOLDER, str(tmp_path / "bucket"))
+    monkeypatch.setenv(MIRRORS, str(tmp_path / "here"))
+    monkeypatch.setattr(store, "_PAUSES", (0.01, 0.01))
+    fsspec.filesystem("memory").store.clear()
+    return tmp_path / "bucket" / "run"
+
+
+@pytest.fixture(params=["memory://run", "bucket://run", "file"])
+def url(request, tmp_path) -> str:
+    return f"file://{tmp_path}/run" if request.param == "file" else request.param
+
+
+def run(url: str, **config: object) -> list[str]:
+    """Run the toy steps at a URL, or go on; the steps that were made."""
+    made: list[str] = []
+    folder = run_folder(url)
+    with folder.lock():
+        folder.begin(config, change=True)
+        execute(noted(steps(config, folder), made), folder)
+    return made
+
+
+def noted(todo: list, made: list[str]) -> list:
+    for step in todo:
+        write = step.write
+        object.__setattr__(
+            step, "write", lambda path, w=write, n=step.name: made.append(n) or w(path)
+        )
+    return todo
+
+
+def elsewhere(monkeypatch, tmp_path) -> None:
+    """From here on this is another machine: it has no copy yet."""
+    monkeypatch.setenv(MIRRORS, str(tmp_path / "elsewhere"))
+
+
+def test_files_come_back_as_they_were_put(url, tmp_path):
+    there = Store.open(url)
+    assert (there.names(), there.read("a/b.txt")) == ([], None)
+    assert not there.pull("a/b.txt", tmp_path / "back")
+    path = tmp_path / "b.txt"
+    for content in (b"one", b"another"):
+        path.write_bytes(content)
+        there.push(path, "a/b.txt")
+        assert there.read("a/b.txt") == content
+    assert there.sizes() == {"a/b.txt": 7}
+    assert there.pull("a/b.txt", tmp_path / "deep" / "back")
+    assert (tmp_path / "deep" / "back").read_bytes() == b"another"
+    there.remove("a/b.txt")
+    there.remove("a/b.txt")
+    assert there.names() == []
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_nothing_half_written_is_ever_seen_under_its_name(place, tmp_path):
+    there, path = Store.open("bucket://run"), tmp_path / "large"
+    path.write_bytes(b"x" * 1000)
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if (place / "large").exists():
+                seen.add((place / "large").stat().st_size)
+            time.sleep(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    there.push(path, "large")
+    path.write_bytes(b"y" * 3000)
+    there.push(path, "large")
+    time.sleep(0.01)
+    over.set()
+    watcher.join()
+    assert seen == {1000, 3000}
+
+
+def test_what_a_killed_process_left_half_put_is_removed(place):
+    place.mkdir(parents=True)
+    (place / ".lens.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
+    assert Store.open("bucket://run").names() == []
+    assert not list(place.iterdir())
+
+
+def test_a_store_that_does_not_answer_is_tried_again(place, monkeypatch, tmp_path):
+    there, path, calls = Store.open("bucket://run"), tmp_path / "a", []
+    path.write_text("a")
+    real = bucket.Bucket.put_file
+
+    def shaky(self: bucket.Bucket, one: str, other: str, **_: object) -> None:
+        calls.append(other)
+        if len(calls) < failures:
+            raise ConnectionError("reset by peer")
+        real(self, one, other)
+
+    monkeypatch.setattr(bucket.Bucket, "put_file", shaky)
+    failures = 3
+    there.push(path, "a")
+    assert (place / "a").read_text() == "a"
+    failures = 99
+    with pytest.raises(RunError, match=r"bucket://run: does not answer \(ConnectionError: reset"):
+        there.push(path, "a")
+    assert len(calls) == 6
+    assert [file.name for file in place.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://bucket/run", "pip install s3fs"),
+        ("gs://bucket/run", "pip install gcsfs"),
+        ("nowhere://bucket/run", "cannot be opened .*nowhere"),
+    ],
+)
+def test_a_url_that_cannot_be_reached_from_here(url, said):
+    with pytest.raises(InputError, match=said):
+        run_folder(url)
+
+
+def test_paths_are_paths_and_urls_are_urls(tmp_path):
+    assert run_folder(tmp_path) == RunFolder(tmp_path)
+    found = run_folder("memory://run/")
+    assert isinstance(found, Mirror)
+    assert str(found) == "memory://run"
+    assert found.path != run_folder("memory://other").path
+
+
+def test_a_run_at_a_url_goes_on_on_another_machine(url, tmp_path, monkeypatch):
+    assert sorted(run(url)) == sorted([*NAMES, "a/sum", "b/sum", "sum"])
+    there = Store.open(url)
+    assert there.read("sum.txt") == TOTAL.encode()
+    assert json.loads(there.read("manifest.json"))["steps"]["sum"]["state"] == "done"
+    assert b"sum: done" in there.read("run.log")
+    assert run(url) == []
+    elsewhere(monkeypatch, tmp_path)
+    assert run(url) == []
+    assert open_run(url).manifest["steps"]["a/0"]["state"] == "done"
+    there.remove("a/sum.txt")
+    assert run(url) == ["a/sum"], "a result that is lost there is made again"
+    assert sorted(run(url, of=2)) == sorted([*NAMES, "a/sum", "b/sum", "sum"])
+    for name in there.names():
+        there.remove(name)
+    assert len(run(url)) == 11, "the copy here does not stand in for a run that was deleted"
+
+
+def test_only_what_differs_is_fetched(place, monkeypatch):
+    run("bucket://run")
+    fetched: list[str] = []
+    real = bucket.Bucket.get_file
+    monkeypatch.setattr(
+        bucket.Bucket, "get_file",
+        lambda self, one, other, **k: fetched.append(Path(one).name) or real(self, one, other, **k),
+    )  # fmt: skip
+    (place / "a" / "1.txt").write_text("7")
+    folder = run_folder("bucket://run")
+    with folder.lock():
+        assert sorted(fetched) == ["1.txt", "manifest.json", "run.log"]
+        assert folder.file("a", "1.txt").read_text() == "7"
+
+
+def test_each_result_is_there_before_the_next_step_begins(place):
+    folder, seen = run_folder("bucket://run"), []
+
+    def look(done: int, total: int) -> None:  # noqa: ARG001
+        manifest = json.loads((place / "manifest.json").read_text())
+        states = {name: record["state"] for name, record in manifest.get("steps", {}).items()}
+        files = {path.relative_to(place).as_posix() for path in place.rglob("*.txt")}
+        seen.append({f"{name}.txt" for name in states if states[name] == "done"} == files)
+
+    with folder.lock():
+        folder.begin({})
+        execute(steps({}, folder), folder, progress=look)
+    assert len(seen) == 12
+    assert all(seen)
+
+
+def test_a_worker_elsewhere_fetches_what_it_needs_and_puts_what_it_made(place):
+    folder = run_folder("bucket://run")
+    with folder.lock():
+        folder.begin({})
+        job = Job.of(TARGET, folder)
+        worker = Worker(Job(**{**vars(job), "place": str(folder)}))
+        assert worker.hello()["kind"] == "hello"
+        sums = [name for name in NAMES if name[0] == "a"]
+        needs = {}
+        for name in sums:
+            request = {"name": name, "settings": {"of": 1}, "needs": {}}
+            needs[name] = worker.perform(request)["outcome"]["content"]
+        shutil.rmtree(worker.folder.path)
+        worker.folder.path.joinpath("a").mkdir(parents=True)
+        worker.folder.path.joinpath("a", "1.txt").write_text("of an earlier run")
+        request = {"name": "a/sum", "settings": {"of": 1}, "needs": needs}
+        outcome = worker.perform(request)["outcome"]
+        assert outcome["state"] == "done"
+        assert sha256(place / "a" / "sum.txt") == outcome["content"]
+        folder.receive("a/sum.txt", outcome["content"])
+        assert folder.file("a", "sum.txt").read_text() == "14"
+        with pytest.raises(RunError, match=r"bucket://run/a/sum\.txt: is not what its step left"):
+            folder.receive("a/sum.txt", "0" * 64)
+
+
+def test_other_peoples_files_at_a_url_are_left_alone(place):
+    place.mkdir(parents=True)
+    (place / "thesis.tex").write_text("x")
+    with pytest.raises(RunError, match="bucket://run: is no run folder, and not empty"):
+        run("bucket://run")
+    assert [path.name for path in place.iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunError, match=r"bucket://nothing: no manifest\.json"):
+        open_run("bucket://nothing")
+
+
+def test_a_run_on_another_machine_is_shown_as_running(place, monkeypatch, capsys):
+    run("bucket://run")
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest |= {"status": "running", "host": "gpu-7"}
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    assert command(["run", "status", "bucket://run", "--json"], monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "running"
+
+
+def test_commands_take_a_url(reference, place, tmp_path, monkeypatch, capsys):
+    shutil.copytree(reference, place)
+    before = contents(place)
+    assert command(["run", "status", "bucket://run"], monkeypatch) == 0
+    assert "bucket://run: complete" in capsys.readouterr().out
+    page = (place / "report.html").read_text()
+    assert command(["run", "resume", "bucket://run", "--json"], monkeypatch) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["report"] == "bucket://run/report.html"
+    assert [row["trait"] for row in said["traits"]] == ["extraversion", "openness"]
+    assert contents(place) == before
+    assert (place / "report.html").read_text() == page
+    (place / "report.html").unlink()
+    elsewhere(monkeypatch, tmp_path)
+    monkeypatch.setattr(
+        "interp.report.write", lambda folder, _: folder.file("report.html").write_text("x")
+    )
+    assert command(["report", "bucket://run", "--json"], monkeypatch) == 0
+    assert (place / "report.html").read_text() == "x", "what is drawn here is put there"
