@@ -67,7 +67,16 @@ def emojis_come_after_the_end(names):
     assert shares["ESR after the end"] > 0.5 > shares["ESR inside"]
 
 
+def refusals_are_the_printed_ones(names):
+    """The page quotes each error as it is printed."""
+    told = [re.sub(r"\(to [^)]*\)", "(to /elsewhere/weights)", line) for line in names["said"]]
+    page = pages()["docs/untrusted-files.md"].text
+    assert len(told) == 20
+    assert [line for line in told if f"| `{line}` |" not in page] == []
+
+
 CHECKS = {
+    "docs/untrusted-files.md": refusals_are_the_printed_ones,
     "docs/howto/seven-b.md": sizes_are_the_counted_ones,
     "docs/howto/larger-models.md": sizes_are_the_counted_ones,
     "docs/howto/patching-map.md": patching_map_finds_the_onset,

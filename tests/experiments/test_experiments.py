@@ -178,6 +178,36 @@ def broken_yaml(folder: Path) -> list[str]:
     return ["--config", str(folder / "c.yaml")]
 
 
+def field_twice(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_text('seed: 1\nlimit: 8\n"seed": 2\n')
+    return ["--config", str(folder / "c.yaml")]
+
+
+def adapter_twice(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_text("adapters:\n  openness: a\n  openness: b\n")
+    return ["--config", str(folder / "c.yaml")]
+
+
+def enormous_yaml(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_text("seed: 1  # " + "x" * harness.LARGEST_CONFIG)
+    return ["--config", str(folder / "c.yaml")]
+
+
+def deep_yaml(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_text("base: " + "[" * 5000)
+    return ["--config", str(folder / "c.yaml")]
+
+
+def list_as_field(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_text("? [seed, limit]\n: 1\n")
+    return ["--config", str(folder / "c.yaml")]
+
+
+def no_text(folder: Path) -> list[str]:
+    (folder / "c.yaml").write_bytes(b"seed: \xff\n")
+    return ["--config", str(folder / "c.yaml")]
+
+
 def unknown_method(folder: Path) -> list[str]:
     (folder / "c.yaml").write_text("methods: [magic]\n")
     return ["--config", str(folder / "c.yaml")]
@@ -202,6 +232,12 @@ BAD = {
     wrong_field: "temprature",
     no_mapping: "must be a mapping",
     broken_yaml: "not a readable YAML file",
+    field_twice: "c.yaml: 'seed' stands twice (lines 1 and 3); keep one of them",
+    adapter_twice: "'openness' stands twice (lines 2 and 3)",
+    enormous_yaml: "c.yaml: larger than the 0.0625 MiB that are read",
+    deep_yaml: "not a readable YAML file",
+    list_as_field: "not a readable YAML file",
+    no_text: "not a readable YAML file",
     unknown_method: "unknown method 'magic'",
     no_adapter: "no adapter for extraversion",
     empty_adapters: "no adapter for extraversion",
