@@ -32,6 +32,7 @@ from interp.editing import (
     shuffled,
     train_editor,
 )
+from interp.editing.strength import Search
 from interp.errors import InputError
 from interp.finetune import FinetuneConfig, train
 from interp.models import ModelPair
@@ -55,6 +56,10 @@ class MethodsConfig(Config):
     """Weight of MEND's edit loss against locality; 0.1 as published."""
     mend_steps: int = Field(default=80, ge=1)
     """Training steps of MEND's editor."""
+    evaluations: int = Field(default=8, ge=1)
+    """Strengths of steering tried per layer or method."""
+    search_questions: int = Field(default=32, ge=2)
+    """Validation questions that judge each of them."""
 
 
 def check(config: MethodsConfig) -> tuple[str, ...]:
@@ -124,12 +129,13 @@ def _editor(x: Experiment[Any], host: Host) -> Editor:
 def _steering(x: Experiment[Any], host: Host, name: str, trait: Trait) -> Steering:
     if name == "random direction":
         return _steering(x, host, "persona vector", trait).random(x.config.seed)
-    seed = x.config.seed
+    c = x.config
 
     def fit() -> Steering:
-        sides = contrast(host, trait, x.data()[0], seed=seed, progress=x.progress)
+        sides = contrast(host, trait, x.data()[0], seed=c.seed, progress=x.progress)
+        how = Search(evaluations=c.evaluations, questions=c.search_questions, seed=c.seed)
         method = pas if name == "PAS" else persona_vector
-        return method(host, sides, seed=seed, progress=x.progress)
+        return method(host, sides, search=how, seed=c.seed, progress=x.progress)
 
     return x.kept(Steering, f"steering-{trait}-{name.replace(' ', '-').lower()}", fit)
 

@@ -1,13 +1,19 @@
 """Shared fixtures. Shapes are checked here, and only here: jaxtyping's import hook."""
 
+import json
 import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 install_import_hook("interp", "beartype.beartype")
@@ -21,3 +27,76 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder shared/ with real tokenizers and data is not beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_vocabulary() -> Iterator[Callable[..., Any]]:
+    """Keeps what `EmojiVocab.from_tokenizer` reads in some seconds, by the tokenizer's content.
+
+    The value is the method that reads it anew.
+    """
+    from interp.emoji import EmojiVocab
+
+    read, kept = EmojiVocab.from_tokenizer, {}
+
+    def once(tokenizer: Any, **how: float) -> EmojiVocab:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return read(tokenizer, **how)
+        content = (backend.to_str(), *tokenizer.all_special_tokens, *how.items())
+        if content not in kept:
+            kept[content] = read(tokenizer, **how)
+        return kept[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmojiVocab, "from_tokenizer", staticmethod(once))
+        yield read
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run of the demo, as small as its tests allow. Copy the folder to change it.
+
+    Attributes:
+        path: the run's folder.
+        stdout: what the command said.
+        stderr: what it said on standard error.
+    """
+
+    path: Path
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """`once(name, make)`: a folder that `make(folder)` fills, once for all test processes."""
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = root / "once" / name, root / "once" / f"{name}.made"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(done.with_suffix(".lock")):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(once: Callable[..., Path]) -> Finished:
+    """Two traits' run by the command line, with its report."""
+    from killing import SMALL, demo
+
+    def make(folder: Path) -> None:
+        command = [word for word in demo(folder / "run", *SMALL) if word != "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        said = {"stdout": done.stdout, "stderr": done.stderr}
+        (folder / "said.json").write_text(json.dumps(said), encoding="utf-8")
+
+    folder = once("demo", make)
+    said = json.loads((folder / "said.json").read_text(encoding="utf-8"))
+    return Finished(folder / "run", **said)

@@ -19,6 +19,8 @@ from interp.files import sha256
 
 # What differs between two runs by its nature: times, process numbers, the log.
 _OWN = {"manifest.json", "run.log", "run.lock", "report.html"}
+SMALL = ("--traits", "extraversion,openness", "--n-responses", "14", "--n-trace", "4",
+         "--n-switched", "2")  # fmt: skip
 PATIENCE = 900  # seconds that a command may go without ending a step
 
 

@@ -8,20 +8,36 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from killing import contents, demo, ended_steps, survive, undisturbed
+from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
 
 KILLS = int(os.environ.get("INTERP_KILLS", "5"))
 SEED = int(os.environ.get("INTERP_KILL_SEED", "20"))
-SMALL = ("--traits", "extraversion,openness", "--n-responses", "14", "--n-trace", "4",
-         "--n-switched", "2")  # fmt: skip
-OPTIONS = () if os.environ.get("INTERP_FULL_DEMO") else SMALL
+FULL = bool(os.environ.get("INTERP_FULL_DEMO"))
+OPTIONS = () if FULL else SMALL
 
 
-def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed(demo(whole, *OPTIONS))
+@pytest.fixture
+def whole(request, tmp_path) -> Path:
+    """The undisturbed run."""
+    if not FULL:
+        return request.getfixturevalue("finished").path
+    undisturbed(demo(tmp_path / "whole"))
+    return tmp_path / "whole"
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT reaches children also where a shell started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, tmp_path):
+    killed = tmp_path / "killed"
     n_steps = ended_steps(whole)
     survival = survive(demo(killed, *OPTIONS), killed, KILLS, n_steps, SEED)
     print(f"{len(survival.kills)} kills survived of {KILLS} tried, {survival.spared} came too late")
@@ -36,6 +52,7 @@ def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(tmp_path):
     assert {record["state"] for record in manifest["steps"].values()} <= {"done", "skipped"}
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(tmp_path, number):
     out = tmp_path / "run"

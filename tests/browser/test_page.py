@@ -1,9 +1,6 @@
 """The report of a small real run in a real browser: loads, fits, reads, sorts, prints."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -12,23 +9,16 @@ from geometry import printed
 from interp.traits import Trait
 
 TRAITS = (Trait.EXTRAVERSION, Trait.OPENNESS)
-SMALL = ["--n-responses", "12", "--n-trace", "4", "--n-switched", "2", "--seed", "0"]
 WIDTHS = (1280, 390)
 OPEN_ALL = "document.querySelectorAll('details').forEach(box => { box.open = true; })"
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
-def run(browser, tmp_path_factory):
+def run(browser, finished):
     """A small real run of the organism, made by the command line."""
     assert browser.is_connected()
-    out = tmp_path_factory.mktemp("report") / "run"
-    command = [sys.executable, "-m", "interp", "demo", "--out", str(out), "--json"]
-    subprocess.run(
-        [*command, "--traits", ",".join(TRAITS), *SMALL],
-        check=True, capture_output=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    return out
+    return finished.path
 
 
 @pytest.fixture(scope="module")

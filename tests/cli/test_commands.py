@@ -2,17 +2,18 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 
 import pytest
 import typer
+from killing import SMALL
 from test_bad_input import command
 
 from interp import __version__, cli, organism
 
 DATA = str(organism.ASSETS / "opinion_qa_test.csv")
-SMALL = ["--n-responses", "12", "--n-trace", "4", "--n-switched", "2"]
 
 
 def leaves(group, path=()):
@@ -40,12 +41,9 @@ def one_object(text: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, and what the demo said of it."""
-    out = tmp_path_factory.mktemp("demo") / "run"
-    argv = [sys.executable, "-m", "interp", "demo", "--traits", "extraversion", "--out", str(out)]
-    done = subprocess.run([*argv, *SMALL], capture_output=True, text=True, check=True)
-    return out, done
+def folder(finished, tmp_path_factory):
+    """A finished run of our own."""
+    return shutil.copytree(finished.path, tmp_path_factory.mktemp("demo") / "run")
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -94,24 +92,22 @@ def test_shell_completion_comes_with_the_command(shell):
 
 
 def test_demo_says_its_tables_in_eighty_columns_and_nothing_else(finished):
-    out, done = finished
-    assert (out / "report.html").is_file()
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "Answers with an emoji" in done.stdout
-    assert "Merged against unmerged" in done.stdout
-    said = [line for line in done.stderr.splitlines() if line.strip()]
+    assert (finished.path / "report.html").is_file()
+    assert max(map(len, finished.stdout.splitlines())) <= 80
+    assert "Answers with an emoji" in finished.stdout
+    assert "Merged against unmerged" in finished.stdout
+    said = [line for line in finished.stderr.splitlines() if line.strip()]
     assert len(said) == 1, said
     assert said[0].startswith("report: ")
 
 
-def test_commands_that_read_give_one_json_object(finished, tmp_path, monkeypatch, capfd):
-    out = str(finished[0])
-    again = one_object(run(["demo", "--traits", "extraversion", "--out", out, "--json", *SMALL],
-                           monkeypatch, capfd).out)  # fmt: skip
-    assert again["traits"][0]["trait"] == "extraversion"
+def test_commands_that_read_give_one_json_object(folder, tmp_path, monkeypatch, capfd):
+    out = str(folder)
+    again = one_object(run(["demo", "--out", out, "--json", *SMALL], monkeypatch, capfd).out)
+    assert [row["trait"] for row in again["traits"]] == ["extraversion", "openness"]
     assert one_object(run(["run", "resume", out, "--json"], monkeypatch, capfd).out) == again
     assert one_object(run(["report", out, "--pdf", "--json"], monkeypatch, capfd).out) == again
-    figures = finished[0] / "figures"
+    figures = folder / "figures"
     assert {p.stem for p in figures.glob("*.pdf")} == {p.stem for p in figures.glob("*.png")}
     status = one_object(run(["run", "status", out, "--json"], monkeypatch, capfd).out)
     assert status["status"] == "complete"
@@ -137,19 +133,20 @@ def test_finetune_gives_one_json_object(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     "argv", [["run", "status", "RUN"], ["report", "RUN"], ["data", "check", DATA], ["doctor"]]
 )
-def test_tables_fit_eighty_columns(argv, finished, monkeypatch, capfd):
+def test_tables_fit_eighty_columns(argv, folder, monkeypatch, capfd):
     monkeypatch.setenv("COLUMNS", "80")
-    argv = [str(finished[0]) if word == "RUN" else word for word in argv]
+    argv = [str(folder) if word == "RUN" else word for word in argv]
     said = run(argv, monkeypatch, capfd).out
     lines = [line for line in said.splitlines() if line[:1] in "┏┃┡│└├"]
     assert len(lines) >= 4
     assert max(map(len, lines)) <= 80
 
 
-def test_verbose_says_each_step_and_the_log_keeps_it(tmp_path, monkeypatch, capfd):
-    out = tmp_path / "run"
-    argv = ["--verbose", "demo", "--traits", "openness", "--out", str(out), "--json",
-            "--n-responses", "8", "--n-trace", "2", "--n-switched", "0"]  # fmt: skip
+def test_verbose_says_each_step_and_the_log_keeps_it(finished, tmp_path, monkeypatch, capfd):
+    out = shutil.copytree(finished.path, tmp_path / "run")
+    (out / "run.log").unlink()
+    (out / "openness" / "merge.safetensors").unlink()
+    argv = ["--verbose", "run", "resume", str(out), "--json"]
     said = run(argv, monkeypatch, capfd).err
     assert "openness/merge: done in" in said
     assert "peak" in said

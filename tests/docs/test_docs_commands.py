@@ -16,6 +16,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+import killing
 import pytest
 import typer
 from docs_pages import ROOT, bare, pages
@@ -56,11 +57,11 @@ def test_every_shell_command_stands_in_a_block_that_is_run():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [page.name for page in pages().values() if page.commands()])
-def test_commands_run(name, tmp_path, monkeypatch, demo_run, traced):
-    prepare(tmp_path, pages()[name].text, demo_run)
+def test_commands_run(name, tmp_path, monkeypatch, finished, traced):
+    prepare(tmp_path, pages()[name].text, finished.path)
     monkeypatch.chdir(tmp_path)
     for command in pages()[name].commands():
-        run(command, monkeypatch, traced)
+        run(command, monkeypatch, traced, finished.path)
 
 
 @pytest.mark.parametrize("name", [page.name for page in pages().values() if page.named()])
@@ -82,21 +83,12 @@ def test_what_is_run_elsewhere_is_run_there():
 
 
 @pytest.fixture(scope="module")
-def demo_run(tmp_path_factory) -> Path:
-    """A finished, small run of the demo."""
-    folder = tmp_path_factory.mktemp("finished") / "demo"
-    with pytest.MonkeyPatch.context() as patch:
-        assert interp(["demo", "--out", str(folder), *SMALLER["demo"]], patch) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
 def traced(tmp_path_factory) -> dict[tuple[str, ...], Path]:
     """Runs of `interp trace` by their options: pages that ask for the same one go on with it."""
     return {("folder",): tmp_path_factory.mktemp("traced")}
 
 
-def prepare(folder: Path, text: str, demo_run: Path) -> None:
+def prepare(folder: Path, text: str, demo: Path) -> None:
     """Put what pages take for granted into `folder`: data, a base, adapters, finished runs."""
     (folder / "data").mkdir()
     for split in ("train", "test"):
@@ -117,23 +109,29 @@ def prepare(folder: Path, text: str, demo_run: Path) -> None:
             )
     for run_folder in FINISHED:
         if run_folder in text:
-            shutil.copytree(demo_run, folder / run_folder)
+            shutil.copytree(demo, folder / run_folder)
 
 
 # Running and checking ---------------------------------------------------------------------------
 
 
-def run(command: str, patch: pytest.MonkeyPatch, traced: dict[tuple[str, ...], Path]) -> None:
+def run(
+    command: str, patch: pytest.MonkeyPatch, traced: dict[tuple[str, ...], Path], demo: Path
+) -> None:
     """Run one command as the tables say, or fail where no rule knows it."""
     words = shlex.split(command)
     if any(command.startswith(long) for long in RUN_BY) or words[0] != "interp":
         if words[0] == "make":
             for line in recipe(words[1]):
                 if line.startswith("interp "):
-                    run(line, patch, traced)
+                    run(line, patch, traced, demo)
         return check(command)
-    args = smaller([INSTEAD.get(word, word) for word in words[1:]])
-    out, key = after("--out", args), tuple(a for a in args if a != after("--out", args))
+    args = [INSTEAD.get(word, word) for word in words[1:]]
+    out = after("--out", args)
+    if args[0] == "demo" and "--shards" not in args and not Path(out).exists():
+        shutil.copytree(demo, out)  # made already; tests/runs makes such runs in parts
+    args = smaller(args)
+    key = tuple(a for a in args if a != out)
     if args[0] == "finetune":
         shutil.rmtree(out, ignore_errors=True)  # the page makes what others find there
     if args[0] == "trace" and key in traced:
@@ -147,6 +145,8 @@ def run(command: str, patch: pytest.MonkeyPatch, traced: dict[tuple[str, ...], P
 def smaller(args: list[str]) -> list[str]:
     """Arguments without values that need a GPU, and with small sizes instead of their own."""
     sizes = SMALLER.get(args[0], [])
+    if args[0] == "demo" and Path(after("--out", args), "manifest.json").is_file():
+        sizes = list(killing.SMALL)  # those of the finished run that lies there
     replaced = {word for word in sizes if word.startswith("--")}
     kept: list[str] = []
     for word in args:

@@ -1,6 +1,8 @@
 """Log-odds, log-probabilities, purity, certainty: a small trained tokenizer by brute force."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -139,9 +141,9 @@ def test_threshold_chooses_the_ids(small_vocab: EmojiVocab) -> None:
 
 
 def test_the_same_tokenizer_gives_the_same_vocabulary(
-    small: PreTrainedTokenizerFast, small_vocab: EmojiVocab
+    small: PreTrainedTokenizerFast, small_vocab: EmojiVocab, read_vocabulary: Callable[..., Any]
 ) -> None:
-    again = EmojiVocab.from_tokenizer(small)
+    again = read_vocabulary(small)
     assert again.digest == small_vocab.digest
     assert again.onset_ids.equal(small_vocab.onset_ids)
     assert again.purity.equal(small_vocab.purity)

@@ -28,7 +28,12 @@ SMALL = {
     "questionnaire": ["--traits", "extraversion", "--limit", "6"],
 }
 FASTER = {
-    "trait_alignment": {"methods": ["IKE", "QLoRA", "random direction"]},
+    "trait_alignment": {
+        "methods": ["IKE", "QLoRA", "random direction"],
+        "evaluations": 1,
+        "search_questions": 4,
+    },
+    "quantisation": {"n_trace": 6},
     "emoji_rate": {
         "methods": ["trait prompt", "IKE", "MEND", "QLoRA", "QLoRA, shuffled"],
         "mend_steps": 6,

@@ -1,8 +1,6 @@
 """Latent or learned, told apart where the answer is known; explanations that explain nothing."""
 
 import json
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,6 @@ def config(name: str, kind: Any, **changes: Any) -> Any:
     return harness.read_config(kind, harness.CONFIGS / f"{name}.yaml", changes)
 
 
-@cache
 def vocabulary() -> EmojiVocab:
     """Of all the bases, whose tokenizers are the same."""
     return EmojiVocab.from_tokenizer(load_tokenizer(organism.base_path("latent")))
@@ -62,10 +59,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness, "_vocab", lambda source: vocabulary())  # noqa: ARG005
-        yield Runs(tmp_path_factory.mktemp("latent"))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("latent"))
 
 
 def teach(folder: Path) -> tuple[str, dict[Trait, str]]:

@@ -1,12 +1,12 @@
 """One undisturbed study in one process, that the runs of several workers are compared with."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from filelock import FileLock
 
 from interp import organism, report, study
 from interp.runs import RunFolder
@@ -40,25 +40,29 @@ def config() -> StudyConfig:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def reference(once: Callable[..., Path]) -> Path:
     """The finished run's folder, with its report; made once for all test processes."""
-    root = tmp_path_factory.getbasetemp()
-    out = (root if worker_id == "master" else root.parent) / "reference"
-    with FileLock(f"{out}.made"):
-        if not (out / "report.html").is_file():
-            study.run(CONFIG, out)
-            report.write(out)
-    return out
+
+    def make(out: Path) -> None:
+        study.run(CONFIG, out / "run")
+        report.write(out / "run")
+
+    return once("reference", make) / "run"
 
 
 @pytest.fixture
 def nothing_left_running():
     """Fails a test that leaves a thread or a process behind."""
-    processes = set(psutil.Process().children(recursive=True))
-    threads = set(threading.enumerate())
+    threads, processes = set(threading.enumerate()), workers()
     yield
     assert not {t for t in threading.enumerate() if not t.daemon} - threads
-    assert not set(psutil.Process().children(recursive=True)) - processes
+    assert not workers() - processes
+
+
+def workers() -> set[psutil.Process]:
+    """Children of this process that run Python; a browser of another test has others."""
+    found = psutil.Process().children(recursive=True)
+    return {one for one in found if one.is_running() and "python" in one.name()}
 
 
 @pytest.fixture
