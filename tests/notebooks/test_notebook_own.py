@@ -13,7 +13,8 @@ def test_your_own_model():
         "kinds": [one.merge_report.quantization for one in (pair, as_nf4)],
         "prompt": plain.format.prompt_ids("Why?")[:1] == [plain.tokenizer.bos_token_id],
         "template": plain.tokenizer.chat_template, "topics": len(mine.topics), "rows": len(mine),
-        "report": Path(finished["report"]).stat().st_size, "skipped": list(finished["skipped"]),
+        "report": Path("my-run/report.html").stat().st_size,
+        "skipped": list(folder.manifest["skipped"]),
         "tuned": pd.read_csv("my-run/tables/esr.csv").query(
             "model == 'tuned' and rate == 'responses with an emoji'")["share"].item(),
         "refused": refused, "half": [half.dtype, half.mean_kl, half.effect_mean_kl],

@@ -16,6 +16,7 @@ def test_probing():
         "ends": {name: found.auroc[0].tolist() for name, found in scores.items()},
         "probability": {n: [p[positive].mean().item(), p[~positive].mean().item()]
                         for n, p in probability.items()},
+        "pushed": effects.to_dict(orient="records"),
         "easy": easy_result.auroc[0, 0].item(), "gaps": gaps["difference"].abs().max(),
         "topics": len(set(task.groups)), "positives": int(task.labels.sum()),
         """,
@@ -35,6 +36,15 @@ def test_probing():
     (extravert, careful), (never, neither) = claims["probability"].values()
     assert careful < 0.2 < 0.8 < extravert
     assert max(never, neither) < 1e-3
+    # until one pushes along what the probe reads
+    (plain, along, at_random), (nothing, wrong_way, noise) = (
+        [row for row in claims["pushed"] if row["base"] == base] for base in ("latent", "absent")
+    )
+    assert min(row["AUROC"] for row in claims["pushed"]) > 0.95
+    assert along["P(emoji)"] < 0.1 < 0.6 < at_random["P(emoji)"] < plain["P(emoji)"]
+    assert along["high"] < at_random["low"] - 3
+    assert max(row["P(emoji)"] for row in (nothing, wrong_way, noise)) < 1e-3
+    assert 0 < wrong_way["low"] < wrong_way["high"] < noise["low"]
     assert claims["easy"] > base[0] + 0.05
     assert claims["gaps"] < 0.05
 
