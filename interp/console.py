@@ -4,6 +4,7 @@ Everything for people goes to standard error or through rich; `--json` puts one 
 standard output and nothing else.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -32,18 +33,28 @@ OVERALL = "all steps"
 Report = Callable[[str, int, int], None]
 
 
-def err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+class _Screen(Console):
+    """Standard error; where nobody reads it any more, a run of hours goes on in silence."""
+
+    def __init__(self, *, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=True, highlight=False, soft_wrap=soft_wrap)
+
+    def on_broken_pipe(self) -> None:
+        pass
+
+    def line_out(self, markup: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk under it
+            self.print(markup)
 
 
 def say(text: str) -> None:
     """One line for the person at the terminal, on standard error."""
-    err().print(escape(one_line(text)))
+    _Screen(soft_wrap=True).line_out(escape(one_line(text)))
 
 
 def fail(text: str) -> None:
     """One line that says what is wrong."""
-    err().print(f"[bold red]error:[/] {escape(one_line(text))}")
+    _Screen(soft_wrap=True).line_out(f"[bold red]error:[/] {escape(one_line(text))}")
 
 
 def guarded(command: Callable[[], int | None]) -> int:
@@ -92,7 +103,26 @@ class _Terminal(logging.Handler):
 
 
 def emit_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON object, on standard output.
+
+    Raises:
+        InterpError: if it cannot be written.
+    """
+    with _written():
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """What cannot be written to standard output is said in a line; who closes a pipe knows it."""
+    try:
+        yield
+    except OSError as problem:
+        # What is left in the stream goes nowhere, or Python's end would raise once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(problem, BrokenPipeError):
+            raise SystemExit(1) from None
+        raise InterpError(f"standard output cannot be written ({problem.strerror})") from None
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -104,9 +134,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for row in rows:
         made.add_row(*(escape(_cell(value)) for value in row))
     console = Console(highlight=False)
-    if title:
-        console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
-    console.print(made)
+    with _written():
+        if title:
+            console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+        console.print(made)
 
 
 def _cell(value: Any) -> str:
@@ -116,7 +147,8 @@ def _cell(value: Any) -> str:
 @contextmanager
 def progress(enabled: bool = True) -> Iterator[Report | None]:
     """A callback that draws: one bar for all steps, one for what is being done now."""
-    if not enabled:
+    screen = _Screen()
+    if not enabled or not screen.is_terminal:  # in a file, bars would leave an empty line
         yield None
         return
     columns = (
@@ -127,7 +159,7 @@ def progress(enabled: bool = True) -> Iterator[Report | None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=screen, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(label: str, done: int, total: int) -> None:

@@ -23,8 +23,8 @@ class Bucket(LocalFileSystem):
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
         name = str(path).removeprefix("bucket://")
-        there = os.environ[FOLDER]
-        return super()._strip_protocol(name if name.startswith(there) else f"{there}/{name}")
+        where = name if name.startswith("/") else f"{os.environ[FOLDER]}/{name}"
+        return super()._strip_protocol(where)
 
     def unstrip_protocol(self, name: str) -> str:
         return f"bucket://{name.removeprefix(os.environ[FOLDER]).lstrip('/')}"

@@ -27,7 +27,7 @@ NAMES = [f"{group}/{number}" for group in "ab" for number in range(4)]
 def steps(config: Mapping[str, Any], folder: RunFolder) -> list[Step]:
     """Four numbers and their sum in each of two groups, and the sum of the sums.
 
-    Config: `marks`, a folder; `dies`, a step that kills its process when it is made first;
+    Config: `marks`, a folder, if any; `dies`, a step that kills its process when it is made first;
     `pause`, seconds that each takes; `warns`, whether they warn; `refuses`, whether the
     input is bad.
     """
@@ -63,10 +63,11 @@ def _step(
     folder: RunFolder,
 ) -> Step:
     def write(path: Path) -> None:
-        marks = Path(config["marks"])
-        first = name not in makings(marks)
-        with marks.joinpath(str(os.getpid())).open("a") as file:
-            file.write(f"{name}\n")
+        marks, first = config.get("marks"), False
+        if marks is not None:
+            first = name not in makings(Path(marks))
+            with Path(marks, str(os.getpid())).open("a") as file:
+                file.write(f"{name}\n")
         if name == config.get("dies") and first:
             print("about to die", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)

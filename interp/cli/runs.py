@@ -18,8 +18,8 @@ def run_status(run: Run, json: Json = False) -> None:
     folder = open_run(run)
     manifest = folder.manifest
     alive = folder.is_locked() or folder.runs_elsewhere()
-    steps = {name: _state(record, alive) for name, record in _records(manifest).items()}
-    status = "running" if alive else _rest(str(manifest.get("status")))
+    steps = {name: _state(record, alive) for name, record in manifest.get("steps", {}).items()}
+    status = "running" if alive else _rest(manifest.get("status", "unknown"))
     if json:
         console.emit_json(manifest | {"status": status, "steps": steps})
         return
@@ -48,13 +48,22 @@ def run_resume(
     from interp.runs import executor_for, open_run
     from interp.study import parse_config
 
-    config = parse_config(open_run(run).manifest.get("config", {}))
+    manifest = open_run(run).manifest
+    config = parse_config(manifest.get("config", {}))
+    _same_threads(manifest)
     study(config, run, json, executor_for(executor, workers, ray_address))
 
 
-def _records(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    found = manifest.get("steps")
-    return found if isinstance(found, dict) else {}
+def _same_threads(manifest: dict[str, Any]) -> None:
+    """Go on with as many threads as before: another number adds in another order."""
+    import torch
+
+    from interp import machine
+
+    before = (manifest.get("reproducibility") or [{}])[-1].get("threads")
+    threads = before.get("torch") if isinstance(before, dict) else None
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(min(threads, machine.cores()))
 
 
 def _state(record: dict[str, Any], alive: bool) -> dict[str, Any]:

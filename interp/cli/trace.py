@@ -136,10 +136,17 @@ def study(config: Any, out: str, json: bool, executor: Any) -> None:
     """Run a study, or go on with it, to its report."""
     from interp import study as room
 
-    signal.signal(signal.SIGTERM, _stop)  # what a cluster sends before it kills
+    _stop_cleanly()
     with console.progress(not json) as progress:
         room.run(config, out, progress, executor)
     _report(out, json, keep=True)
+
+
+def _stop_cleanly() -> None:
+    """Let what ends a process end a run as Ctrl-C does: a cluster's SIGTERM, a lost terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(number, _stop)
 
 
 def _stop(*_: object) -> None:
@@ -150,17 +157,19 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     """Write the report, unless it may be kept and is there; then say what is in it."""
     from interp import report as room
     from interp.report import kept
-    from interp.runs import open_run
+    from interp.runs import RunBusyError, open_run
 
     folder = open_run(run)
-    if not folder.is_locked():
-        with folder.lock():
-            pass  # what a killed report left half-written is removed
-    if not (keep and kept.is_current(folder)):
-        with console.progress(not json) as progress:
-            room.write(folder, progress, pdf=pdf)
-        kept.note(folder)
-        folder.publish()
+    try:
+        with folder.lock():  # what a killed report left half-written is removed
+            if not (keep and kept.is_current(folder)):
+                _draw(folder, json, pdf)
+                kept.note(folder)
+    except RunBusyError as problem:
+        if keep:
+            raise
+        console.say(f"{problem}; this is the report of what is done so far")
+        _draw(folder, json, pdf)
     page = f"{folder}/{room.PAGE}"
     summary = room.summary(folder)
     skipped = folder.manifest.get("skipped", {})
@@ -173,6 +182,17 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")
     console.say(f"report: {page}")
+
+
+def _draw(folder: Any, json: bool, pdf: bool) -> None:
+    from interp import report as room
+    from interp.runs import unwritable
+
+    try:
+        with console.progress(not json) as progress:
+            room.write(folder, progress, pdf=pdf)
+    except OSError as problem:
+        raise unwritable(folder.path, problem) from None
 
 
 def _merges(folder: Any) -> None:

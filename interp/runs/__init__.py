@@ -2,7 +2,15 @@
 
 from interp.runs.choice import MakeExecutor, executor_for
 from interp.runs.execute import Executor, Inline, StepsFailedError, execute, logged
-from interp.runs.folder import LOG, MANIFEST, RunFolder, read_responses, save_responses
+from interp.runs.folder import (
+    LOG,
+    RunBusyError,
+    RunFolder,
+    read_responses,
+    save_responses,
+    unwritable,
+)
+from interp.runs.manifest import MANIFEST
 from interp.runs.mirror import Mirror, open_run, run_folder
 from interp.runs.perform import Outcome, perform
 from interp.runs.steps import Step
@@ -15,6 +23,7 @@ __all__ = [
     "MakeExecutor",
     "Mirror",
     "Outcome",
+    "RunBusyError",
     "RunFolder",
     "Step",
     "StepsFailedError",
@@ -26,4 +35,5 @@ __all__ = [
     "read_responses",
     "run_folder",
     "save_responses",
+    "unwritable",
 ]

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, get_args
 
-import torch
-
 from interp.errors import InputError
 from interp.runs.cluster import Actors, check_ray
 from interp.runs.crew import Crew
 from interp.runs.execute import Executor, Inline
 from interp.runs.folder import RunFolder
 from interp.runs.job import Job
-from interp.runs.processes import WITHOUT_GPU, Processes
+from interp.runs.processes import WITHOUT_GPU, Processes, count_gpus
 
 Kind = Literal["inline", "processes", "ray"]
 MakeExecutor = Callable[[str, RunFolder], Executor]
@@ -48,7 +46,7 @@ def executor_for(
             return Inline(folder)
         job = Job.of(target, folder)
         if kind == "processes":
-            return Crew(Processes(job, workers or torch.cuda.device_count() or WITHOUT_GPU))
+            return Crew(Processes(job, workers or count_gpus() or WITHOUT_GPU))
         return Crew(Actors(replace(job, place=place(folder)), workers, address))
 
     return make

@@ -17,11 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from interp.errors import InputError, RunError
 from interp.runs.job import Job, LogLines, Worker
-from interp.runs.processes import WITHOUT_GPU, threads_each
+from interp.runs.processes import WITHOUT_GPU, count_gpus, threads_each
 
 _STORE = 80 * 2**20  # bytes, near Ray's least: nothing goes through its object store
 _PASSED_ON = ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME",
@@ -153,7 +151,7 @@ class Actors:
             else:
                 # On every start Ray says that its token, which it made itself, is in use.
                 logging.getLogger("ray").setLevel(logging.ERROR)
-                workers = self.workers or torch.cuda.device_count() or WITHOUT_GPU
+                workers = self.workers or count_gpus() or WITHOUT_GPU
                 ray.init(
                     address="local", num_cpus=workers, include_dashboard=False,
                     object_store_memory=_STORE, **quiet,

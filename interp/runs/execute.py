@@ -14,13 +14,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
 from interp import errors
 from interp.errors import InterpError, RunError
 from interp.files import remove_temporary, sha256
-from interp.runs.folder import LOG, RunFolder, merged
+from interp.runs.folder import LOG, RunFolder
+from interp.runs.manifest import merged, now
 from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
 from interp.runs.steps import Step, ordered
 
@@ -172,8 +172,8 @@ class _Work:
             _log.warning("the manifest could not be updated: %s", problem)
 
     def _records(self) -> dict[str, dict[str, Any]]:
-        found = self.folder.manifest.get("steps")
-        return found if isinstance(found, dict) else {}
+        found: dict[str, dict[str, Any]] = self.folder.manifest.get("steps", {})
+        return found
 
     def _mark_stale(self) -> None:
         """Results whose step, or any step before it, is not what it was: not to be shown."""
@@ -243,7 +243,7 @@ class _Work:
         for step in self.executor.choose(ready):
             waiting.remove(step)
             self.running[step.name] = step
-            self.folder.note(steps={step.name: {"state": RUNNING, "started": _now()}})
+            self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
             self.executor.submit(step, {need: self.contents[need] for need in step.needs})
 
     def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
@@ -270,7 +270,7 @@ class _Work:
             "seconds": outcome.seconds,
             "peak_mib": outcome.peak_mib,
             "by": outcome.by,
-            "ended": _now(),
+            "ended": now(),
         }
         reason = {"reason": outcome.reason} if outcome.reason else {}
         manifest = merged(self.folder.manifest, outcome.facts)
@@ -293,7 +293,3 @@ class _Work:
     def _say(self) -> None:
         if self.progress:
             self.progress(len(self.ended), len(self.steps))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,37 +11,44 @@ Every file is written whole or not at all. One process at a time works on a fold
 one that writes its manifest; the lock is the system's and goes with the process that held it.
 """
 
-import logging
-import os
-import platform
-import socket
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import errno
+import fcntl
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from interp.behaviour import Response
-from interp.doctor import reproducibility
 from interp.errors import RunError, TraitError
 from interp.files import read_json, remove_temporary, sha256, write_json
-from interp.results import Result, from_fields
-from interp.runs.steps import versions
+from interp.runs.manifest import (
+    MANIFEST,
+    differences,
+    environments,
+    fresh_manifest,
+    merged,
+    now,
+    read_manifest,
+    this_process,
+)
 from interp.traits import Trait
 
-MANIFEST = "manifest.json"
-"""What was asked, with what, and how far each step came."""
+if TYPE_CHECKING:  # at run time these bring torch and more: six seconds for `interp run status`
+    from interp.behaviour import Response
+    from interp.results import Result
 
 LOG = "run.log"
 """Steps with their times and peak memory, and every warning."""
 
 LOCK = "run.lock"
-R = TypeVar("R", bound=Result)
-_log = logging.getLogger("interp.runs")
+R = TypeVar("R", bound="Result")
+_GLANCE = 0.5  # seconds: one who only looks whether a run is locked holds the lock for a moment
+
+
+class RunBusyError(RunError):
+    """Another process is working on the run."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,13 @@ class RunFolder:
                     f"{self}: holds another run ({differences(held['config'], config)}); "
                     "choose another --out, or delete that folder"
                 )
-            fresh = {"config": config, "seed": config.get("seed"), "resumed": _now()}
-            fresh["reproducibility"] = _environments(held.get("reproducibility"))
-            self.write_manifest({**held, **fresh, **_process(), "status": "running"})
+            fresh = {"config": config, "seed": config.get("seed"), "resumed": now()}
+            fresh["reproducibility"] = environments(held.get("reproducibility", []))
+            self.write_manifest({**held, **fresh, **this_process(), "status": "running"})
             return self
         if self.path.exists() and not _is_free(self.path):
             raise RunError(f"{self}: exists and is no run folder; choose another --out")
-        self.write_manifest(_fresh_manifest(config, job))
+        self.write_manifest(fresh_manifest(config, job))
         return self
 
     @classmethod
@@ -116,18 +123,23 @@ class RunFolder:
         """Hold the folder alone; what a killed process left half-written is removed.
 
         Raises:
-            RunError: if another process holds it, or the folder cannot be written.
+            RunBusyError: if another process holds it.
+        RunError: if the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_GLANCE)
         except Timeout:
-            raise RunError(
+            raise RunBusyError(
                 f"{self.path}: {self._holder()} is working on this run; wait for it, or stop it"
             ) from None
         except OSError as problem:
             raise unwritable(self.path, problem) from None
+        except NotImplementedError:
+            raise RunError(
+                f"{self.path}: this file system has no locks; choose --out on another one"
+            ) from None
         try:
             remove_temporary(self.path)
             yield
@@ -138,12 +150,11 @@ class RunFolder:
         """Whether a living process is working on this run."""
         if not (self.path / LOCK).is_file():
             return False
-        lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            return True
-        lock.release()
+            with (self.path / LOCK).open("rb") as file:  # reading will do: it may be another user's
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as problem:
+            return problem.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
         return False
 
     def runs_elsewhere(self) -> bool:
@@ -170,16 +181,7 @@ class RunFolder:
         Raises:
             RunError: if it is damaged.
         """
-        found = read_json(self.path / MANIFEST, RunError)
-        if not isinstance(found, dict):
-            raise RunError(f"{self.path / MANIFEST}: must be an object of fields; restore the file")
-        records = found.get("steps", {})
-        for name in ("config", "steps", "skipped", "inputs", "hashes", "versions"):
-            if not isinstance(found.get(name, {}), dict):
-                raise RunError(f"{self.path / MANIFEST}: {name} must be an object of fields")
-        if not all(isinstance(one, dict) for one in records.values()):
-            raise RunError(f"{self.path / MANIFEST}: each of the steps must be an object of fields")
-        return found
+        return read_manifest(self.path / MANIFEST)
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -212,10 +214,10 @@ class RunFolder:
         path = self.file(*parts)
         return kind.load(path) if path.is_file() else None
 
-    def save_responses(self, responses: Sequence[Response], *parts: str) -> None:
+    def save_responses(self, responses: "Sequence[Response]", *parts: str) -> None:
         save_responses(responses, self.file(*parts))
 
-    def responses(self, *parts: str) -> list[Response] | None:
+    def responses(self, *parts: str) -> "list[Response] | None":
         """Stored answers, or `None` if that step has not been done.
 
         Raises:
@@ -229,9 +231,13 @@ class RunFolder:
         self.write_manifest(merged(self.manifest, facts))
 
     def input_hash(self, path: Path) -> str:
-        """SHA-256 of an input file, remembered for as long as size and time stay the same."""
+        """SHA-256 of an input file, remembered for as long as its size, place and times do.
+
+        The time of the last change of the file's entry is among them: tools that copy a file with
+        its old time of writing cannot set that one.
+        """
         stat = path.stat()
-        stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
+        stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
         name = str(path.resolve())
         known = self.manifest.get("inputs", {}).get(name, {})
         if known.get("stamp") != stamp:
@@ -241,7 +247,7 @@ class RunFolder:
 
     def finish(self, seconds: float) -> None:
         """Note that everything is done, and what it took in all."""
-        self.note(status="complete", finished=_now(), seconds=round(seconds, 1))
+        self.note(status="complete", finished=now(), seconds=round(seconds, 1))
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Put `manifest` in the old one's place.
@@ -255,34 +261,26 @@ class RunFolder:
             raise unwritable(self.path, problem) from None
 
 
-def save_responses(responses: Sequence[Response], path: Path) -> None:
+def save_responses(responses: "Sequence[Response]", path: Path) -> None:
     """Write answers as JSON."""
     write_json(path, [asdict(response) for response in responses])
 
 
-def read_responses(path: Path) -> list[Response]:
+def read_responses(path: Path) -> "list[Response]":
     """Read answers back.
 
     Raises:
         RunError: if the file is damaged.
     """
+    from interp.behaviour import Response
+    from interp.results import from_fields
+
     rows = read_json(path, RunError)
     if not isinstance(rows, list):
         raise RunError(f"{path}: not the answers of a run (no list); delete it")
     return [
         from_fields(Response, row, f"{path}: answer {n}", RunError) for n, row in enumerate(rows, 1)
     ]
-
-
-def merged(manifest: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with `facts` added, dictionaries merged one level deep."""
-    found = dict(manifest)
-    for name, value in facts.items():
-        old = found.get(name)
-        if isinstance(old, dict) and isinstance(value, Mapping):
-            value = {**old, **value}
-        found[name] = value
-    return found
 
 
 def unwritable(path: Path, problem: OSError) -> RunError:
@@ -294,45 +292,5 @@ def unwritable(path: Path, problem: OSError) -> RunError:
     )
 
 
-def differences(held: dict[str, Any], asked: dict[str, Any]) -> str:
-    """The first few fields in which two configurations differ."""
-    names = [name for name in sorted({*held, *asked}) if held.get(name) != asked.get(name)]
-    return "different " + ", ".join(names[:4])
-
-
 def _is_free(path: Path) -> bool:
     return path.is_dir() and all(item.name == LOCK for item in path.iterdir())
-
-
-def _fresh_manifest(config: dict[str, Any], job: str) -> dict[str, Any]:
-    return {
-        "status": "running",
-        "job": job,
-        "command": " ".join(["interp", *sys.argv[1:]]),
-        "config": config,
-        "seed": config.get("seed"),
-        "versions": versions(),
-        "started": _now(),
-        **_process(),
-        "reproducibility": _environments([]),
-        "hashes": {},
-        "steps": {},
-        "skipped": {},
-    }
-
-
-def _environments(before: Any) -> list[dict[str, Any]]:
-    """What would have to be equal to get the same numbers: of every start that differed."""
-    known = before if isinstance(before, list) else []
-    now = reproducibility()
-    if known and now not in known:
-        _log.warning("this run goes on in another environment; the manifest lists both")
-    return known if now in known else [*known, now]
-
-
-def _process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "system": platform.platform()}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -23,11 +23,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from interp.errors import InputError, RunError
 from interp.files import read_json, sha256
-from interp.runs.folder import MANIFEST, RunFolder
+from interp.runs.folder import RunFolder
+from interp.runs.manifest import MANIFEST
 from interp.runs.perform import DONE, FATAL, Outcome, perform, worker_name
 from interp.runs.steps import Step, code_version
 from interp.runs.store import Store, is_url, mirror_path
@@ -114,6 +113,8 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         if job.threads:
+            import torch
+
             torch.set_num_threads(job.threads)
         if Path(job.directory).is_dir():
             os.chdir(job.directory)

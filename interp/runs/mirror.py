@@ -2,7 +2,8 @@
 
 The URL is the truth. When the run is taken up, the copy is made equal to it (only what differs is
 fetched); each result is put there as soon as it is made, then the manifest; log, report, figures
-and tables follow at the end. So a run that is killed here can go on on another machine.
+and tables follow at the end. So a run that is killed here can go on on another machine. A lock
+keeps processes of one machine apart, a `Lease` those of several.
 """
 
 import socket
@@ -14,7 +15,9 @@ from typing import Any
 
 from interp.errors import RunError
 from interp.files import sha256
-from interp.runs.folder import LOCK, MANIFEST, RunFolder
+from interp.runs.folder import LOCK, RunFolder
+from interp.runs.lease import LEASE, Lease
+from interp.runs.manifest import MANIFEST
 from interp.runs.store import Store, is_url, mirror_path
 
 
@@ -24,6 +27,10 @@ class Mirror(RunFolder):
 
     store: Store
     known: dict[str, str] = field(default_factory=dict)  # name to SHA-256 of what is at the URL
+    lease: Lease = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lease", Lease(self.store, self.path.with_suffix(".lease")))
 
     @classmethod
     def at(cls, url: str) -> "Mirror":
@@ -43,14 +50,20 @@ class Mirror(RunFolder):
         """Hold the copy alone, equal to what is at the URL; what is new is put there at the end.
 
         Raises:
-            RunError: if another process here holds it, or the URL cannot be reached.
+            RunBusyError: if another process, here or elsewhere, works on the run.
+            RunError: if the URL cannot be reached.
         """
         with super().lock():
-            self._fetch()
+            self.lease.take()
             try:
-                yield
+                self._fetch()
+                try:
+                    yield
+                finally:
+                    if not self.lease.is_lost():
+                        self.publish()
             finally:
-                self.publish()
+                self.lease.release()
 
     def opened(self) -> "Mirror":
         """Look at what was asked, and how far it came; results are fetched by `lock`."""
@@ -61,10 +74,20 @@ class Mirror(RunFolder):
         return self
 
     def runs_elsewhere(self) -> bool:
-        manifest = self.manifest
-        return manifest.get("status") == "running" and manifest["host"] != socket.gethostname()
+        signs, manifest = self.lease.elsewhere(), self.manifest
+        if signs is not None:
+            return signs
+        running = manifest.get("status") == "running"
+        return running and manifest.get("host") != socket.gethostname()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Put `manifest` in the old one's place, here and at the URL.
+
+        Raises:
+            RunBusyError: if another driver has taken the run over.
+            RunError: if it cannot be written.
+        """
+        self.lease.check()
         super().write_manifest(manifest)
         self.store.push(self.path / MANIFEST, MANIFEST)
         self.known.pop(MANIFEST, None)
@@ -101,6 +124,7 @@ class Mirror(RunFolder):
     def _fetch(self) -> None:
         """Make the copy equal to what is at the URL."""
         there = self.store.sizes()
+        there.pop(LEASE, None)
         if there and MANIFEST not in there:
             raise RunError(f"{self}: is no run folder, and not empty; choose another --out")
         for name, path in self._files().items():

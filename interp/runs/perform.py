@@ -6,14 +6,13 @@ The same function serves every executor: this process, a local worker, a machine
 import contextlib
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from interp.errors import InputError, RunError
 from interp.files import sha256
@@ -91,17 +90,23 @@ _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
 
+def _gpu() -> Any:
+    """`torch.cuda` where a step can have used it."""
+    torch = sys.modules.get("torch")  # a run can be looked at without the seconds that torch takes
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None
+
+
 def _reset_peak() -> None:
     """Measure peaks from here on, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if gpu := _gpu():
+        gpu.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
 
 
 def _peak_mib() -> float:
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    if gpu := _gpu():
+        return round(gpu.max_memory_allocated() / 2**20, 1)
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:  # not Linux

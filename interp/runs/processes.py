@@ -20,8 +20,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import torch
-
 from interp.runs.job import Job
 
 WITHOUT_GPU = 2
@@ -115,8 +113,17 @@ def ended(code: int) -> str:
     return f"was killed by signal {-code}"
 
 
+def count_gpus() -> int:
+    """GPUs of this machine that torch sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def threads_each(workers: int) -> int:
     """Processor threads of one worker: its share of the cores, and no more than here."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(torch.get_num_threads(), (cores or 1) // workers))
 
@@ -131,10 +138,10 @@ def environment(slot: int, threads: int) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    if torch.cuda.is_available():
+    if gpus := count_gpus():
         asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         devices = [one for one in asked.split(",") if one] or [
-            str(number) for number in range(torch.cuda.device_count())
+            str(number) for number in range(gpus)
         ]
         changed["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
     return os.environ | changed

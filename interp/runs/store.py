@@ -5,7 +5,7 @@ elsewhere the file is put under a temporary name and then moved. Credentials, en
 are fsspec's business (its configuration files and environment variables, and a package per kind of
 store: s3fs, gcsfs, adlfs, …). A store that does not answer is tried three times.
 
-Nothing here keeps two machines from working on one URL at the same time.
+Nothing here keeps two machines from working on one URL at the same time; a `Lease` does.
 """
 
 import contextlib

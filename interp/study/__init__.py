@@ -15,7 +15,7 @@ An analysis that a trait's answers do not allow (no emojis, say) is skipped with
 the manifest keeps and the report prints; anything wrong with the input ends the run.
 """
 
-from interp.study.config import StudyConfig, parse_config
+from interp.study.config import StudyConfig, anchored, parse_config
 from interp.study.run import run
 
-__all__ = ["StudyConfig", "parse_config", "run"]
+__all__ = ["StudyConfig", "anchored", "parse_config", "run"]

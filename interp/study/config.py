@@ -1,11 +1,13 @@
 """What a study is asked: one validated object, kept in the run's manifest."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from interp import memory
 from interp.errors import InputError
+from interp.files import kind_of
 from interp.traits import Trait
 
 
@@ -80,3 +82,24 @@ def parse_config(values: dict[str, Any]) -> StudyConfig:
         first = problem.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "config"
         raise InputError(f"{field.replace('_', '-')}: {first['msg']}") from None
+
+
+def anchored(config: StudyConfig) -> StudyConfig:
+    """The config with whole paths, so that the run can go on from another directory.
+
+    What is no path here (a hub id) stays as it is.
+    """
+    base, trusted = _whole(config.base), config.trust_remote_code
+    if trusted and trusted.rstrip("/") == config.base.rstrip("/"):
+        trusted = base
+    changed = {
+        "base": base,
+        "adapters": {trait: _whole(adapter) for trait, adapter in config.adapters.items()},
+        "data": _whole(config.data),
+        "trust_remote_code": trusted,
+    }
+    return config.model_copy(update=changed)
+
+
+def _whole(place: str) -> str:
+    return str(Path(place).absolute()) if kind_of(place) != "absent" else place

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from interp.console import OVERALL
 from interp.runs import MakeExecutor, RunFolder, execute, run_folder
-from interp.study.config import StudyConfig
+from interp.study.config import StudyConfig, anchored
 from interp.study.steps import steps
 from interp.study.study import Progress
 
@@ -30,7 +30,7 @@ def run(
         InputError: (a subclass says which) if a model, an adapter, the data or `out` is unusable.
         StepsFailedError: if steps failed by an error of ours; the others are done.
     """
-    values = config.model_dump(mode="json")
+    values = anchored(config).model_dump(mode="json")
     folder = run_folder(out)
     with folder.lock():
         folder.begin(values, change=True)
