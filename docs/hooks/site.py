@@ -116,10 +116,11 @@ def _exported(room: str) -> list[str]:
 
 
 def commands() -> str:
-    """All commands with their arguments and options, as Markdown."""
+    """The options before a command, then all commands with theirs, as Markdown."""
     root = typer.main.get_command(app)
     context = typer.Context(root, info_name="interp")
-    return "\n".join(_command(root.commands[name], context) for name in root.list_commands(context))
+    every = [_command(root.commands[name], context) for name in root.list_commands(context)]
+    return "\n".join(["## Before every command\n", _options(root, context), *every])
 
 
 def _command(command: Any, parent: typer.Context) -> str:
@@ -131,10 +132,15 @@ def _command(command: Any, parent: typer.Context) -> str:
             parts + [_command(command.commands[name], context)[1:] for name in names]
         ).replace("\n# ", "\n### ")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parts.append(f"`{usage}`\n\n| option | meaning |\n|---|---|")
+    return "\n".join([*parts, f"`{usage}`\n", _options(command, context)])
+
+
+def _options(command: Any, context: typer.Context) -> str:
+    """A command's arguments and options as a table."""
+    rows = ["| option | meaning |\n|---|---|"]
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and "--help" not in record[0]:
             name, text = (part.replace("|", "\\|") for part in record)
-            parts.append(f"| `{name}` | {text} |")
-    return "\n".join(parts) + "\n"
+            rows.append(f"| `{name}` | {' '.join(text.split())} |")
+    return "\n".join(rows) + "\n"
