@@ -194,6 +194,23 @@ def test_a_really_full_disk(disk):
     assert sums.run() == "abcd"
 
 
+def test_a_disk_too_full_for_the_manifest_names_the_step(disk):
+    sums = Sums(disk / "run")
+
+    def fill(path: Path) -> None:
+        write_text(path, "1")
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "other").write_bytes(bytes(300_000))
+
+    steps = [replace(s, write=fill) if s.name == "b" else s for s in sums.steps()]
+    with pytest.raises(RunError, match=r"^step b: .*run: cannot be written \(No space left"):
+        sums.run(steps)
+    assert sums.states["a"] == "done"
+    (disk / "other").unlink()
+    assert sums.run() == "bcd"
+    assert sums.result == 6
+
+
 def test_a_read_only_disk(disk):
     sums = Sums(disk / "run")
     sums.run()
@@ -364,6 +381,11 @@ def test_inputs_are_hashed_again_only_when_they_change(tmp_path):
     assert folder.manifest["inputs"] == noted
     weights.write_bytes(b"three")
     assert folder.input_hash(weights) == sha256(weights) != first
+
+
+def test_a_name_that_no_folder_can_have_is_said_in_one_line(tmp_path):
+    with pytest.raises(RunError, match=r"x: cannot be read \(File name too long\)"):
+        RunFolder.open(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '{"config": 3}', '{"config": {"adapters": 1}}'])

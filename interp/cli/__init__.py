@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from interp import __version__, console
-from interp.cli import prepare, trace
+from interp.cli import prepare, stopping, trace
+from interp.errors import InputError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve their neighbours
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -57,10 +58,16 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0, 2 (bad input) or 1 (anything else)."""
     _quiet_libraries()
-    sys.exit(console.guarded(_command))
+    with stopping.stoppable():
+        code = console.guarded(_command)
+    sys.exit(code)
 
 
 def _command() -> int | None:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:  # torch would end the process there, with no word on why
+        raise InputError("the current folder has been deleted; change to another one") from None
     code = app(standalone_mode=False)
     if code == _INTERRUPTED:
         raise KeyboardInterrupt

@@ -1,6 +1,5 @@
 """Commands that trace and read: demo, trace, report."""
 
-import signal
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from interp.cli.options import (
     TrustRemoteCode,
     Workers,
 )
+from interp.errors import RunError
 from interp.traits import TRAITS, Trait
 
 PANEL = "Trace and read"
@@ -136,21 +136,9 @@ def study(config: Any, out: str, json: bool, executor: Any) -> None:
     """Run a study, or go on with it, to its report."""
     from interp import study as room
 
-    _stop_cleanly()
     with console.progress(not json) as progress:
         room.run(config, out, progress, executor)
     _report(out, json, keep=True)
-
-
-def _stop_cleanly() -> None:
-    """Let what ends a process end a run as Ctrl-C does: a cluster's SIGTERM, a lost terminal."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
-            signal.signal(number, _stop)
-
-
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> None:
@@ -192,7 +180,7 @@ def _draw(folder: Any, json: bool, pdf: bool) -> None:
         with console.progress(not json) as progress:
             room.write(folder, progress, pdf=pdf)
     except OSError as problem:
-        raise unwritable(folder.path, problem) from None
+        raise RunError(f"the report: {unwritable(folder.path, problem)}") from None
 
 
 def _merges(folder: Any) -> None:

@@ -89,7 +89,10 @@ def find_font() -> Path | None:
 
 @cache
 def _found() -> Glyphs:
-    home = [str(path) for path in (Path.home() / ".fonts").glob("*.tt[fc]")]
+    try:
+        home = [str(path) for path in (Path.home() / ".fonts").glob("*.tt[fc]")]
+    except (OSError, RuntimeError):  # a home that may not be read, or none at all
+        home = []
     others = (
         path
         for path in [*home, *sorted(findSystemFonts())]

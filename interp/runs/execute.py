@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 from interp import errors
 from interp.errors import InterpError, RunError
 from interp.files import remove_temporary, sha256
-from interp.runs.folder import LOG, RunFolder
+from interp.runs.folder import LOG, RunBusyError, RunFolder
 from interp.runs.manifest import merged, now
 from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
 from interp.runs.steps import Step, ordered
@@ -169,7 +169,7 @@ class _Work:
         try:
             self.folder.note(status="stopped", steps=records)
         except RunError as problem:  # a full disk: what is there says enough
-            _log.warning("the manifest could not be updated: %s", problem)
+            _log.info("the manifest could not be updated: %s", problem)
 
     def _records(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self.folder.manifest.get("steps", {})
@@ -243,7 +243,8 @@ class _Work:
         for step in self.executor.choose(ready):
             waiting.remove(step)
             self.running[step.name] = step
-            self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
+            with _naming(step.name):
+                self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
             self.executor.submit(step, {need: self.contents[need] for need in step.needs})
 
     def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
@@ -257,7 +258,8 @@ class _Work:
             reason = f"{outcome.reason}, {TRIES} times"
             outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
         if outcome.state == DONE:
-            self.folder.receive(step.file, outcome.content)
+            with _naming(step.name):
+                self.folder.receive(step.file, outcome.content)
         self._note(outcome, key=step.key(self.contents))
         if outcome.state == FATAL:
             raise getattr(errors, outcome.error, RunError)(outcome.reason)
@@ -287,9 +289,21 @@ class _Work:
             outcome.peak_mib, f", {outcome.reason}" if outcome.reason else "",
             f"\n{outcome.details}" if outcome.details else "",
         )  # fmt: skip
-        self.folder.write_manifest({**manifest, "skipped": skipped})
+        with _naming(outcome.name):
+            self.folder.write_manifest({**manifest, "skipped": skipped})
         self._say()
 
     def _say(self) -> None:
         if self.progress:
             self.progress(len(self.ended), len(self.steps))
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say which step it was that could not be noted."""
+    try:
+        yield
+    except RunBusyError:
+        raise
+    except RunError as problem:
+        raise RunError(f"step {name}: {problem}") from None

@@ -78,7 +78,7 @@ class RunFolder:
         self, config: dict[str, Any], *, job: str = "study", change: bool = False
     ) -> "RunFolder":
         """Begin a run here, or continue the one that is there; see `create`."""
-        if (self.path / MANIFEST).is_file():
+        if self._is_begun():
             held = self.manifest
             if held.get("job") != job or not isinstance(held.get("config"), dict):
                 raise RunError(
@@ -110,9 +110,15 @@ class RunFolder:
 
     def opened(self) -> "RunFolder":
         """This folder, which must hold a run; see `open`."""
-        if not (self.path / MANIFEST).is_file():
+        if not self._is_begun():
             raise RunError(f"{self}: no {MANIFEST}; name a folder that interp trace or demo wrote")
         return self
+
+    def _is_begun(self) -> bool:
+        try:
+            return (self.path / MANIFEST).is_file()
+        except OSError as problem:
+            raise RunError(f"{self}: cannot be read ({problem.strerror})") from None
 
     def __str__(self) -> str:
         """Where the run is, as the user named it."""

@@ -166,11 +166,23 @@ class Store:
 
 
 def mirror_path(store: Store, kind: str = "driver") -> Path:
-    """Where this machine keeps its copy of the run at a URL."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(os.environ.get(MIRRORS) or Path(cache) / "interp" / "mirrors")
+    """Where this machine keeps its copy of the run at a URL.
+
+    Raises:
+        InputError: if nothing says where, and the user has no home.
+    """
+    place = Path(os.environ.get(MIRRORS) or _cache() / "interp" / "mirrors")
     name = hashlib.sha256(store.files.unstrip_protocol(store.root).encode()).hexdigest()[:16]
     return place / f"{name}-{kind}"
+
+
+def _cache() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise InputError(
+            f"this user has no home folder: set {MIRRORS} to a folder for copies of runs at URLs"
+        ) from None
 
 
 def _is_temporary(name: str) -> bool:

@@ -1,15 +1,14 @@
 """The command line where nobody listens or nothing can be written, and how it begins."""
 
-import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from interp import console, study
-from interp.cli import trace
 from interp.runs import RunFolder
 from interp.study import StudyConfig
 from interp.traits import Trait
@@ -63,19 +62,72 @@ def test_progress_in_a_file_leaves_no_empty_line(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_lost_terminal_stops_a_run_as_ctrl_c_does_unless_nohup_says_not():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+SLEEPER = """
+import signal, sys, time
+{before}
+from interp import console
+from interp.cli import stopping
+
+def work():
     try:
-        trace._stop_cleanly()
-        for number in before:
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        trace._stop_cleanly()
-        os.kill(os.getpid(), signal.SIGHUP)
+        print("ready", flush=True)
+        time.sleep(60)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        time.sleep({cleaning})
+        print("clean", flush=True)
+
+with stopping.stoppable():
+    code = console.guarded(work)
+time.sleep(0.3)
+sys.exit(code)
+"""
+
+
+def stopped(*signals: tuple[int, float], before: str = "", cleaning: float = 0.3) -> tuple:
+    """Exit code and output of a command that gets signals, each some seconds after the other."""
+    code = SLEEPER.format(before=before, cleaning=cleaning)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        for number, pause in signals:
+            process.send_signal(number)
+            time.sleep(pause)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+STOPPED = "error: stopped; what is finished is kept, and the same command goes on from there\n"
+MASKED = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_any_way_to_stop_a_command_stops_it_once(number):
+    """The second signal comes while it cleans up, the third when it is about to end."""
+    found = stopped((number, 0.1), (number, 0.35), (number, 0), before=MASKED)
+    assert found == (1, "clean\n", STOPPED)
+
+
+def test_who_still_waits_after_a_second_ends_it_at_once():
+    began = time.monotonic()
+    found = stopped((signal.SIGINT, 1.2), (signal.SIGINT, 0), before=MASKED, cleaning=50)
+    assert found == (1, "", "")
+    assert time.monotonic() - began < 30
+
+
+def test_nohup_means_it():
+    ignoring = MASKED + "; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    code, out, err = stopped((signal.SIGHUP, 0.3), (signal.SIGTERM, 0), before=ignoring)
+    assert (code, out, err) == (1, "clean\n", STOPPED)
+
+
+def test_a_command_in_a_deleted_folder_says_so(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = shell(f"cd {gone} && rmdir {gone} && {sys.executable} -m interp doctor")
+    said = done.stderr.splitlines()[-1]
+    assert said == "error: the current folder has been deleted; change to another one"
+    assert done.returncode == 2
 
 
 def test_paths_of_a_run_are_whole_so_that_it_goes_on_from_anywhere(tmp_path, monkeypatch):
@@ -115,3 +167,22 @@ def test_a_run_goes_on_with_as_many_threads_as_before(monkeypatch):
         assert torch.get_num_threads() == 2, "more than there are cores would wait for each other"
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path):
+    """A real one, where the user may mount it; the results are kept."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        folder = RunFolder.create(place / "run", {"seed": 1, "adapters": {"openness": "a"}})
+        done = shell(f"{sys.executable} -m interp report {folder.path}")
+        assert done.returncode == 2, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: the report: ")
+        assert "cannot be written (No space left on device); free the disk" in line
+        assert not list(place.rglob("*.tmp"))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
