@@ -1,11 +1,13 @@
 """Commands on a run: status, resume."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from interp import console
-from interp.cli.options import Executor, Json, RayAddress, Run, Workers
+from interp.cli.options import Executor, Json, RayAddress, Run, TrustRemoteCode, Workers
+from interp.errors import RunError
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 
@@ -41,6 +43,7 @@ def run_resume(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """Go on with a run that was stopped; finished steps are kept."""
@@ -50,8 +53,25 @@ def run_resume(
 
     manifest = open_run(run).manifest
     config = parse_config(manifest.get("config", {}))
+    _check_trust(run, config.trust_remote_code, trust_remote_code)
     _same_threads(manifest)
     study(config, run, json, executor_for(executor, workers, ray_address))
+
+
+def _check_trust(run: str, asked: str | None, named: str | None) -> None:
+    """Whose code may run is said by the user each time: a run folder may come from a stranger.
+
+    Raises:
+        RunError: if the manifest and the user do not name the same repository, or both none.
+    """
+    known = asked and asked.rstrip("/")
+    if named is not None and known not in (named.rstrip("/"), str(Path(named).absolute())):
+        raise RunError(f"{run}: was not begun with the code of {named}; its manifest names {asked}")
+    if asked is not None and named is None:
+        raise RunError(
+            f"{run}: its manifest asks to run the code that {asked} brings; refused. If you trust "
+            f"it, name it: interp run resume {run} --trust-remote-code {asked}"
+        )
 
 
 def _same_threads(manifest: dict[str, Any]) -> None:
