@@ -1,10 +1,12 @@
 """Shared fixtures. Shapes are checked here, and only here: jaxtyping's import hook."""
 
+import ast
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,30 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from filelock import FileLock
-from jaxtyping import install_import_hook
-
-install_import_hook("interp", "beartype.beartype")
+from jaxtyping import _import_hook, install_import_hook
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def modules_with_shapes() -> list[str]:
+    """Modules of interp that annotate tensors; checking every call of all the others takes long."""
+    root = Path(find_spec("interp").origin).parent
+    found = (path for path in root.rglob("*.py") if "from jaxtyping import" in path.read_text())
+    return [".".join(path.relative_to(root.parent).with_suffix("").parts) for path in found]
+
+
+class Outermost(_import_hook.JaxtypingTransformer):
+    """Leaves functions within functions alone: they would be wrapped anew on every call."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        inner, node.body = node.body, []
+        super().visit_FunctionDef(node)
+        node.body = inner
+        return node
+
+
+_import_hook.JaxtypingTransformer = Outermost
+install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
