@@ -29,7 +29,7 @@ sys.path[:0] = [str(_TESTS), str(_TESTS / "fuzz")]
 import refusals
 import torch
 from corpus import cases
-from killing import contents, demo, ended_steps, survive, undisturbed
+from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
 
 from interp import circuits, organism, study
 from interp.cli import app
@@ -39,8 +39,6 @@ from interp.study.steps import CONTRASTS, SITES
 from interp.study.study import Study
 from interp.traits import Trait
 
-SMALL = ("--traits", "extraversion,openness", "--n-responses", "14", "--n-trace", "4",
-         "--n-switched", "2")  # fmt: skip
 TRAIT = Trait.EXTRAVERSION
 
 
