@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from interp.errors import ModelError, OutOfMemoryError, TokenizerError
 from interp.files import sha256
 from interp.memory import ran_out
 from interp.models.folders import allows_code, check_folder, check_tokenizer_folder
-from interp.models.spreading import LESS, Device, check_room, spreading
+from interp.models.spreading import LESS, Device, check_room, numbers, spreading
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
 Packed = Literal["nf4", "int8"]  # what a base can be loaded as
+_PACKED = 16  # weights in one stored number, at most: 32 bits hold 16 of two
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -114,6 +115,8 @@ def load_base(
         raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
     folder = check_folder(source, trust_remote_code)
     code = allows_code(source, trust_remote_code)
+    if folder and not code:
+        _check_declared(folder)
     if folder and not spread:
         check_room(folder, kind, quantization, where)
     model = _load_model(str(source), where, kind, quantization, code, spread)
@@ -207,6 +210,27 @@ def _load_model(
     if quantization is not None:
         _keep_quantised_layout(model)
     return model.eval().requires_grad_(False)
+
+
+def _check_declared(folder: Path) -> None:
+    """Refuse a config of a far larger model than the weights: the rest would be made up in memory.
+
+    The model is built without memory first; a smaller difference is named when it is loaded.
+    """
+    try:
+        with _quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config)
+    except Exception:  # whatever it is, loading says it
+        return
+    stored = numbers(folder)
+    held = stored * _PACKED if getattr(config, "quantization_config", None) else stored
+    declared = sum(parameter.numel() for parameter in model.parameters())
+    if declared > 2 * held:
+        raise ModelError(
+            f"{folder}: config.json describes a model of {declared:.3g} numbers, the weights hold "
+            f"{held:.3g}. Is config.json of this model?"
+        )
 
 
 def _check_left_over(unused: Iterable[str], model: Any, source: str) -> None:

@@ -71,10 +71,10 @@ def check_room(
         OutOfMemoryError: if there is less room than they take.
     """
     bits = _BITS.get(quantization or "", 8 * torch.empty(0, dtype=dtype).element_size())
-    check(int(_numbers(folder) * bits / 8), f"{folder.name}: its weights", device, mend=LESS)
+    check(int(numbers(folder) * bits / 8), f"{folder.name}: its weights", device, mend=LESS)
 
 
-def _numbers(folder: Path) -> int:
+def numbers(folder: Path) -> int:
     """How many numbers a model's weight files hold, from their headers."""
     total = 0
     for path in folder.glob("*.safetensors"):
