@@ -24,8 +24,8 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # advice on an option
 
 import pandas as pd
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from config_files import read_config
+from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp import console, organism
@@ -34,7 +34,7 @@ from interp.behaviour.shares import share_interval
 from interp.data import ColumnMap, OpinionQA, load_train_test
 from interp.emoji import EmojiVocab
 from interp.errors import AdapterError, DataError, InputError
-from interp.files import read_bytes, read_json, write_json, write_text
+from interp.files import read_json, write_json, write_text
 from interp.models import ChatFormat, ModelPair, load_hooked, load_pair, load_tokenizer
 from interp.plots import CaptionedFigure
 from interp.plots.style import save as save_figure
@@ -43,7 +43,6 @@ from interp.runs import RunFolder, logged
 from interp.traits import TRAITS, Trait
 
 CONFIGS = Path(__file__).with_name("configs")
-LARGEST_CONFIG = 64 * 1024  # bytes; ours have some hundred, and PyYAML reads slowly
 VERDICT_LINES = 10
 ORGANISM = "organism:"
 Progress = Callable[[str, int, int], None]
@@ -302,59 +301,6 @@ def pooled_share(
 
 
 # The command -------------------------------------------------------------------------------
-
-
-class _FieldTwiceError(yaml.YAMLError):
-    """A key that stands twice in one mapping; the text names it and its lines."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain values only; a key that stands twice is an error, where YAML keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # refused below: it is no name
-            line = key.start_mark.line + 1
-            if key.value in first:
-                raise _FieldTwiceError(
-                    f"{key.value!r:.60} stands twice (lines {first[key.value]} and {line}); "
-                    "keep one of them"
-                )
-            first[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-def read_config(kind: type[C], path: Path, changes: dict[str, Any]) -> C:
-    """A YAML config, checked, with the options' values in place of its own.
-
-    Raises:
-        InputError: if the file is missing, larger than `LARGEST_CONFIG` or no YAML mapping, or a
-            field is wrong or stands twice.
-    """
-    content = read_bytes(path, InputError, limit=LARGEST_CONFIG)
-    try:
-        values = yaml.load(content.decode("utf-8"), _Loader) or {}
-    except _FieldTwiceError as problem:
-        raise InputError(f"{path}: {problem}") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise InputError(
-            f"{path}: not a readable YAML file ({problem}); write one `field: value` a line"
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: must be a mapping of fields, is a {type(values).__name__}; write one "
-            "`field: value` a line"
-        )
-    try:
-        return kind.model_validate(values | changes)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "config"
-        raise InputError(
-            f"{path}: {name}: {first['msg']}; the fields are {', '.join(kind.model_fields)}"
-        ) from None
 
 
 def conduct(

@@ -9,6 +9,7 @@ import harness
 import pandas as pd
 import pytest
 import yaml
+from config_files import LARGEST_CONFIG
 
 from interp import load_pair, organism
 from interp.behaviour import Sampling, generate
@@ -194,7 +195,7 @@ def adapter_twice(folder: Path) -> list[str]:
 
 
 def enormous_yaml(folder: Path) -> list[str]:
-    (folder / "c.yaml").write_text("seed: 1  # " + "x" * harness.LARGEST_CONFIG)
+    (folder / "c.yaml").write_text("seed: 1  # " + "x" * LARGEST_CONFIG)
     return ["--config", str(folder / "c.yaml")]
 
 
