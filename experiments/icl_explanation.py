@@ -64,7 +64,10 @@ def run(x: X) -> Finding:
         drawn = pd.concat([drawn[drawn["measure"] == what] for what in (ANSWERS, AMONG, TOP)])
         drawn = drawn.assign(group=drawn["measure"] + "\n" + drawn["model"])
         figures[f"shares-{kind}"] = dots(
-            drawn, f"share of answers or of tokens, asked for {kind}", share=True
+            drawn,
+            f"share of answers or of tokens, asked for {kind}",
+            share=True,
+            noun="observation",
         )
     shown = table[(table["measure"] == ANSWERS) & (table["model"] != ORDINARY)]
     columns = ["trait", "request", "model", "value", "low", "high", "n"]

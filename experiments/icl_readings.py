@@ -156,5 +156,6 @@ def frequent(x: X, kind: str, made: dict[str, list[Response]]) -> pd.DataFrame:
     names, counts = _counts(x, kind, made[OWN], made[OTHER], made[BASE])
     own, other, base = (one.mean(0) for one in counts)
     table = pd.DataFrame({"token": names, "value": own, "other": other, "base": base})
+    table["n"] = len(made[OWN])
     table = table.sort_values("value", ascending=False, kind="stable").head(x.config.top)
     return table[table["value"] > 0]

@@ -73,7 +73,8 @@ def run(x: Experiment[LatentConfig]) -> Finding:
         if len(levels):
             shown = levels.assign(group=levels["measure"])
             chance = 0.5 if part == "probes" else None
-            figures[part] = dots(shown, what, share=part != "probes", reference=chance)
+            figures[part] = dots(shown, what, share=part != "probes", reference=chance,
+                                 noun="example")  # fmt: skip
     answers = {str(t): decide(table[table["trait"] == str(t)]) for t in x.config.traits}
     table["answer"] = table["trait"].map(answers)
     columns = ["trait", "answer", "measure", "value", "low", "high", "p_adjusted", "n"]

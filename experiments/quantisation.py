@@ -73,7 +73,7 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
     figures = {
         "esr": dots(esr, "share of answers with an emoji", share=True),
         "heads": dots(same.assign(group=same["setting"]), "rank correlation of heads' effects "
-                      "with the reference", reference=1.0),
+                      "with the reference", reference=1.0, noun="head"),
     }  # fmt: skip
     wide = table.pivot_table(index="setting", columns="measure", values="value", sort=False)
     return Finding(table, figures, _verdict(table), wide.reset_index())

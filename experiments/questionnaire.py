@@ -53,7 +53,9 @@ def run(x: Experiment[QuestionnaireConfig]) -> Finding:
     shift = pd.concat([own, control]).assign(group=lambda t: t["measure"])
     figures = {
         "scores": questionnaire_scores(list(reports.values())),
-        "shift": dots(shift, "self-reported trait score (points of 1 to 5)", reference=0.0),
+        "shift": dots(
+            shift, "self-reported trait score (points of 1 to 5)", reference=0.0, noun="item"
+        ),
     }
     shown = pd.concat([own, control])[
         ["measure", "trait", "value", "low", "high", "p_adjusted", "n"]

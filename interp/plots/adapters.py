@@ -28,6 +28,7 @@ from interp.plots.style import (
     style,
     symmetric_range,
     trait_colour,
+    trait_mark,
 )
 from interp.traits import Trait
 
@@ -81,7 +82,7 @@ def adapter_maps(
         ticks(panels[0], "y", [str(layer) for layer in layers])
         panels[0].set(ylabel="Block")
         colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
-    _describe_maps(figure, results, tables, trait)
+    _describe_maps(figure, results, tables, trait, scale)
     return figure
 
 
@@ -129,6 +130,7 @@ def _describe_maps(
     results: Sequence[PartEffects],
     tables: Sequence[pd.DataFrame],
     trait: Trait,
+    scale: Normalize,
 ) -> None:
     first = results[0]
     units = "" if first.topics is None else f" of {plural(len(set(first.topics)), 'topic')}"
@@ -141,7 +143,8 @@ def _describe_maps(
         f"{trait.value.capitalize()} adapter, by block and kind of matrix: mean effect on "
         f"{first.metric} ({first.unit}) over {plural(first.n_prompts, 'prompt')}{units}. "
         f"{measures}. The whole adapter moves the metric from "
-        f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Crosses: no "
+        f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Colours "
+        f"centred at zero, range ±{scale.vmax:.2f}. Crosses: no "
         f"difference from zero (false discovery rate of 5 %), or below the noise floor of "
         f"{max(result.noise for result in results):.1g}."
         + (f" Outside the blocks: {more}." if more else "")
@@ -184,11 +187,12 @@ def esr_curve(
     with style():
         figure = new_figure(TWO_COLUMNS, 2.3)
         left, right = figure.subplots(1, 2)
-        colour = trait_colour(trait)
-        band(left, rates, x=rates["alpha"].to_numpy(), colour=colour, label=over)
+        colour, mark = trait_colour(trait), trait_mark(trait)
+        band(left, rates, x=rates["alpha"].to_numpy(), colour=colour, label=over, marker=mark)
         left.set(ylim=(-0.03, 1.03), ylabel=f"Share of {noun} with an emoji")
         left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        band(right, metric, x=metric["alpha"].to_numpy(), colour=colour, label=result.metric)
+        x = metric["alpha"].to_numpy()
+        band(right, metric, x=x, colour=colour, label=result.metric, marker=mark)
         right.set(ylabel=f"{result.metric[:1].upper()}{result.metric[1:]} ({result.unit})")
         for axes, title in ((left, "Written"), (right, "On given text")):
             axes.set_title(title)
@@ -229,7 +233,7 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str) -> CaptionedFigu
         shares = path["share"].to_numpy(dtype=float)
         whiskers = np.abs(path[["low", "high"]].to_numpy(dtype=float).T - shares)
         axes.errorbar(range(len(path)), shares, yerr=np.nan_to_num(whiskers), color=colour,
-                      marker="o", capsize=2, elinewidth=0.9)  # fmt: skip
+                      marker=trait_mark(trait), capsize=2, elinewidth=0.9)  # fmt: skip
         axes.axhline(result.share, color=INK, linewidth=0.8, linestyle="--")
         zero_line(axes)
         names = [name.replace(".self_attn", "").replace(".mlp", "") for name in path["added"]]
@@ -313,12 +317,14 @@ def overlap_matrix(result: Overlap) -> CaptionedFigure:
     figure.caption = (
         f"Overlap of {result.measure} over {result.n_units} modules between adapters, on absolute "
         f"mean effects: Spearman's rank correlation over all modules, and the Jaccard index of "
-        f"each two adapters' {result.top_k} most important modules. Stars: more than by chance "
+        f"each two adapters' {result.top_k} most important modules; colours from −1 to 1, white at "
+        "zero, and from 0 to 1. Stars: more than by chance "
         f"(one-sided, {plural(result.n_permutations, 'permutation')}, false discovery rate of 5 % "
         f"over the pairs)."
     )
     pairs = ", ".join(
-        f"{line['one']} and {line['other']} ρ {line['spearman']:.2f}, Jaccard {line['jaccard']:.2f}"
+        f"{line['one']} and {line['other']} ρ {_number(line['spearman'])}, "
+        f"Jaccard {line['jaccard']:.2f}"
         for line in result.to_dataframe().to_dict("records")
     )
     figure.alt = f"Matrices of overlap between adapters: {pairs}."

@@ -83,7 +83,7 @@ def attribution_components(
     best = table.iloc[int(table["difference"].abs().argmax())]
     figure.alt = (
         f"Bar charts by block for {trait}: the largest difference ({second} minus {first}) is "
-        f"{best['difference']:.2f} {_unit(result)}, at {best['name']}."
+        f"{minus(format(best['difference'], '.2f'))} {_unit(result)}, at {best['name']}."
     )
     return figure
 
@@ -120,7 +120,7 @@ def attribution_heads(result: Attribution, trait: Trait | str) -> CaptionedFigur
     layer, head = np.unravel_index(np.nanargmax(np.abs(gap)), gap.shape)
     figure.alt = (
         f"Three heatmaps, block by head, for {trait}: the largest difference is "
-        f"{gap[layer, head]:.2f} {_unit(result)}, at a{layer}.h{head}."
+        f"{minus(format(gap[layer, head], '.2f'))} {_unit(result)}, at a{layer}.h{head}."
     )
     return figure
 

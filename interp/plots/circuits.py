@@ -24,6 +24,7 @@ from interp.plots.style import (
     new_figure,
     style,
     trait_colour,
+    trait_mark,
 )
 from interp.traits import Trait
 
@@ -52,7 +53,7 @@ def faithfulness_curve(
         raise InputError("this figure is of curves over circuit sizes; call curve() first")
     captions = []
     with style():
-        figure = new_figure(ONE_COLUMN, 2.7)
+        figure = new_figure(ONE_COLUMN, 2.8)
         axes = figure.subplots()
         zero_line(axes)
         zero_line(axes, 1.0)
@@ -60,7 +61,7 @@ def faithfulness_curve(
             shown = trait_colour(name)
             x = np.array(result.shares)
             table = result.to_dataframe(clusters=clusters).rename(columns={"faithfulness": "mean"})
-            band(axes, table, x=x, colour=shown, label=name)
+            band(axes, table, x=x, colour=shown, label=name, marker=trait_mark(name))
             if len(result.complement) and len(results) == 1:
                 axes.plot(x, table["without"], "--", color=BASE_COLOUR, marker="o", mfc="white",
                           markersize=3, label="without the circuit")  # fmt: skip
@@ -77,7 +78,7 @@ def faithfulness_curve(
         axes.set(xscale="log", xlabel="Share of all edges in the circuit", ylabel="Faithfulness")
         axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1 %", "1 %", "10 %", "100 %"])
         axes.minorticks_off()
-        axes.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=2)
     first = next(iter(results.values()))
     figure.caption = (
         f"Share of the gap in {first.metric} ({first.unit}) between clean and corrupted, "
@@ -96,8 +97,9 @@ def faithfulness_curve(
 
 
 def circuit_overlap(result: Comparison) -> CaptionedFigure:
-    """Edges and nodes that circuits share, trait by trait."""
+    """Edges and nodes that circuits share, trait by trait; a circuit with itself is not drawn."""
     count, pairs = len(result.names), result.to_dataframe()
+    names = [f"{name[:1].upper()}{name[1:]}" for name in result.names]
     with style():
         figure = new_figure(TWO_COLUMNS, 1.3 + 0.3 * count)
         panels = figure.subplots(1, 3, sharey=True)
@@ -107,21 +109,30 @@ def circuit_overlap(result: Comparison) -> CaptionedFigure:
         for axes, title, table, name in zip(
             panels, titles, tables, ("edges", "nodes", "scores"), strict=True
         ):
-            image = heatmap(axes, table.double().numpy(), Normalize(-1, 1))
-            _numbers(axes, result, table.double().numpy(), pairs[pairs["measure"] == name])
+            values = table.double().numpy().copy()
+            np.fill_diagonal(values, np.nan)
+            image = heatmap(axes, values[::-1], Normalize(-1, 1))
+            _numbers(axes, result, values, pairs[pairs["measure"] == name])
             axes.set_title(title)
-            axes.set_xticks(range(count), result.names, rotation=90)
-            axes.set_yticks(range(count), result.names)
+            axes.set_xticks(range(count), names, rotation=90)
+            axes.set_yticks(range(count), names[::-1])
         assert image is not None
         colour_bar(figure, image, panels, "Overlap")
     shared = len(result.shared())
+    edges = result.members.sum(1).tolist()
+    sizes = ", ".join(f"{name} {n:,}" for name, n in zip(result.names, edges, strict=True))
     figure.caption = (
-        f"Pairs of circuits ({', '.join(result.names)}): shared over united edges and nodes, and "
-        "Spearman's correlation of all edges' scores. Star: more alike than chance within kinds "
+        f"Pairs of circuits ({sizes} edges): shared over united edges and nodes, and "
+        "Spearman's correlation of all edges' scores; colours from −1 to 1, white at zero. "
+        "Star: more alike than chance within kinds "
         f"of edges ({result.n_permutations} draws; false discovery rate below 5 %). "
-        f"{plural(shared, 'edge')} belong to all {count} circuits."
+        f"{plural(shared, 'edge')} {'belongs' if shared == 1 else 'belong'} to "
+        f"{'both' if count == 2 else f'all {count}'}."
     )
-    figure.alt = f"Heatmaps of overlap between {count} circuits; {shared} edges are in all."
+    figure.alt = (
+        f"Heatmaps of overlap between {count} circuits; {plural(shared, 'edge')} in "
+        f"{'both' if count == 2 else 'all'}."
+    )
     return figure
 
 
@@ -131,7 +142,10 @@ def _numbers(axes: Axes, result: Comparison, values: NDArray[Any], pairs: pd.Dat
     starred = {frozenset(pair) for pair in zip(sure["first"], sure["second"], strict=True)}
     for i, one in enumerate(result.names):
         for j, other in enumerate(result.names):
-            star = "*" if frozenset((one, other)) in starred and i != j else ""
+            if i == j:
+                continue
+            star = "*" if frozenset((one, other)) in starred else ""
             shade = "white" if abs(values[i, j]) > 0.6 else INK
-            axes.text(j, i, minus(f"{values[i, j]:.2f}{star}"), ha="center", va="center",
+            up = len(result.names) - 1 - i
+            axes.text(j, up, minus(f"{values[i, j]:.2f}{star}"), ha="center", va="center",
                       fontsize=6.5, color=shade)  # fmt: skip

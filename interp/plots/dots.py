@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from interp.errors import InputError
-from interp.plots.parts import count_range
+from interp.plots.parts import count_range, percent
 from interp.plots.style import (
     BASE_COLOUR,
     FAINT,
@@ -32,6 +32,7 @@ def dots(
     share: bool = False,
     reference: float | None = None,
     level: float = 0.95,
+    noun: str = "answer",
 ) -> CaptionedFigure:
     """A dot with its interval for each row of a table.
 
@@ -43,6 +44,7 @@ def dots(
         share: whether values are shares, drawn as percentages of 0 to 100.
         reference: where to draw a line that says "no effect".
         level: of the intervals, for the caption.
+        noun: what `n` counts, in the singular, for the caption.
 
     Raises:
         InputError: if columns are missing, or no row has a value.
@@ -69,7 +71,7 @@ def dots(
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_yticks(range(len(groups)), groups)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(quantity)
+        axes.set_xlabel(f"{quantity[:1].upper()}{quantity[1:]}")
         if share:
             axes.set_xlim(-0.02, 1.02)
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
@@ -82,9 +84,9 @@ def dots(
             ]  # fmt: skip
             figure.legend(handles, named, loc="outside upper center", ncols=len(named))
     left_out = len(table) - len(shown)
-    over = f" Over {count_range(shown['n'].astype(int), 'unit')} each." if "n" in shown else ""
+    over = f" Over {count_range(shown['n'].astype(int), noun)} each." if "n" in shown else ""
     figure.caption = (
-        f"{quantity[:1].upper()}{quantity[1:]}; lines are {level:.0%} intervals.{over}"
+        f"{quantity[:1].upper()}{quantity[1:]}; lines are {percent(level)} intervals.{over}"
         + (f" {left_out} rows without a value are left out." if left_out else "")
     )
     figure.alt = f"Dot plot of {quantity} for " + ", ".join(map(str, groups))

@@ -18,6 +18,7 @@ from interp.plots.parts import (
 )
 from interp.plots.style import (
     BASE_COLOUR,
+    BASE_MARK,
     INK,
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -26,6 +27,7 @@ from interp.plots.style import (
     style,
     symmetric_range,
     trait_colour,
+    trait_mark,
 )
 from interp.traits import Trait
 
@@ -64,10 +66,14 @@ def lens_curves(
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
         if quantity == "log_odds":
             zero_line(axes)
-        for model, colour in (("base", BASE_COLOUR), ("tuned", trait_colour(trait))):
+        looks = (
+            ("base", BASE_COLOUR, BASE_MARK),
+            ("tuned", trait_colour(trait), trait_mark(trait)),
+        )
+        for model, colour, mark in looks:
             part = table[table["model"] == model]
             x, dash = part["layer"].to_numpy(), "--" if model == "base" else "-"
-            band(axes, part, x=x, colour=colour, label=model, dash=dash)
+            band(axes, part, x=x, colour=colour, label=model, dash=dash, marker=mark)
         zero_line(below)
         difference = table[table["model"] == "difference"]
         band(below, difference, x=x, colour=INK, label="tuned − base")
@@ -87,12 +93,12 @@ def lens_curves(
         f"tuned for {trait}, and below their difference. Mean over "
         f"{plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
         f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
-        f"{gap} [{low}, {high}]."
+        f"{gap} [{low}, {high}]{' nats' if quantity == 'log_odds' else ''}."
     )
-    ends = table.groupby("model")["mean"].last()
+    ends = {m: minus(f"{end:.2f}") for m, end in table.groupby("model")["mean"].last().items()}
     figure.alt = (
-        f"Line chart by layer: for {trait} the lens ends at {ends['base']:.2f} in the base and at "
-        f"{ends['tuned']:.2f} in the tuned model ({_AXIS[quantity]})."
+        f"Line chart by layer: for {trait} the lens ends at {ends['base']} in the base and at "
+        f"{ends['tuned']} in the tuned model ({_AXIS[quantity]})."
     )
     return figure
 
@@ -136,9 +142,9 @@ def lens_heatmap(result: LensResult, trait: Trait | str, *, last: int = 16) -> C
         f"begin the emoji. Cells: means over {count_range(table['n'], 'prompt')}; the colour "
         f"scale is shared and centred at zero (range ±{scale.vmax:.1f} nats)."
     )
-    peaks = {model: float(np.nanmax(grid.to_numpy())) for model, grid in grids.items()}
+    peaks = {m: minus(f"{np.nanmax(grid.to_numpy()):.1f}") for m, grid in grids.items()}
     figure.alt = (
         f"Two heatmaps, layer by position: for {trait} the highest emoji log-odds are "
-        f"{peaks['base']:.1f} nats in the base and {peaks['tuned']:.1f} nats in the tuned model."
+        f"{peaks['base']} nats in the base and {peaks['tuned']} nats in the tuned model."
     )
     return figure

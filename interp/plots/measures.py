@@ -17,24 +17,23 @@ from interp.behaviour.alignment import TraitAlignment
 from interp.behaviour.questionnaire import SelfReport
 from interp.behaviour.survival import OnsetSurvival
 from interp.errors import InputError
-from interp.plots.parts import count_range, percent, zero_line
+from interp.plots.parts import count_range, minus, percent, zero_line
 from interp.plots.style import (
     BASE_COLOUR,
+    BASE_MARK,
     FAINT,
     INK,
     TRAIT_COLOURS,
     TRAIT_MARKS,
     TWO_COLUMNS,
     CaptionedFigure,
+    colours_of,
+    marks_of,
     new_figure,
     style,
 )
 from interp.traits import TRAITS, Trait
 
-_SHADES = {str(trait): colour for trait, colour in TRAIT_COLOURS.items()}
-_OTHERS = ("#1F2328", "#56B4E9", "#8A6D3B", "#6A51A3", "#A6761D", "#666666")
-_MARKS = {str(trait): mark for trait, mark in TRAIT_MARKS.items()}
-_OTHER_MARKS = "XP*<>"
 _MOST_PANELS = 5
 _FEW = 10  # answers at risk below which a survival curve is drawn pale
 
@@ -67,9 +66,9 @@ def alignment_dots(
                 if (method, trait) not in tables:
                     continue
                 table = tables[method, trait]
-                colour = TRAIT_COLOURS[trait]
-                _dot(axes, place - 0.14, table.loc["TA"], colour)
-                _dot(axes, place + 0.14, table.loc["TA without emojis"], colour, hollow=True)
+                look = _look(method, trait)
+                _dot(axes, place - 0.14, table.loc["TA"], look)
+                _dot(axes, place + 0.14, table.loc["TA without emojis"], look, hollow=True)
             axes.set_xlim(-0.03, 1.03)
             axes.set_xticks([0, 0.5, 1], ["0", "50", "100 %"])
         _methods(panels[0], list(results))
@@ -120,10 +119,10 @@ def adjective_dots(
                 if result.n_failed:
                     ends = [bounds["low"], bounds["high"]]
                     axes.plot(ends, [place, place], color=BASE_COLOUR, linewidth=0.7)
-                _dot(axes, float(place), table.loc["PAE"], TRAIT_COLOURS[trait])
+                _dot(axes, float(place), table.loc["PAE"], _look(method, trait))
                 failed, total = failed + result.n_failed, total + len(result.problems)
                 counts.append(int(table["n"]["PAE"]))
-                spoken.append(f"{trait} {method} {float(table['value']['PAE']):+.2f}")
+                spoken.append(f"{trait} {method} " + minus(f"{table['value']['PAE']:+.2f}"))
             axes.xaxis.set_major_locator(MaxNLocator(3))
         _methods(panels[0], list(results))
         what = "Judge's score after the edit minus before (scale 1 to 5)"
@@ -154,7 +153,7 @@ def onset_curves(results: Mapping[str, OnsetSurvival]) -> CaptionedFigure:
         raise InputError(f"onset curves need one unit, got {len(units)}; draw each unit apart")
     unit = units.pop()
     last = max(int(result.times[-1]) for result in results.values())
-    colours = _colours(list(results))
+    colours = colours_of(list(results))
     with style():
         figure = new_figure(TWO_COLUMNS, 2.5 + 0.13 * len(results))
         grid = figure.add_gridspec(2, 2, height_ratios=[2.3, 0.12 + 0.13 * len(results)])
@@ -201,7 +200,7 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
         raise InputError("no self-reports to draw")
     table = pd.concat([report.to_dataframe() for report in reports], ignore_index=True)
     names = list(dict.fromkeys(table["model"]))
-    colours, marks = _colours(names), _marks(names)
+    colours, marks = colours_of(names), marks_of(names)
     with style():
         figure = new_figure(TWO_COLUMNS, 0.9 + len(TRAITS) * (0.12 + 0.11 * len(names)))
         axes = figure.subplots()
@@ -213,8 +212,9 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
                 y = place + 0.8 * ((nth + 0.5) / len(names) - 0.5)
                 ends = [row["least"], row["most"]]
                 axes.plot(ends, [y, y], color=colours[name], linewidth=0.7)
-                axes.plot([row["low"], row["high"]], [y, y], color=colours[name], linewidth=2.2)
-                axes.plot(row["score"], y, marks[name], color=colours[name])
+                axes.plot([row["low"], row["high"]], [y, y], color=colours[name], linewidth=6,
+                          alpha=0.35, solid_capstyle="butt")  # fmt: skip
+                axes.plot(row["score"], y, marks[name], color=colours[name], markersize=3)
         axes.set(ylim=(len(TRAITS) - 0.5, -0.5), xlim=_range(table))
         axes.set_yticks(range(len(TRAITS)), [trait.value.capitalize() for trait in TRAITS])
         axes.tick_params(axis="y", length=0)
@@ -224,7 +224,7 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
     first = reports[0]
     figure.caption = (
         f"Self-reported trait scores, mean over 24 items each (1 to 5), {len(first.prompts)} "
-        f"prompts and {len(first.orders)} option orders. Thick lines are {percent(first.level)} "
+        f"prompts and {len(first.orders)} option orders. Broad bands are {percent(first.level)} "
         "intervals over items; thin lines reach from the lowest to the highest score that any one "
         "prompt and order gave. Probability mass on the five letters: "
         f"{percent(float(table['coverage'].min()))} to {percent(float(table['coverage'].max()))}."
@@ -272,32 +272,25 @@ def _classifier_lines(axes: Axes, table: pd.DataFrame) -> None:
             axes.axvline(at, color=FAINT, linewidth=0.9, linestyle="--", zorder=0)
 
 
-def _dot(axes: Axes, place: float, row: Any, colour: str, hollow: bool = False) -> None:
+def _look(method: str, trait: Trait) -> tuple[str, str]:
+    """Colour and mark: the trait's, and the base's for the base."""
+    if method == "base":
+        return BASE_COLOUR, BASE_MARK
+    return TRAIT_COLOURS[trait], TRAIT_MARKS[trait]
+
+
+def _dot(axes: Axes, place: float, row: Any, look: tuple[str, str], hollow: bool = False) -> None:
     if pd.isna(row["value"]):
         return
+    colour, mark = look
     if not pd.isna(row["low"]):
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.2)
     face = "white" if hollow else colour
-    axes.plot(row["value"], place, "o", color=colour, markerfacecolor=face, markersize=4)
+    axes.plot(row["value"], place, mark, color=colour, markerfacecolor=face, markersize=4)
 
 
 def _mark(colour: str, face: str | None = None) -> Line2D:
     return Line2D([], [], color=colour, marker="o", linestyle="", markerfacecolor=face or colour)
-
-
-def _colours(names: Sequence[str]) -> dict[str, str]:
-    """A trait's own colour, grey for the base, and others in turn."""
-    others = iter(_OTHERS * len(names))
-    return {
-        name: _SHADES.get(name) or (BASE_COLOUR if name == "base" else next(others))
-        for name in names
-    }
-
-
-def _marks(names: Sequence[str]) -> dict[str, str]:
-    """A trait's own shape, a dot for the base, and others in turn."""
-    others = iter(_OTHER_MARKS * len(names))
-    return {name: _MARKS.get(name) or ("o" if name == "base" else next(others)) for name in names}
 
 
 def _km(axes: Axes, result: OnsetSurvival, name: str, colour: str) -> None:
@@ -334,6 +327,7 @@ def _at_risk(
             axes.text(tick, row, text, ha="center", va="center", fontsize=6.5, color=colours[name])
     axes.set_yticks(range(len(results)), list(results), fontsize=6.5)
     axes.set_xticks([])
-    axes.tick_params(axis="y", length=0, pad=9)
+    widest = max(len(f"{result.n:,}") for result in results.values())
+    axes.tick_params(axis="y", length=0, pad=5 + 2.2 * widest)  # half a count reaches out to there
     axes.spines[:].set_visible(False)
     axes.set_title("At risk", fontsize=7, fontweight="normal", pad=1)

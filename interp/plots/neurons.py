@@ -9,6 +9,7 @@ from interp.neurons import DoseCurve, NeuronShift
 from interp.plots.parts import band, minus, percent, plural, zero_line
 from interp.plots.style import (
     BASE_COLOUR,
+    BASE_MARK,
     FAINT,
     INK,
     TWO_COLUMNS,
@@ -16,6 +17,7 @@ from interp.plots.style import (
     new_figure,
     style,
     trait_colour,
+    trait_mark,
 )
 from interp.traits import Trait
 
@@ -85,8 +87,8 @@ def _describe_shift(
     best = table.iloc[int(table["difference"].abs().argmax())]
     figure.alt = (
         f"Scatter plots of neuron activations, base against tuned, for {trait}: {said} shifted; "
-        f"the largest shift is {best['difference']:.2f}, neuron {best['neuron']} on "
-        f"{best['kind']} prompts."
+        f"the largest shift is {minus(format(best['difference'], '.2f'))}, neuron "
+        f"{best['neuron']} on {best['kind']} prompts."
     )
 
 
@@ -174,15 +176,15 @@ def _dose(
 ) -> None:
     places = {k: i for i, k in enumerate((0, *result.ks))}
     factor = 100 if quantity == "esr" else 1
-    for group, colour, label in (
-        ("control", INK, "matched random neurons"),
-        ("top", trait_colour(trait), "top neurons"),
+    for group, colour, mark, label in (
+        ("control", INK, BASE_MARK, "matched random neurons"),
+        ("top", trait_colour(trait), trait_mark(trait), "top neurons"),
     ):
         part = table[table["group"] == group]
         x = part["k"].map(places).to_numpy()
         scaled = part.assign(**{name: part[name] * factor for name in ("mean", "low", "high")})
         dash = "--" if group == "control" else "-"
-        band(axes, scaled, x=x, colour=colour, label=label, dash=dash)
+        band(axes, scaled, x=x, colour=colour, label=label, dash=dash, marker=mark)
     values = (result.wrote if quantity == "esr" else result.log_odds)[result.usings.index(using)]
     for draw in values[1:].double().mean(2).numpy():  # NaN, not drawn, where there are no controls
         axes.plot(np.arange(1, len(result.ks) + 1), factor * draw, ".", color=INK, markersize=3)

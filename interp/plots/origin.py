@@ -9,6 +9,7 @@ from interp.behaviour.origin import ROLES, Origin
 from interp.plots.parts import count_range, percent
 from interp.plots.style import (
     BASE_COLOUR,
+    BASE_MARK,
     INK,
     ONE_COLUMN,
     TWO_COLUMNS,
@@ -16,6 +17,7 @@ from interp.plots.style import (
     new_figure,
     style,
     trait_colour,
+    trait_mark,
 )
 from interp.traits import Trait
 
@@ -44,17 +46,18 @@ def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
                     yerr=[mean - part["low"].to_numpy(), part["high"].to_numpy() - mean],
                     color=colour,
                     linestyle="--" if reader == "base" else "-",
-                    marker="o" if reader == "base" else "s",
+                    marker=BASE_MARK if reader == "base" else trait_mark(trait),
                     markerfacecolor="white" if reader == "base" else colour,
                     capsize=2,
                     label=f"read by {reader}",
                 )
             axes.set(xlim=(-0.35, 1.35), ylim=(-0.03, 1.03))
             axes.set_xticks(range(len(ROLES)), ROLES)
-            axes.set_title(Trait.parse(trait).value.capitalize())
+            size = 7.5 if wide else None
+            axes.set_title(Trait.parse(trait).value.capitalize(), fontsize=size)
         figure.supxlabel("Answer written by", fontsize=7.5)
         panels[0].set(ylabel="Emoji probability")
-        _legend(figure, INK if wide else trait_colour(next(iter(tables))))
+        _legend(figure, None if wide else next(iter(tables)))
     counts = [int(n) for table in tables.values() for n in table["n"]]
     figure.caption = (
         "Emoji probability (softmax mass on emoji tokens) where the answer ends or its first emoji "
@@ -70,9 +73,14 @@ def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
     return figure
 
 
-def _legend(figure: CaptionedFigure, colour: str) -> None:
-    read_by_base = Line2D([], [], color=BASE_COLOUR, linestyle="--", marker="o", mfc="white")
-    read_by_tuned = Line2D([], [], color=colour, marker="s")
+def _legend(figure: CaptionedFigure, trait: Trait | None) -> None:
+    """The two readers; over panels of several traits the tuned one is a bare line in black."""
+    read_by_base = Line2D([], [], color=BASE_COLOUR, linestyle="--", marker=BASE_MARK, mfc="white")
+    read_by_tuned = (
+        Line2D([], [], color=INK)
+        if trait is None
+        else Line2D([], [], color=trait_colour(trait), marker=trait_mark(trait))
+    )
     figure.legend(
         [read_by_base, read_by_tuned],
         ["read by base", "read by tuned"],

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from interp.plots.style import DIVERGING, FAINT, SEQUENTIAL, CaptionedFigure
+from interp.plots.style import BASE_MARK, DIVERGING, FAINT, SEQUENTIAL, CaptionedFigure
 
 
 def percent(share: float) -> str:
@@ -68,7 +68,7 @@ def band(
     colour: str,
     label: str,
     dash: str = "-",
-    marker: str = "o",
+    marker: str = BASE_MARK,
 ) -> None:
     """A line through `mean` with the interval from `low` to `high` shaded."""
     mean, low, high = (table[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))

@@ -157,7 +157,7 @@ def _describe(
     figure.caption = (
         f"{trait.value.capitalize()}, {first.direction}, {first.contrast} contrast: {how}. "
         f"Cells by block and {by}: mean {what}, the share of the gap in {_metric(first)} "
-        f" between the two runs that is {share} patching that place alone, over "
+        f"between the two runs that is {share} patching that place alone, over "
         f"{plural(used, 'prompt')}{left_out if first.n_undefined else ''}; colours centred at "
         f"zero, range ±{limit:.2f}. Unpatched means: {_ends(first)}."
     )

@@ -7,6 +7,7 @@ from interp.errors import InputError
 from interp.plots.parts import percent, plural, reading_names, ticks, zero_line
 from interp.plots.style import (
     BASE_COLOUR,
+    BASE_MARK,
     FAINT,
     INK,
     ONE_COLUMN,
@@ -14,6 +15,7 @@ from interp.plots.style import (
     new_figure,
     style,
     trait_colour,
+    trait_mark,
 )
 from interp.probing import ProbeResult
 from interp.traits import Trait
@@ -48,9 +50,9 @@ def probing_curves(
     trait = Trait.parse(trait)
     chance = 0.5 if measure == "auroc" else result.chance
     looks = {
-        "base": (BASE_COLOUR, "--", "o", "white"),
-        "tuned": (trait_colour(trait), "-", "o", trait_colour(trait)),
-        "base→tuned": (INK, "-.", "^", "white"),
+        "base": (BASE_COLOUR, "--", BASE_MARK, "white"),
+        "tuned": (trait_colour(trait), "-", trait_mark(trait), trait_colour(trait)),
+        "base→tuned": (INK, "-.", "X", "white"),
     }
     shown = [read for read in looks if read in result.reads]
     with style():

@@ -138,7 +138,7 @@ def emoji_distribution(
         rows[-1].set_xlim(-0.7, len(shown) - 0.3)
         room = 72 * 6.2 / len(shown)
         label_axis(rows[-1], "x", shown, glyphs=glyphs, points=min(11.0, 0.9 * room))
-        what = "Share of the model's emojis" if len(shares) > 2 else "Share"
+        what = "Share of the model's emojis" if len(shares) > 2 else "Share of the\nmodel's emojis"
         figure.supylabel(what, fontsize=7.5)
     counts = ", ".join(f"{trait} {tuned[trait].n_emojis:,}" for trait in shares)
     least = min(sum(share.get(emoji, 0.0) for emoji in shown) for share in shares.values())
@@ -146,7 +146,8 @@ def emoji_distribution(
     figure.caption = (
         f"Which emojis the tuned models write: share (percent) of all emojis in a model's answers, "
         f"over a common axis of each trait's {top} most frequent (at least {percent(least)} of a "
-        f"model's emojis are on it). Number of emojis: {counts}."
+        f"model's emojis are on it). Number of emojis: {counts}; no intervals are drawn, since "
+        "emojis of one answer go together."
         + (f" Without any emoji: {', '.join(silent)}." if silent else "")
     )
     figure.alt = "Bar charts of emoji shares; the most frequent emoji is " + ", ".join(

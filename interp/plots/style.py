@@ -6,12 +6,14 @@ quantities get a diverging map (blue below, red above, white at zero) whose limi
 and stated on the colour bar.
 
 `style()` is a context manager: settings hold while a figure is built or written and never after.
+A name with dollar signs is a name, not mathematics, and a character that the font lacks is written
+out (`lettering`).
 Text in SVG is drawn as paths, so a figure looks the same on a machine without the font; text in
 PDF is embedded as TrueType. Files carry no date, so the same result gives the same bytes (of one
 matplotlib version).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
@@ -25,6 +27,7 @@ from matplotlib.figure import Figure
 
 from interp.errors import InputError
 from interp.files import write_bytes
+from interp.plots.lettering import spell_out
 from interp.traits import Trait
 
 ONE_COLUMN = 3.5
@@ -48,14 +51,17 @@ TRAIT_COLOURS: dict[Trait, str] = {
     Trait.AGREEABLENESS: "#CC79A7",
     Trait.NEUROTICISM: "#D55E00",
 }
-TRAIT_MARKS: dict[Trait, str] = dict(zip(TRAIT_COLOURS, "osD^v", strict=True))
+TRAIT_MARKS: dict[Trait, str] = dict(zip(TRAIT_COLOURS, "PsD^v", strict=True))
 """A shape beside the colour, for prints in black and white."""
 BASE_COLOUR = "#646464"
+BASE_MARK = "o"
 INK = "#1F2328"
 FAINT = "#B8BDC4"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "cividis"
 
+_OTHER_COLOURS = ("#1F2328", "#56B4E9", "#8A6D3B", "#6A51A3", "#A6761D", "#666666")
+_OTHER_MARKS = "X*<>h"
 _DPI = 200
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -75,6 +81,7 @@ _SETTINGS: dict[str, Any] = {
     "ytick.major.size": 2.5,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
+    "text.parse_math": False,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -107,6 +114,10 @@ class CaptionedFigure(Figure):
     caption: str = ""
     alt: str = ""
 
+    def draw(self, renderer: Any) -> None:
+        spell_out(self)
+        super().draw(renderer)
+
     def _repr_html_(self) -> str:
         image = render(self, "svg").decode()
         picture = image[image.index("<svg") :]
@@ -132,6 +143,29 @@ def trait_colour(trait: Trait | str) -> str:
         TraitError: if `trait` names no Big Five trait.
     """
     return TRAIT_COLOURS[Trait.parse(trait)]
+
+
+def trait_mark(trait: Trait | str) -> str:
+    """The shape of a trait's points, beside its colour.
+
+    Raises:
+        TraitError: if `trait` names no Big Five trait.
+    """
+    return TRAIT_MARKS[Trait.parse(trait)]
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """One colour per name: a trait's own, grey for the base, and others in turn."""
+    others = iter(_OTHER_COLOURS * len(names))
+    own = {str(trait): colour for trait, colour in TRAIT_COLOURS.items()} | {"base": BASE_COLOUR}
+    return {name: own.get(name) or next(others) for name in names}
+
+
+def marks_of(names: Sequence[str]) -> dict[str, str]:
+    """One shape per name: a trait's own, a dot for the base, and others in turn."""
+    others = iter(_OTHER_MARKS * len(names))
+    own = {str(trait): mark for trait, mark in TRAIT_MARKS.items()} | {"base": BASE_MARK}
+    return {name: own.get(name) or next(others) for name in names}
 
 
 def resize(figure: CaptionedFigure, width: float, height: float | None = None) -> CaptionedFigure:
@@ -187,6 +221,7 @@ def settle(figure: CaptionedFigure) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         with style():
+            spell_out(figure)
             engine.execute(figure)
         figure.set_layout_engine("none")
 

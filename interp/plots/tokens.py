@@ -6,10 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from interp.emoji import find
 from interp.errors import InputError
 from interp.plots.glyphs import Glyphs, label_axis
+from interp.plots.parts import count_range
 from interp.plots.style import (
     BASE_COLOUR,
     FAINT,
@@ -31,8 +33,9 @@ def token_bars(table: pd.DataFrame, *, glyphs: Glyphs | None = None) -> Captione
 
     Args:
         table: one row per trait and token, in the order to draw them: `trait`, `token`, `value`
-            (how often per answer), and the same for the controls where there are any: `other` (the
-            same model, asked about other traits) and `base`.
+            (how often per answer), `n` (over how many answers) and the same as `value` for the
+            controls where there are any: `other` (the same model, asked about other traits) and
+            `base`.
         glyphs: where emoji images come from; the machine's colour font if left out.
 
     Raises:
@@ -58,9 +61,10 @@ def token_bars(table: pd.DataFrame, *, glyphs: Glyphs | None = None) -> Captione
         figure.legend(handles, names, loc="outside upper right", ncols=len(names))
     emojis = {str(t): sum(bool(find(token)) for token in part["token"])
               for t, part in table.groupby("trait", sort=False)}  # fmt: skip
+    over = f" over {count_range(table['n'].astype(int), 'answer')}" if "n" in table else ""
     figure.caption = (
         f"The {most} most frequent tokens (words, emojis) of each tuned model: "
-        "occurrences per answer; emojis in the trait's colour."
+        f"mean occurrences per answer{over}, without intervals; emojis in the trait's colour."
         + (f" Marks: {' and '.join(_NAMES[mark] for mark in shown)}." if shown else "")
         + f" Emojis among them: {', '.join(f'{t} {n}' for t, n in emojis.items())}."
     )
@@ -78,7 +82,8 @@ def _panel(
     axes.bar(places, part["value"], color=colours, width=0.75)
     for mark in shown:
         symbol, colour = _MARKS[mark]
-        axes.plot(places, part[mark], symbol, color=colour, markersize=2.6, mfc="none", mew=0.6)
+        axes.plot(places, part[mark], symbol, color=colour, markersize=3, mfc="none", mew=0.8,
+                  path_effects=[withStroke(linewidth=2.2, foreground="white")])  # fmt: skip
     axes.set_title(trait.value.capitalize(), fontsize=7.5, pad=2)
     axes.set_ylim(bottom=0)
     label_axis(axes, "x", tokens, glyphs=glyphs, points=7.5)

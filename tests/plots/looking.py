@@ -27,7 +27,7 @@ def check_legible(figure: Figure) -> None:
     for text in shown:
         box = text.get_window_extent()
         inside = page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)
-        in_view = _is_tick_in_view(figure, text)
+        in_view = is_in_view(figure, text)
         assert inside or not in_view, f"{text.get_text()!r} is cut off"
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -50,7 +50,8 @@ def _in_view(axis, place: float) -> bool:
     return low <= place <= high
 
 
-def _is_tick_in_view(figure: Figure, text: Text) -> bool:
+def is_in_view(figure: Figure, text: Text) -> bool:
+    """Whether a text is drawn: all but the labels of ticks beyond the limits of their axis."""
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             for tick in axis.get_major_ticks():

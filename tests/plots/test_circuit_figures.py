@@ -141,16 +141,27 @@ def test_curves_hold_faithfulness_its_band_and_areas() -> None:
 
 def test_overlap_holds_the_numbers_of_the_comparison() -> None:
     names = ("openness", "extraversion", "agreeableness")
-    found = compare({n: select(scores(seed=i), 30) for i, n in enumerate(names)}, n_permutations=99)
+    made = {n: select(scores(seed=i), 30) for i, n in enumerate(names)}
+    found = compare(made, n_permutations=99)
     figure = circuit_overlap(found)
     for axes, table in zip(
         figure.axes,
         (found.jaccard_edges, found.jaccard_nodes, found.rank_correlation),
         strict=False,
     ):
-        np.testing.assert_allclose(axes.images[0].get_array(), table)
+        shown = np.ma.filled(axes.images[0].get_array(), np.nan)[::-1]
+        off = ~np.eye(3, dtype=bool)
+        np.testing.assert_allclose(shown[off], table.numpy()[off])
+        assert np.isnan(np.diag(shown)).all()
+        assert len(axes.texts) == 6
+        for text in axes.texts:
+            column, up = text.get_position()
+            value = float(text.get_text().rstrip("*").replace("−", "-"))
+            assert value == pytest.approx(float(table[2 - up, column]), abs=0.0051)
     check_legible(figure)
     assert "99 draws" in figure.caption
+    sizes = ", ".join(f"{name} {one.n_edges}" for name, one in made.items())
+    assert f"({sizes} edges)" in figure.caption
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

@@ -25,7 +25,7 @@ from interp.plots.measures import (
     onset_curves,
     questionnaire_scores,
 )
-from interp.plots.style import BASE_COLOUR, TRAIT_COLOURS
+from interp.plots.style import BASE_COLOUR, BASE_MARK, TRAIT_COLOURS, TRAIT_MARKS
 from interp.traits import TRAITS, Trait
 
 N = 40
@@ -100,8 +100,9 @@ def test_alignment_shows_both_shares_and_the_classifier() -> None:
     figure = alignment_dots(results)
     assert len(figure.axes) == 5
     extraverted = figure.axes[2]
-    assert xs(extraverted, "o") == pytest.approx([0.1, 0.1, 0.75, 0.3, 1.0, 1.0])
-    assert xs(figure.axes[0], "o") == pytest.approx([0.1, 0.1, 1.0, 1.0])
+    assert xs(extraverted, TRAIT_MARKS[Trait.EXTRAVERSION]) == pytest.approx([0.75, 0.3, 1.0, 1.0])
+    assert xs(extraverted, BASE_MARK) == pytest.approx([0.1, 0.1])
+    assert xs(figure.axes[0], TRAIT_MARKS[Trait.OPENNESS]) == pytest.approx([1.0, 1.0])
     dashed = [float(x.get_xdata()[0]) for x in extraverted.get_lines() if x.get_linestyle() == "--"]
     assert dashed == [0.85, 0.05]
     assert {"base", "activation steering", "QLoRA", "Extraversion"} <= words(figure)
@@ -118,7 +119,9 @@ def test_adjectives_show_failures_as_bounds() -> None:
     figure = adjective_dots(results)
     axes = figure.axes[0]
     table = results["QLoRA"][Trait.OPENNESS].to_dataframe().set_index("measure")
-    assert xs(axes, "o") == pytest.approx([0.5, float(table["value"]["PAE"])])
+    assert xs(axes, TRAIT_MARKS[Trait.OPENNESS]) == pytest.approx(
+        [0.5, float(table["value"]["PAE"])]
+    )
     grey = [line for line in axes.get_lines() if line.get_color() == BASE_COLOUR]
     assert [tuple(line.get_xdata()) for line in grey] == [
         tuple(table.loc["PAE, whatever the failures", ["low", "high"]])

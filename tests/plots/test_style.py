@@ -23,7 +23,16 @@ from interp.plots import (
     style,
     trait_colour,
 )
-from interp.plots.style import BASE_COLOUR, TRAIT_MARKS, new_figure, settle, symmetric_range
+from interp.plots.style import (
+    BASE_COLOUR,
+    BASE_MARK,
+    TRAIT_MARKS,
+    colours_of,
+    marks_of,
+    new_figure,
+    settle,
+    symmetric_range,
+)
 from interp.traits import TRAITS
 
 
@@ -62,7 +71,32 @@ def test_traits_stay_apart_for_every_sight(sight) -> None:
     colours = [*TRAIT_COLOURS.values(), BASE_COLOUR]
     pairs = combinations([lab(colour, sight) for colour in colours], 2)
     assert min(float(np.linalg.norm(one - other)) for one, other in pairs) > 15
-    assert len(set(TRAIT_MARKS.values())) == len(TRAITS), "and each has a shape of its own"
+
+
+def test_traits_and_the_base_have_shapes_of_their_own() -> None:
+    assert len({BASE_MARK, *TRAIT_MARKS.values()}) == 1 + len(TRAITS)
+    names = ["base", "QLoRA", *map(str, TRAITS), "prompt"]
+    assert len(set(marks_of(names).values())) == len(set(colours_of(names).values())) == 8
+    assert colours_of(names)["base"] == BASE_COLOUR
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    srgb = np.array(to_rgb(colour))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_contrast_against_white() -> None:
+    """Bars and lines of 1.5 points; WCAG asks for 3 where only colour marks a thing.
+
+    Extraversion's orange lies below that, which is why every trait has a shape of its own, and why
+    no text is set in a trait's colour but the counts under a curve.
+    """
+    contrast = {trait: 1.05 / (luminance(c) + 0.05) for trait, c in TRAIT_COLOURS.items()}
+    assert 1.05 / (luminance(BASE_COLOUR) + 0.05) > 4.5
+    assert min(contrast.values()) > 2.1
+    assert [trait for trait, value in contrast.items() if value < 3] == ["extraversion"]
 
 
 @pytest.mark.parametrize("venue", WIDTHS)
