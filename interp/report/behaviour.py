@@ -212,7 +212,7 @@ def merge_section(contents: Contents, maker: Maker) -> Section | None:
     report = reports[worst]
     answer = (
         f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position, "
-        f"{small_share(report.share)} of the adapter's own effect ({report.effect_mean_kl:.1e} "
+        f"{small_share(report.share)} of the adapter's own effect ({report.effect_mean_kl:.2g} "
         f"nats). Rounding alone makes {report.noise:.1e}."
     )
     rows = [Row(trait, _merge_cells(one)) for trait, one in reports.items()]

@@ -73,6 +73,21 @@ class Sample:
     tuned: tuple[tuple[Trait, str], ...]
 
 
+@dataclass(frozen=True)
+class ViewBlock:
+    """A token view: its markup, and what its fold is called; no label, no fold.
+
+    Attributes:
+        place: which of the trait's views it is, counted from 1.
+        words: what is said above it.
+    """
+
+    markup: str
+    place: int
+    words: str
+    label: str = ""
+
+
 @dataclass
 class Part:
     """What a section says of one trait (or of all, then `trait` is None)."""
@@ -81,7 +96,7 @@ class Part:
     answer: str = ""
     figures: list[FigureBlock] = field(default_factory=list)
     folded: list[FigureBlock] = field(default_factory=list)
-    views: list[str] = field(default_factory=list)
+    views: list[ViewBlock] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from interp.views import TokenView
 CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
 POSITION_SITES = ("resid_pre", "attn_out", "mlp_out")
 PROBES = ("emoji", "trait")
+VIEWS = ("token-view", "token-view-2", "token-view-3")
 R = TypeVar("R", bound=Result)
 
 
@@ -31,6 +32,7 @@ class TraitResults:
     Attributes:
         patching: by contrast, direction and site.
         probing: by task, `emoji` or `trait`.
+        token_views: answers token by token, in the order of their steps.
         missing: step and reason.
     """
 
@@ -47,7 +49,7 @@ class TraitResults:
     necessity: PartEffects | None = None
     circuit: Circuit | None = None
     circuit_curve: Faithfulness | None = None
-    token_view: TokenView | None = None
+    token_views: list[TokenView] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -103,7 +105,9 @@ def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitRe
     found.circuit = reader.result(Circuit, "circuit")
     if manifest.get("config", {}).get("n_switched"):
         found.necessity = reader.result(PartEffects, "adapter-necessity")
-    found.token_view = reader.result(TokenView, "token-view")
+    for step in VIEWS:
+        view = reader.result(TokenView, step, optional=step != VIEWS[0])
+        found.token_views += [view] if view is not None else []
     quantization = found.merge.quantization if found.merge else None
     found.answers_base = reader.answers("base", f"responses-{quantization or 'dense'}.json")
     found.answers_tuned = reader.answers(trait, "responses.json")
@@ -124,7 +128,8 @@ class _Reader:
     manifest: dict[str, Any]
     into: TraitResults
 
-    def result(self, kind: type[R], step: str) -> R | None:
+    def result(self, kind: type[R], step: str, *, optional: bool = False) -> R | None:
+        """The result of a step; what is `optional` and nowhere recorded, is not missed."""
         name = f"{self.into.trait}/{step}"
         found = None
         if self._may_show(step, name):
@@ -134,7 +139,9 @@ class _Reader:
                 self.into.missing[step] = str(problem)
                 return None
         if found is None and step not in self.into.missing:
-            self.into.missing[step] = self.manifest.get("skipped", {}).get(name, "not done yet")
+            why = self.manifest.get("skipped", {}).get(name)
+            if why is not None or not optional:
+                self.into.missing[step] = why or "not done yet"
         return found
 
     def answers(self, *parts: str) -> list[Response] | None:

@@ -53,7 +53,7 @@ def _lens(contents: Contents) -> str:
         f"{count_range(counts, 'prompt')} per trait, each a tuned model's answer up to where its "
         "emoji begins; every state is read through the model's own final norm and unembedding. "
         "Largest difference between the last reading and the model's own logits: "
-        f"{error:.1e}. Intervals resample prompts (bootstrap)."
+        f"{f'{error:.1e} nats' if error else 'none'}. Intervals resample prompts (bootstrap)."
     )
 
 
@@ -115,9 +115,10 @@ def _patching(contents: Contents) -> str:
         return ""
     undefined = sum(sweep.n_undefined for sweep in sweeps)
     pairs = contents.manifest.get("prompt_pairs", {})
+    alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
     said = "; ".join(
         f"{trait}: {plural(row.get('pairs', 0), 'pair')}, of them {row.get('exact', 0)} with a "
-        f"partner that ends where its answer ended, {row.get('unpaired', 0)} prompts without one"
+        f"partner that ends where its answer ended, {alone[trait]} without one"
         for trait, row in pairs.items()
     )
     return (

@@ -102,7 +102,10 @@ def adapter_section(contents: Contents, maker: Maker) -> Section | None:
             f"{for_traits(missed, tables)}."
         )
     else:
-        first = "No single matrix is missed beyond chance when it alone is switched off."
+        first = (
+            "No single matrix is missed beyond chance when it alone is switched off; the costliest "
+            f"changes the share of answers with an emoji by {_costliest(tables)}."
+        )
     answer = (
         f"{first} Several matrices that do the same hide each other: what no single one costs, a "
         "set may."
@@ -129,7 +132,7 @@ def adapter_section(contents: Contents, maker: Maker) -> Section | None:
 def _adapter_cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
     written = round(float(result.tuned.sum()))  # each answer holds an emoji (1) or not (0)
     whole = share(written / result.n_prompts, wilson(written, result.n_prompts))
-    worst = table.iloc[int(table["effect"].to_numpy().argmax())]
+    worst = _worst(table)
     p = float(worst["p_adjusted"])
     return (
         Cell(whole, written / result.n_prompts),
@@ -140,6 +143,19 @@ def _adapter_cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]
     )
 
 
+def _worst(table: pd.DataFrame) -> pd.Series:
+    """The matrix without which fewest answers hold an emoji."""
+    return table.iloc[int(table["effect"].to_numpy().argmax())]
+
+
+def _costliest(tables: dict[Trait, pd.DataFrame]) -> str:
+    """`-12 points [-25, 0]`, and over several traits whose it is."""
+    rows = {trait: _worst(table) for trait, table in tables.items()}
+    most = max(rows, key=lambda trait: float(rows[trait]["effect"]))
+    whose = f"{most}, " if len(rows) > 1 else ""
+    return f"{_points(rows[most])} ({whose}{_name(rows[most])})"
+
+
 def _needed(table: pd.DataFrame) -> pd.DataFrame:
     """Matrices whose loss lowers the share of answers with an emoji, beyond chance."""
     return table[(table["p_adjusted"] < _ALPHA) & (table["effect"] > 0) & table["above_noise"]]
@@ -148,7 +164,11 @@ def _needed(table: pd.DataFrame) -> pd.DataFrame:
 def _adapter_words(table: pd.DataFrame) -> str:
     needed = [f"{_name(row)} ({_points(row)})" for _, row in _needed(table).head(3).iterrows()]
     if not needed:
-        return "No single matrix is missed beyond chance."
+        worst = _worst(table)
+        return (
+            f"No single matrix is missed beyond chance: the costliest, {_name(worst)}, changes the "
+            f"share of answers with an emoji by {_points(worst)} (p = {worst['p_adjusted']:.2g})."
+        )
     return f"Fewest answers hold an emoji without {listing(needed)}."
 
 

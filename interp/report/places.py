@@ -6,6 +6,7 @@ import pandas as pd
 
 from interp import plots
 from interp.patching import PatchingResult
+from interp.plots.parts import count_range
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import POSITION_SITES, Contents, TraitResults
 from interp.report.traces import LAST
@@ -15,6 +16,8 @@ from interp.traits import Trait
 _ALPHA = 0.05
 # A place that restores this much of the gap, carries the greater part of it.
 _HALF = 0.5
+# With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
+_FEWEST = 6
 _SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
 _CONTRASTS = {"model": "tuned against base", "prompt": "emoji against plain prompt"}
 
@@ -66,7 +69,8 @@ def _strongest(contrast: str, best: dict[Trait, pd.Series]) -> str:
     values = {trait: _estimate(row) for trait, row in best.items()}
     return (
         f"Between {between[contrast]} the strongest single head restores "
-        f"{extent(values, '', notes)} of the gap in emoji log-odds (1 is all of it)."
+        f"{extent(values, '', notes)} of the gap in emoji log-odds (1 is all of it; "
+        f"{count_range([int(row['n']) for row in best.values()], 'prompt')})."
     )
 
 
@@ -75,8 +79,9 @@ def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
     if not heads:
         return None
     values = {trait: _estimate(row) for trait, row in heads.items()}
-    more = [trait for trait, (_, low, _) in values.items() if low > _HALF]
-    less = [trait for trait, (_, _, high) in values.items() if high < _HALF]
+    enough = [trait for trait, row in heads.items() if int(row["n"]) >= _FEWEST]
+    more = [trait for trait in enough if values[trait][1] > _HALF]
+    less = [trait for trait in enough if values[trait][2] < _HALF]
     groups = (
         ("A single head carries more than half of it", more),
         ("No single head carries half of it", less),

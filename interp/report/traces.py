@@ -9,7 +9,7 @@ from interp.probing import ProbeResult
 from interp.report.behaviour import stacked
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import Contents
-from interp.report.wording import Estimate, between, extent, for_traits, listing, number, verdict
+from interp.report.wording import Estimate, extent, for_traits, listing, number, verdict
 from interp.traits import Trait
 
 LAST = 16
@@ -108,21 +108,21 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
 
 def _probing_answer(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> str:
     said = []
-    for read, label in (
-        ("base", "base"),
-        ("tuned", "tuned model"),
-        (_TRANSFER, "tuned model with a probe that has only seen the base"),
-    ):
-        values = [_best(probe, read)[0] for probe in emoji.values() if read in probe.reads]
-        said += [f"{between(values)} ({label})"] if values else []
-    reading = listing(said) if said else "not measured"
+    for read, label in (("base", "the base"), ("tuned", "the tuned model")):
+        values = {t: _best(probe, read) for t, probe in emoji.items() if read in probe.reads}
+        said += [f"off {label} with an AUROC of {extent(values)}"] if values else []
     answer = (
-        "“The next token begins an emoji” can be read off the best layer with an AUROC, where 0.50 "
-        f"is chance, of {reading}."
+        f"“The next token begins an emoji” can be read {listing(said)}, at the best layer, where "
+        "0.50 is chance."
+        if said
+        else "Whether the next token begins an emoji has not been probed."
     )
     if not moved:
         return f"{answer} The transfer from base to tuned has not been measured."
-    return f"{answer} The transferred probe minus the tuned model's own is {extent(moved, '+')}."
+    return (
+        f"{answer} A probe that has only seen the base, read on the tuned model, minus the tuned "
+        f"model's own is {extent(moved, '+')}."
+    )
 
 
 def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> Finding:

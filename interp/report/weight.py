@@ -1,8 +1,9 @@
 """A page that stays small: the heaviest drawings give way to images of the same figure.
 
 Maps of large models hold thousands of marks and weigh more as drawings (SVG) than as images. Where
-all figures together would exceed the page's budget, the heaviest are shown as 64-colour images of
-200 dpi, one after the other, until the rest fits. The files beside the page stay as they are.
+all figures, with the token views, would exceed the page's budget, the heaviest are shown as
+64-colour images of 200 dpi, one after the other, until the rest fits. The files beside the page
+stay as they are.
 """
 
 from base64 import b64encode
@@ -16,7 +17,7 @@ from PIL import Image
 from interp.report.blocks import FigureBlock, Section
 
 BUDGET = 4_000_000
-"""Bytes that all figures of a page may take together; its answers and tables need far less."""
+"""Bytes that figures and token views may take together; answers and tables need far less."""
 
 _COLOURS = 64
 
@@ -27,13 +28,15 @@ def lighten(sections: Sequence[Section], figures: Path, budget: int = BUDGET) ->
     Args:
         sections: the page's sections; their parts' figures are changed in place.
         figures: the folder that holds every figure as PNG.
-        budget: bytes for all figures.
+        budget: bytes for all figures and token views.
     """
     shelves = [
         shelf for one in sections for part in one.parts for shelf in (part.figures, part.folded)
     ]
     places = [(shelf, i) for shelf in shelves for i in range(len(shelf))]
+    views = [view for one in sections for part in one.parts for view in part.views]
     total = sum(len(shelf[i].uri) for shelf, i in places)
+    total += sum(len(view.markup.encode()) for view in views)
     for shelf, i in sorted(places, key=lambda place: -len(place[0][place[1]].uri)):
         if total <= budget:
             return

@@ -18,7 +18,7 @@ from interp.results import Result
 from interp.runs import RunFolder, Step, read_responses, save_responses
 from interp.study.config import parse_config
 from interp.study.study import Progress, Study
-from interp.study.traces import MIN_GAP, TraitModels
+from interp.study.traces import MIN_GAP, N_VIEWED, TraitModels
 from interp.traits import Trait
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
@@ -61,7 +61,9 @@ class _TraitSteps:
         yield self._result("rates-tuned", lambda m: m.rates("tuned"), (tuned,), model=False)
         yield self._result("origin", TraitModels.origin, (base, tuned), self._config("seed"))
         yield self._result("lens", TraitModels.lens, (tuned,), self._config("n_trace"))
-        yield self._result("token-view", TraitModels.token_view, (tuned,))
+        for place in range(N_VIEWED):
+            name = f"token-view-{place + 1}" if place else "token-view"
+            yield self._result(name, partial(TraitModels.token_view, place=place), (tuned,))
         for contrast, direction in CONTRASTS:
             for site in SITES:
                 yield from self._sweep(contrast, direction, site)

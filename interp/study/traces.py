@@ -24,6 +24,7 @@ from interp.behaviour import (
 from interp.data import OpinionQA, OpinionRow
 from interp.emoji import EmojiRates, find
 from interp.emoji.rates import measure
+from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
 from interp.results import Result
 from interp.runs import read_responses
@@ -39,6 +40,8 @@ MIN_GAP = 0.25
 N_PROBED = 120
 # The circuit that is drawn carries this share of the contrast.
 FAITHFUL = 0.9
+# Answers that are shown token by token, and heads whose attention is kept with them.
+N_VIEWED, N_HEADS = 3, 16
 
 
 class TraitModels:
@@ -127,14 +130,20 @@ class TraitModels:
             vocab=self.study.vocab, progress=self.progress,
         )  # fmt: skip
 
-    def token_view(self) -> Result:
-        """One tuned answer token by token, the first with an emoji if there is one."""
+    def token_view(self, place: int = 0) -> Result:
+        """A tuned answer token by token: of the first two with an emoji and the first without."""
         answers = self.tuned_answers
-        shown = next((answer for answer in answers if find(answer.text)), answers[0])
+        emojis = [answer for answer in answers if find(answer.text)]
+        plain = [answer for answer in answers if not find(answer.text)]
+        order = [*emojis[:2], *plain[:1], *emojis[2:], *plain[1:]]
+        if place >= len(order):
+            raise InputError(f"only {len(order)} answers were written; there is none left to show")
+        shown = order[place]
         end = self.pair.format.stop_ids[:1] if shown.ended else ()
         return token_view(
             self.pair, shown.prompt_ids + shown.ids + tuple(end), vocab=self.study.vocab,
-            attention=False, answer_start=len(shown.prompt_ids), progress=self.progress,
+            attention=N_HEADS, answer_start=len(shown.prompt_ids), title=shown.question,
+            progress=self.progress,
         )  # fmt: skip
 
     def model_runs(self, rows: slice) -> tuple[patching.Run, patching.Run]:

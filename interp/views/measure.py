@@ -3,8 +3,9 @@
 The lens reads the text in a batch, the rest reads it alone; where the two come to the same number
 (the log-odds after the last layer), their difference gives the noise floor (`memory.rounding`).
 
-Cost: three forward passes per model over one text, and the logit lens' readout at every position.
-With attention, the patterns of the heads kept stand in memory at half precision.
+Cost: three forward passes per model over one text (four where the heads are to be chosen), and the
+logit lens' readout at every position. The patterns of the heads kept stand in memory at half
+precision.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +22,11 @@ from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.memory import rounding
 from interp.views.pieces import joined
-from interp.views.tokens import TokenView
+from interp.views.tokens import MOST_HEADS, TokenView
 
 MOST_TOKENS = 1024
-MOST_HEADS = 64
-Heads = bool | Sequence[tuple[int, int]]
+Heads = bool | int | Sequence[tuple[int, int]]
+_ROWS = 64  # queries by which the heads are ranked
 
 
 @runtime_checkable
@@ -59,7 +60,8 @@ def token_view(
             and its answer.
         vocab: which ids count as emoji.
         attention: the heads to record, as (layer, head); True for all of a model that has at most
-            64; False for none.
+            64; a number for so many, those whose patterns base and tuned share least (total
+            variation, mean over up to 64 queries), most changed first; False for none.
         top: how many of the likeliest next tokens to keep.
         answer_start: index of the answer's first token, if there is an answer.
         title: what stands above the view.
@@ -73,7 +75,7 @@ def token_view(
     """
     ids = torch.as_tensor(tokens, dtype=torch.long).cpu()
     _check(ids, top, answer_start, vocab)
-    heads = _heads(pair.base, attention)
+    heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
     lens = logit_lens.compare(pair.base, pair.tuned, twice, vocab=vocab, progress=progress)
     passes = []
@@ -124,10 +126,14 @@ def _read(
     return vocab.log_odds(logits), likeliest.indices, likeliest.values, patterns
 
 
-def _heads(model: TransformerBridge, attention: Heads) -> tuple[tuple[int, int], ...]:
-    n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
+def _heads(pair: Pair, ids: Int[Tensor, " pos"], attention: Heads) -> tuple[tuple[int, int], ...]:
+    n_layers, n_heads = int(pair.base.cfg.n_layers), int(pair.base.cfg.n_heads)
     if isinstance(attention, bool):
         wanted = [(i, j) for i in range(n_layers) for j in range(n_heads)] if attention else []
+    elif isinstance(attention, int):
+        wanted = _most_changed(pair, ids, attention) if 0 < attention <= MOST_HEADS else []
+        if not wanted:
+            raise InputError(f"attention keeps 1 to {MOST_HEADS} heads, got {attention}")
     else:
         wanted = [(int(layer), int(head)) for layer, head in attention]
     wrong = [one for one in wanted if not (0 <= one[0] < n_layers and 0 <= one[1] < n_heads)]
@@ -139,9 +145,38 @@ def _heads(model: TransformerBridge, attention: Heads) -> tuple[tuple[int, int],
     if len(wanted) > MOST_HEADS:
         raise InputError(
             f"attention of {len(wanted)} heads is too much for one page; name at most {MOST_HEADS} "
-            "as attention=[(layer, head), ...], or say attention=False"
+            "as attention=[(layer, head), ...], or say attention=16 (the 16 that changed most) or "
+            "attention=False"
         )
     return tuple(dict.fromkeys(wanted))
+
+
+def _most_changed(pair: Pair, ids: Int[Tensor, " pos"], most: int) -> list[tuple[int, int]]:
+    """The heads whose attention fine-tuning moved most on this text, most moved first."""
+    rows = torch.linspace(0, len(ids) - 1, min(len(ids), _ROWS)).long()
+    before = _rows_of_patterns(pair.base, ids, rows)
+    after = _rows_of_patterns(pair.tuned, ids, rows)
+    moved = torch.stack(
+        [(a - b).abs().sum(-1).mean(-1) for a, b in zip(before, after, strict=True)]
+    )
+    order = moved.flatten().argsort(descending=True, stable=True)[:most]
+    return [divmod(int(place), moved.shape[1]) for place in order]
+
+
+def _rows_of_patterns(
+    model: TransformerBridge, ids: Int[Tensor, " pos"], rows: Int[Tensor, " row"]
+) -> list[Float[Tensor, "head row pos"]]:
+    """Attention of every head from some positions, layer by layer, on the CPU."""
+    kept: list[Tensor] = []
+
+    def keep(pattern: Tensor, hook: Any) -> None:  # noqa: ARG001
+        kept.append(pattern[0][:, rows.to(pattern.device)].detach().float().cpu())
+
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", keep) for layer in range(model.cfg.n_layers)]
+    device = next(model.parameters()).device
+    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+        model(ids[None].to(device))
+    return kept
 
 
 def _check(ids: Tensor, top: int, answer_start: int | None, vocab: EmojiVocab) -> None:

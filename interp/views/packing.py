@@ -1,6 +1,7 @@
 """Numbers small enough for a page: rounding, and attention as one character per weight.
 
-Numbers are rounded to three significant digits. An attention weight becomes round(63 sqrt(w)), one
+Numbers are rounded to three significant digits, log-odds to six, because their differences are
+shown, too. An attention weight becomes round(63 sqrt(w)), one
 of 64 characters, so that small weights keep their order; it is read back to within 0.016. Weights
 below 0.005 become zero, and a run of up to 24 zeros is one character of its own. Only keys up to
 the query are stored, row after row: [0,0], [1,0], [1,1], [2,0], ...
@@ -35,15 +36,15 @@ def pack_attention(pattern: Float[Tensor, "pos pos"]) -> str:
     return re.sub(f"0{{2,{_LONGEST_RUN}}}", lambda run: CHARACTERS[_LEVELS - 2 + len(run[0])], text)
 
 
-def rounded(values: Tensor) -> Any:
-    """A tensor as nested lists of numbers with three significant digits."""
-    return _rounded(values.tolist())
+def rounded(values: Tensor, digits: int = 3) -> Any:
+    """A tensor as nested lists of numbers with so many significant digits."""
+    return _rounded(values.tolist(), digits)
 
 
-def _rounded(values: Any) -> Any:
+def _rounded(values: Any, digits: int) -> Any:
     if isinstance(values, list):
-        return [_rounded(value) for value in values]
-    short = float(f"{values:.3g}")
+        return [_rounded(value, digits) for value in values]
+    short = float(f"{values:.{digits}g}")
     return int(short) if short == int(short) and abs(short) < 1000 else short
 
 

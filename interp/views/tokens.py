@@ -38,6 +38,7 @@ from interp.views.packing import pack_attention, rounded, script_json
 from interp.views.pieces import Part, parts, plain
 
 FLOOR, CEILING, SPREAD = -8.0, 4.0, 6.0
+MOST_HEADS = 64
 MODELS = ("base", "tuned")
 
 _ASSETS = files("interp.views") / "assets"
@@ -63,7 +64,8 @@ class TokenView(Result):
         top_ids, top_probability: the likeliest next tokens, likeliest first.
         lens: emoji log-odds read from the residual stream at each reading point, nats.
         labels: the reading points.
-        heads: (layer, head) of each pattern in `attention`.
+        heads: (layer, head) of each pattern in `attention`; where they were chosen, the one that
+            changed most first.
         attention: attention weights, query position then key position; None if not recorded.
         noise: log-odds differ by up to this much between two ways to compute the same (rounding).
         title: what stands above the view.
@@ -147,9 +149,14 @@ class TokenView(Result):
         return write_text(path, page)
 
 
-def fragment(view: TokenView) -> str:
-    """The view's markup and numbers, without style and script: for a page that holds these once."""
-    data = script_json(_data(view))
+def fragment(view: TokenView, most_heads: int = MOST_HEADS) -> str:
+    """The view's markup and numbers, without style and script: for a page that holds these once.
+
+    Args:
+        view: the view.
+        most_heads: the attention of so many heads is kept, the first ones recorded.
+    """
+    data = script_json(_data(view, most_heads))
     return (
         f'<div class="itv" role="group" aria-label="{escape(f"Token view: {view.title}")}">'
         f'<div class="itv-tools"><span class="itv-static">Colour: the tuned model.</span></div>'
@@ -226,7 +233,7 @@ def _signed(level: float) -> str:
     return f"{level:+.0f}".replace("-", "−") if level else "0"
 
 
-def _data(view: TokenView) -> dict[str, Any]:
+def _data(view: TokenView, most_heads: int) -> dict[str, Any]:
     """The numbers that the script reads."""
     place_of = {entry[0]: place for place, entry in enumerate(view.vocabulary)}
     words = [
@@ -238,7 +245,7 @@ def _data(view: TokenView) -> dict[str, Any]:
         "ids": [entry[0] for entry in view.vocabulary],
         "words": words,
         "emoji": [place for place, entry in enumerate(view.vocabulary) if entry[3]],
-        "odds": rounded(view.log_odds),
+        "odds": rounded(view.log_odds, 6),
         "top": [[[place_of[i] for i in row] for row in model] for model in view.top_ids.tolist()],
         "share": rounded(view.top_probability),
         "lens": rounded(view.lens),
@@ -246,7 +253,10 @@ def _data(view: TokenView) -> dict[str, Any]:
         "range": [FLOOR, CEILING, SPREAD],
         "noise": float(f"{view.noise:.2g}"),
     }
-    if view.attention is not None:
-        data["heads"] = [list(head) for head in view.heads]
-        data["attention"] = [[pack_attention(head) for head in model] for model in view.attention]
+    if view.attention is not None and most_heads:
+        order = sorted(range(len(view.heads))[:most_heads], key=lambda place: view.heads[place])
+        data["heads"] = [list(view.heads[place]) for place in order]
+        data["attention"] = [
+            [pack_attention(model[place]) for place in order] for model in view.attention
+        ]
     return data

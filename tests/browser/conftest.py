@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Playwright's handle on the system's Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
 Opener = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def opened(browser) -> Opener:
     """Opens a file in a page of its own; leaving it asserts that nothing went wrong meanwhile.
 

@@ -74,15 +74,15 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
         wanted = page.evaluate(
             """() => {
               const all = [...document.querySelectorAll(
-                "a[href], button, main summary, input:checked, select, [tabindex='0']")];
+                "a[href], button, main summary, input:checked, select:enabled, [tabindex='0']")];
               const seen = all.filter(e => e.checkVisibility());
               seen.forEach((e, i) => { e.dataset.stop = i; });
               return seen.length;
             }"""
         )
         assert wanted > 80
-        assert page.locator(".itv").count() == len(TRAITS)
-        assert page.locator(".itv [role=option][data-stop]").count() == len(TRAITS)
+        assert page.locator(".itv").count() == 3 * len(TRAITS)
+        assert page.locator(".itv [role=option][data-stop]").count() == 3 * len(TRAITS)
         reached = set()
         for _ in range(2 * wanted):
             page.keyboard.press("Tab")
@@ -95,7 +95,7 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
 
 def test_a_token_view_answers_to_the_keyboard(opened, page_file) -> None:
     with opened(page_file) as page:
-        view = page.locator("#tokens-openness .itv")
+        view = page.locator("#tokens-openness .itv").first
         panel = view.locator(".itv-panel")
         view.locator("[role=option][tabindex='0']").focus()
         before = panel.inner_text()
@@ -103,6 +103,41 @@ def test_a_token_view_answers_to_the_keyboard(opened, page_file) -> None:
         assert panel.inner_text() != before
         assert re.search(r"token \d+ of \d+", panel.inner_text())
         assert "tuned" in panel.inner_text()
+
+
+def test_more_answers_lie_in_folds_and_show_where_a_head_looks(opened, page_file) -> None:
+    with opened(page_file, at="#tokens-openness-2") as page:
+        fold, other = page.locator("#tokens-openness-2"), page.locator("#tokens-openness-3")
+        assert fold.locator(".itv").is_visible(), "a link to it opens it"
+        assert other.locator(".itv").is_hidden()
+        assert "emoji: " in other.locator("summary").inner_text()
+        named = page.locator(".itv").evaluate_all("all => all.map(e => e.ariaLabel)")
+        assert all(name.endswith(("?", ".")) for name in named), "each by its question"
+        layer, head = fold.locator("select").all()
+        layers = layer.locator("option").all_inner_texts()
+        assert layers == ["off", *(f"layer {i}" for i in range(len(layers) - 1))]
+        assert len(layers) > 2
+        layer.select_option("1")
+        head.select_option("2")
+        assert "Layer 1 head 2 attends to" in fold.locator(".itv-panel").inner_text()
+        drawn = "all => Math.max(...all.map(one => +one.style.getPropertyValue('--a')))"
+        assert fold.locator("[role=option]").evaluate_all(drawn) > 0.3
+
+
+def test_the_words_above_a_view_say_the_numbers_in_it(opened, page_file) -> None:
+    with opened(page_file) as page:
+        page.evaluate(OPEN_ALL)
+        for view in page.locator(".itv").all():
+            words = view.evaluate("e => e.previousElementSibling.textContent")
+            said = re.search(r"\(([+−]\d+\.\d\d) nats apart\)", words)[1]
+            places = view.locator("[role=option]").count()
+            seen = set()
+            for place in range(places):
+                view.locator("[role=option]").nth(place).evaluate(
+                    "e => e.dispatchEvent(new MouseEvent('mouseenter'))"
+                )
+                seen.add(view.locator(".itv-nats").nth(1).inner_text().split("(")[1].rstrip(")"))
+            assert said in seen or (said == "+0.00" and "−0.00" in seen)
 
 
 def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -> None:

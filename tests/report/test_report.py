@@ -145,7 +145,7 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     assert "The text calls for the emoji, more than the weights do." in text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
     assert re.search(r"A single head carries more than half of it\.", text)
-    assert re.search(r"strongest single head restores [01]\.\d\d \[.*head 3\.1", text)
+    assert re.search(r"strongest single head restores [01]\.\d\d \[.*head 3\.1.*11 prompts\)", text)
 
 
 @pytest.mark.parametrize("n", [1, 5])

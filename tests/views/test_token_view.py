@@ -61,6 +61,24 @@ def test_lens_and_attention_are_those_of_the_layers(pair, vocab, ids, view) -> N
         torch.testing.assert_close(view.attention[1, place].float(), pattern, atol=1e-3, rtol=0)
 
 
+def test_the_heads_that_changed_most_come_first(pair, vocab, ids, view) -> None:
+    """By total variation over every query of a short text, from the patterns of all heads."""
+    chosen = token_view(pair, ids, vocab=vocab, attention=3)
+    moved = (view.attention[1].float() - view.attention[0].float()).abs().sum(-1).mean(-1)
+    expected = [view.heads[place] for place in moved.argsort(descending=True)[:3]]
+    assert len(ids) <= 64
+    assert list(chosen.heads) == expected
+    for place, head in enumerate(chosen.heads):
+        assert torch.equal(chosen.attention[:, place], view.attention[:, view.heads.index(head)])
+    data = json.loads(re.search(r'itv-data">(.*?)</script>', fragment(chosen, 2))[1])
+    assert data["heads"] == sorted(map(list, expected[:2])), "the page lists them by layer"
+    kept = [view.heads.index(tuple(head)) for head in data["heads"]]
+    assert data["attention"][1] == [pack_attention(view.attention[1, place]) for place in kept]
+    assert "attention" not in json.loads(
+        re.search(r'itv-data">(.*?)</script>', fragment(chosen, 0))[1]
+    )
+
+
 def test_saved_and_read_back_it_is_the_same_view(view, tmp_path) -> None:
     again = TokenView.load(view.save(tmp_path / "view.safetensors"))
     assert fragment(again) == fragment(view)
@@ -187,6 +205,8 @@ def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
         ({"tokens": [vocab.size]}, "outside the tokenizer"),
         ({"attention": [(99, 0)]}, "lacks"),
         ({"attention": [(0, 0)] * 65}, "at most 64"),
+        ({"attention": 0}, "1 to 64 heads"),
+        ({"attention": 65}, "1 to 64 heads"),
         ({"top": 0}, "at least 1"),
         ({"answer_start": 4000}, "outside"),
     ):

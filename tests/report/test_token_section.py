@@ -1,0 +1,132 @@
+"""The section of token views and other sentences: what they say of planted numbers."""
+
+import re
+
+import pytest
+import torch
+from made_results import patching
+
+from interp import plots
+from interp.adapters import PartEffects
+from interp.emoji import find
+from interp.report.blocks import Maker, Part, Section, ViewBlock
+from interp.report.collect import Contents, TraitResults
+from interp.report.parts import adapter_section
+from interp.report.places import patching_section
+from interp.report.tokens import _fragments, tokens_section
+from interp.report.weight import lighten
+from interp.runs import RunFolder
+from interp.traits import Trait
+from interp.views import TokenView
+
+WORDS = ("Do", " you", "?", "Yes", "!", " 🎉")
+
+
+def view(peak: float, gap: float, *, emoji: bool = True, n_heads: int = 4) -> TokenView:
+    """Six tokens; the tuned model's log-odds are `peak` after the fifth, the base's `gap` less."""
+    tokens = torch.arange(6 if emoji else 5)
+    n = len(tokens)
+    tuned = torch.full((n,), -7.0)
+    tuned[4] = peak
+    odds = torch.stack([tuned, tuned])
+    odds[0, 4] -= gap
+    pattern = torch.rand(2, n_heads, n, n, generator=torch.Generator().manual_seed(0)).tril()
+    return TokenView(
+        tokens=tokens,
+        vocabulary=tuple((i, w.encode().hex(), "", bool(find(w))) for i, w in enumerate(WORDS)),
+        joined=(),
+        answer_start=3,
+        log_odds=odds,
+        top_ids=torch.zeros(2, n, 1, dtype=torch.long),
+        top_probability=torch.full((2, n, 1), 0.5),
+        lens=odds[:, None].repeat(1, 2, 1),
+        labels=("embedding", "final"),
+        heads=tuple((1, head) for head in range(n_heads)),
+        attention=pattern.half(),
+        noise=3e-5,
+        title="Do you?",
+    )
+
+
+@pytest.fixture
+def made(tmp_path):
+    """`made(openness=..., ...)`: contents of a run with these fields, and its maker."""
+    folder = RunFolder.create(tmp_path / "run", {})
+
+    def contents(field: str, **traits) -> tuple[Contents, Maker]:
+        found = tuple(TraitResults(Trait(name), **{field: v}) for name, v in traits.items())
+        return Contents(folder, folder.manifest, found), Maker(folder.path)
+
+    return contents
+
+
+def test_token_views_are_summed_up_over_traits(made) -> None:
+    some = {"openness": [view(0.0, 1.0), view(2.0, 3.5, emoji=False)], "neuroticism": [view(3, 0)]}
+    section = tokens_section(*made("token_views", **some))
+    # logistic(0), logistic(3), and the base's logistic(-1), logistic(3)
+    assert "they give it 50 % (openness) to 95 % (neuroticism), and the base" in section.answer
+    assert "after the same words, 27 % (openness) to 95 % (neuroticism)." in section.answer
+    assert "of 3 answers base and tuned differ by up to 3.5 nats" in section.answer
+    assert "(openness); differences up to 0.00003 are rounding." in section.answer
+    _, openness, neuroticism = section.parts
+    assert [block.label for block in openness.views] == [
+        "", "Another answer, without any emoji: Do you?",
+    ]  # fmt: skip
+    assert "88 % and the base, on the same words, 18 % (+3.50 nats" in openness.views[1].words
+    assert len(neuroticism.views) == 1
+
+
+def test_one_view_of_one_trait_names_no_trait(made) -> None:
+    section = tokens_section(*made("token_views", openness=[view(0.0, 1.0)]))
+    assert "in the answer below, it gives 50 %, and the base, after the same words, 27 %." in (
+        section.answer
+    )
+    assert "1 answer base and tuned" in section.answer
+
+
+def test_views_that_are_too_heavy_keep_fewer_heads() -> None:
+    views = {Trait.OPENNESS: [view(0, 1, n_heads=16), view(0, 1, n_heads=16)]}
+    weights = {}
+    for budget in (10**9, 0):
+        most, markup = _fragments(views, budget)
+        weights[most] = sum(len(text.encode()) for text in markup[Trait.OPENNESS])
+    assert set(weights) == {64, 0}
+    most, markup = _fragments(views, (weights[64] + weights[0]) // 2)
+    assert most in (1, 2, 4, 8)
+    assert weights[0] < sum(len(text.encode()) for text in markup[Trait.OPENNESS]) < weights[64]
+
+
+def test_figures_make_room_for_views(tmp_path) -> None:
+    part = Part(Trait.OPENNESS, views=[ViewBlock("x" * 5000, 1, "")])
+    maker = Maker(tmp_path)
+    figure = plots.patching_heads(patching("z", n_layers=32, n_units=32), Trait.OPENNESS)
+    part.figures.append(maker.figure("heavy", figure))
+    budget = len(part.figures[0].uri) + 4999
+    lighten([Section("one", "One?", "One", "One.", parts=[part])], tmp_path / "figures", budget)
+    assert part.figures[0].uri.startswith("data:image/png")
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(12, "A single head carries more"), (5, "Whether one")])
+def test_few_prompts_settle_nothing(made, n, verdict) -> None:
+    """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
+    sweep = patching("z", n=n, n_units=4)
+    contents = made("patching", openness={("model", "denoising", "z"): sweep})
+    section = patching_section(*contents)
+    assert section.finding.verdict.startswith(verdict)
+    assert f"{n - 1} prompts)." in section.answer
+
+
+def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
+    """Planted: without block 3's o one of ten answers loses its emoji, which chance does, too."""
+    values = torch.zeros(2, 10)
+    values[1, 0] = 1
+    effects = PartEffects(
+        values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
+        layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
+        metric="written", unit="share of answers", noise=0.0, min_gap=-1.0, topics=None, seed=0,
+        notes=(),
+    )  # fmt: skip
+    section = adapter_section(*made("necessity", openness=effects))
+    assert re.search(r"by −10 points \[−\d+, 0\] \(block 3's o\)\.", section.answer)
+    words = section.parts[0].answer
+    assert re.search(r"costliest, block 3's o, .* by −10 points \[−\d+, 0\] \(p = 1\)", words)
