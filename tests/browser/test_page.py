@@ -50,7 +50,7 @@ def test_every_figure_says_what_it_shows(opened, page_file) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "dark")]
+    ("width", "scheme"), [(1280, "light"), (390, "dark")]
 )  # the colours of both schemes, the layout of both widths
 def test_axe_finds_nothing(opened, page_file, width, scheme) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
@@ -66,6 +66,25 @@ def test_axe_finds_nothing(opened, page_file, width, scheme) -> None:
             for node in rule["nodes"]
         ]
         assert not broken
+
+
+def test_contents_mark_where_one_is_down_to_the_last_line(opened, page_file) -> None:
+    here = ".contents [aria-current]"
+    with opened(page_file) as page:
+        page.locator("#circuit").evaluate("e => e.scrollIntoView()")
+        page.wait_for_selector(f"{here}[href='#circuit']")
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_selector(f"{here}[href='#settings']")
+        assert page.locator(here).count() == 1
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_selector(f"{here}[href='#summary']")
+
+
+def test_a_link_that_was_cut_short_opens_the_page_all_the_same(opened, page_file) -> None:
+    with opened(page_file, at="#tokens%E2%80") as page:
+        page.get_by_role("link", name="Circuit", exact=True).click()
+        assert page.evaluate("location.hash") == "#circuit"
+        assert page.locator("#circuit").bounding_box()["y"] < 200
 
 
 def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
@@ -124,20 +143,20 @@ def test_more_answers_lie_in_folds_and_show_where_a_head_looks(opened, page_file
         assert fold.locator("[role=option]").evaluate_all(drawn) > 0.3
 
 
+POINT_AT_ALL = """view => [...view.querySelectorAll("[role=option]")].map(token => {
+  token.dispatchEvent(new MouseEvent("mouseenter"));
+  return view.querySelectorAll(".itv-nats")[1].textContent;
+})"""
+
+
 def test_the_words_above_a_view_say_the_numbers_in_it(opened, page_file) -> None:
     with opened(page_file) as page:
         page.evaluate(OPEN_ALL)
         for view in page.locator(".itv").all():
             words = view.evaluate("e => e.previousElementSibling.textContent")
             said = re.search(r"\(([+−]\d+\.\d\d) nats apart\)", words)[1]
-            places = view.locator("[role=option]").count()
-            seen = set()
-            for place in range(places):
-                view.locator("[role=option]").nth(place).evaluate(
-                    "e => e.dispatchEvent(new MouseEvent('mouseenter'))"
-                )
-                seen.add(view.locator(".itv-nats").nth(1).inner_text().split("(")[1].rstrip(")"))
-            assert said in seen or (said == "+0.00" and "−0.00" in seen)
+            seen = view.evaluate(POINT_AT_ALL)
+            assert said in {text.split("(")[1].rstrip(")") for text in seen}
 
 
 def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -> None:

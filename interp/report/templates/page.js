@@ -7,8 +7,15 @@
   root.classList.add("js");
 
   // --- The address: #section&trait=extraversion ------------------------------------------------
+  const decoded = (text) => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text; // a link that was cut in the middle of a character
+    }
+  };
   const address = () => {
-    const parts = decodeURIComponent(location.hash.slice(1)).split("&");
+    const parts = decoded(location.hash.slice(1)).split("&");
     const asked = parts.find((part) => part.startsWith("trait="));
     const trait = asked ? asked.slice(6) : "";
     return {
@@ -72,17 +79,24 @@
     [...contents.querySelectorAll("a")].map((link) => [link.getAttribute("href").slice(1), link]),
   );
   const here = new Set();
+  const mark = () => {
+    // The last sections are too short to reach the place where one reads.
+    const end = scrollY > 0 && innerHeight + scrollY >= root.scrollHeight - 2;
+    const keys = [...links.keys()];
+    const first = end ? keys[keys.length - 1] : keys.find((key) => here.has(key));
+    for (const [key, link] of links) {
+      if (key === first) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  };
   const spy = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (entry.isIntersecting) here.add(entry.target.id);
       else here.delete(entry.target.id);
     }
-    const first = [...links.keys()].find((key) => here.has(key));
-    for (const [key, link] of links) {
-      if (key === first) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
-    }
+    mark();
   }, { rootMargin: "-15% 0px -70% 0px" });
+  addEventListener("scroll", mark, { passive: true });
   for (const section of document.querySelectorAll("main > section")) spy.observe(section);
 
   // --- Tables: a button in every column's head -----------------------------------------------------
