@@ -23,7 +23,7 @@ $(RUNS): runs/experiments/%:
 	@$(BIN)/python experiments/$*.py --out $@
 
 test: $(STAMP) lint  ## set up, then lint, type-check and test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(STAMP)  ## the whole demo, killed 30 times
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py

@@ -42,6 +42,17 @@ _import_hook.JaxtypingTransformer = Outermost
 install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
+# Files that take longest, to begin with; those that wait for the same finished run stand apart.
+LONGEST = ("test_kill.py", "test_experiments.py", "test_organism_build.py", "test_processes.py",
+           "test_docs_commands.py", "test_determinism.py", "test_memory_limit.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the files: one that takes minutes must not be the last."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real tokenizers and data that lies beside the checkout."""
