@@ -354,6 +354,25 @@ def test_another_config_takes_over_only_where_it_may(tmp_path):
         RunFolder.create(tmp_path / "run", other, job="experiment", change=True)
 
 
+def test_no_file_of_others_is_removed_from_a_folder_that_is_no_run(tmp_path):
+    (tmp_path / "deep").mkdir()
+    mine = [tmp_path / ".notes.tmp", tmp_path / "deep" / ".draft.tmp"]
+    for path in mine:
+        path.write_text("x")
+    folder = RunFolder(tmp_path)
+    with pytest.raises(RunError, match="is no run folder"), folder.lock():
+        folder.begin(CONFIG)
+    assert all(path.read_text() == "x" for path in mine)
+
+
+def test_a_run_killed_while_it_wrote_its_first_manifest_begins(tmp_path):
+    (tmp_path / ".manifest.json.x7.tmp").write_text("{")
+    folder = RunFolder(tmp_path)
+    with folder.lock():
+        folder.begin(CONFIG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "run.lock"]
+
+
 def test_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunError, match="is no run folder"):

@@ -120,6 +120,13 @@ class RunFolder:
         except OSError as problem:
             raise RunError(f"{self}: cannot be read ({problem.strerror})") from None
 
+    def _is_ours(self) -> bool:
+        """Whether a run was begun here, and if only by a process killed in its first moment."""
+        left = f".{MANIFEST}."
+        return self._is_begun() or all(
+            item.name == LOCK or item.name.startswith(left) for item in self.path.iterdir()
+        )
+
     def __str__(self) -> str:
         """Where the run is, as the user named it."""
         return str(self.path)
@@ -130,7 +137,7 @@ class RunFolder:
 
         Raises:
             RunBusyError: if another process holds it.
-        RunError: if the folder cannot be written.
+            RunError: if the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -147,7 +154,8 @@ class RunFolder:
                 f"{self.path}: this file system has no locks; choose --out on another one"
             ) from None
         try:
-            remove_temporary(self.path)
+            if self._is_ours():
+                remove_temporary(self.path)
             yield
         finally:
             lock.release()

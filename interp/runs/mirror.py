@@ -73,6 +73,9 @@ class Mirror(RunFolder):
         super().opened()
         return self
 
+    def _is_ours(self) -> bool:
+        return True
+
     def runs_elsewhere(self) -> bool:
         signs, manifest = self.lease.elsewhere(), self.manifest
         if signs is not None:
