@@ -136,7 +136,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     console = Console(highlight=False)
     with _written():
         if title:
-            console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+            console.print(f"[bold]{escape(one_line(title))}[/]", soft_wrap=True)
         console.print(made)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from interp import errors
 from interp.errors import InterpError, RunError
-from interp.files import remove_temporary, sha256
+from interp.files import kind_of, remove_temporary, sha256
 from interp.runs.folder import LOG, RunBusyError, RunFolder
 from interp.runs.manifest import merged, now
 from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
@@ -110,7 +110,10 @@ def execute(
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """The package's log, and Python's warnings, into the run's log file while this lasts."""
-    handler = logging.FileHandler(folder.path / LOG, encoding="utf-8")
+    log = folder.path / LOG
+    if log.is_symlink() or kind_of(log) not in ("file", "absent"):  # a pipe would be waited for
+        raise RunError(f"{log}: is no file of this folder (a link, a pipe); remove it")
+    handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     loggers = [logging.getLogger("interp"), logging.getLogger("py.warnings")]
     levels = [one.level for one in loggers]

@@ -109,3 +109,23 @@ def test_an_input_that_was_replaced_by_one_of_equal_size_and_time_is_seen(tmp_pa
     weights.write_bytes(b"two")
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert folder.input_hash(weights) != before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_strangers_log_is_neither_waited_for_nor_written_elsewhere(toy, tmp_path, kind):
+    import os
+
+    folder, log = toy(), tmp_path / "toy" / "run.log"
+    if kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log.symlink_to(tmp_path / "precious")
+    with folder.lock(), pytest.raises(RunError, match=r"run\.log: is no file of this folder"):
+        execute(steps(folder.manifest["config"], folder), folder)
+    assert not (tmp_path / "precious").exists()
+
+
+def test_a_status_moves_nobodys_cursor(tmp_path, monkeypatch, capsys):
+    folder = written(tmp_path / "run", SOUND | {"status": "\x1b[2Jdone"})
+    assert command(["run", "status", str(folder)], monkeypatch) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out
