@@ -6,8 +6,8 @@ numbers (`_MOST`); above all of these the card has no table and says so.
 
 Figures are drawn on the roof (`interp.plots`), results made on the floors below, which import
 nothing from there. So the roof hangs its drawers here: `interp.plots`, when it is imported, gives
-`register` one drawer per kind of result that can be drawn without being told more (a trait, say);
-without that import the same card comes without a figure, and without matplotlib's time.
+`register` one drawer per kind of result that has a figure; without that import the same card comes
+without a figure, and without matplotlib's time.
 """
 
 from base64 import b64encode
@@ -48,8 +48,11 @@ def result_card(result: Any) -> str:
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     floor = {name: values.pop(name) for name in _NOISE if name in values}
     shapes = {name: one for name, one in values.items() if isinstance(one, torch.Tensor)}
+    more = None if shapes else _row(result)
     facts = {
-        name.replace("_", " "): _short(one) for name, one in values.items() if name not in shapes
+        name.replace("_", " "): _short(one)
+        for name, one in (values | (more or {})).items()
+        if name not in shapes and name not in floor
     }
     measured = "Measured: " + ", ".join(
         f"{name} {list(one.shape)}" if one.ndim else name for name, one in shapes.items()
@@ -57,7 +60,7 @@ def result_card(result: Any) -> str:
     parts = [note(measured + ".")] if shapes else []
     said = [_floor(name, one, str(values.get("unit", ""))) for name, one in floor.items()]
     parts += [note(line) for line in said if line]
-    parts += [_table(result), _figure(result)]
+    parts += [_table(result) if more is None else "", _figure(result)]
     heading = str(result.kind).replace("-", " ")
     return card(heading[:1].upper() + heading[1:], type(result).__name__, facts, parts)
 
@@ -70,15 +73,15 @@ def result_table(result: Any) -> pd.DataFrame | None:
     Raises:
         TypeError: if this kind of result has no table.
     """
-    numbers = _numbers(result)
+    count = numbers(result)
     *summaries, plain = [name for name in _MOST if hasattr(result, name)]
     for name in summaries:
-        if numbers <= _MOST[name]:
+        if count <= _MOST[name]:
             try:
                 return _asked(result, name)
             except InputError:
                 continue
-    return _asked(result, plain) if numbers <= _MOST[plain] else None
+    return _asked(result, plain) if count <= _MOST[plain] else None
 
 
 def _asked(result: Any, name: str) -> pd.DataFrame:
@@ -86,9 +89,22 @@ def _asked(result: Any, name: str) -> pd.DataFrame:
     return made
 
 
-def _numbers(result: Any) -> int:
+def numbers(result: Any) -> int:
+    """How many numbers the tensors of a result hold."""
     values = [getattr(result, field.name) for field in fields(result)]
     return sum(one.numel() for one in values if isinstance(one, torch.Tensor))
+
+
+def _row(result: Any) -> dict[str, Any] | None:
+    """What a table of one row, of a result's own fields, has beside these; None for any other."""
+    try:
+        frame = result.to_dataframe()
+    except Exception:  # none, or one that says why where the table would stand
+        return None
+    own = {field.name for field in fields(result)}
+    if len(frame) != 1 or not own <= set(frame.columns):
+        return None
+    return {name: float(frame[name].iloc[0]) for name in frame.columns if name not in own}
 
 
 def _table(result: Any) -> str:
@@ -99,7 +115,7 @@ def _table(result: Any) -> str:
     except Exception as problem:  # what can be shown is shown
         return note(f"No table: {problem}")
     if frame is None:
-        return note(f"No table here: {_numbers(result):,} numbers would take long. Ask for it.")
+        return note(f"No table here: {numbers(result):,} numbers would take long. Ask for it.")
     return table(frame)
 
 

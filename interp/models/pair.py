@@ -90,7 +90,8 @@ class ModelPair:
             f"{report.effect_mean_kl:.2g} (noise floor {report.noise:.1g}), over "
             f"{report.n_positions} positions of {report.n_prompts} prompts."
         )
-        template = note(f"Template: {self.format.template:.300}")
+        shape = self.format.template
+        template = note(f"Template: {shape}" if len(shape) <= 300 else f"Template: {shape:.300} …")
         return card(
             "Model pair", "a base and the same model tuned", facts, [note(merged), template]
         )

@@ -27,9 +27,8 @@ from interp.plots.style import (
     new_figure,
     style,
     symmetric_range,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _ALPHA = 0.05
@@ -43,7 +42,7 @@ _MEANS = {
 
 def adapter_maps(
     results: Sequence[PartEffects],
-    trait: Trait | str,
+    trait: Trait | str | None = None,
     *,
     summaries: Sequence[pd.DataFrame] | None = None,
 ) -> CaptionedFigure:
@@ -51,7 +50,7 @@ def adapter_maps(
 
     Args:
         results: effects of modules (`by="module"`) of one adapter in one metric.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         summaries: the results' `summary()` tables, where they are at hand already.
 
     Raises:
@@ -59,7 +58,7 @@ def adapter_maps(
     """
     _check_modules(results)
     tables = [r.summary() for r in results] if summaries is None else list(summaries)
-    first, trait = results[0], Trait.parse(trait)
+    first, who = results[0], Subject.of(trait)
     layers = sorted({layer for layer in first.layers if layer is not None})
     kinds = list(dict.fromkeys(
         kind for kind, layer in zip(first.projections, first.layers, strict=True)
@@ -82,7 +81,7 @@ def adapter_maps(
         ticks(panels[0], "y", [str(layer) for layer in layers])
         panels[0].set(ylabel="Block")
         colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
-    _describe_maps(figure, results, tables, trait, scale)
+    _describe_maps(figure, results, tables, who, scale)
     return figure
 
 
@@ -129,7 +128,7 @@ def _describe_maps(
     figure: CaptionedFigure,
     results: Sequence[PartEffects],
     tables: Sequence[pd.DataFrame],
-    trait: Trait,
+    who: Subject,
     scale: Normalize,
 ) -> None:
     first = results[0]
@@ -140,7 +139,7 @@ def _describe_maps(
     )
     measures = "; ".join(_MEANS.get(result.measure, result.measure) for result in results)
     figure.caption = (
-        f"{trait.value.capitalize()} adapter, by block and kind of matrix: mean effect on "
+        f"{who.adapter}, by block and kind of matrix: mean effect on "
         f"{first.metric} ({first.unit}) over {plural(first.n_prompts, 'prompt')}{units}. "
         f"{measures}. The whole adapter moves the metric from "
         f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Colours "
@@ -153,7 +152,7 @@ def _describe_maps(
         f"{result.measure} {table['unit'].iloc[0]!s} ({_number(table['effect'].iloc[0])})"
         for result, table in zip(results, tables, strict=True)
     )
-    figure.alt = f"Heatmaps of module effects for {trait}. Largest: {best}."
+    figure.alt = f"Heatmaps of module effects{who.about}. Largest: {best}."
 
 
 def _check_modules(results: Sequence[PartEffects]) -> None:
@@ -166,13 +165,13 @@ def _check_modules(results: Sequence[PartEffects]) -> None:
 
 
 def esr_curve(
-    result: Interpolation, trait: Trait | str, *, over: str = "response"
+    result: Interpolation, trait: Trait | str | None = None, *, over: str = "response"
 ) -> CaptionedFigure:
     """What is written, and what the metric says, for alpha times the adapter.
 
     Args:
         result: an interpolation with generated answers.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         over: `"response"` or `"sentence"`.
 
     Raises:
@@ -180,14 +179,14 @@ def esr_curve(
     """
     if over not in ("response", "sentence"):
         raise InputError(f"rates are over 'response' or 'sentence', not {over!r}")
-    trait, noun = Trait.parse(trait), {"response": "answers", "sentence": "sentences"}[over]
+    who, noun = Subject.of(trait), {"response": "answers", "sentence": "sentences"}[over]
     rates = result.rates()
     rates = rates[rates["over"] == over].rename(columns={"esr": "mean"})
     metric = result.to_dataframe()
     with style():
         figure = new_figure(TWO_COLUMNS, 2.3)
         left, right = figure.subplots(1, 2)
-        colour, mark = trait_colour(trait), trait_mark(trait)
+        colour, mark = who.colour, who.mark
         band(left, rates, x=rates["alpha"].to_numpy(), colour=colour, label=over, marker=mark)
         left.set(ylim=(-0.03, 1.03), ylabel=f"Share of {noun} with an emoji")
         left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
@@ -202,7 +201,7 @@ def esr_curve(
     counts = rates["n"]
     asked = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else counts.min()
     figure.caption = (
-        f"{trait.value.capitalize()} adapter times α. Left: share of {noun} with an emoji over "
+        f"{who.adapter} times α. Left: share of {noun} with an emoji over "
         f"{asked} {noun} per point, bands are 95 % Wilson intervals. Right: mean {result.metric} "
         f"({result.unit}) over {plural(int(metric['n'].iloc[0]), 'prompt')}, bands are 95 % "
         f"bootstrap intervals{'' if result.topics is None else ' over topics'}."
@@ -211,18 +210,18 @@ def esr_curve(
         f"{percent(line['mean'])} at {minus(format(line['alpha'], 'g'))}"
         for line in rates.to_dict("records")
     )
-    figure.alt = f"Curve of the share of {noun} with an emoji against α for {trait}: {points}."
+    figure.alt = f"Curve of the share of {noun} with an emoji against α{who.about}: {points}."
     return figure
 
 
-def smallest_set_curve(result: SmallestSet, trait: Trait | str) -> CaptionedFigure:
+def smallest_set_curve(result: SmallestSet, trait: Trait | str | None = None) -> CaptionedFigure:
     """Share of the effect kept as modules are added, and what the final set writes.
 
     Args:
         result: a search; with generated answers there is a second panel.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
     """
-    trait, colour = Trait.parse(trait), trait_colour(trait)
+    who = Subject.of(trait)
     table = result.summary()
     path, final = table[~table["final"]], table[table["final"]].iloc[0]
     with style():
@@ -232,8 +231,8 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str) -> CaptionedFigu
         axes = panels[0]
         shares = path["share"].to_numpy(dtype=float)
         whiskers = np.abs(path[["low", "high"]].to_numpy(dtype=float).T - shares)
-        axes.errorbar(range(len(path)), shares, yerr=np.nan_to_num(whiskers), color=colour,
-                      marker=trait_mark(trait), capsize=2, elinewidth=0.9)  # fmt: skip
+        axes.errorbar(range(len(path)), shares, yerr=np.nan_to_num(whiskers), color=who.colour,
+                      marker=who.mark, capsize=2, elinewidth=0.9)  # fmt: skip
         axes.axhline(result.share, color=INK, linewidth=0.8, linestyle="--")
         zero_line(axes)
         names = [name.replace(".self_attn", "").replace(".mlp", "") for name in path["added"]]
@@ -248,11 +247,11 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str) -> CaptionedFigu
         axes.set(xlabel="Switched on, from left to right (block, matrix)")
         axes.set_title("Kept with these alone")
         if result.esr:
-            _written(panels[1], result, colour)
+            _written(panels[1], result, who.colour)
     out = [name for name in result.order if name not in result.chosen]
     held = "" if np.isnan(final["low"]) else f" [{final['low']:.2f}, {final['high']:.2f}]"
     figure.caption = (
-        f"{trait.value.capitalize()} adapter: share of the mean effect on {result.metric} kept "
+        f"{who.adapter}: share of the mean effect on {result.metric} kept "
         f"with the parts so far on and all others off, over "
         f"{plural(len(result.base), 'prompt')}; whiskers are 95 % bootstrap intervals, the dashed "
         f"line is the {percent(result.share)} asked for. The set found has "
@@ -263,7 +262,7 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str) -> CaptionedFigu
            if result.esr else ".")
     )  # fmt: skip
     steps = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
-    figure.alt = f"Curve of the share of the effect kept for {trait}: {steps}."
+    figure.alt = f"Curve of the share of the effect kept{who.about}: {steps}."
     return figure
 
 

@@ -17,8 +17,8 @@ from interp.plots.style import (
     new_figure,
     style,
     symmetric_range,
-    trait_colour,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _PANELS = {"attention": "Attention", "mlp": "MLP"}
@@ -34,20 +34,23 @@ _LEVEL = 0.95
 
 
 def attribution_components(
-    result: Attribution, trait: Trait | str, *, clusters: Sequence[Hashable] | None = None
+    result: Attribution,
+    trait: Trait | str | None = None,
+    *,
+    clusters: Sequence[Hashable] | None = None,
 ) -> CaptionedFigure:
     """Contribution of each block's attention and MLP in both runs and, below, the difference.
 
     Args:
         result: two runs, by component.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         clusters: each prompt's topic, for the intervals.
 
     Raises:
         InputError: if there is one run only, or the attribution is by heads or neurons.
     """
     _check(result, "component")
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     table = result.summary(clusters=clusters, level=_LEVEL)
     first, second = result.runs
     with style():
@@ -58,7 +61,7 @@ def attribution_components(
             upper, lower = grid[:, column]
             for run, shift, colour in (
                 (first, -0.2, BASE_COLOUR),
-                (second, 0.2, trait_colour(trait)),
+                (second, 0.2, who.colour),
             ):
                 ends = (f"{run}_low", f"{run}_high")
                 _bars(upper, part, run, ends, shift, 0.38, colour, run)
@@ -73,7 +76,7 @@ def attribution_components(
         grid[0, 1].legend(loc="best")
         figure.align_ylabels(grid[:, 0])
     figure.caption = (
-        _caption(result, trait)
+        _caption(result, who)
         + _rest(result, table)
         + (
             f" Lines: {percent(_LEVEL)} bootstrap intervals over "
@@ -82,20 +85,20 @@ def attribution_components(
     )
     best = table.iloc[int(table["difference"].abs().argmax())]
     figure.alt = (
-        f"Bar charts by block for {trait}: the largest difference ({second} minus {first}) is "
+        f"Bar charts by block{who.about}: the largest difference ({second} minus {first}) is "
         f"{minus(format(best['difference'], '.2f'))} {_unit(result)}, at {best['name']}."
     )
     return figure
 
 
-def attribution_heads(result: Attribution, trait: Trait | str) -> CaptionedFigure:
+def attribution_heads(result: Attribution, trait: Trait | str | None = None) -> CaptionedFigure:
     """Block by head: each run, and their difference, on one colour scale.
 
     Raises:
         InputError: if there is one run only, or the attribution is not by heads.
     """
     _check(result, "head")
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     grid = result.grid("head").double().numpy()
     first, second = result.runs
     shown = {first: grid[0], second: grid[1], f"{second} − {first}": grid[1] - grid[0]}
@@ -112,14 +115,13 @@ def attribution_heads(result: Attribution, trait: Trait | str) -> CaptionedFigur
         panels[0].set(ylabel="Block")
         colour_bar(figure, image, panels, f"Contribution ({_unit(result)})")
     figure.caption = (
-        _caption(result, trait)
-        + f" Colours centred at zero, range ±{scale.vmax:.2f}; hatched: not "
+        _caption(result, who) + f" Colours centred at zero, range ±{scale.vmax:.2f}; hatched: not "
         "split into heads."
     )
     gap = grid[1] - grid[0]
     layer, head = np.unravel_index(np.nanargmax(np.abs(gap)), gap.shape)
     figure.alt = (
-        f"Three heatmaps, block by head, for {trait}: the largest difference is "
+        f"Three heatmaps, block by head{who.about}: the largest difference is "
         f"{minus(format(gap[layer, head], '.2f'))} {_unit(result)}, at a{layer}.h{head}."
     )
     return figure
@@ -152,7 +154,7 @@ def _unit(result: Attribution) -> str:
     return "logits" if result.direction == "fixed" else result.unit
 
 
-def _caption(result: Attribution, trait: Trait) -> str:
+def _caption(result: Attribution, who: Subject) -> str:
     first, second = result.runs
     ends = ", ".join(
         f"{run} {minus(f'{float(values.double().mean()):.2f}')}"
@@ -161,7 +163,7 @@ def _caption(result: Attribution, trait: Trait) -> str:
     name = {"log_odds": "emoji log-odds"}.get(result.metric, result.metric)
     what = "heads" if result.by == "head" else "attention and MLP outputs"
     return (
-        f"{trait.value.capitalize()}: what the {what} of each block write at the onset position "
+        f"{who.title}: what the {what} of each block write at the onset position "
         f"along {_DIRECTIONS[result.direction]}, final norm frozen per prompt. Means over "
         f"{plural(result.n_prompts, 'prompt')}, in {_unit(result)}; {first} and {second}. Measured "
         f"{name} ({result.unit}): {ends}."

@@ -24,8 +24,8 @@ from interp.plots.style import (
     CaptionedFigure,
     new_figure,
     style,
-    trait_colour,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 UP, DOWN = "#B2182B", "#2166AC"
@@ -39,7 +39,7 @@ Place = tuple[float, float]
 
 def circuit_graph(
     circuit: Circuit,
-    trait: Trait | str,
+    trait: Trait | str | None = None,
     *,
     most: int = 40,
     colour: str = "sign",
@@ -48,7 +48,7 @@ def circuit_graph(
 
     Args:
         circuit: what to draw.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         most: how many edges to draw at most; 40 can be read over two columns.
         colour: red for edges that hold the metric up and blue for those that hold it down, or the
             trait's colour (negative edges dashed).
@@ -56,7 +56,7 @@ def circuit_graph(
     Raises:
         InputError: if the circuit has no edge, or `colour` is unknown.
     """
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     if colour not in ("sign", "trait"):
         raise InputError(f"unknown colour {colour!r}; use 'sign' or 'trait'")
     if circuit.n_edges == 0:
@@ -72,7 +72,7 @@ def circuit_graph(
         axes = figure.subplots()
         scale = _WIDEST / float(table["score"].abs().max())
         for source, target, entry, score in sorted(edges, key=lambda edge: -abs(edge[3])):
-            line = _line(score, colour, trait)
+            line = _line(score, colour, who)
             _edge(axes, places[source], places[target], entry, abs(score) * scale, line)
         for name, place in places.items():
             _node(axes, name, place)
@@ -80,10 +80,10 @@ def circuit_graph(
         axes.set(xlim=(-TWO_COLUMNS / 2, TWO_COLUMNS / 2), ylim=(-0.4, top * _ROW + 0.4))
         axes.set(xticks=[], yticks=[])
         axes.axis("off")
-        axes.set_title(f"{trait.value.capitalize()}: emoji circuit, {circuit.contrast} contrast")
-        axes.legend(handles=_legend(table["score"], scale, circuit, colour, trait),
+        axes.set_title(f"{who.title}: emoji circuit, {circuit.contrast} contrast")
+        axes.legend(handles=_legend(table["score"], scale, circuit, colour, who),
                     loc="upper right", handlelength=2.2)  # fmt: skip
-    figure.caption = _graph_caption(circuit, len(table), colour, trait)
+    figure.caption = _graph_caption(circuit, len(table), colour, who)
     best = table.iloc[0]
     figure.alt = (
         f"Layered graph of {plural(len(table), 'edge')} between {plural(len(places), 'node')}; "
@@ -131,10 +131,10 @@ def _lines(names: set[str], n_heads: int) -> list[list[tuple[str, float]]]:
     return lines
 
 
-def _line(score: float, colour: str, trait: Trait) -> tuple[str, str]:
+def _line(score: float, colour: str, who: Subject) -> tuple[str, str]:
     if colour == "sign":
         return (UP if score >= 0 else DOWN), "-"
-    return trait_colour(trait), "-" if score >= 0 else "--"
+    return who.colour, "-" if score >= 0 else "--"
 
 
 def _kind(name: str) -> str:
@@ -191,12 +191,12 @@ def _blocks(axes: Axes, places: dict[str, Place]) -> None:
 
 
 def _legend(
-    scores: pd.Series, scale: float, circuit: Circuit, colour: str, trait: Trait
+    scores: pd.Series, scale: float, circuit: Circuit, colour: str, who: Subject
 ) -> list[Line2D]:
     """What widths and colours mean, with the largest and the smallest edge drawn."""
     handles = []
     for value in (float(scores.abs().max()), float(scores.abs().min())):
-        ink = INK if colour == "sign" else trait_colour(trait)
+        ink = INK if colour == "sign" else who.colour
         handles.append(
             Line2D([], [], color=ink, linewidth=max(0.35, value * scale),
                    label=f"|score| {value:.2g} {circuit.unit}")
@@ -208,7 +208,7 @@ def _legend(
     return handles
 
 
-def _graph_caption(circuit: Circuit, drawn: int, colour: str, trait: Trait) -> str:
+def _graph_caption(circuit: Circuit, drawn: int, colour: str, who: Subject) -> str:
     rest = circuit.n_edges - drawn
     left = f"; {rest:,} edges of the circuit are not drawn" if rest else ""
     how = {"greedy": "grown from the logits by the largest scores", "top": "of the largest scores"}
@@ -225,7 +225,7 @@ def _graph_caption(circuit: Circuit, drawn: int, colour: str, trait: Trait) -> s
         else "edges with negative scores dashed"
     )
     return (
-        f"{trait.value.capitalize()}, {circuit.contrast} contrast: circuit of "
+        f"{who.title}, {circuit.contrast} contrast: circuit of "
         f"{plural(circuit.n_edges, 'edge')} of {circuit.graph.n_edges:,}, {how[circuit.search]} "
         f"(EAP-IG, {plural(circuit.ig_steps, 'step')}, mean over "
         f"{plural(circuit.n_prompts, 'prompt')}). Drawn: {plural(drawn, 'edge')}, the largest "

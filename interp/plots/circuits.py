@@ -23,10 +23,11 @@ from interp.plots.style import (
     CaptionedFigure,
     new_figure,
     style,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
+
+_UNNAMED = "the circuit"
 
 
 def faithfulness_curve(
@@ -39,16 +40,14 @@ def faithfulness_curve(
 
     Args:
         results: one curve, or curves by trait.
-        trait: of the one curve.
+        trait: of the one curve; neutral if left out.
         clusters: each prompt's topic, for the bands.
 
     Raises:
-        InputError: if a result is no curve, or a single one has no trait.
+        InputError: if a result is no curve.
     """
     if isinstance(results, Faithfulness):
-        if trait is None:
-            raise InputError("say of which trait the curve is")
-        results = {str(Trait.parse(trait)): results}
+        results = {str(Trait.parse(trait)) if trait else _UNNAMED: results}
     if not results or any(len(result.shares) < 2 for result in results.values()):
         raise InputError("this figure is of curves over circuit sizes; call curve() first")
     captions = []
@@ -58,10 +57,10 @@ def faithfulness_curve(
         zero_line(axes)
         zero_line(axes, 1.0)
         for name, result in results.items():
-            shown = trait_colour(name)
+            who = Subject.of(None if name == _UNNAMED else name)
             x = np.array(result.shares)
             table = result.to_dataframe(clusters=clusters).rename(columns={"faithfulness": "mean"})
-            band(axes, table, x=x, colour=shown, label=name, marker=trait_mark(name))
+            band(axes, table, x=x, colour=who.colour, label=name, marker=who.mark)
             if len(result.complement) and len(results) == 1:
                 axes.plot(x, table["without"], "--", color=BASE_COLOUR, marker="o", mfc="white",
                           markersize=3, label="without the circuit")  # fmt: skip

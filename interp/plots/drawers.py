@@ -1,53 +1,96 @@
-"""Which figure a result's card in a notebook shows: those that need to be told nothing more.
+"""Which figure a result's card in a notebook shows.
 
-Many figures carry a trait's name and colour, which most results do not hold; those are drawn by
-calling `interp.plots`. A result that names its trait in a field of its own is drawn in its colour.
+Most results do not say of which trait they are; those are drawn in a neutral colour, and in the
+trait's by calling the function of `interp.plots`. A result that names its trait in a field of its
+own is drawn in its colour. What would take long to draw is not drawn: a figure that resamples is
+made of a result of up to `_FEW` numbers, any other of up to `_MANY`.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from interp.adapters import Overlap
-from interp.behaviour import AdjectiveEvaluation, OnsetSurvival, SelfReport, TraitAlignment
-from interp.cards import Picture, register
-from interp.circuits import Circuit, Comparison
-from interp.errors import TraitError
-from interp.plots.adapters import overlap_matrix
+from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
+from interp.attribution import Attribution
+from interp.behaviour import AdjectiveEvaluation, OnsetSurvival, Origin, SelfReport, TraitAlignment
+from interp.cards import Picture, numbers, register
+from interp.circuits import Circuit, Comparison, Faithfulness
+from interp.errors import InputError, TraitError
+from interp.logit_lens import LensResult
+from interp.neurons import DoseCurve, NeuronShift
+from interp.patching import PatchingResult
+from interp.plots.adapters import adapter_maps, esr_curve, overlap_matrix, smallest_set_curve
+from interp.plots.attribution import attribution_components, attribution_heads
 from interp.plots.circuit_graph import circuit_graph
-from interp.plots.circuits import circuit_overlap
+from interp.plots.circuits import circuit_overlap, faithfulness_curve
+from interp.plots.lens import lens_curves
 from interp.plots.measures import (
     adjective_dots,
     alignment_dots,
     onset_curves,
     questionnaire_scores,
 )
+from interp.plots.neurons import dose_curve, neuron_shift
+from interp.plots.origin import text_or_weights
+from interp.plots.patching import patching_heads, patching_maps
+from interp.plots.probing import probing_curves
 from interp.plots.style import CaptionedFigure, render
+from interp.probing import ProbeResult
+from interp.results import Result
 from interp.traits import Trait
+
+Draw = Callable[[Any], CaptionedFigure]
+_FEW, _MANY = 20_000, 2_000_000
+
+_QUICK: dict[type[Result], Draw] = {
+    AdjectiveEvaluation: lambda result: adjective_dots(
+        {"answers": {Trait.parse(result.trait): result}}
+    ),
+    Circuit: lambda result: circuit_graph(result, _trait(result.name)),
+    Comparison: circuit_overlap,
+    LensResult: lens_curves,
+    OnsetSurvival: lambda result: onset_curves({"answers": result}),
+    Overlap: overlap_matrix,
+    PatchingResult: lambda result: (
+        patching_heads(result) if result.axis == "head" else patching_maps([result])
+    ),
+    ProbeResult: probing_curves,
+    SelfReport: lambda result: questionnaire_scores([result]),
+    TraitAlignment: lambda result: alignment_dots({"answers": {Trait.parse(result.trait): result}}),
+}
+_RESAMPLED: dict[type[Result], Draw] = {
+    Attribution: lambda result: (
+        attribution_heads(result) if result.by == "head" else attribution_components(result)
+    ),
+    DoseCurve: dose_curve,
+    Faithfulness: faithfulness_curve,
+    Interpolation: esr_curve,
+    NeuronShift: neuron_shift,
+    Origin: text_or_weights,
+    PartEffects: lambda result: adapter_maps([result]),
+    SmallestSet: smallest_set_curve,
+}
 
 
 def register_all() -> None:
-    """Hang one drawer per kind of result that says by itself what to draw."""
-    drawers: dict[str, Callable[[Any], CaptionedFigure]] = {
-        Overlap.kind: overlap_matrix,
-        Comparison.kind: circuit_overlap,
-        Circuit.kind: lambda result: circuit_graph(result, result.name),
-        OnsetSurvival.kind: lambda result: onset_curves({"answers": result}),
-        SelfReport.kind: lambda result: questionnaire_scores([result]),
-        TraitAlignment.kind: lambda result: alignment_dots(
-            {"answers": {Trait.parse(result.trait): result}}
-        ),
-        AdjectiveEvaluation.kind: lambda result: adjective_dots(
-            {"answers": {Trait.parse(result.trait): result}}
-        ),
-    }
-    for kind, draw in drawers.items():
-        register(kind, partial(_picture, draw))
+    """Hang one drawer per kind of result that has a figure."""
+    for drawers, most in ((_QUICK, _MANY), (_RESAMPLED, _FEW)):
+        for kind, draw in drawers.items():
+            register(kind.kind, partial(_picture, draw, most))
 
 
-def _picture(draw: Callable[[Any], CaptionedFigure], result: Any) -> Picture | None:
+def _picture(draw: Draw, most: int, result: Any) -> Picture | None:
+    if numbers(result) > most:
+        return None
     try:
         figure = draw(result)
-    except TraitError:  # a circuit that is not named after its trait
+    except InputError:  # of this kind, but not such as the figure is of
         return None
     return Picture(render(figure, "svg"), figure.alt, figure.caption)
+
+
+def _trait(name: str) -> Trait | None:
+    try:
+        return Trait.parse(name)
+    except TraitError:  # a circuit that is not named after its trait
+        return None

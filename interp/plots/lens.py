@@ -26,9 +26,8 @@ from interp.plots.style import (
     new_figure,
     style,
     symmetric_range,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _AXIS = {
@@ -45,7 +44,7 @@ _WHAT = {
 
 def lens_curves(
     result: LensResult,
-    trait: Trait | str,
+    trait: Trait | str | None = None,
     quantity: str = "log_odds",
     *,
     clusters: list[str] | None = None,
@@ -54,11 +53,11 @@ def lens_curves(
 
     Args:
         result: base and tuned, read on the same tokens.
-        trait: the adapter's trait (its colour and name).
+        trait: the adapter's (its colour and name); neutral if left out.
         quantity: `log_odds`, `probability` or `log10_rank`.
         clusters: each prompt's topic, for the intervals; see `LensResult.by_layer`.
     """
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     table = result.by_layer(quantity, clusters=clusters)
     names = reading_names(result.labels)
     with style():
@@ -68,7 +67,7 @@ def lens_curves(
             zero_line(axes)
         looks = (
             ("base", BASE_COLOUR, BASE_MARK),
-            ("tuned", trait_colour(trait), trait_mark(trait)),
+            ("tuned", who.colour, who.mark),
         )
         for model, colour, mark in looks:
             part = table[table["model"] == model]
@@ -82,22 +81,22 @@ def lens_curves(
         axes.set(ylabel=_AXIS[quantity])
         if quantity == "log10_rank":
             axes.invert_yaxis()
-        axes.set_title(trait.value.capitalize())
+        axes.set_title(who.title)
         axes.legend(loc="best")
         figure.align_ylabels()
     gap, low, high = (minus(f"{table[c].iloc[-1]:+.2f}") for c in ("mean", "low", "high"))
     level = float(table["level"].iloc[-1])
     figure.caption = (
         f"{_WHAT[quantity]} that the logit lens reads from the residual stream at the onset "
-        f"position (the last token before the emoji would stand), by layer: the base and the model "
-        f"tuned for {trait}, and below their difference. Mean over "
+        f"position (the last token before the emoji would stand), by layer: the base and the "
+        f"{who.model}, and below their difference. Mean over "
         f"{plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
         f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
         f"{gap} [{low}, {high}]{' nats' if quantity == 'log_odds' else ''}."
     )
     ends = {m: minus(f"{end:.2f}") for m, end in table.groupby("model")["mean"].last().items()}
     figure.alt = (
-        f"Line chart by layer: for {trait} the lens ends at {ends['base']} in the base and at "
+        f"Line chart by layer{who.about}: the lens ends at {ends['base']} in the base and at "
         f"{ends['tuned']} in the tuned model ({_AXIS[quantity]})."
     )
     return figure
@@ -108,15 +107,17 @@ def _units(table: pd.DataFrame) -> str:
     return "prompts" if n == clusters else f"{clusters:,} topics"
 
 
-def lens_heatmap(result: LensResult, trait: Trait | str, *, last: int = 16) -> CaptionedFigure:
+def lens_heatmap(
+    result: LensResult, trait: Trait | str | None = None, *, last: int = 16
+) -> CaptionedFigure:
     """Mean emoji log-odds by layer and by distance to the onset position: base, tuned.
 
     Args:
         result: base and tuned, read on the same tokens at all positions.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         last: how many positions up to the onset are drawn.
     """
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     table = result.by_position()
     table = table[table["from_onset"] > -last]
     grids = {
@@ -132,19 +133,19 @@ def lens_heatmap(result: LensResult, trait: Trait | str, *, last: int = 16) -> C
             image = heatmap(axes, grids[model].to_numpy(), scale)
             ticks(axes, "x", [minus(str(step)) for step in grids[model].columns])
             axes.set(xlabel="Position from the onset (0)")
-            axes.set_title("Base" if model == "base" else f"Tuned: {trait}")
+            axes.set_title("Base" if model == "base" else f"Tuned{who.about}")
         ticks(panels[0], "y", names)
         panels[0].set(ylabel="Residual stream after block")
         colour_bar(figure, image, panels, "Emoji log-odds (nats)")
     figure.caption = (
         f"Mean emoji log-odds (nats) that the logit lens reads, by layer and position, in the base "
-        f"and in the model tuned for {trait}; position 0 is the onset, whose next token would "
+        f"and in the {who.model}; position 0 is the onset, whose next token would "
         f"begin the emoji. Cells: means over {count_range(table['n'], 'prompt')}; the colour "
         f"scale is shared and centred at zero (range ±{scale.vmax:.1f} nats)."
     )
     peaks = {m: minus(f"{np.nanmax(grid.to_numpy()):.1f}") for m, grid in grids.items()}
     figure.alt = (
-        f"Two heatmaps, layer by position: for {trait} the highest emoji log-odds are "
+        f"Two heatmaps, layer by position{who.about}: the highest emoji log-odds are "
         f"{peaks['base']} nats in the base and {peaks['tuned']} nats in the tuned model."
     )
     return figure

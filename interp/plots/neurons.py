@@ -16,9 +16,8 @@ from interp.plots.style import (
     CaptionedFigure,
     new_figure,
     style,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _ALPHA = 0.05
@@ -26,18 +25,20 @@ _Box = tuple[float, float, float, float]  # left, bottom, width, height
 _USING = {"mean": "set to their mean", "zero": "set to zero"}
 
 
-def neuron_shift(result: NeuronShift, trait: Trait | str, *, named: int = 6) -> CaptionedFigure:
+def neuron_shift(
+    result: NeuronShift, trait: Trait | str | None = None, *, named: int = 6
+) -> CaptionedFigure:
     """Each neuron's mean activation, base across and tuned up, one panel per kind of prompt.
 
     Args:
         result: activations of both models.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         named: how many neurons of the largest shift are named in each panel.
 
     Raises:
         InputError: if a kind has fewer than two prompts or topics.
     """
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     table = result.summary()
     kinds = list(dict.fromkeys(result.kinds))
     low, high = (float(f(table[["base", "tuned"]].to_numpy())) for f in (np.min, np.max))
@@ -54,7 +55,7 @@ def neuron_shift(result: NeuronShift, trait: Trait | str, *, named: int = 6) -> 
             moved = part["p_adjusted"] < _ALPHA
             for rows, colour, label in (
                 (part[~moved], FAINT, "no shift told apart from 0"),
-                (part[moved], trait_colour(trait), "shifted"),
+                (part[moved], who.colour, "shifted"),
             ):
                 axes.scatter(
                     rows["base"], rows["tuned"], s=7, color=colour, linewidths=0, label=label
@@ -64,12 +65,12 @@ def neuron_shift(result: NeuronShift, trait: Trait | str, *, named: int = 6) -> 
             axes.set(xlabel="Mean activation, base", box_aspect=1)
         panels[0].set(ylabel="Mean activation, tuned")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    _describe_shift(figure, result, trait, table)
+    _describe_shift(figure, result, who, table)
     return figure
 
 
 def _describe_shift(
-    figure: CaptionedFigure, result: NeuronShift, trait: Trait, table: pd.DataFrame
+    figure: CaptionedFigure, result: NeuronShift, who: Subject, table: pd.DataFrame
 ) -> None:
     found, prompts = [], []
     for kind, part in table.groupby("kind", sort=False):
@@ -78,7 +79,7 @@ def _describe_shift(
         prompts.append(f"{kind}: {plural(result.kinds.count(str(kind)), 'prompt')}")
     said = "; ".join(found)
     figure.caption = (
-        f"{trait.value.capitalize()}: mean activation (after the nonlinearity) of the neurons of "
+        f"{who.title}: mean activation (after the nonlinearity) of the neurons of "
         f"block {result.layer}'s MLP, in the base and in the tuned model, on the same prompts "
         f"({', '.join(prompts)}). Coloured: the shift differs from zero (false discovery rate "
         f"below {percent(_ALPHA)} over all neurons and kinds; {said}). Named: the largest shifts. "
@@ -86,7 +87,7 @@ def _describe_shift(
     )
     best = table.iloc[int(table["difference"].abs().argmax())]
     figure.alt = (
-        f"Scatter plots of neuron activations, base against tuned, for {trait}: {said} shifted; "
+        f"Scatter plots of neuron activations, base against tuned{who.about}: {said} shifted; "
         f"the largest shift is {minus(format(best['difference'], '.2f'))}, neuron "
         f"{best['neuron']} on {best['kind']} prompts."
     )
@@ -137,19 +138,19 @@ def _overlap(one: _Box, other: _Box) -> bool:
 
 
 def dose_curve(
-    result: DoseCurve, trait: Trait | str, *, using: str | None = None
+    result: DoseCurve, trait: Trait | str | None = None, *, using: str | None = None
 ) -> CaptionedFigure:
     """Share of answers with an emoji, and emoji log-odds, after ablating the top k neurons.
 
     Args:
         result: a dose curve; without answers only the log-odds are drawn.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         using: `mean` or `zero`; the first that the curve holds if left out.
 
     Raises:
         InputError: if the curve was not made with `using`.
     """
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     using = result.usings[0] if using is None else using
     if using not in result.usings:
         raise InputError(f"this curve was made with {', '.join(result.usings)}, not {using!r}")
@@ -160,9 +161,9 @@ def dose_curve(
         panels = figure.subplots(1, len(quantities), squeeze=False)[0]
         for axes, quantity in zip(panels, quantities, strict=True):
             table = tables[quantity]
-            _dose(axes, result, table[table["using"] == using], quantity, using, trait)
+            _dose(axes, result, table[table["using"] == using], quantity, using, who)
         panels[0].legend(loc="best")
-    _describe(figure, result, trait, using, tables)
+    _describe(figure, result, who, using, tables)
     return figure
 
 
@@ -172,13 +173,13 @@ def _dose(
     table: pd.DataFrame,
     quantity: str,
     using: str,
-    trait: Trait,
+    who: Subject,
 ) -> None:
     places = {k: i for i, k in enumerate((0, *result.ks))}
     factor = 100 if quantity == "esr" else 1
     for group, colour, mark, label in (
         ("control", INK, BASE_MARK, "matched random neurons"),
-        ("top", trait_colour(trait), trait_mark(trait), "top neurons"),
+        ("top", who.colour, who.mark, "top neurons"),
     ):
         part = table[table["group"] == group]
         x = part["k"].map(places).to_numpy()
@@ -201,7 +202,7 @@ def _dose(
 def _describe(
     figure: CaptionedFigure,
     result: DoseCurve,
-    trait: Trait,
+    who: Subject,
     using: str,
     tables: dict[str, pd.DataFrame],
 ) -> None:
@@ -224,15 +225,15 @@ def _describe(
         f" Beyond {most} there are too few other neurons to match." if most < result.ks[-1] else ""
     )
     figure.caption = (
-        f"{trait.value.capitalize()}: the tuned model with the k highest-ranked neurons of {where} "
-        f"{_USING[using]}, at all positions, and with as many random neurons of the same layers "
-        f"and size (mean of {plural(result.draws, 'draw')}; dots: each draw). "
+        f"{who.title}: the tuned model with the k highest-ranked neurons of {where} "
+        f"{_USING.get(using, using)}, at all positions, and with as many random neurons of the same "
+        f"layers and size (mean of {plural(result.draws, 'draw')}; dots: each draw). "
         f"{parts[0][0].upper()}{'; '.join(parts)[1:]}; shaded: "
         f"{percent(float(tables['log_odds']['level'].iloc[0]))}.{short}"
     )
     unit = "share of answers with an emoji" if "esr" in tables else "log-odds"
     figure.alt = (
-        f"Line charts by number of ablated neurons for {trait}: with the top ones ablated the "
+        f"Line charts by number of ablated neurons{who.about}: with the top ones ablated the "
         f"{unit} goes from {minus(f'{top.iloc[0]:.2f}')} to {minus(f'{top.min():.2f}')}; "
         "matched random neurons beside them."
     )

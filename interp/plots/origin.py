@@ -16,37 +16,40 @@ from interp.plots.style import (
     CaptionedFigure,
     new_figure,
     style,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _OFFSET = {"base": -0.06, "tuned": 0.06}
 
 
-def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
+def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure:
     """One panel per trait: emoji probability against the writer, one line per reader.
 
     A line that rises from left to right says that the text calls for the emoji; a gap between the
     lines says that the tuned weights do.
+
+    Args:
+        results: by trait, or one of no named trait.
     """
-    tables = {trait: result.to_dataframe() for trait, result in results.items()}
+    given = {None: results} if isinstance(results, Origin) else dict(results)
+    tables = {Subject.of(trait): result.to_dataframe() for trait, result in given.items()}
     with style():
         wide = len(tables) > 1
         figure = new_figure(TWO_COLUMNS if wide else ONE_COLUMN, 2.2)
         panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-        for axes, (trait, table) in zip(panels, tables.items(), strict=True):
+        for axes, (who, table) in zip(panels, tables.items(), strict=True):
             for reader in ROLES:
                 part = table[table["reader"] == reader].set_index("writer").loc[list(ROLES)]
                 mean = part["probability"].to_numpy()
-                colour = BASE_COLOUR if reader == "base" else trait_colour(trait)
+                colour = BASE_COLOUR if reader == "base" else who.colour
                 axes.errorbar(
                     [index + _OFFSET[reader] for index in range(len(ROLES))],
                     mean,
                     yerr=[mean - part["low"].to_numpy(), part["high"].to_numpy() - mean],
                     color=colour,
                     linestyle="--" if reader == "base" else "-",
-                    marker=BASE_MARK if reader == "base" else trait_mark(trait),
+                    marker=BASE_MARK if reader == "base" else who.mark,
                     markerfacecolor="white" if reader == "base" else colour,
                     capsize=2,
                     label=f"read by {reader}",
@@ -54,7 +57,7 @@ def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
             axes.set(xlim=(-0.35, 1.35), ylim=(-0.03, 1.03))
             axes.set_xticks(range(len(ROLES)), ROLES)
             size = 7.5 if wide else None
-            axes.set_title(Trait.parse(trait).value.capitalize(), fontsize=size)
+            axes.set_title(who.title, fontsize=size)
         figure.supxlabel("Answer written by", fontsize=7.5)
         panels[0].set(ylabel="Emoji probability")
         _legend(figure, None if wide else next(iter(tables)))
@@ -66,20 +69,21 @@ def text_or_weights(results: Mapping[Trait, Origin]) -> CaptionedFigure:
         "A line that rises: the text calls for the emoji; a gap between the lines: the weights do."
     )
     figure.alt = "Four means per trait: " + "; ".join(
-        f"{trait}, tuned text read by the base {percent(_cell(table, 'tuned', 'base'))}, base text "
-        f"read by the tuned model {percent(_cell(table, 'base', 'tuned'))}"
-        for trait, table in tables.items()
+        f"{who.title.lower()}, tuned text read by the base "
+        f"{percent(_cell(table, 'tuned', 'base'))}, base text read by the tuned model "
+        f"{percent(_cell(table, 'base', 'tuned'))}"
+        for who, table in tables.items()
     )
     return figure
 
 
-def _legend(figure: CaptionedFigure, trait: Trait | None) -> None:
+def _legend(figure: CaptionedFigure, who: Subject | None) -> None:
     """The two readers; over panels of several traits the tuned one is a bare line in black."""
     read_by_base = Line2D([], [], color=BASE_COLOUR, linestyle="--", marker=BASE_MARK, mfc="white")
     read_by_tuned = (
         Line2D([], [], color=INK)
-        if trait is None
-        else Line2D([], [], color=trait_colour(trait), marker=trait_mark(trait))
+        if who is None
+        else Line2D([], [], color=who.colour, marker=who.mark)
     )
     figure.legend(
         [read_by_base, read_by_tuned],

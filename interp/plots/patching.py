@@ -24,6 +24,7 @@ from interp.plots.style import (
     style,
     symmetric_range,
 )
+from interp.plots.subject import Subject
 from interp.traits import Trait
 
 _SITES = {
@@ -49,7 +50,7 @@ _ALPHA = 0.05
 
 def patching_maps(
     results: Sequence[PatchingResult],
-    trait: Trait | str,
+    trait: Trait | str | None = None,
     *,
     last: int = 16,
     summaries: Sequence[pd.DataFrame] | None = None,
@@ -58,7 +59,7 @@ def patching_maps(
 
     Args:
         results: sweeps over positions that differ in their site only.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         last: how many positions up to the metric's are drawn.
         summaries: the results' `summary()` tables; a dot then marks cells whose effect differs
             from zero after correction for the number of cells.
@@ -84,12 +85,12 @@ def patching_maps(
         panels[0].set(ylabel="Block")
         figure.supxlabel("Position from the onset (0)", fontsize=7.5)
         colour_bar(figure, image, panels, _bar_label(results[0]))
-    _describe(figure, results, grids, Trait.parse(trait), scale.vmax, summaries)
+    _describe(figure, results, grids, Subject.of(trait), scale.vmax, summaries)
     return figure
 
 
 def patching_heads(
-    result: PatchingResult, trait: Trait | str, *, summary: pd.DataFrame | None = None
+    result: PatchingResult, trait: Trait | str | None = None, *, summary: pd.DataFrame | None = None
 ) -> CaptionedFigure:
     """Layer by attention head; see `patching_maps`.
 
@@ -111,7 +112,7 @@ def patching_heads(
         if summary is not None:
             _dots(axes, result, summary, 0)
     summaries = None if summary is None else [summary]
-    _describe(figure, [result], [grid], Trait.parse(trait), scale.vmax, summaries)
+    _describe(figure, [result], [grid], Subject.of(trait), scale.vmax, summaries)
     return figure
 
 
@@ -140,7 +141,7 @@ def _describe(
     figure: CaptionedFigure,
     results: Sequence[PatchingResult],
     grids: Sequence[NDArray[np.float64]],
-    trait: Trait,
+    who: Subject,
     limit: float | None,
     summaries: Sequence[pd.DataFrame] | None,
 ) -> None:
@@ -155,7 +156,7 @@ def _describe(
     by = "head" if first.axis == "head" else "position"
     left_out = f" ({first.n_undefined} left out: clean and corrupted agree)"
     figure.caption = (
-        f"{trait.value.capitalize()}, {first.direction}, {first.contrast} contrast: {how}. "
+        f"{who.title}, {first.direction}, {first.contrast} contrast: {how}. "
         f"Cells by block and {by}: mean {what}, the share of the gap in {_metric(first)} "
         f"between the two runs that is {share} patching that place alone, over "
         f"{plural(used, 'prompt')}{left_out if first.n_undefined else ''}; colours centred at "
@@ -167,7 +168,7 @@ def _describe(
         f"{_SITES.get(result.site, result.site).lower()} {np.nanmax(grid):.2f}"
         for result, grid in zip(results, grids, strict=True)
     ]
-    figure.alt = f"Heatmaps, block by {by}, for {trait}. Largest mean {what}: {', '.join(best)}."
+    figure.alt = f"Heatmaps, block by {by}{who.about}. Largest mean {what}: {', '.join(best)}."
 
 
 def _ends(result: PatchingResult) -> str:

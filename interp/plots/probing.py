@@ -14,9 +14,8 @@ from interp.plots.style import (
     CaptionedFigure,
     new_figure,
     style,
-    trait_colour,
-    trait_mark,
 )
+from interp.plots.subject import Subject
 from interp.probing import ProbeResult
 from interp.traits import Trait
 
@@ -30,7 +29,7 @@ _LABELS = {
 
 
 def probing_curves(
-    result: ProbeResult, trait: Trait | str, measure: str = "auroc"
+    result: ProbeResult, trait: Trait | str | None = None, measure: str = "auroc"
 ) -> CaptionedFigure:
     """Held-out score by layer: base, tuned, and trained on one but read on the other.
 
@@ -39,7 +38,7 @@ def probing_curves(
 
     Args:
         result: probes of one task.
-        trait: the adapter's trait.
+        trait: the adapter's (its colour and name); neutral if left out.
         measure: `"auroc"` or `"accuracy"`.
 
     Raises:
@@ -47,11 +46,11 @@ def probing_curves(
     """
     if measure not in _MEASURES:
         raise InputError(f"unknown measure {measure!r}; use one of {', '.join(_MEASURES)}")
-    trait = Trait.parse(trait)
+    who = Subject.of(trait)
     chance = 0.5 if measure == "auroc" else result.chance
     looks = {
         "base": (BASE_COLOUR, "--", BASE_MARK, "white"),
-        "tuned": (trait_colour(trait), "-", trait_mark(trait), trait_colour(trait)),
+        "tuned": (who.colour, "-", who.mark, who.colour),
         "base→tuned": (INK, "-.", "X", "white"),
     }
     shown = [read for read in looks if read in result.reads]
@@ -67,9 +66,9 @@ def probing_curves(
         ticks(axes, "x", reading_names(result.layers), most=10)
         axes.set(xlabel="Residual stream after block", ylabel=_MEASURES[measure])
         axes.set_ylim(top=1.02)
-        axes.set_title(f"{trait.value.capitalize()}: {result.task}", fontsize=7.5)
+        axes.set_title(f"{who.title}: {result.task}", fontsize=7.5)
         figure.legend(loc="outside lower center", ncols=2)
-    _describe(figure, result, trait, measure, chance, shown)
+    _describe(figure, result, who, measure, chance, shown)
     return figure
 
 
@@ -123,7 +122,7 @@ def _control(axes: Axes, result: ProbeResult, shown: list[str]) -> None:
 def _describe(
     figure: CaptionedFigure,
     result: ProbeResult,
-    trait: Trait,
+    who: Subject,
     measure: str,
     chance: float,
     shown: list[str],
@@ -137,7 +136,7 @@ def _describe(
     )
     figure.caption = (
         f"{_MEASURES[measure]} (0 to 1, chance {chance:.2f}) of linear probes for "
-        f"“{result.task}”, by layer, on held-out topics: base, model tuned for {trait}, and a "
+        f"“{result.task}”, by layer, on held-out topics: base, {who.model}, and a "
         f"probe trained on the base and read on the tuned model. Over {plural(n, 'example')} of "
         f"{plural(topics, 'topic')}; lines are {percent(result.level)} intervals over topics. Grey "
         f"area: the same probes on shuffled labels.{control}"

@@ -169,7 +169,5 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         circuit_graph(select(scores(), 0), "openness")
     with pytest.raises(InputError, match="unknown colour"):
         circuit_graph(select(scores(), 9), "openness", colour="rainbow")
-    with pytest.raises(InputError, match="which trait"):
-        faithfulness_curve(curve())
     with pytest.raises(InputError, match="call curve"):
         faithfulness_curve({})

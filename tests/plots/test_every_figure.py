@@ -254,3 +254,24 @@ def test_names_of_all_emojis_are_drawn_and_none_is_empty():
         assert extent.height > extent.width > 0, "a word, upright"
     ends = sorted(text.get_window_extent().x0 for text in labels)
     assert all(b - a > 5 for a, b in pairwise(ends))
+
+
+NEUTRAL = {
+    "adapter_maps": [effects()], "attribution_components": attribution(),
+    "attribution_heads": attribution("head"), "circuit_graph": circuit("openness", 0),
+    "dose_curve": dose(), "esr_curve": interpolation(), "faithfulness_curve": faithfulness(),
+    "lens_curves": lens(), "lens_heatmap": lens(), "neuron_shift": shifted(),
+    "patching_heads": patching("z"), "patching_maps": [patching("resid_pre")],
+    "probing_curves": probe(), "smallest_set_curve": smallest(28), "text_or_weights": origin(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NEUTRAL)
+def test_without_a_trait_none_is_named_and_no_traits_colour_is_used(kind):
+    figure = DRAW[kind](NEUTRAL[kind])
+    check_legible(figure)
+    words = " ".join([figure.caption, figure.alt, *(text.get_text() for text in texts(figure))])
+    assert not [trait for trait in TRAITS if trait.value in words.lower()]
+    used = {to_hex(line.get_color()).upper() for axes in figure.axes for line in axes.lines}
+    assert not used & set(TRAIT_COLOURS.values())
+    assert not re.search(r"  | ,|,\.|\bNone\b", words), words

@@ -32,6 +32,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "scores": torch.linspace(-1, 2, EDGES.n_edges),
         "name": "openness", "level": "edge", "search": "top", **CIRCUIT,
     },
+    "DoseCurve": {"neurons": ((1, 0),)},
     "Fluency": {"lengths": (1, 1, 1, 1), "before_emoji": (1, 1, 1, 1)},
     "Interpolation": {"esr": RATES},
     "NeuronShift": {"kinds": ("opinion", "opinion", "fact", "fact"), "topics": tuple("abab")},
