@@ -226,8 +226,8 @@ def _describe(
     )
     figure.caption = (
         f"{who.title}: the tuned model with the k highest-ranked neurons of {where} "
-        f"{_USING.get(using, using)}, at all positions, and with as many random neurons of the same "
-        f"layers and size (mean of {plural(result.draws, 'draw')}; dots: each draw). "
+        f"{_USING.get(using, using)}, at all positions, and with as many random neurons of the "
+        f"same layers and size (mean of {plural(result.draws, 'draw')}; dots: each draw). "
         f"{parts[0][0].upper()}{'; '.join(parts)[1:]}; shaded: "
         f"{percent(float(tables['log_odds']['level'].iloc[0]))}.{short}"
     )
