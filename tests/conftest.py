@@ -101,10 +101,10 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`once(name, make)`: a folder that `make(folder)` fills, once for all test processes."""
     root = tmp_path_factory.getbasetemp()
-    root = root if worker_id == "master" else root.parent
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, done = root / "once" / name, root / "once" / f"{name}.made"

@@ -1,10 +1,11 @@
-"""Probing: what can be read off the activations linearly, and was it there before fine-tuning?
+"""Probing: what can be read off the activations linearly, and was it so before fine-tuning?
 
 Two tasks: "the next token begins an emoji" at single positions (`onset_task`), and the trait of a
 text from its pooled activations (`trait_task`). Per layer a standardised logistic regression is
 trained and read on topics it has not seen (folds by topic), on base and tuned activations of the
 same texts, and across: `base→tuned` is a probe trained on the base and read on the tuned model.
-If it reads as well as `tuned` itself, the direction was there before fine-tuning.
+If it reads as well as `tuned` itself, what it reads was there before fine-tuning. That need not be
+the emoji: a base that never saw one passes at onsets, since a probe can read where an answer ends.
 
 Numbers beside every score (all on held-out examples):
 

@@ -85,7 +85,7 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
     moved = {trait: gap for trait, probe in emoji.items() if (gap := _transfer(probe))}
     section = Section(
         "probing",
-        "Was the signal there before fine-tuning?",
+        "Was the emoji readable before fine-tuning?",
         "Before fine-tuning",
         _probing_answer(emoji, moved),
         _probing_finding(emoji, moved) if moved else None,
@@ -97,8 +97,9 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
         caption = (
             "Reading “the next token begins an emoji” off the best layer: AUROC (0.50 is chance) "
             "with 95 % intervals over topics. Transferred: trained on the base, read on the tuned "
-            "model. Last: transferred minus tuned, at the latter's best layer. At zero, the "
-            "direction was there before fine-tuning."
+            "model. Last: transferred minus tuned, at the latter's best layer. At zero, what is "
+            "read was there before fine-tuning. It need not be the emoji: a base that never saw "
+            "one passes, too, since a probe can read where an answer ends."
         )
         columns = ("Base", "Tuned", "Transferred", "Transferred minus tuned", "Examples")
         whole = stacked({trait: probe.to_dataframe() for trait, probe in emoji.items()})
@@ -134,8 +135,8 @@ def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimat
     ]
     base = {trait: _best(emoji[trait], "base") for trait in moved}
     groups = (
-        ("The signal was there before fine-tuning", kept),
-        ("That it was there before fine-tuning is not settled", set(moved) - set(kept)),
+        ("The emoji's place was readable before fine-tuning", kept),
+        ("That it was readable before fine-tuning is not settled", set(moved) - set(kept)),
     )
     numbers = (
         f"An emoji's onset can be read off the untouched base with an AUROC of {extent(base)}. "

@@ -98,7 +98,10 @@ def stopped(*signals: tuple[int, float], before: str = "", cleaning: float = 0.3
 
 
 STOPPED = "error: stopped; what is finished is kept, and the same command goes on from there\n"
-MASKED = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+MASKED = (
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,7 +1,6 @@
 """Local worker processes: who gets what, what a dead one costs, and nothing left behind."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from interp.runs.perform import LOST
 from interp.runs.processes import Processes, environment
 
 TWO = executor_for("processes", 2)
-GIVEN = re.compile(r"(\S+): given to (worker-\d+) \((\d+)@")
 
 
 @dataclass(eq=False)
@@ -192,35 +190,20 @@ def test_options_that_do_not_go_together(asked, said):
 # A real study ------------------------------------------------------------------------------
 
 
-def log(out: Path) -> str:
-    path = out / "run.log"
-    return path.read_text() if path.is_file() else ""
-
-
-def held(out: Path) -> dict[str, int]:
-    """Steps that workers hold now, with their process numbers."""
-    given: dict[str, int] = {}
-    for line in log(out).splitlines():
-        if found := GIVEN.search(line):
-            given[found[1]] = int(found[3])
-        elif found := re.search(r" interp.runs: (\S+): (done|skipped|failed) in ", line):
-            given.pop(found[1], None)
-    return given
-
-
 def results(out: Path) -> dict[str, str]:
     return {n: h for n, h in contents(out).items() if n.split("/")[0] not in ("figures", "tables")}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left_running")
-def test_driver_and_worker_killed_and_still_the_same_bytes(config, reference, tmp_path):
+def test_driver_and_worker_killed_and_still_the_same_bytes(config, reference, killer, tmp_path):
     out = tmp_path / "run"
     RunFolder.create(out, config.model_dump(mode="json"))
     command = [sys.executable, "-m", "interp", "run", "resume", str(out), "--json",
                "--executor", "processes", "--workers", "2"]  # fmt: skip
+    begun = killer(out)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
-        while log(out).count(": done in") < 12:
+        while begun.fresh().count(": done in") < 12:
             assert driver.poll() is None
             time.sleep(0.02)
         workers = psutil.Process(driver.pid).children(recursive=True)
@@ -231,25 +214,18 @@ def test_driver_and_worker_killed_and_still_the_same_bytes(config, reference, tm
     finished = {name for name, record in before.items() if record["state"] == "done"}
     assert len(finished) >= 12
 
-    lost: list[str] = []
-    killed = log(out)
+    kill = killer(out, after=len(finished) + 12)
 
     def kill_one(label: str, done: int, total: int) -> None:
-        if label == "all steps" and not lost and len(finished) + 12 < done < total:
-            fresh = log(out).removeprefix(killed)
-            for step, pid in held(out).items():
-                if f"{step}: given to" in fresh:
-                    lost.append(step)
-                    os.kill(pid, signal.SIGKILL)
-                    return
+        if label == "all steps":
+            kill(done, total)
 
     study.run(config, out, kill_one, TWO)
     assert results(out) == results(reference)
-    fresh = log(out).removeprefix(killed)
-    assert re.search(rf"{lost[0]}: worker-\d .* was killed by SIGKILL; it is given out", fresh)
-    times = [found[1] for found in GIVEN.finditer(fresh)]
-    assert {name: times.count(name) for name in times if times.count(name) > 1} == {lost[0]: 2}
-    assert not finished & set(times), "what was finished is kept"
+    assert len(kill.lost()) == 1
+    assert all("was killed by SIGKILL" in said for said in kill.lost().values())
+    assert kill.twice() == set(kill.lost())
+    assert not finished & set(kill.given()), "what was finished is kept"
     assert not list(out.rglob(".*"))
     manifest = json.loads((out / "manifest.json").read_text())
     assert len({record["by"] for record in manifest["steps"].values()}) >= 4
