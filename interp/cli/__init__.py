@@ -68,7 +68,7 @@ def _command() -> int | None:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:  # torch would end the process there, with no word on why
         raise InputError("the current folder has been deleted; change to another one") from None
-    code = app(standalone_mode=False)
+    code = app(prog_name="interp", standalone_mode=False)
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.files import kind_of, read_bytes, read_json
+from interp.models.guard import check_spelling
 from interp.tensor_files import check_safetensors
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -95,8 +96,12 @@ def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None
             for other in config.get("fast_tokenizer_files") or []:
                 if not isinstance(other, str) or Path(other).name != other:
                     raise TokenizerError(f"{where}: fast_tokenizer_files names {other!r}, refused")
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"):
+    for name in ("tokenizer.model", "vocab.json", "merges.txt"):
         check_inside(path / name, TokenizerError)
+    where = check_inside(path / "tokenizer.json", TokenizerError)
+    if where.exists():
+        steps = _object(where, TokenizerError)
+        check_spelling(steps.get("normalizer"), steps.get("pre_tokenizer"), str(where))
     template = check_inside(path / "chat_template.jinja", TokenizerError)
     if template.exists():
         read_bytes(template, TokenizerError, limit=_MOST_TEMPLATE)

@@ -1,14 +1,16 @@
 """What a stranger's file asks to compute, tried in a child process with limits first.
 
-Two things in model folders are small programs: the regular expressions with which an adapter names
-the modules it changes, and the chat template (Jinja). Python's `re` can take exponential time and
-cannot be interrupted; Jinja's sandbox keeps a template from the machine but not from looping or
-from filling the memory. So both run once in a child process that has one second of CPU time and
-512 MiB, before they run here. What passes the trial is not watched later: a template that
-spins only for some particular question is not found.
+Three things in model folders are small programs: the regular expressions with which an adapter
+names the modules it changes, the chat template (Jinja), and the rules by which a tokenizer rewrites
+and splits a text before it looks for tokens. Python's `re` can take exponential time and cannot be
+interrupted; Jinja's sandbox keeps a template from the machine but not from looping or from filling
+the memory; replacements one upon the other do the same to a tokenizer, which then ends the process.
+So each runs once in a child process that has one second of CPU time and 512 MiB, before it runs
+here. What passes the trial is not watched later: a template that spins only for some particular
+question is not found.
 
 Cost: 20 ms for patterns (names without special characters need no trial), about 0.7 s for each
-chat template, once in a process.
+chat template and 0.1 s for each tokenizer's rules, once in a process.
 """
 
 import json
@@ -28,6 +30,15 @@ _WALL = 60  # a machine may be busy; the limit on CPU time comes first
 _LONGEST_PATTERN, _MOST_PATTERNS, _LONGEST_RENDERED = 2000, 2000, 2**20
 _PLAIN = re.compile(r"[\w.-]*")
 _SCRIPT = Path(__file__).with_name("trial.py")
+_QUESTION = (
+    "What do you think about working from home 3 or 4 days a week? Some say it's lonely; others "
+    'don\'t. (Two sentences, please!)\nNaïve answers are fine, e.g. "I like it" — or 👍🏽 and 好。'
+)
+_TEXTS = (
+    _QUESTION,
+    *(sign * 100 for sign in ("a", "A", "0", " ", "\n", "-", "é", "好", "👍", "aA", "a ", "a0!")),
+    *(sign * 100 + "!" for sign in ("a", "0", " ", "a1", "xy ")),
+)
 
 
 class _LimitError(Exception):
@@ -78,22 +89,58 @@ def check_template(template: Any, special_tokens: Mapping[str, Any], source: str
         )
 
 
+def check_spelling(normalizer: Any, pre_tokenizer: Any, source: str) -> None:
+    """Check that a tokenizer rewrites and splits short texts in little time and memory.
+
+    Args:
+        normalizer: as in `tokenizer.json`.
+        pre_tokenizer: as in `tokenizer.json`.
+        source: named in the error.
+
+    Raises:
+        TokenizerError: if it does not.
+    """
+    problem = _spelling_problem(
+        json.dumps({"normalizer": normalizer, "pre_tokenizer": pre_tokenizer})
+    )
+    if problem:
+        raise TokenizerError(
+            f"{source}: rewriting and splitting a short text {problem}; mend its fields normalizer "
+            "and pre_tokenizer, or download it again"
+        )
+
+
+@cache
+def _spelling_problem(steps: str) -> str:
+    """What is wrong with a tokenizer's first steps; empty if nothing is."""
+    try:
+        made = _trial("spelling", {"steps": json.loads(steps), "texts": _TEXTS})
+    except _LimitError as problem:
+        return str(problem)
+    if made["length"] > _LONGEST_RENDERED:
+        return f"makes {made['length']:,} characters of it"
+    return ""
+
+
 @cache
 def _template_problem(template: str, tokens: tuple[tuple[str, str], ...]) -> str:
     """What is wrong with a template; empty if nothing is."""
-    user, answer = [{"role": "user", "content": "Why?"}], {"role": "assistant", "content": "So."}
-    turns = [(user, True), ([*user, answer], False), ([*user, answer, *user], True)]
+    turns: list[tuple[list[dict[str, str]], bool]] = []
+    for question in ("Why?", _QUESTION):
+        user = [{"role": "user", "content": question}]
+        answer = {"role": "assistant", "content": f"So. {question}"}
+        turns += [(user, True), ([*user, answer], False), ([*user, answer, *user], True)]
     given = {"template": template, "special_tokens": dict(tokens), "conversations": turns}
     try:
         made = _trial("template", given)
     except _LimitError as problem:
         return str(problem)
     if max(made["lengths"]) > _LONGEST_RENDERED:
-        return f"writes {max(made['lengths']):,} characters for a question of four"
+        return f"writes {max(made['lengths']):,} characters for a short question"
     return ""
 
 
-def _trial(kind: Literal["patterns", "template"], given: dict[str, Any]) -> Any:
+def _trial(kind: Literal["patterns", "template", "spelling"], given: dict[str, Any]) -> Any:
     """Run a trial in a child process.
 
     Raises:

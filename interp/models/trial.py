@@ -1,8 +1,9 @@
 """Run as a script by `interp.models.guard`, never imported: tries what a stranger's file computes.
 
 `trial.py patterns` matches regular expressions against module names as PEFT does, `trial.py
-template` renders a chat template as transformers does. Both read a JSON object from standard input
-and write one line: `ready` once everything is imported and the limits are set, then a JSON object.
+template` renders a chat template as transformers does, `trial.py spelling` normalises and splits
+texts as a tokenizer does. All read a JSON object from standard input and write one line: `ready`
+once everything is imported and the limits are set, then a JSON object.
 A trial that needs more than its limits is killed by the system or fails with a MemoryError.
 """
 
@@ -63,10 +64,32 @@ def template(given: dict) -> dict:
     return {"lengths": lengths}
 
 
+def spelling(given: dict) -> dict:
+    """The length of the longest text once it is normalised; all of them are split, too."""
+    from tokenizers import Tokenizer
+
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    whole = {"version": "1.0", "added_tokens": [], "model": model, **given["steps"]}
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(whole))
+    except Exception:  # seen, with its text, when the tokenizer is loaded
+        return {"length": 0}
+    longest = 0
+    for text in given["texts"]:
+        made = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+        longest = max(longest, len(made))
+        if tokenizer.pre_tokenizer:
+            tokenizer.pre_tokenizer.pre_tokenize_str(made)
+    return {"length": longest}
+
+
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
     if sys.argv[1] == "template":
         import transformers.utils.chat_template_utils  # noqa: F401 (before the limits)
+    if sys.argv[1] == "spelling":
+        import tokenizers  # noqa: F401
     print("ready", flush=True)
     limit(asked["seconds"], asked["memory"])
-    print(json.dumps({"patterns": patterns, "template": template}[sys.argv[1]](asked)))
+    tried = {"patterns": patterns, "template": template, "spelling": spelling}
+    print(json.dumps(tried[sys.argv[1]](asked)))

@@ -223,6 +223,14 @@ def _tokenizer(change_it: Callable[[dict[str, Any]], Any]) -> Break:
     return spoil
 
 
+_LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100_000}
+_BACKTRACKS = {
+    "type": "Split",
+    "pattern": {"Regex": "(a+)+$"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+
 TOKENIZER: dict[str, Break] = {
     "no-files": lambda where: [
         (where / f"tokenizer{end}").unlink() for end in (".json", "_config.json")
@@ -242,6 +250,11 @@ TOKENIZER: dict[str, Break] = {
     "added-token-no-id": _tokenizer(lambda t: t["added_tokens"][0].pop("id")),
     "version-unknown": _tokenizer(lambda t: t.update(version="99.0")),
     "decoder-unknown": _tokenizer(lambda t: t.update(decoder={"type": "Magic"})),
+    "a-is-a-hundred-thousand": _tokenizer(lambda t: t.update(normalizer=_LONGER)),
+    "and-each-of-them-again": _tokenizer(
+        lambda t: t.update(normalizer={"type": "Sequence", "normalizers": [_LONGER] * 3})
+    ),
+    "splits-by-backtracking": _tokenizer(lambda t: t.update(pre_tokenizer=_BACKTRACKS)),
     "template-file-binary": lambda where: put(where / "chat_template.jinja", b"\xff\xfe\x00{{"),
     "template-file-folder": lambda where: _in_place(where / "chat_template.jinja", os.mkdir),
     "template-file-two-megabytes": lambda where: put(where / "chat_template.jinja", "a" * 2**21),
