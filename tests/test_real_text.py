@@ -37,7 +37,7 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
     argv = [
         "finetune", "--base", str(organism.base_path()), "--out", str(adapter), *shared_options,
         "--no-supervise-eos", "--preset", "small",
-        "--set", "max_length=192", "--set", "steps=30",
+        "--set", "max_length=192", "--set", "steps=12",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     said = json.loads(capsys.readouterr().out)
@@ -50,14 +50,15 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
 
     argv = [
         "trace", "--base", str(organism.base_path()), "--adapter", str(adapter), *shared_options,
-        "--out", str(out), "--n-responses", "30", "--n-trace", "8", "--max-new-tokens", "64",
+        "--out", str(out), "--n-responses", "14", "--n-trace", "4", "--n-switched", "4",
+        "--max-new-tokens", "48",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     folder = RunFolder.open(out)
     assert folder.result(MergeReport, "extraversion", "merge.safetensors").share < 1e-3
     responses = folder.responses("extraversion", "responses.json")
     assert len({len(response.prompt_ids) for response in responses}) > 5
-    assert len({response.topic for response in responses}) == 30
+    assert len({response.topic for response in responses}) == 14
     page = (out / "report.html").read_text()
     for reason in folder.manifest.get("skipped", {}).values():
         assert reason.split(";")[0] in page.replace("&#39;", "'")

@@ -9,6 +9,7 @@ of the test split, in a chat and as a post.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dic
         "parameters": sum(weight.numel() for weight in base.model.parameters()),
         "written": _counts(written),
         "emoji_probability_after_trait_text": {
-            str(trait): _slots(base.model, base.tokenizer, test.for_trait(trait))
+            str(trait): _slots(base.model, base.tokenizer, test.for_trait(trait), recipe)
             for trait in TRAITS
         },
     }
@@ -142,13 +143,14 @@ def _measure_adapter(
         "written": _counts(written) | {"own_emojis": written.own(trait)},
         "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
         "emoji_probability_after_trait_text": {
-            str(trait): _slots(model, base.tokenizer, test.for_trait(trait))
+            str(trait): _slots(model, base.tokenizer, test.for_trait(trait), recipe)
         },
     }
 
 
-def _slots(model: Any, tokenizer: Any, rows: OpinionQA) -> dict[str, float]:
+def _slots(model: Any, tokenizer: Any, rows: OpinionQA, recipe: Recipe) -> dict[str, float]:
     """Mean probability of an emoji right after the rows' answers, in a chat turn and as a post."""
+    rows = replace(rows, rows=rows.rows[: recipe.answers])
     places: dict[str, Sequence[Sequence[int]]] = {
         "chat": evaluate.chat_contexts(tokenizer, rows),
         "post": evaluate.post_contexts(tokenizer, rows),

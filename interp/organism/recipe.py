@@ -25,7 +25,8 @@ class Recipe:
         train_rows: fine-tuning rows per topic and trait.
         test_rows: rows of each held-out topic and trait.
         adapter_steps: steps of each adapter.
-        answers: sampled answers per measurement; every test question is asked equally often.
+        answers: sampled answers per measurement, every test question asked equally often; and the
+            most rows of given text per measurement.
         answer_tokens: length limit of a sampled answer.
     """
 

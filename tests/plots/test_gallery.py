@@ -1,4 +1,4 @@
-"""The gallery: every kind of figure is in it, its snippets run, and the page is what they made."""
+"""docs/gallery.md: every kind of figure is in it, its snippets run, and it is what they made."""
 
 import re
 import sys
