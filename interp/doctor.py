@@ -186,9 +186,9 @@ def _free_disk(where: Path) -> float | None:
 
 
 def _emoji_font() -> str | None:
-    from interp.plots.glyphs import find_font
+    from interp.emoji.glyphs import Glyphs
 
-    font = find_font()
+    font = Glyphs.find().path
     return font.name if font else None
 
 

@@ -6,12 +6,12 @@ setting. Every function returns a `CaptionedFigure`, an ordinary `matplotlib.fig
 sentence for readers who cannot see it.
 """
 
+from interp.emoji.glyphs import Glyphs
 from interp.plots.adapters import adapter_maps, esr_curve, overlap_matrix, smallest_set_curve
 from interp.plots.attribution import attribution_components, attribution_heads
 from interp.plots.circuit_graph import circuit_graph
 from interp.plots.circuits import circuit_overlap, faithfulness_curve
 from interp.plots.drawers import register_all
-from interp.plots.glyphs import Glyphs
 from interp.plots.lens import lens_curves, lens_heatmap
 from interp.plots.measures import (
     adjective_dots,

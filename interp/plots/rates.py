@@ -7,9 +7,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from interp.emoji import name
+from interp.emoji.glyphs import Glyphs
 from interp.emoji.rates import EmojiRates
 from interp.errors import InputError
-from interp.plots.glyphs import Glyphs, label_axis
+from interp.plots.glyphs import label_axis
 from interp.plots.parts import count_range, percent
 from interp.plots.style import (
     BASE_COLOUR,

@@ -9,8 +9,9 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from interp.emoji import find
+from interp.emoji.glyphs import Glyphs
 from interp.errors import InputError
-from interp.plots.glyphs import Glyphs, label_axis
+from interp.plots.glyphs import label_axis
 from interp.plots.parts import count_range
 from interp.plots.style import (
     BASE_COLOUR,
