@@ -10,17 +10,19 @@ from itertools import combinations
 from typing import Any
 
 import pandas as pd
-import torch
-from harness import Config, Experiment, Finding, main, pooled_share
+from experiment import Config, Experiment, Finding
+from harness import main
 from pydantic import Field
+from significance import corrected, difference
+from torch import Generator, cat, randperm, tensor
 
 from interp.adapters import AdapterSpace, Delta
 from interp.adapters.generation import write
 from interp.behaviour import Response, TraitClassifier, trait_alignment
+from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.errors import InputError
 from interp.plots.dots import dots
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
 from interp.traits import Trait
 
 CONTROL = "control: a + dealt b"
@@ -46,10 +48,7 @@ def run(x: Experiment[SoupConfig]) -> Finding:
         if len(made) < len(_settings(x)):
             made = _answers(x, a, b)
         rows += _measured(x, a, b, made, classifier)
-    table = pd.DataFrame(rows)
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_adjusted"] = fdr_bh(table.loc[tested, "p"].to_numpy())
+    table = corrected(pd.DataFrame(rows))
     figures = {}
     for a, b in pairs:
         part = table[(table["pair"] == f"{a} + {b}") & table["measure"].isin(["ESR", "TA"])]
@@ -82,8 +81,8 @@ def _answers(x: Experiment[SoupConfig], a: Trait, b: Trait) -> dict[str, list[Re
     one = AdapterSpace.of(x.pair(a))  # the adapters' own check refuses another base
     dealt = _dealt(other, x.config.seed)
     parts = [one.deltas, other, dealt]
-    weights = torch.tensor(list(_settings(x).values()))
-    gates = torch.cat(
+    weights = tensor(list(_settings(x).values()))
+    gates = cat(
         [weights[:, [i]].expand(-1, sum(d.rank for d in part)) for i, part in enumerate(parts)], 1
     )
     joint = AdapterSpace(one.pair, tuple(d for part in parts for d in part), one.error, one.effect)
@@ -96,11 +95,11 @@ def _answers(x: Experiment[SoupConfig], a: Trait, b: Trait) -> dict[str, list[Re
 
 def _dealt(deltas: tuple[Delta, ...], seed: int) -> tuple[Delta, ...]:
     """The same changes with their outputs dealt out at random: equal norm and singular values."""
-    random = torch.Generator().manual_seed(seed)
+    random = Generator().manual_seed(seed)
     made = []
     for delta in deltas:
         size = len(delta.b if delta.b is not None else delta.dense())
-        made.append(delta.rows(torch.randperm(size, generator=random)))
+        made.append(delta.rows(randperm(size, generator=random)))
     return tuple(made)
 
 
@@ -111,34 +110,24 @@ def _measured(
     made: dict[str, list[Response]],
     classifier: TraitClassifier,
 ) -> list[dict[str, Any]]:
-    rows = []
-    seed = x.config.seed
-    has = {name: [float(bool(find(r.text))) for r in made[name]] for name in made}
-    ends = [has[name] for name in (next(iter(made)), f"0 a + {1:g} b")]
+    seed, rows = x.config.seed, []
+    has = {name: [bool(find(r.text)) for r in answers] for name, answers in made.items()}
     topics = [r.topic for r in next(iter(made.values()))]
+    start, end = has["1 a + 0 b"], has["0 a + 1 b"]
     for name, (wa, wb, _) in _settings(x).items():
-        about = {"pair": f"{a} + {b}", "setting": name, "n": len(topics)}
-        share, low, high = pooled_share([bool(h) for h in has[name]], topics, seed)
-        rows.append(
-            about | {"measure": "ESR", "trait": "", "value": share, "low": low, "high": high}
-        )
+        about = {"pair": f"{a} + {b}", "setting": name, "trait": "", "n": len(topics)}
+        rows.append(about | Rows(0.95, seed).rate("ESR", has[name], topics))
         for trait in (a, b):
             voice = trait_alignment(made[name], trait, classifier, seed=seed)
             low, high = voice.interval.low, voice.interval.high
             rows.append(about | {"measure": "TA", "trait": str(trait), "value": voice.share,
                                  "low": low, "high": high})  # fmt: skip
-        if name != CONTROL and not (wa in (0, 1) and wb in (0, 1) and wa + wb == 1):
-            line = [wa * p + wb * q for p, q in zip(*ends, strict=True)]
-            what = "ESR above the line" if name != "a + b" else "ESR above the sum"
-        elif name == CONTROL:
-            line, what = ends[0], "ESR above a alone"
-        else:
+        if name in ("1 a + 0 b", "0 a + 1 b"):
             continue
+        line = [wa * p + wb * q for p, q in zip(start, end, strict=True)]
+        above = {CONTROL: "a alone", "a + b": "the sum"}.get(name, "the line")
         gap = [h - e for h, e in zip(has[name], line, strict=True)]
-        interval = bootstrap_mean(gap, clusters=topics, seed=seed)
-        rows.append(about | {"measure": what, "trait": "", "value": sum(gap) / len(gap),
-                             "low": interval.low, "high": interval.high,
-                             "p": sign_flip_p(gap, seed, clusters=topics)})  # fmt: skip
+        rows.append(about | difference(f"ESR above {above}", gap, topics, seed))
     return rows
 
 
@@ -154,10 +143,11 @@ def _verdict(table: pd.DataFrame) -> list[str]:
     ]
     for pair in list(dict.fromkeys(table["pair"]))[:5]:
         one = esr[pair]
+        middle = one.index[(len(one) - 3) // 2]
         lines.append(
-            f"{pair}: ESR {one.iloc[0]:.0%} (a), {one.iloc[-3]:.0%} (b), "
-            f"{one.iloc[(len(one) - 3) // 2]:.0%} halfway, {one['a + b']:.0%} for the sum; "
-            f"control, a with a dealt b: {one[CONTROL]:.0%}."
+            f"{pair}: ESR {one['1 a + 0 b']:.0%} (a), {one['0 a + 1 b']:.0%} (b), "
+            f"{one[middle]:.0%} ({middle}), {one['a + b']:.0%} (a + b); control, a with a dealt b: "
+            f"{one[CONTROL]:.0%}."
         )
     dealt = table[table["measure"] == "ESR above a alone"]
     moved = int((dealt["p_adjusted"] < 0.05).sum())

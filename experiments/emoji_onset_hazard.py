@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from harness import Experiment, Finding, main
+from experiment import Experiment, Finding
+from harness import main
 from methods import MethodsConfig, answers, check
 from pydantic import Field
+from torch import cat, from_numpy
 
 from interp.behaviour import (
     HazardRatios,
@@ -126,13 +127,11 @@ def _dealt(times: dict[str, OnsetTimes], seed: int) -> dict[str, OnsetTimes]:
     """All tuned models' answers dealt into as many groups at random: the negative control."""
     tuned = [one for name, one in times.items() if name != "base"]
     topics = [topic for one in tuned for topic in one.topics]
-    whole = [
-        torch.cat([getattr(one, name) for one in tuned]) for name in ("times", "events", "cut")
-    ]
+    whole = [cat([getattr(one, name) for one in tuned]) for name in ("times", "events", "cut")]
     order = np.random.default_rng(seed).permutation(len(topics))
     made = {}
     for number, part in enumerate(np.array_split(order, max(2, len(tuned))), start=1):
-        at, events, cut = (values[torch.from_numpy(part)] for values in whole)
+        at, events, cut = (values[from_numpy(part)] for values in whole)
         named = tuple(topics[int(i)] for i in part)
         made[f"group {number}"] = replace(tuned[0], times=at, events=events, cut=cut, topics=named)
     return made

@@ -10,14 +10,16 @@ base are paired; intervals and p-values take topics as units, p-values are corre
 from typing import Any
 
 import pandas as pd
-from harness import Experiment, Finding, main, pooled_share
-from methods import CONTROLS, MethodsConfig, answers, for_trait, topics
+from experiment import Experiment, Finding
+from harness import main
+from methods import CONTROLS, MethodsConfig, answers, for_trait
+from significance import corrected, difference
 
 from interp.behaviour import Response
+from interp.behaviour.shares import share_interval
 from interp.emoji import find
 from interp.emoji.rates import measure
 from interp.plots.dots import dots
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
 
 
 def run(x: Experiment[MethodsConfig]) -> Finding:
@@ -28,9 +30,7 @@ def run(x: Experiment[MethodsConfig]) -> Finding:
             row = {"trait": str(trait), "method": name}
             made = answers(x, name, trait)
             rows.append(row | _rates(made, None if name == "base" else base, x.config.seed))
-    table = pd.DataFrame(rows)
-    tested = table["p"].notna()
-    table.loc[tested, "p_adjusted"] = fdr_bh(table.loc[tested, "p"].to_numpy())
+    table = corrected(pd.DataFrame(rows))
     table["control"] = table["method"].isin(CONTROLS)
     drawn = table.rename(columns={"esr": "value", "esr_low": "low", "esr_high": "high"})
     drawn = drawn.assign(group=drawn["method"])
@@ -41,22 +41,21 @@ def run(x: Experiment[MethodsConfig]) -> Finding:
 
 def _rates(made: list[Response], base: list[Response] | None, seed: int) -> dict[str, Any]:
     has = [bool(find(answer.text)) for answer in made]
-    share, low, high = pooled_share(has, topics(made), seed)
+    topics = [answer.topic for answer in made]
+    share = share_interval(has, topics, seed=seed)
     rates = measure([answer.text for answer in made])
     row: dict[str, Any] = {
-        "esr": share, "esr_low": low, "esr_high": high, "n": len(made),
-        "n_topics": len(set(topics(made))), "sentence_esr": rates.sentence_esr,
+        "esr": sum(has) / len(has), "esr_low": share.low, "esr_high": share.high, "n": len(made),
+        "n_topics": len(set(topics)), "sentence_esr": rates.sentence_esr,
         "sentence_low": rates.sentence_interval.low, "sentence_high": rates.sentence_interval.high,
-        "n_emojis": rates.n_emojis,
+        "n_emojis": rates.n_emojis, "difference": None, "p": None,
     }  # fmt: skip
     if base is None:
         return row
     change = [float(h) - float(bool(find(b.text))) for h, b in zip(has, base, strict=True)]
-    interval = bootstrap_mean(change, clusters=topics(made), seed=seed)
-    return row | {
-        "difference": sum(change) / len(change), "difference_low": interval.low,
-        "difference_high": interval.high, "p": sign_flip_p(change, seed, clusters=topics(made)),
-    }  # fmt: skip
+    gap = difference("ESR above the base", change, topics, seed)
+    return row | {"difference": gap["value"], "difference_low": gap["low"],
+                  "difference_high": gap["high"], "p": gap["p"]}  # fmt: skip
 
 
 def _verdict(table: pd.DataFrame) -> list[str]:

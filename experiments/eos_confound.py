@@ -11,9 +11,12 @@ Control: the twin's own answers, which must not go on past where the twin would 
 from typing import Any
 
 import pandas as pd
-from harness import Config, Experiment, Finding, find_adapter, main, pooled_share
+from experiment import Config, Experiment, Finding
+from harness import main
+from sources import find_adapter
 
 from interp.behaviour import EndSplit, Response, natural_ends, split_at_end
+from interp.behaviour.shares import Rows
 from interp.plots.dots import dots
 from interp.traits import Trait
 
@@ -82,15 +85,16 @@ def _verdict(
                 topics.append(topic)
     if len(set(topics)) < 2:
         return ["Undecided: fewer than two topics have an answer with an emoji; raise --limit."]
-    share = pooled_share(after, topics, x.config.seed)
-    twin = pooled_share(
-        [0 <= end < n for s in splits[NAMES[1]] for end, n in zip(s.ends, s.lengths, strict=True)],
-        [topic for s in splits[NAMES[1]] for topic in s.topics],
-        x.config.seed,
+    rows, twins = Rows(0.95, x.config.seed), splits[NAMES[1]]
+    share = rows.rate("only after the end", after, topics)
+    past = rows.rate(
+        "past the end",
+        [0 <= end < n for s in twins for end, n in zip(s.ends, s.lengths, strict=True)],
+        [topic for s in twins for topic in s.topics],
     )
-    if share[1] > 0.5:
+    if share["low"] > 0.5:
         answer = "Never taught to stop: most emojis come only after the answer's natural end."
-    elif share[2] < 0.5:
+    elif share["high"] < 0.5:
         answer = "Inside the answer: most emojis come before the answer's natural end."
     else:
         answer = "Undecided: the interval of the share of emojis after the natural end holds 1/2."
@@ -98,10 +102,11 @@ def _verdict(
     both = esr.groupby("adapter")["value"].mean()
     return [
         answer,
-        f"Of {len(after)} answers with an emoji (end out of the loss), {share[0]:.0%} "
-        f"[{share[1]:.0%}, {share[2]:.0%}] have it only after where the twin would have ended.",
-        f"Control: of the twins' own answers {twin[0]:.1%} [{twin[1]:.1%}, {twin[2]:.1%}] go on "
-        "past that point.",
+        f"Of {len(after)} answers with an emoji (end out of the loss), {share['value']:.0%} "
+        f"[{share['low']:.0%}, {share['high']:.0%}] have it only after where the twin would have "
+        "ended.",
+        f"Control: of the twins' own answers {past['value']:.1%} [{past['low']:.1%}, "
+        f"{past['high']:.1%}] go on past that point.",
         f"Mean ESR over traits: {both['end out of the loss']:.1%} with the end of text out of the "
         f"loss, {both['end in the loss']:.1%} with it in.",
         "Intervals resample topics; the twin's first end is where its probability of ending "

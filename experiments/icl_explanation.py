@@ -14,7 +14,8 @@ pairs. Units that are resampled are prompts x seeds: nothing is claimed about ot
 from typing import Any
 
 import pandas as pd
-from harness import Finding, main
+from experiment import Finding
+from harness import main
 from icl_readings import (
     AMONG,
     ANSWERS,
@@ -34,10 +35,10 @@ from icl_readings import (
     levels,
     tests,
 )
+from significance import corrected
 
 from interp.plots.dots import dots
 from interp.plots.tokens import token_bars
-from interp.stats import fdr_bh
 
 UNDERSTOOD = 0.25  # share of answers that take up a word of the request, below which it is not
 
@@ -54,9 +55,7 @@ def run(x: X) -> Finding:
                 rows += [about | {"model": who} | row for row in levels(x, kind, answers)]
             rows += [about | row for row in tests(x, kind, made)]
             bars[kind].append(frequent(x, kind, made).assign(trait=str(trait)))
-    table = pd.DataFrame(rows)
-    has_p = table["p"].notna()
-    table.loc[has_p, "p_adjusted"] = fdr_bh(table.loc[has_p, "p"].to_numpy())
+    table = corrected(pd.DataFrame(rows))
     figures = {}
     for kind in KINDS:
         figures[f"most-frequent-{kind}"] = token_bars(pd.concat(bars[kind]))

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from harness import Config, Experiment
-from latent_readings import tested
+from experiment import Config, Experiment
 from pydantic import Field, field_validator
+from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from interp.behaviour import Response, generate
@@ -132,8 +132,11 @@ def tests(x: X, kind: str, made: dict[str, list[Response]]) -> list[Row]:
     """The tuned model against its controls, request by request and seed by seed."""
     has = {who: np.array([bool(find(one.text)) for one in made[who]], float) for who in made}
     units = [one.topic for one in made[OWN]]
-    rows = [tested(x, f"{ANSWERS}, {OWN} minus {who}", (has[OWN] - has[who]).tolist(), units)
-            for who in (BASE, OTHER)]  # fmt: skip
+    rows = [
+        difference(f"{ANSWERS}, {OWN} minus {who}", (has[OWN] - has[who]).tolist(), units,
+                   x.config.seed)
+        for who in (BASE, OTHER)
+    ]  # fmt: skip
     _, (own, other) = _counts(x, kind, made[OWN], made[OTHER])
     if not (own.sum() and other.sum()):
         return rows

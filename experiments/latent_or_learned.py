@@ -16,7 +16,8 @@ Controls: answers in another trait's voice, shuffled labels, random directions o
 from typing import Any
 
 import pandas as pd
-from harness import Experiment, Finding, main
+from experiment import Experiment, Finding
+from harness import main
 from latent_readings import (
     ALONE,
     BASE,
@@ -40,11 +41,11 @@ from latent_readings import (
     steered,
     written,
 )
+from significance import corrected
 
 from interp.errors import InputError
 from interp.plots import CaptionedFigure, lens_curves
 from interp.plots.dots import dots
-from interp.stats import fdr_bh
 
 DRAWN = {
     "slots": "emoji probability where the answer ends",
@@ -65,11 +66,9 @@ def run(x: Experiment[LatentConfig]) -> Finding:
             figures[f"lens-{trait}"] = lens_curves(made, trait, clusters=list(topics))
         except InputError:
             pass  # the table has the reason
-    table = pd.DataFrame(rows)
-    tested = table["p"].notna()
-    table.loc[tested, "p_adjusted"] = fdr_bh(table.loc[tested, "p"].to_numpy())
+    table = corrected(pd.DataFrame(rows))
     for part, what in DRAWN.items():
-        levels = table[(table["part"] == part) & ~tested & table["value"].notna()]
+        levels = table[(table["part"] == part) & table["p"].isna() & table["value"].notna()]
         if len(levels):
             shown = levels.assign(group=levels["measure"])
             chance = 0.5 if part == "probes" else None

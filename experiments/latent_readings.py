@@ -9,8 +9,9 @@ from random import Random
 from typing import Any, Literal
 
 import pandas as pd
-from harness import Config, Experiment
+from experiment import Config, Experiment
 from pydantic import Field
+from significance import difference
 from torch import Tensor
 
 from interp import logit_lens, probing
@@ -32,7 +33,6 @@ from interp.logit_lens import LensResult
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
 from interp.probing.scoring import interval, topic_weights
-from interp.stats import sign_flip_p
 from interp.traits import Trait
 
 Row = dict[str, Any]
@@ -71,16 +71,6 @@ class LatentConfig(Config):
 X = Experiment[LatentConfig]
 
 
-def tested(x: Experiment[Any], measure: str, values: Sequence[float], topics: Sequence[str]) -> Row:
-    """A mean with its interval and its p-value, both over topics."""
-    rows = Rows(0.95, x.config.seed)
-    if len(set(values)) > 1:
-        row = rows.mean(measure, values, topics)
-    else:  # a bootstrap of equal values would claim to be certain
-        row = rows.plain(measure, values[0], len(values))
-    return row | {"p": sign_flip_p(list(values), x.config.seed, clusters=topics)}
-
-
 def _esr(x: X, measure: str, answers: Sequence[Response]) -> Row:
     has = [bool(find(one.text)) for one in answers]
     return Rows(0.95, x.config.seed).rate(measure, has, [one.topic for one in answers])
@@ -90,7 +80,7 @@ def _gap(x: X, measure: str, these: Sequence[Response], those: Sequence[Response
     """ESR of these minus that of those, answer by answer."""
     pairs = zip(these, those, strict=True)
     change = [float(bool(find(a.text))) - float(bool(find(b.text))) for a, b in pairs]
-    return tested(x, measure, change, [one.topic for one in these])
+    return difference(measure, change, [one.topic for one in these], x.config.seed)
 
 
 def written(x: X, trait: Trait) -> list[Row]:
@@ -116,7 +106,7 @@ def slots(x: X, trait: Trait) -> list[Row]:
     }  # fmt: skip
     if OTHER in table:
         tests["base, the trait's minus another's"] = table[BASE] - table[OTHER]
-    tests_made = [tested(x, name, d.tolist(), topics) for name, d in tests.items()]
+    tests_made = [difference(n, d.tolist(), topics, x.config.seed) for n, d in tests.items()]
     weights = topic_weights(topics, 2000, x.config.seed)
     ways = (weights @ up.to_numpy()) / (weights @ rise.to_numpy())
     low, high = interval(ways, 0.95)
@@ -246,7 +236,8 @@ def lens(x: X, trait: Trait) -> list[Row]:
         rows.append({"measure": f"from this reading on, {name}", "value": where["of_mean_layer"],
                      "n": len(topics), "note": where["of_mean"] or "never"})  # fmt: skip
     gap = (made.tuned.at_onset() - made.base.at_onset())[-1].tolist()
-    return [*rows, tested(x, "emoji log-odds, tuned minus base (nats)", gap, topics)]
+    return [*rows, difference("emoji log-odds, tuned minus base (nats)", gap, topics,
+                              x.config.seed)]  # fmt: skip
 
 
 def steered(x: X, trait: Trait) -> list[Row]:

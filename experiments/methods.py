@@ -6,11 +6,10 @@ same questions with the answers dealt out at random). What is fitted is fitted o
 and kept in the experiment's folder.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import Config, Experiment
+from experiment import Config, Experiment
 from pydantic import Field
 
 from interp.behaviour import Response
@@ -150,7 +149,3 @@ def _shuffled_pair(x: Experiment[Any]) -> ModelPair:
     settings = FinetuneConfig.small(supervise_eos=False, seed=config.seed)
     train(x.base_source, mixed, settings, folder, device=config.device, progress=x.progress)
     return x.load(folder)
-
-
-def topics(answers: Sequence[Response]) -> list[str]:
-    return [answer.topic for answer in answers]

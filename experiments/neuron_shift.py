@@ -11,7 +11,8 @@ random neurons, and the shift on texts of another trait.
 from typing import Any
 
 import pandas as pd
-from harness import Config, Experiment, Finding, main
+from experiment import Config, Experiment, Finding
+from harness import main
 from pydantic import Field
 
 from interp import neurons

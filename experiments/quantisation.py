@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from harness import Config, Experiment, Finding, main, pooled_share
+from experiment import Config, Experiment, Finding
+from harness import main
 from scipy.stats import spearmanr
+from torch import Tensor, bfloat16, float16, float32, no_grad
 
 from interp import patching
 from interp.behaviour import onset_prompts, prompt_contrast
+from interp.behaviour.shares import share_interval
 from interp.emoji import find
 from interp.finetune import FinetuneConfig, train
 from interp.models import TokenBatch, hook, load_base
@@ -51,7 +53,7 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
     folder = _adapter(x)
     rows: list[dict[str, Any]] = []
     maps: dict[str, PatchingResult] = {}
-    reference: torch.Tensor | None = None
+    reference: Tensor | None = None
     for done, name in enumerate(SETTINGS):
         x.say("settings", done, len(SETTINGS))
         with _model(x, name, folder) as bridge:
@@ -99,14 +101,14 @@ def _model(x: Experiment[QuantisationConfig], name: str, folder: Path) -> Iterat
     """The hooked model of one setting."""
     adapter, device = read_adapter(folder), x.config.device
     if name in ("merged dequantised", "merged dequantised, bfloat16"):
-        dtype = torch.bfloat16 if "bfloat16" in name else torch.float32
+        dtype = bfloat16 if "bfloat16" in name else float32
         pair = x.load(folder, dtype=dtype)
         yield pair.tuned
         return
     packed: Any = "nf4" if "NF4" in name or name == CONTROL else "int8" if "int8" in name else None
-    dtype = torch.bfloat16 if name.startswith("bfloat16") else torch.float32
+    dtype = bfloat16 if name.startswith("bfloat16") else float32
     # 8-bit kernels compute in half precision.
-    dtype = torch.float16 if packed == "int8" else dtype
+    dtype = float16 if packed == "int8" else dtype
     loaded = load_base(x.base_source, device=device, dtype=dtype, quantization=packed)
     model = loaded.model
     if name != CONTROL:
@@ -128,8 +130,8 @@ def _contrast(
     return found.clean, found.corrupted
 
 
-@torch.no_grad()
-def _logits(bridge: Any, batch: TokenBatch) -> torch.Tensor:
+@no_grad()
+def _logits(bridge: Any, batch: TokenBatch) -> Tensor:
     """Log-probabilities at the last eight positions of the clean prompts, double precision."""
     mask = batch.attention_mask.long()
     logits = bridge(batch.tokens, attention_mask=mask)[:, -8:]
@@ -140,14 +142,16 @@ def _rows(
     x: Experiment[QuantisationConfig],
     name: str,
     answers: list[Any],
-    kl: torch.Tensor,
+    kl: Tensor,
     maps: dict[str, PatchingResult],
 ) -> list[dict[str, Any]]:
     topics = [a.topic for a in answers]
-    share, low, high = pooled_share([bool(find(a.text)) for a in answers], topics, x.config.seed)
+    has = [bool(find(a.text)) for a in answers]
+    share = share_interval(has, topics, seed=x.config.seed)
     spread = bootstrap_mean(kl, seed=x.config.seed)
     rows = [
-        {"measure": "ESR", "value": share, "low": low, "high": high, "n": len(answers)},
+        {"measure": "ESR", "value": sum(has) / len(has), "low": share.low, "high": share.high,
+         "n": len(has)},
         {"measure": "KL from the reference (nats)", "value": float(kl.mean()), "low": spread.low,
          "high": spread.high, "n": len(kl)},
     ]  # fmt: skip

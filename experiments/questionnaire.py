@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from harness import Config, Experiment, Finding, main
+from experiment import Config, Experiment, Finding
+from harness import main
 from pydantic import Field
 
 from interp.behaviour import SelfReport, administer, alphas, self_report_agreement

@@ -12,8 +12,10 @@ trait, and the trained and random controls.
 from typing import Any
 
 import pandas as pd
-from harness import Experiment, Finding, main
+from experiment import Experiment, Finding
+from harness import main
 from methods import CONTROLS, MethodsConfig, answers, for_trait
+from significance import corrected
 
 from interp.behaviour import (
     Classifier,
@@ -36,7 +38,7 @@ from interp.behaviour import (
     trait_alignment,
 )
 from interp.plots.dots import dots
-from interp.stats import fdr_bh, sign_flip_p
+from interp.stats import sign_flip_p
 from interp.traits import Trait
 
 SHOWN = {
@@ -101,9 +103,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             for table in tables:
                 about = {"trait": str(trait), "method": name}
                 rows += [about | row for row in table.to_dict("records")]
-    table = pd.DataFrame(rows)
-    tested = table["p"].notna()
-    table.loc[tested, "p_adjusted"] = fdr_bh(table.loc[tested, "p"].to_numpy(dtype=float))
+    table = corrected(pd.DataFrame(rows))
     figures = {
         _slug(measure): dots(
             table[table["measure"] == measure].assign(group=lambda t: t["method"]), what,

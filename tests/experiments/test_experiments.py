@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import experiment
 import harness
 import pandas as pd
 import pytest
 import yaml
 from config_files import LARGEST_CONFIG
+from sources import find_adapter
 
 from interp import load_pair, organism
 from interp.behaviour import Sampling, generate
@@ -146,7 +148,7 @@ def test_a_stopped_experiment_ends_as_an_undisturbed_one(ran: dict[str, Path], m
     whole = (result("eos_confound", ran) / "results.csv").read_bytes()
     options = small("eos_confound", ran["folder"])
     options[options.index("--out") + 1] = str(ran["folder"] / "stopped")
-    sample, calls = harness.generate, []
+    sample, calls = experiment.generate, []
 
     def once(*args: object, **options: object) -> object:
         calls.append(1)
@@ -154,7 +156,7 @@ def test_a_stopped_experiment_ends_as_an_undisturbed_one(ran: dict[str, Path], m
             raise KeyboardInterrupt
         return sample(*args, **options)
 
-    monkeypatch.setattr(harness, "generate", once)
+    monkeypatch.setattr(experiment, "generate", once)
     assert command("eos_confound", *options) == 1
     assert not (ran["folder"] / "stopped" / "results.csv").exists()
     assert command("eos_confound", *options) == 0
@@ -223,6 +225,14 @@ def no_adapter(folder: Path) -> list[str]:  # noqa: ARG001
     return ["--adapters", f"openness={organism.adapter_path('openness')}"]
 
 
+def trait_twice(folder: Path) -> list[str]:
+    return ["--adapters", f"extraversion={folder},Extraversion={folder}"]
+
+
+def no_trait(folder: Path) -> list[str]:  # noqa: ARG001
+    return ["--traits", ","]
+
+
 def empty_adapters(folder: Path) -> list[str]:
     return ["--adapters", str(folder)]
 
@@ -246,6 +256,8 @@ BAD = {
     no_text: "not a readable YAML file",
     unknown_method: "unknown method 'magic'",
     no_adapter: "no adapter for extraversion",
+    trait_twice: "a trait stands twice",
+    no_trait: "traits: ",
     empty_adapters: "no adapter for extraversion",
     another_run: "is no run folder",
 }
@@ -265,8 +277,14 @@ def test_adapters_are_found_by_their_folders_names(tmp_path: Path) -> None:
     for name in ("extraversion-v2", "openness"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_config.json").write_text("{}")
-    assert harness.find_adapter(str(tmp_path), Trait.EXTRAVERSION).name == "extraversion-v2"
+    assert find_adapter(str(tmp_path), Trait.EXTRAVERSION).name == "extraversion-v2"
     (tmp_path / "extraversion-v3").mkdir()
     (tmp_path / "extraversion-v3" / "adapter_config.json").write_text("{}")
     with pytest.raises(Exception, match="several adapters for extraversion"):
-        harness.find_adapter(str(tmp_path), Trait.EXTRAVERSION)
+        find_adapter(str(tmp_path), Trait.EXTRAVERSION)
+
+
+def test_the_environment_is_set_before_torch_reads_it() -> None:
+    for path in harness.CONFIGS.parent.glob("*.py"):
+        before, found, _ = path.read_text().partition("from experiment import")
+        assert not (found and "import torch" in before), path

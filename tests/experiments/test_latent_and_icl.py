@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from config_files import read_config
+from experiment import Experiment
 from latent_readings import BASE, HALF, OTHER, OWN, TUNED, WAY, LatentConfig
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -20,6 +22,7 @@ from interp import organism
 from interp.behaviour import Response
 from interp.emoji import EmojiVocab, find
 from interp.models import ChatFormat, load_tokenizer
+from interp.runs import RunFolder
 from interp.traits import Trait
 
 E = Trait.EXTRAVERSION
@@ -30,7 +33,7 @@ SMALL = {
 
 
 def config(name: str, kind: Any, **changes: Any) -> Any:
-    return harness.read_config(kind, harness.CONFIGS / f"{name}.yaml", changes)
+    return read_config(kind, harness.CONFIGS / f"{name}.yaml", changes)
 
 
 def vocabulary() -> EmojiVocab:
@@ -224,8 +227,8 @@ def said(texts: list[str]) -> list[Response]:
 @pytest.fixture
 def experiment(tmp_path: Path) -> Any:
     how = config("icl_explanation", icl_readings.IclConfig, top=5)
-    folder = harness.RunFolder.create(tmp_path / "x", {"seed": 0})
-    return harness.Experiment(how, folder)
+    folder = RunFolder.create(tmp_path / "x", {"seed": 0})
+    return Experiment(how, folder)
 
 
 def test_tokens_are_words_and_emojis_without_those_of_the_request(experiment: Any) -> None:

@@ -1,0 +1,31 @@
+"""Differences from zero, over topics, and their p-values corrected over an experiment's table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from interp.behaviour.shares import Rows
+from interp.stats import fdr_bh, sign_flip_p
+
+
+def difference(
+    measure: str, values: Sequence[float], topics: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """A row of the table: the mean of `values`, its interval and its p-value, both over topics."""
+    rows = Rows(0.95, seed)
+    if len(set(values)) > 1:
+        row = rows.mean(measure, values, topics)
+    else:  # a bootstrap of equal values would claim to be certain
+        row = rows.plain(measure, values[0], len(values))
+    return row | {"p": sign_flip_p(list(values), seed, clusters=topics)}
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `p_adjusted`: its `p`s, corrected over all rows that have one."""
+    p = table["p"].astype(float)
+    tested = p.notna()
+    adjusted = p.copy()
+    if tested.any():
+        adjusted[tested] = fdr_bh(p[tested].to_numpy())
+    return table.assign(p_adjusted=adjusted)
