@@ -5,6 +5,8 @@ STAMP := $(VENV)/.installed
 # Spinning OpenMP threads cost up to tenfold when another process shares the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
+# Bytecode is kept at the first import, not for all of torch at the installation: a minute less.
+unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
   emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
@@ -22,8 +24,8 @@ RUNS := $(EXPERIMENTS:%=runs/experiments/%)
 $(RUNS): runs/experiments/%:
 	@$(BIN)/python experiments/$*.py --out $@
 
-test: $(STAMP) lint  ## set up, then lint, type-check and test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## set up, then test, lint and type-check; three at a time: some tests wait
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: $(STAMP)  ## the whole demo, killed 30 times
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
@@ -39,7 +41,7 @@ lint: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "interp needs Python 3.11 or later; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 notebooks: $(STAMP)  ## run the notebooks again and keep what they show

@@ -5,6 +5,7 @@ standard output and nothing else.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -78,9 +79,26 @@ def guarded(command: Callable[[], int | None]) -> int:
     except Exception as problem:
         if os.environ.get("INTERP_DEBUG"):
             raise
-        kind = type(problem).__name__
-        fail(f"internal: {kind}: {problem} (INTERP_DEBUG=1 shows the traceback)")
+        said, code = _unforeseen(problem)
+        fail(said)
+        return code
     return 1
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _unforeseen(problem: Exception) -> tuple[str, int]:
+    """What to say of an exception that is none of the package's own, and the exit code."""
+    why = problem.strerror if isinstance(problem, OSError) else None
+    if why and isinstance(problem, OSError) and problem.filename is not None:
+        place = os.fsdecode(problem.filename)
+        return f"{place}: cannot be read or written ({why}); mend that, or name another place", 2
+    if why and isinstance(problem, OSError) and problem.errno in _FULL:
+        _leave_standard_output()
+        return f"standard output, or a file, cannot be written ({why})", 1
+    kind = type(problem).__name__
+    return f"internal: {kind}: {problem} (INTERP_DEBUG=1 shows the traceback)", 1
 
 
 def log_to_terminal(verbose: bool) -> None:
@@ -103,13 +121,13 @@ class _Terminal(logging.Handler):
 
 
 def emit_json(value: Any) -> None:
-    """One JSON object, on standard output.
+    """One JSON object, on standard output, in ASCII: whatever the locale, and any path's bytes.
 
     Raises:
         InterpError: if it cannot be written.
     """
     with _written():
-        print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+        print(json.dumps(value, allow_nan=False), flush=True)
 
 
 @contextmanager
@@ -118,11 +136,15 @@ def _written() -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        # What is left in the stream goes nowhere, or Python's end would raise once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_standard_output()
         if isinstance(problem, BrokenPipeError):
             raise SystemExit(1) from None
         raise InterpError(f"standard output cannot be written ({problem.strerror})") from None
+
+
+def _leave_standard_output() -> None:
+    """What is left in the stream goes nowhere, or Python's end would raise once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

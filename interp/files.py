@@ -12,8 +12,8 @@ import json
 import math
 import os
 import re
+import secrets
 import stat
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -23,23 +23,35 @@ from interp.errors import InputError
 LARGEST_JSON = 64 * 2**20
 _MOST_VALUES = 5_000_000
 _TEMPORARY = ".tmp"
+_KEPT = 50  # characters of a name; with 4 bytes each, they leave room for the rest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def write_bytes(path: Path | str, content: bytes) -> Path:
-    """Write `content` to `path` by way of a temporary file beside it, synced, then renamed."""
+    """Write `content` to `path` by way of a temporary file beside it, synced, then renamed.
+
+    Both are as open to other users as the umask says, and the temporary file's name fits where
+    that of `path` does.
+
+    Raises:
+        OSError: naming `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
+    named = f".{path.name[:_KEPT]}.{secrets.token_hex(4)}{_TEMPORARY}"
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / named
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        problem.filename, problem.filename2 = str(path), None
         raise
     return path
 

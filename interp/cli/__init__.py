@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -58,6 +59,8 @@ def _options(
 def main() -> None:
     """Run the command line and exit with 0, 2 (bad input) or 1 (anything else)."""
     _quiet_libraries()
+    if isinstance(sys.stdout, TextIOWrapper):  # what an ASCII terminal lacks, and odd paths' bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
     with stopping.stoppable():
         code = console.guarded(_command)
     sys.exit(code)
@@ -80,5 +83,7 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     # An optional kernel package that speeds up 4-bit layers on some CPUs.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # That its cache is elsewhere where the home cannot be written; it costs a second, no more.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # What is cut off in training is in the command's closing lines.
     logging.getLogger("interp.finetune").setLevel(logging.ERROR)

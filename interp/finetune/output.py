@@ -1,6 +1,7 @@
 """The adapter folder: whole or absent, and never over somebody else's files."""
 
 import errno
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,23 +52,29 @@ def whole_folder(out: Path) -> Iterator[Path]:
     If the block fails or is killed, `out` is as it was. A folder of ours that stands at `out` is
     replaced; in the moment between its removal and the renaming `out` is absent, never mixed.
     """
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    temporary = _beside(out)
     try:
         yield temporary
-        temporary.chmod(0o755)
         try:
             temporary.replace(out)
         except OSError as problem:
             if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             check_out(out)
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+            old = _beside(out)
             out.replace(old)
             temporary.replace(out)
             shutil.rmtree(old)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def _beside(out: Path) -> Path:
+    """A new folder, as open to others as the umask says."""
+    made = out.parent / f".{out.name}.{secrets.token_hex(4)}"
+    made.mkdir()
+    return made
 
 
 def write_adapter(

@@ -273,6 +273,11 @@ class RunFolder:
             write_json(self.path / MANIFEST, manifest)
         except OSError as problem:
             raise unwritable(self.path, problem) from None
+        except UnicodeEncodeError as problem:  # in a path: values from files are checked
+            odd = problem.object[max(0, problem.start - 40) : problem.end + 20]
+            raise RunError(
+                f"{self.path}: a name that is asked for is not UTF-8 ({odd!r}); rename it"
+            ) from None
 
 
 def save_responses(responses: "Sequence[Response]", path: Path) -> None:

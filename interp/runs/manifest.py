@@ -76,7 +76,7 @@ def fresh_manifest(config: dict[str, Any], job: str) -> dict[str, Any]:
     return {
         "status": "running",
         "job": job,
-        "command": " ".join(["interp", *sys.argv[1:]]),
+        "command": " ".join(["interp", *map(_shown, sys.argv[1:])]),
         "config": config,
         "seed": config.get("seed"),
         "versions": versions(),
@@ -87,6 +87,11 @@ def fresh_manifest(config: dict[str, Any], job: str) -> dict[str, Any]:
         "steps": {},
         "skipped": {},
     }
+
+
+def _shown(argument: str) -> str:
+    """An argument as text: bytes that are no UTF-8, as a path may have, are written out."""
+    return argument.encode("utf-8", "backslashreplace").decode()
 
 
 def environments(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
