@@ -59,13 +59,14 @@ def dead(place: Path, **facts: object) -> None:
 
 
 def test_a_second_driver_elsewhere_says_who_works_and_leaves(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(lease, "WATCH", 60.0)
     first = run_folder(URL)
     with first.lock():
         first.begin({})
         began = time.monotonic()
         with pytest.raises(RunBusyError, match=r"bucket://run: process \d+ on .* is working"):
             run(another_machine(monkeypatch, tmp_path))
-        assert time.monotonic() - began < 2, "one sign of life is enough"
+        assert time.monotonic() - began < 60, "one sign of life is enough"
     assert not (place / "run.lease").exists()
     assert run(another_machine(monkeypatch, tmp_path)) == 11
 

@@ -1,6 +1,5 @@
 """Every kind of result, and the pair, show themselves: their numbers, safely, in a moment."""
 
-import time
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from typing import ClassVar
@@ -60,9 +59,7 @@ def test_there_are_many_kinds() -> None:
 @pytest.mark.parametrize("kind", [k for k in KINDS if k is not TokenView], ids=lambda k: k.__name__)
 def test_a_result_shows_the_head_of_its_table(kind) -> None:
     result = one(kind)
-    start = time.perf_counter()
     page = result._repr_html_()
-    assert time.perf_counter() - start < 2, "well below a second on an idle machine"
     assert kind.__name__ in page
     assert "No table" not in page
     assert "No figure" not in page
