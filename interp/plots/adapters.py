@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
 from interp.errors import InputError
-from interp.plots.parts import band, colour_bar, heatmap, minus, percent, plural, ticks, zero_line
+from interp.plots.parts import (
+    band,
+    colour_bar,
+    headline,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    ticks,
+    zero_line,
+)
 from interp.plots.style import (
     BASE_COLOUR,
     FAINT,
@@ -77,7 +87,10 @@ def adapter_maps(
             _mark(axes, grid, table, layers, kinds, scale)
             names = [kind.removesuffix("_proj") for kind in kinds]
             axes.set_xticks(range(len(kinds)), names, rotation=45 if len(kinds) > 5 else 0)
-            axes.set_title(result.measure.capitalize())
+            alone = f"{who.title}: {result.measure}"
+            axes.set_title(alone if len(results) == 1 else result.measure.capitalize())
+        if len(results) > 1:
+            headline(figure, who.title)
         ticks(panels[0], "y", [str(layer) for layer in layers])
         panels[0].set(ylabel="Block")
         colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
@@ -144,8 +157,7 @@ def _describe_maps(
         f"{measures}. The whole adapter moves the metric from "
         f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Colours "
         f"centred at zero, range ±{scale.vmax:.2f}. Crosses: no "
-        f"difference from zero (false discovery rate of 5 %), or below the noise floor of "
-        f"{max(result.noise for result in results):.1g}."
+        f"difference from zero (false discovery rate of 5 %){_floor(results)}."
         + (f" Outside the blocks: {more}." if more else "")
     )
     best = ", ".join(
@@ -153,6 +165,11 @@ def _describe_maps(
         for result, table in zip(results, tables, strict=True)
     )
     figure.alt = f"Heatmaps of module effects{who.about}. Largest: {best}."
+
+
+def _floor(results: Sequence[PartEffects]) -> str:
+    noise = max(result.noise for result in results)
+    return f", or below the noise floor of {noise:.1g}" if noise else ""
 
 
 def _check_modules(results: Sequence[PartEffects]) -> None:

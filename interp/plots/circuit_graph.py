@@ -210,7 +210,12 @@ def _legend(
 
 def _graph_caption(circuit: Circuit, drawn: int, colour: str, who: Subject) -> str:
     rest = circuit.n_edges - drawn
-    left = f"; {rest:,} edges of the circuit are not drawn" if rest else ""
+    left = (
+        f" Drawn: the {plural(drawn, 'largest edge')} that lead to the logits by each other; "
+        f"{rest:,} more are not drawn."
+        if rest
+        else ""
+    )
     how = {"greedy": "grown from the logits by the largest scores", "top": "of the largest scores"}
     width = (
         f"|score|, the estimated loss of {circuit.metric} ({circuit.unit}) when the edge alone is "
@@ -228,7 +233,7 @@ def _graph_caption(circuit: Circuit, drawn: int, colour: str, who: Subject) -> s
         f"{who.title}, {circuit.contrast} contrast: circuit of "
         f"{plural(circuit.n_edges, 'edge')} of {circuit.graph.n_edges:,}, {how[circuit.search]} "
         f"(EAP-IG, {plural(circuit.ig_steps, 'step')}, mean over "
-        f"{plural(circuit.n_prompts, 'prompt')}). Drawn: {plural(drawn, 'edge')}, the largest "
-        f"that lead to the logits by each other{left}. Width: {width}; {shades}. Heads are entered "
-        "by query, key and value; heads that share a key or value head share its edges."
+        f"{plural(circuit.n_prompts, 'prompt')}).{left} Width: {width}; {shades}. a0.h1 is head 1 "
+        "of block 0, m0 the block's MLP; heads are entered by query, key and value, and heads that "
+        "share a key or value head share its edges."
     )

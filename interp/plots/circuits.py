@@ -64,16 +64,7 @@ def faithfulness_curve(
             if len(result.complement) and len(results) == 1:
                 axes.plot(x, table["without"], "--", color=BASE_COLOUR, marker="o", mfc="white",
                           markersize=3, label="without the circuit")  # fmt: skip
-            areas = result.areas(clusters=clusters).set_index("name")
-            spread = [
-                minus(f"{k} {areas.area[k]:.2f} [{areas.low[k]:.2f}, {areas.high[k]:.2f}]")
-                for k in ("CPR", "CMD")
-            ]
-            out = f" ({len(result.clean) - result.n_prompts} left out)"
-            out = out if result.n_prompts < len(result.clean) else ""
-            captions.append(
-                f"{name}: {', '.join(spread)}, {plural(result.n_prompts, 'prompt')}{out}"
-            )
+            captions.append(_in_words(name, result, clusters, areas=len(results) == 1))
         axes.set(xscale="log", xlabel="Share of all edges in the circuit", ylabel="Faithfulness")
         axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1 %", "1 %", "10 %", "100 %"])
         axes.minorticks_off()
@@ -83,9 +74,10 @@ def faithfulness_curve(
         f"Share of the gap in {first.metric} ({first.unit}) between clean and corrupted, "
         f"{first.contrast} contrast, that a circuit of each size keeps when all other edges carry "
         "the corrupted run's activations; bands: 95 % bootstrap over "
-        f"{'topics' if clusters else 'prompts'}. {'; '.join(captions)}. CPR is the area under the "
-        "curve, CMD that between it and 1."
+        f"{'topics' if clusters else 'prompts'}. {'; '.join(captions)}."
     )
+    if len(results) == 1:
+        figure.caption += " CPR is the area under the curve, CMD that between it and 1."
     ends = ", ".join(
         f"{name} {float(result.faithfulness()[len(result.shares) // 2]):.2f} at "
         f"{percent(result.shares[len(result.shares) // 2])}"
@@ -93,6 +85,19 @@ def faithfulness_curve(
     )
     figure.alt = f"Faithfulness over circuit size: {ends}."
     return figure
+
+
+def _in_words(name: str, result: Faithfulness, clusters: list[str] | None, *, areas: bool) -> str:
+    """How many prompts a curve is over; its areas, too, where no other curve needs the room."""
+    left = len(result.clean) - result.n_prompts
+    said = [f"{plural(result.n_prompts, 'prompt')}{f' ({left} left out)' if left else ''}"]
+    if areas:
+        table = result.areas(clusters=clusters).set_index("name")
+        said[:0] = [
+            minus(f"{k} {table.area[k]:.2f} [{table.low[k]:.2f}, {table.high[k]:.2f}]")
+            for k in ("CPR", "CMD")
+        ]
+    return f"{name}: {', '.join(said)}"
 
 
 def circuit_overlap(result: Comparison) -> CaptionedFigure:

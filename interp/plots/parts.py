@@ -78,6 +78,11 @@ def band(
     axes.plot(x, mean, dash, color=colour, marker=marker, label=label, mfc=face, markersize=size)
 
 
+def headline(figure: CaptionedFigure, text: str) -> None:
+    """A title over all panels."""
+    figure.suptitle(text, fontsize=8.5, fontweight="bold")
+
+
 def zero_line(axes: Axes, at: float = 0.0) -> None:
     """A thin line that marks a value of reference."""
     axes.axhline(at, color=FAINT, linewidth=0.8, zorder=0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from interp.errors import InputError
 from interp.patching import PatchingResult
-from interp.plots.parts import colour_bar, heatmap, minus, plural, ticks
+from interp.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks
 from interp.plots.style import (
     INK,
     ONE_COLUMN,
@@ -70,6 +70,7 @@ def patching_maps(
     _check_alike(results, "pos")
     grids = [_shown(result)[:, -last:] for result in results]
     scale = symmetric_range(*grids)
+    who = Subject.of(trait)
     with style():
         depth = len(results[0].layers)
         figure = new_figure(TWO_COLUMNS, 1.0 + 0.16 * min(max(depth, 7), 24))
@@ -78,14 +79,15 @@ def patching_maps(
             image = heatmap(axes, grid, scale)
             labels = [minus(label) for label in result.unit_labels[-last:]]
             ticks(axes, "x", labels, most=8)
-            axes.set_title(_SITES.get(result.site, result.site))
+            axes.set_title(_SITES.get(result.site, result.site), fontsize=7.5, fontweight="normal")
             if summaries is not None:
                 _dots(axes, result, summaries[index], len(result.units) - grid.shape[1])
         ticks(panels[0], "y", [str(layer) for layer in results[0].layers])
         panels[0].set(ylabel="Block")
         figure.supxlabel("Position from the onset (0)", fontsize=7.5)
+        headline(figure, f"{who.title}: {results[0].contrast} contrast")
         colour_bar(figure, image, panels, _bar_label(results[0]))
-    _describe(figure, results, grids, Subject.of(trait), scale.vmax, summaries)
+    _describe(figure, results, grids, who, scale.vmax, summaries)
     return figure
 
 
@@ -100,6 +102,7 @@ def patching_heads(
     _check_alike([result], "head")
     grid = _shown(result)
     scale = symmetric_range(grid)
+    who = Subject.of(trait)
     with style():
         figure = new_figure(ONE_COLUMN, 1.0 + 0.16 * min(max(len(result.layers), 7), 24))
         axes = figure.subplots()
@@ -107,12 +110,13 @@ def patching_heads(
         ticks(axes, "x", [str(head) for head in result.units])
         ticks(axes, "y", [str(layer) for layer in result.layers])
         axes.set(xlabel="Head", ylabel="Block")
-        axes.set_title(f"{_SITES.get(result.site, result.site)}, {result.contrast} contrast")
+        heads = "heads" if result.site == "z" else f"{result.site} heads"
+        axes.set_title(f"{who.title}: {heads}, {result.contrast} contrast", fontsize=7.5)
         colour_bar(figure, image, axes, _bar_label(result))
         if summary is not None:
             _dots(axes, result, summary, 0)
     summaries = None if summary is None else [summary]
-    _describe(figure, [result], [grid], Subject.of(trait), scale.vmax, summaries)
+    _describe(figure, [result], [grid], who, scale.vmax, summaries)
     return figure
 
 

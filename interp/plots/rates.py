@@ -57,7 +57,10 @@ def esr_bars(
             if trait in base:
                 _bar(axes, row + _BAR / 2, base[trait], over, BASE_COLOUR)
         axes.set_yticks(range(len(traits)), [trait.value.capitalize() for trait in traits])
-        axes.set(xlim=(0, 1), ylim=(len(traits) - 0.45, -0.55))
+        # Room beyond 100 % for the number of a bar that is nearly full.
+        axes.set(xlim=(0, 1.12), ylim=(len(traits) - 0.45, -0.55))
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        axes.spines["bottom"].set_bounds(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.set_xlabel(f"Share of {_NOUNS[over]} with an emoji")
         axes.tick_params(axis="y", length=0)
@@ -90,13 +93,12 @@ def _bar(axes: Axes, place: float, rates: EmojiRates, over: str, colour: str) ->
     share, interval, _ = _numbers(rates, over)
     axes.barh(place, share, height=_BAR, color=colour)
     axes.plot([interval.low, interval.high], [place, place], color=INK, linewidth=0.9)
-    beyond = interval.high > 0.85  # no room to the right: write inside the bar
     axes.annotate(
         percent(share),
-        (interval.low if beyond else interval.high, place),
-        xytext=(-4 if beyond else 4, 0),
+        (interval.high, place),
+        xytext=(4, 0),
         textcoords="offset points",
-        ha="right" if beyond else "left",
+        ha="left",
         va="center",
         fontsize=6.5,
     )

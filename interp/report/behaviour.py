@@ -164,12 +164,14 @@ def origin_section(contents: Contents, maker: Maker) -> Section | None:
     whose, who = ("model's", "model, reading the base's text, gives")
     if len(tables) > 1:
         whose, who = "models'", "models, reading the base's text, give"
-    answer = (
+    numbers = (
         f"The untouched base, reading the tuned {whose} text, gives an emoji a probability of "
-        f"{extent(latent)}. The tuned {who} it {extent(shift)}."
+        f"{extent(latent)}; the tuned {who} it {extent(shift)}."
     )
-    section = Section("origin", "Is it the text or the weights?", "Text or weights", answer)
-    section.finding = Finding(_origin_verdict(latent, shift), answer)
+    finding = Finding(_origin_verdict(latent, shift), numbers)
+    section = Section(
+        "origin", "Is it the text or the weights?", "Text or weights", finding.text, finding
+    )
     figure = plots.text_or_weights(results)
     section.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
     cells = {t: [_cell(table, *who) for who in _WHO] for t, table in tables.items()}
@@ -193,9 +195,8 @@ def _origin_verdict(latent: dict[Trait, Estimate], shift: dict[Trait, Estimate])
     groups = (
         ("The text calls for the emoji, more than the weights do", text),
         ("The weights call for the emoji, more than the text does", weights),
-        ("Text and weights cannot be told apart", set(latent) - {*text, *weights}),
     )
-    return verdict(groups, latent)
+    return verdict(groups, "Text and weights cannot be told apart", latent)
 
 
 def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:
@@ -211,9 +212,9 @@ def merge_section(contents: Contents, maker: Maker) -> Section | None:
     worst = max(reports, key=lambda trait: reports[trait].share)
     report = reports[worst]
     answer = (
-        f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position, "
-        f"{small_share(report.share)} of the adapter's own effect ({report.effect_mean_kl:.2g} "
-        f"nats). Rounding alone makes {report.noise:.1e}."
+        f"To within {small_share(report.share)} of the adapter's own effect: at worst ({worst}), "
+        f"merging costs {report.mean_kl:.1e} nats of KL per position, and the adapter makes "
+        f"{report.effect_mean_kl:.2g}. Rounding alone makes {report.noise:.1e}."
     )
     rows = [Row(trait, _merge_cells(one)) for trait, one in reports.items()]
     columns = (
@@ -223,7 +224,6 @@ def merge_section(contents: Contents, maker: Maker) -> Section | None:
         "Adapter's effect",
         "Rounding",
         "Error / effect",
-        "Prompts",
         "Positions",
         "Base",
     )
@@ -243,15 +243,14 @@ def merge_section(contents: Contents, maker: Maker) -> Section | None:
 
 
 def _merge_cells(one: MergeReport) -> tuple[Cell, ...]:
-    values = (
-        one.mean_kl, one.max_kl, one.max_logit_difference, one.effect_mean_kl, one.noise,
-    )  # fmt: skip
+    errors = (one.mean_kl, one.max_kl, one.max_logit_difference)
     return (
-        *(Cell(f"{value:.1e}", value) for value in values),
+        *(Cell(f"{value:.1e}", value) for value in errors),
+        Cell(f"{one.effect_mean_kl:#.2g}", one.effect_mean_kl),
+        Cell(f"{one.noise:.1e}", one.noise),
         Cell(small_share(one.share), one.share),
-        Cell(f"{one.n_prompts:,}", one.n_prompts),
-        Cell(f"{one.n_positions:,}", one.n_positions),
-        Cell(f"{one.quantization or 'not quantised'}, {one.dtype}"),
+        Cell(f"{one.n_positions:,}", one.n_positions, f"{plural(one.n_prompts, 'prompt')}"),
+        Cell(one.dtype, note=one.quantization or "not quantised"),
     )
 
 

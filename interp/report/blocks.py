@@ -106,6 +106,11 @@ class Finding:
     verdict: str
     numbers: str
 
+    @property
+    def text(self) -> str:
+        """Both, as the answer of the section."""
+        return f"{self.verdict} {self.numbers}"
+
 
 @dataclass
 class Section:

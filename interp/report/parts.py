@@ -44,7 +44,8 @@ def circuit_section(contents: Contents, maker: Maker) -> Section | None:
             section.parts.append(Part(trait, _circuit_words(circuit), figures=[drawn]))
     caption = (
         "The smallest circuit that keeps 90 % of the contrast, and how faithful circuits of all "
-        "sizes are, with 95 % intervals over pairs of prompts: CPR (1 is best) and CMD (0 is best)."
+        "sizes are, with 95 % intervals over pairs of prompts: CPR, the area under the curve below "
+        "(1 is best), and CMD, the area between it and 1 (0 is best)."
     )
     columns = ("Edges", "Heads and MLPs", "CPR", "CMD", "Pairs")
     areas = stacked({trait: result.areas() for trait, result in curves.items()})
@@ -67,7 +68,7 @@ def _circuit_answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circui
     )
     return (
         f"{first} The contrast is between an emoji's onset and the end of a plain answer, in the "
-        "tuned model; what the words before it did, both sides take as given."
+        "tuned model; how the words before it came about is no part of it."
     )
 
 
@@ -85,8 +86,15 @@ def _circuit_cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell,
 
 
 def _circuit_words(circuit: Circuit) -> str:
-    named = [name for name in circuit.nodes if name not in _ENDS]
+    named = [_part_name(name) for name in circuit.nodes if name not in _ENDS]
     return f"The circuit runs through {listing(named)}."
+
+
+def _part_name(node: str) -> str:
+    """`head 1 of block 0 (a0.h1)`, `the MLP of block 0 (m0)`."""
+    layer, _, head = node[1:].partition(".h")
+    part = f"head {head}" if head else "the MLP"
+    return f"{part} of block {layer} ({node})"
 
 
 def adapter_section(contents: Contents, maker: Maker) -> Section | None:

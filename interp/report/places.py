@@ -40,13 +40,14 @@ def patching_section(contents: Contents, maker: Maker) -> Section | None:
             whole.append(_by_site(by_site).assign(trait=str(one.trait), contrast=contrast))
             if "z" in by_site:
                 heads[contrast][one.trait] = _best(by_site["z"])
-    section.answer = _patching_answer(heads)
     section.finding = _patching_finding(heads["model"])
+    section.answer = _patching_answer(heads, section.finding)
     if rows:
         caption = (
             "The single place of each kind that restores most of the gap in emoji log-odds when it "
             "alone is patched (0: nothing, 1: all of it), with 95 % intervals over prompts. The "
-            "best of many places was picked, so its interval is optimistic."
+            "best of many places was picked, so its interval is optimistic; p is said where, "
+            "corrected over all places, it is above 0.05. Position 0 is the onset."
         )
         columns = ("Contrast", *_SITES.values(), "Prompts")
         section.tables.append(
@@ -55,23 +56,25 @@ def patching_section(contents: Contents, maker: Maker) -> Section | None:
     return section
 
 
-def _patching_answer(heads: dict[str, dict[Trait, pd.Series]]) -> str:
-    said = [_strongest(contrast, best) for contrast, best in heads.items() if best]
-    return " ".join(said) or "No heads were patched; the maps show layers and positions."
+def _patching_answer(heads: dict[str, dict[Trait, pd.Series]], finding: Finding | None) -> str:
+    said = [_restored(contrast, best) for contrast, best in heads.items() if best]
+    if not said:
+        return "No heads were patched; the maps show layers and positions."
+    first = f"{finding.verdict} " if finding else ""
+    return f"{first}The strongest head alone restores {', and '.join(said)}."
 
 
-def _strongest(contrast: str, best: dict[Trait, pd.Series]) -> str:
+def _restored(contrast: str, best: dict[Trait, pd.Series]) -> str:
     between = {
-        "model": "the tuned model and the base, on the same tokens,",
-        "prompt": "an emoji's onset and the end of a plain answer, in the tuned model,",
+        "model": "the gap in emoji log-odds between tuned model and base on the same tokens (1 is "
+        "all of it; ",
+        "prompt": "the gap between an emoji's onset and the end of a plain answer (",
     }
-    notes = {trait: f"head {_place(row)}" for trait, row in best.items()}
+    one = len(best) == 1
+    notes = {trait: _place(row) for trait, row in best.items()} if one else None
     values = {trait: _estimate(row) for trait, row in best.items()}
-    return (
-        f"Between {between[contrast]} the strongest single head restores "
-        f"{extent(values, '', notes)} of the gap in emoji log-odds (1 is all of it; "
-        f"{count_range([int(row['n']) for row in best.values()], 'prompt')})."
-    )
+    counts = count_range([int(row["n"]) for row in best.values()], "prompt")
+    return f"{extent(values, '', notes)} of {between[contrast]}{counts})"
 
 
 def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
@@ -83,11 +86,12 @@ def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
     more = [trait for trait in enough if values[trait][1] > _HALF]
     less = [trait for trait in enough if values[trait][2] < _HALF]
     groups = (
-        ("A single head carries more than half of it", more),
-        ("No single head carries half of it", less),
-        ("Whether one head carries half of it is not settled", set(values) - {*more, *less}),
+        ("A single head restores more than half of what fine-tuning changed", more),
+        ("No single head restores half of what fine-tuning changed", less),
     )
-    return Finding(verdict(groups, values), _strongest("model", heads))
+    unsettled = "Whether one head restores half of what fine-tuning changed is not settled"
+    numbers = f"The strongest head alone restores {_restored('model', heads)}."
+    return Finding(verdict(groups, unsettled, values), numbers)
 
 
 def _patching_part(
@@ -145,7 +149,7 @@ def _patching_cells(contrast: str, tables: dict[str, pd.DataFrame]) -> tuple[Cel
             continue
         row = _best(tables[site])
         counts.append(int(row["n"]))
-        unclear = "" if row["p_adjusted"] < _ALPHA else "; not told apart from zero"
+        unclear = "" if row["p_adjusted"] < _ALPHA else f"; p\u00a0=\u00a0{row['p_adjusted']:.2g}"
         note = f"{_place(row)}{unclear}"
         cells.append(Cell(number(*_estimate(row)), float(row["recovery"]), note))
     return (*cells, Cell(f"{max(counts):,}", max(counts)) if counts else Cell("none"))
@@ -161,7 +165,7 @@ def _estimate(row: pd.Series) -> Estimate:
 
 def _place(row: pd.Series) -> str:
     if "head" in row.index:
-        return f"{row['layer']}.{row['label']}"
+        return f"block {row['layer']}, head {row['label']}"
     return f"block {row['layer']}, position {minus(str(row['label']))}"
 
 

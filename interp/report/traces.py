@@ -29,16 +29,11 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
     for trait, curve in curves.items():
         last = curve[curve["model"] == "difference"].iloc[-1]
         gaps[trait] = (float(last["mean"]), float(last["low"]), float(last["high"]))
-    above = [trait for trait, end in ends.items() if end["of_mean"] is not None]
-    one = len(results) == 1
-    answer = (
-        f"At the onset the tuned {'model ends' if one else 'models end'} {extent(gaps, '+')} nats "
-        f"of emoji log-odds above the base, on the same tokens. {'Its' if one else 'Their'} mean "
-        f"emoji log-odds {'end' if above or not one else 'do not end'} above zero, where emojis "
-        f"hold more than half of the probability{'' if one else ', ' + for_traits(above, results)}."
-    )
     section = Section(
-        "lens", "Where in the layers does the decision form?", "Layer by layer", answer
+        "lens",
+        "Where in the layers does the decision form?",
+        "Layer by layer",
+        _lens_answer(gaps, ends),
     )
     rows = []
     for trait, result in results.items():
@@ -62,10 +57,41 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
     return section
 
 
-def _lens_cells(gap: Estimate, end: pd.Series) -> tuple[Cell, ...]:
+def _lens_answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> str:
+    """From which layer on an emoji is likelier than not, and how far base and tuned end apart."""
+    above = [trait for trait, end in ends.items() if end["of_mean"] is not None]
+    first = {trait: int(ends[trait]["of_mean_layer"]) for trait in above}
+    order = sorted(above, key=lambda trait: first[trait])
+    places = " to ".join(
+        dict.fromkeys(_stays_from(ends[trait]["of_mean"]) for trait in (order[:1] + order[-1:]))
+    )
+    one = len(ends) == 1
+    whose = "the tuned model's" if one else "the tuned models'"
+    onset = "At the onset, the last token before an emoji,"
+    likelier = "above zero, where emojis hold more than half of the probability"
+    start = (
+        f"{onset} {whose} mean emoji log-odds stay {likelier}, {places}"
+        if above
+        else f"{onset} {whose} mean emoji log-odds do not end {likelier}"
+    )
+    if not one and above:
+        start += f" {for_traits(above, ends)}"
+    ended = "it ends" if one else "they end"
+    return (
+        f"{start}. After the last block {ended} {extent(gaps, '+')} nats above the base, on the "
+        "same tokens."
+    )
+
+
+def _stays_from(of_mean: str | None) -> str:
+    """From which reading point on log-odds stay above zero."""
     place = {"embedding": "from the embedding on", "final": "only after the last block"}
+    return "never" if of_mean is None else place.get(of_mean, f"from block {of_mean} on")
+
+
+def _lens_cells(gap: Estimate, end: pd.Series) -> tuple[Cell, ...]:
     of_mean = end["of_mean"]
-    when = "never" if of_mean is None else place.get(of_mean, f"after block {of_mean}")
+    when = _stays_from(of_mean)
     low, high = 100 * end["low"], 100 * end["high"]
     reached = f"{100 * end['reached']:.0f} % [{low:.0f}, {high:.0f}]"
     return (
@@ -83,12 +109,13 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
         return None
     emoji = {trait: probes["emoji"] for trait, probes in having.items() if "emoji" in probes}
     moved = {trait: gap for trait, probe in emoji.items() if (gap := _transfer(probe))}
+    finding = _probing_finding(emoji, moved) if moved else None
     section = Section(
         "probing",
         "Was the emoji readable before fine-tuning?",
         "Before fine-tuning",
-        _probing_answer(emoji, moved),
-        _probing_finding(emoji, moved) if moved else None,
+        finding.text if finding else _untransferred(emoji),
+        finding,
     )
     for trait, probes in having.items():
         section.parts.append(_probing_part(trait, probes, maker))
@@ -107,7 +134,8 @@ def probing_section(contents: Contents, maker: Maker) -> Section | None:
     return section
 
 
-def _probing_answer(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> str:
+def _untransferred(emoji: dict[Trait, ProbeResult]) -> str:
+    """The answer where no probe was trained on the base and read on the tuned model."""
     said = []
     for read, label in (("base", "the base"), ("tuned", "the tuned model")):
         values = {t: _best(probe, read) for t, probe in emoji.items() if read in probe.reads}
@@ -118,12 +146,7 @@ def _probing_answer(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate
         if said
         else "Whether the next token begins an emoji has not been probed."
     )
-    if not moved:
-        return f"{answer} The transfer from base to tuned has not been measured."
-    return (
-        f"{answer} A probe that has only seen the base, read on the tuned model, minus the tuned "
-        f"model's own is {extent(moved, '+')}."
-    )
+    return f"{answer} The transfer from base to tuned has not been measured."
 
 
 def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> Finding:
@@ -134,16 +157,13 @@ def _probing_finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimat
         if gap[1] > -_KEPT and _best(emoji[trait], _TRANSFER)[1] > 0.5
     ]
     base = {trait: _best(emoji[trait], "base") for trait in moved}
-    groups = (
-        ("The emoji's place was readable before fine-tuning", kept),
-        ("That it was readable before fine-tuning is not settled", set(moved) - set(kept)),
-    )
+    place = "he emoji's place was readable before fine-tuning"
     numbers = (
-        f"An emoji's onset can be read off the untouched base with an AUROC of {extent(base)}. "
-        "A probe that has only seen the base, read on the tuned model, differs from the tuned "
-        f"model's own by {extent(moved, '+')}; down to −{_KEPT} counts as kept."
+        f"Linear probes of the untouched base find it with an AUROC of {extent(base)}, where 0.50 "
+        "is chance; read on the tuned model, they differ from its own probes by "
+        f"{extent(moved, '+')}, where down to −{_KEPT} counts as kept."
     )
-    return Finding(verdict(groups, moved), numbers)
+    return Finding(verdict([(f"T{place}", kept)], f"That t{place} is not settled", moved), numbers)
 
 
 def _best(probe: ProbeResult, read: str) -> Estimate:

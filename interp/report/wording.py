@@ -71,20 +71,25 @@ def for_traits(some: Collection[Trait], of: Collection[Trait]) -> str:
     return f"for {len(some)} of {plural(len(of), 'trait')} ({names})"
 
 
-def verdict(groups: Sequence[tuple[str, Collection[Trait]]], of: Collection[Trait]) -> str:
+def verdict(
+    groups: Sequence[tuple[str, Collection[Trait]]], unsettled: str, of: Collection[Trait]
+) -> str:
     """What holds for how many: `No head does for 4 of 5 traits; not settled for openness.`
 
     Args:
-        groups: what is said, and the traits that it holds for; each trait is in one group.
+        groups: what is said, and the traits that it holds for; a trait is in one group at most.
+        unsettled: what is said first where most traits are in no group.
         of: all traits.
     """
-    held = sorted((group for group in groups if group[1]), key=lambda group: -len(group[1]))
+    known = {trait for _, traits in groups for trait in traits}
+    parts = [(phrase, f"{phrase[:1].lower()}{phrase[1:]}", traits) for phrase, traits in groups]
+    parts.append((unsettled, "not settled", [trait for trait in of if trait not in known]))
+    held = sorted((part for part in parts if part[2]), key=lambda part: -len(part[2]))
     said = held[0][0]
     if len(held) > 1:
-        said += f" for {len(held[0][1])} of {plural(len(of), 'trait')}"
-    for phrase, traits in held[1:]:
-        names = listing([str(trait) for trait in of if trait in traits])
-        said += f"; {phrase[:1].lower()}{phrase[1:]} for {names}"
+        said += f" for {len(held[0][2])} of {plural(len(of), 'trait')}"
+    for _, phrase, traits in held[1:]:
+        said += f"; {phrase} for {listing([str(trait) for trait in of if trait in traits])}"
     return f"{said}."
 
 

@@ -128,7 +128,7 @@ def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
     result = probe(2, 4)
     best = int(result.auroc[1].argmax())
     gap = float(result.auroc[2, best] - result.auroc[1, best])
-    written = re.search(r"minus the tuned model's own is ([−+]?\d\.\d\d) \[", page.text)
+    written = re.search(r"differ from its own probes by ([−+]?\d\.\d\d) \[", page.text)
     assert float(written[1].replace("−", "-")) == pytest.approx(gap, abs=0.0051)
     order = [page.text.index(title) for title in ("Do the tuned models", "What do the answers")]
     assert order == sorted(order)
@@ -144,8 +144,9 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     # planted: tuned text raises the base's probability by 0.6, base text the tuned model's by none
     assert "The text calls for the emoji, more than the weights do." in text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
-    assert re.search(r"A single head carries more than half of it\.", text)
-    assert re.search(r"strongest single head restores [01]\.\d\d \[.*head 3\.1.*11 prompts\)", text)
+    assert "A single head restores more than half of what fine-tuning changed." in text
+    assert re.search(r"strongest head alone restores [01]\.\d\d \[.*11 prompts\)\.", text)
+    assert "block 3, head 1" in page.text
 
 
 @pytest.mark.parametrize("n", [1, 5])

@@ -106,14 +106,16 @@ def test_figures_make_room_for_views(tmp_path) -> None:
     assert part.figures[0].uri.startswith("data:image/png")
 
 
-@pytest.mark.parametrize(("n", "verdict"), [(12, "A single head carries more"), (5, "Whether one")])
+@pytest.mark.parametrize(
+    ("n", "verdict"), [(12, "A single head restores more"), (5, "Whether one")]
+)
 def test_few_prompts_settle_nothing(made, n, verdict) -> None:
     """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
     sweep = patching("z", n=n, n_units=4)
     contents = made("patching", openness={("model", "denoising", "z"): sweep})
     section = patching_section(*contents)
     assert section.finding.verdict.startswith(verdict)
-    assert f"{n - 1} prompts)." in section.answer
+    assert f"{n - 1} prompts)" in section.answer
 
 
 def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:

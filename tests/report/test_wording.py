@@ -63,6 +63,18 @@ def test_traits_are_counted_and_named(some, of, text) -> None:
 @pytest.mark.parametrize(
     ("yes", "no", "text"),
     [
+        (
+            [],
+            [OPEN],
+            "Whether it is there is not settled for 2 of 3 traits; it is absent for openness.",
+        ),
+        (
+            [OPEN],
+            [OUTGOING],
+            "It is there for 1 of 3 traits; it is absent for extraversion; "
+            "not settled for conscientiousness.",
+        ),
+        ([OPEN, OUTGOING], [], "It is there for 2 of 3 traits; not settled for conscientiousness."),
         ([OPEN, CAREFUL, OUTGOING], [], "It is there."),
         ([], [OPEN, CAREFUL, OUTGOING], "It is absent."),
         (
@@ -78,4 +90,6 @@ def test_traits_are_counted_and_named(some, of, text) -> None:
     ],
 )
 def test_a_verdict_says_for_whom(yes, no, text) -> None:
-    assert verdict([("It is there", yes), ("It is absent", no)], [OPEN, CAREFUL, OUTGOING]) == text
+    groups = [("It is there", yes), ("It is absent", no)]
+    unsettled = "Whether it is there is not settled"
+    assert verdict(groups, unsettled, [OPEN, CAREFUL, OUTGOING]) == text
