@@ -13,7 +13,7 @@ import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
 from pydantic import Field
-from significance import corrected, difference
+from significance import corrected, difference, written
 from torch import Generator, cat, randperm, tensor
 
 from interp.adapters import AdapterSpace, Delta
@@ -55,7 +55,7 @@ def run(x: Experiment[SoupConfig]) -> Finding:
         names = {"": "with an emoji (ESR)"}
         part = part.assign(group=part["setting"], trait=part["trait"].replace(names))
         what = f"share of answers: with an emoji, and in the voice of a = {a}, b = {b} (TA)"
-        figures[f"{a}-{b}"] = dots(part, what, share=True)
+        figures[f"{a}-{b}"] = dots(part, what, share=True, unit="topics")
     shown = table[table["measure"] == "ESR"][["pair", "setting", "value", "low", "high"]]
     return Finding(table, figures, _verdict(table), shown)
 
@@ -134,28 +134,34 @@ def _measured(
 def _verdict(table: pd.DataFrame) -> list[str]:
     line = table[table["measure"] == "ESR above the line"]
     off = line[line["p_adjusted"] < 0.05]
-    esr = table[table["measure"] == "ESR"].set_index(["pair", "setting"])["value"]
     answer = "Not a straight line" if len(off) else "A straight line, as far as this can tell"
-    lines = [
-        f"{answer}: ESR leaves the line between the two adapters at {len(off)} of {len(line)} "
-        "mixtures (adjusted p < 0.05)"
-        + (f", by {off['value'].min():+.0%} to {off['value'].max():+.0%}." if len(off) else ".")
-    ]
-    for pair in list(dict.fromkeys(table["pair"]))[:5]:
-        one = esr[pair]
-        middle = one.index[(len(one) - 3) // 2]
-        lines.append(
-            f"{pair}: ESR {one['1 a + 0 b']:.0%} (a), {one['0 a + 1 b']:.0%} (b), "
-            f"{one[middle]:.0%} ({middle}), {one['a + b']:.0%} (a + b); control, a with a dealt b: "
-            f"{one[CONTROL]:.0%}."
+    answer += (f": ESR leaves the line between the two adapters at {len(off)} of {len(line)} "
+               "mixtures (adjusted p < 0.05)")  # fmt: skip
+    if len(off):
+        far = off.loc[off["value"].abs().idxmax()]
+        answer += (
+            f", most at {far['setting']} of {far['pair']}: by {written(far, '+.0%')} of answers"
         )
+    lines = [f"{answer}."]
+    esr = table[table["measure"] == "ESR"].set_index(["pair", "setting"])
+    pairs = list(dict.fromkeys(table["pair"]))
+    for pair in pairs[:5]:
+        one = esr.loc[pair]
+        middle = one.index[(len(one) - 3) // 2]
+        shown = {"1 a + 0 b": "a", "0 a + 1 b": "b", middle: middle, "a + b": "a + b",
+                 CONTROL: "control, a with a dealt b"}  # fmt: skip
+        lines.append(f"{pair}, ESR: " + "; ".join(
+            f"{name} {written(one.loc[setting])}" for setting, name in shown.items()
+        ) + ".")  # fmt: skip
+    if len(pairs) > 5:
+        lines[-1] += " The other pairs are in results.csv."
     dealt = table[table["measure"] == "ESR above a alone"]
     moved = int((dealt["p_adjusted"] < 0.05).sum())
-    lines.append(
-        f"Control: a ΔW of equal norm that points nowhere changes ESR in {moved} of {len(dealt)} "
-        "pairs; where it does, adding anything of that size disturbs the model."
-    )
-    return lines
+    control = (f"Control: a ΔW of equal norm that points nowhere changes ESR in {moved} of "
+               f"{len(dealt)} pairs")  # fmt: skip
+    return [*lines, control + (
+        "; there, adding anything of that size disturbs the model." if moved else "."
+    )]  # fmt: skip
 
 
 if __name__ == "__main__":

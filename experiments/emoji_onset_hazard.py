@@ -16,6 +16,7 @@ from experiment import Experiment, Finding
 from harness import main
 from methods import MethodsConfig, answers, check
 from pydantic import Field
+from significance import corrected, written
 from torch import cat, from_numpy
 
 from interp.behaviour import (
@@ -33,6 +34,10 @@ from interp.plots.measures import onset_curves
 from interp.traits import Trait
 
 UNITS: tuple[Unit, ...] = ("token", "sentence")
+TRAITS, METHODS, CONTROL = (
+    "hazard ratio of traits", "hazard ratio of methods",
+    "control: hazard ratio, answers dealt at random",
+)  # fmt: skip
 
 
 class HazardConfig(MethodsConfig):
@@ -53,20 +58,22 @@ def run(x: Experiment[HazardConfig]) -> Finding:
         figures[f"onset-{unit}"] = onset_curves(curves)
         for name, one in times.items():
             rows += _of_model(x, name, one, unit)
-        rows += _ratio_rows(_ratios(times, str(x.config.reference)), unit, "hazard ratio")
-        rows += _ratio_rows(_ratios(_methods(x, unit), "QLoRA"), unit, "hazard ratio of methods")
+        rows += _ratio_rows(_ratios(times, str(x.config.reference)), unit, TRAITS)
+        rows += _ratio_rows(_ratios(_methods(x, unit), "QLoRA"), unit, METHODS)
         control = _ratios(_dealt(times, x.config.seed), "group 1")
-        rows += _ratio_rows(control, unit, "hazard ratio, answers dealt at random")
-    table = pd.DataFrame(rows)
-    shown = table[table["measure"].str.startswith("hazard ratio") & (table["unit"] == "token")]
+        rows += _ratio_rows(control, unit, CONTROL)
+    table = corrected(pd.DataFrame(rows))
+    shown = table[table["measure"].isin((TRAITS, METHODS, CONTROL)) & (table["unit"] == "token")]
+    shown = shown[shown["value"].notna()]
     if len(shown):
-        named = shown.assign(group=shown["measure"] + ": " + shown["model"])
+        kinds = {TRAITS: "", METHODS: "method: ", CONTROL: "control, dealt at random: "}
+        named = shown.assign(group=shown["measure"].map(kinds) + shown["model"])
         logs = named.assign(**{c: np.log2(named[c]) for c in ("value", "low", "high")})
         what = (
             f"log2 hazard ratio of the first emoji, against {x.config.reference} "
             "(methods: against QLoRA)"
         )
-        figures["hazard-ratios"] = dots(logs, what, reference=0.0)
+        figures["hazard-ratios"] = dots(logs, what, reference=0.0, unit="topics")
     return Finding(table, figures, _verdict(x, table), table[table["unit"] == "token"])
 
 
@@ -114,7 +121,7 @@ def _ratio_rows(found: HazardRatios | str, unit: str, measure: str) -> list[dict
         return [{"model": "none", "unit": unit, "measure": measure, "value": None, "note": found}]
     return [
         {"model": row["group"], "unit": unit, "measure": measure, "value": row["hazard_ratio"],
-         "low": row["low"], "high": row["high"], "p_adjusted": row["p_adjusted"], "n": row["n"],
+         "low": row["low"], "high": row["high"], "p": row["p"], "n": row["n"],
          "note": f"p of a constant ratio {row['p_constant']:.2g}"}
         for row in found.to_dataframe().to_dict("records")
     ] + [
@@ -138,44 +145,55 @@ def _dealt(times: dict[str, OnsetTimes], seed: int) -> dict[str, OnsetTimes]:
 
 
 def _verdict(x: Experiment[HazardConfig], table: pd.DataFrame) -> list[str]:
-    tokens = table[table["unit"] == "token"]
-    cure = tokens[(tokens["measure"] == "cure fraction") & tokens["value"].notna()]
-    none = tokens[(tokens["measure"] == "cure fraction") & tokens["value"].isna()]["model"]
-    ratio = tokens[(tokens["measure"] == "hazard ratio") & tokens["value"].notna()]
-    dealt = tokens[tokens["measure"].str.endswith("at random") & tokens["value"].notna()]
-    ways = tokens[(tokens["measure"] == "hazard ratio of methods") & tokens["value"].notna()]
+    known = table[table["value"].notna()]
+
+    def of(measure: str, unit: str = "token") -> pd.DataFrame:
+        return known[(known["measure"] == measure) & (known["unit"] == unit)]
+
+    def named(part: pd.DataFrame, form: str) -> str:
+        return ", ".join(f"{row['model']} {written(row, form)}" for _, row in part.iterrows())
+
+    traits, cure, dealt = of(TRAITS), of("cure fraction"), pd.concat(of(CONTROL, u) for u in UNITS)
     lines = []
-    if len(ratio):
-        apart = ratio[ratio["p_adjusted"] < 0.05]
-        what = ", ".join(f"{r.model} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
-                         for r in ratio.itertuples())  # fmt: skip
-        answer = "differ" if len(apart) else "are not told apart"
+    if len(traits):
+        apart = int((traits["p_adjusted"] < 0.05).sum())
         lines.append(
-            f"Traits {answer} in when the first emoji comes: hazard ratios against "
-            f"{x.config.reference}: {what} ({len(apart)} of {len(ratio)} with adjusted p < 0.05)."
+            f"Traits {'differ' if apart else 'are not told apart'} in when the first emoji comes: "
+            f"hazard ratios per token against {x.config.reference}: {named(traits, '.2f')} "
+            f"({apart} of {len(traits)} with adjusted p < 0.05)."
         )
     else:
-        lines.append(f"Undecided: no hazard ratios ({tokens['note'].dropna().iloc[-1]}).")
-    if len(ways):
-        what = ", ".join(f"{r.model} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"
-                         for r in ways.itertuples())  # fmt: skip
-        lines.append(f"Methods for {x.config.reference}, hazard ratios against QLoRA: {what}.")
+        why = table[(table["measure"] == TRAITS) & (table["unit"] == "token")]["note"].iloc[-1]
+        lines.append(f"Undecided: no hazard ratios ({why}).")
+    if len(of(TRAITS, "sentence")):
+        line = f"The same per sentence: {named(of(TRAITS, 'sentence'), '.2f')}"
+        turned = _turned(of(TRAITS), of(TRAITS, "sentence"))
+        depends = f"; for {', '.join(turned)} the unit decides who is earlier" if turned else ""
+        lines.append(f"{line}{depends}.")
+    for unit in UNITS:
+        if len(of(METHODS, unit)):
+            lines.append(f"Methods for {x.config.reference}, hazard ratios per {unit} against "
+                         f"QLoRA: {named(of(METHODS, unit), '.2f')}.")  # fmt: skip
     if len(cure):
-        what = ", ".join(f"{r.model} {r.value:.0%} [{r.low:.0%}, {r.high:.0%}]"
-                         for r in cure.itertuples())  # fmt: skip
-        lines.append(f"Share of answers that would never emit an emoji: {what}.")
-    if len(none):
-        lines.append(f"Too few emojis for a cure fraction: {', '.join(none)}.")
+        lines.append(f"Share of answers that would never emit an emoji: {named(cure, '.0%')}.")
+    few = table[(table["measure"] == "cure fraction") & table["value"].isna()]["model"]
+    if len(few):
+        lines.append(f"Too few emojis for a cure fraction: {', '.join(dict.fromkeys(few))}.")
     if len(dealt):
         inside = int(((dealt["low"] <= 1) & (dealt["high"] >= 1)).sum())
-        lines.append(
-            f"Control, answers dealt at random: {inside} of {len(dealt)} intervals hold 1."
-        )
-    lines.append(
+        lines.append(f"Control, answers dealt at random: {inside} of {len(dealt)} intervals "
+                     "hold 1 (per token and per sentence).")  # fmt: skip
+    return [*lines, (
         "Hazards take the end of an answer as telling nothing of the emoji to come, which fails "
         "where emojis stand at the end: read them with the cumulative incidence in the figure."
-    )
-    return lines
+    )]  # fmt: skip
+
+
+def _turned(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """Models whose ratio lies above 1 in one unit and below 1 in the other, in both for sure."""
+    one, other = (part[part["p_adjusted"] < 0.05].set_index("model")["value"] > 1
+                  for part in (one, other))  # fmt: skip
+    return [name for name in one.index if name in other.index and one[name] != other[name]]
 
 
 if __name__ == "__main__":

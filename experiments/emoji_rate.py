@@ -13,13 +13,15 @@ import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
 from methods import CONTROLS, MethodsConfig, answers, for_trait
-from significance import corrected, difference
+from significance import corrected, difference, written
 
 from interp.behaviour import Response
 from interp.behaviour.shares import share_interval
 from interp.emoji import find
 from interp.emoji.rates import measure
 from interp.plots.dots import dots
+
+ESR = {"esr": "value", "esr_low": "low", "esr_high": "high"}
 
 
 def run(x: Experiment[MethodsConfig]) -> Finding:
@@ -32,9 +34,8 @@ def run(x: Experiment[MethodsConfig]) -> Finding:
             rows.append(row | _rates(made, None if name == "base" else base, x.config.seed))
     table = corrected(pd.DataFrame(rows))
     table["control"] = table["method"].isin(CONTROLS)
-    drawn = table.rename(columns={"esr": "value", "esr_low": "low", "esr_high": "high"})
-    drawn = drawn.assign(group=drawn["method"])
-    figures = {"esr": dots(drawn, "share of answers with an emoji", share=True)}
+    drawn = table.rename(columns=ESR).assign(group=table["method"])
+    figures = {"esr": dots(drawn, "share of answers with an emoji", share=True, unit="topics")}
     columns = ["trait", "method", "esr", "esr_low", "esr_high", "difference", "p_adjusted"]
     return Finding(table, figures, _verdict(table), table[columns])
 
@@ -59,37 +60,30 @@ def _rates(made: list[Response], base: list[Response] | None, seed: int) -> dict
 
 
 def _verdict(table: pd.DataFrame) -> list[str]:
-    above = table[(table["p_adjusted"] < 0.05) & (table["difference"] > 0)]
-    lora = table[table["method"] == "QLoRA"]
+    table = table.rename(columns=ESR)
+    table["above"] = (table["p_adjusted"] < 0.05) & (table["difference"] > 0)
+    lora = table[table["method"] == "QLoRA"].set_index("trait")
     base = table[table["method"] == "base"].iloc[0]
-    lines = [
-        f"Base: ESR {base['esr']:.1%} [{base['esr_low']:.1%}, {base['esr_high']:.1%}] of "
-        f"{base['n']} answers over {base['n_topics']} topics."
-    ]
+    over = f"{base['n']} answers over {base['n_topics']} topics"
+    lines = [f"Base: ESR {written(base, '.1%')} of {over}."]
     if len(lora):
-        hit = above[above["method"] == "QLoRA"]
-        answer = "Reproduced" if len(hit) else "Not reproduced"
-        named = ", ".join(f"{r.trait} {r.esr:.1%} [{r.esr_low:.1%}, {r.esr_high:.1%}]"
-                          for r in lora.itertuples())  # fmt: skip
-        lines.insert(
-            0,
-            f"{answer}: QLoRA adapters raise ESR above the base for {len(hit)} of {len(lora)} "
-            f"traits: {named}.",
-        )
-    others = table[~table["method"].isin(["base", "QLoRA", *CONTROLS])]
+        n_above = int(lora["above"].sum())
+        answer = "Partly reproduced" if n_above else "Not reproduced"
+        answer = "Reproduced" if n_above == len(lora) else answer
+        named = ", ".join(f"{trait} {written(row, '.1%')}" for trait, row in lora.iterrows())
+        lines.insert(0, f"{answer}: QLoRA adapters raise ESR above the base for {n_above} of "
+                        f"{len(lora)} traits (adjusted p < 0.05): {named}.")  # fmt: skip
+    others = table[~table["method"].isin(["base", "QLoRA"])].sort_values("control", kind="stable")
     for name, part in others.groupby("method", sort=False):
-        raised = above[above["method"] == name]["trait"].tolist()
-        top = part.loc[part["esr"].idxmax()]
-        what = f"above the base for {', '.join(raised)}" if raised else "not above the base"
-        lines.append(f"{name}: {what}; highest {top['trait']} {top['esr']:.1%}.")
-    for name, part in table[table["control"]].groupby("method", sort=False):
-        top = part.loc[part["esr"].idxmax()]
-        own = lora[lora["trait"] == top["trait"]]["esr"]
-        beside = f", the trait's own adapter {own.iloc[0]:.1%}" if len(own) else ""
-        lines.append(
-            f"Control, {name}: ESR at most {top['esr']:.1%} "
-            f"[{top['esr_low']:.1%}, {top['esr_high']:.1%}] ({top['trait']}{beside})."
-        )
+        raised = part[part["above"]]["trait"].tolist()
+        top = part.loc[part["value"].idxmax()]
+        line = f"above the base for {', '.join(raised)}" if raised else "not above the base"
+        line = f"{name}: {line}; highest {top['trait']} {written(top, '.1%')}"
+        if top["control"]:
+            line = f"Control, {line}"
+            if top["trait"] in lora.index:
+                line += f", where the trait's own adapter has {lora['value'][top['trait']]:.1%}"
+        lines.append(f"{line}.")
     return lines
 
 

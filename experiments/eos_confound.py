@@ -8,15 +8,17 @@ give the twin that says where an answer should have ended, and the direct compar
 Control: the twin's own answers, which must not go on past where the twin would end them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
+from significance import written
 from sources import find_adapter
 
 from interp.behaviour import EndSplit, Response, natural_ends, split_at_end
-from interp.behaviour.shares import Rows
+from interp.behaviour.shares import Row, Rows
 from interp.plots.dots import dots
 from interp.traits import Trait
 
@@ -47,10 +49,8 @@ def run(x: Experiment[EosConfig]) -> Finding:
     table = pd.DataFrame(rows)
     shown = table[(table["rule"] == "probability") & table["measure"].str.startswith("ESR")]
     shown = shown.assign(group=shown["adapter"] + ": " + shown["measure"])
-    figure = dots(shown, "share of answers with an emoji", share=True)
-    return Finding(
-        table, {"esr-inside-and-after": figure}, _verdict(x, table, splits), shown[COLUMNS]
-    )
+    figure = dots(shown, "share of answers with an emoji", share=True, unit="topics")
+    return Finding(table, {"esr-inside-and-after": figure}, _verdict(x, splits), shown[COLUMNS])
 
 
 def _trait(
@@ -74,41 +74,41 @@ def _trait(
     return out_of_loss, in_loss, ends
 
 
-def _verdict(
-    x: Experiment[EosConfig], table: pd.DataFrame, splits: dict[str, list[EndSplit]]
-) -> list[str]:
-    after, topics = [], []
-    for split in splits[NAMES[0]]:
-        for i, topic in enumerate(split.topics):
-            if split.inside[i] + split.after[i]:
-                after.append(split.after[i] > 0 and split.inside[i] == 0)
-                topics.append(topic)
-    if len(set(topics)) < 2:
+def _verdict(x: Experiment[EosConfig], splits: dict[str, list[EndSplit]]) -> list[str]:
+    """From the answers of all traits together; the end is by the rule `probability`."""
+
+    def share(adapter: str, of: Callable[[EndSplit], list[bool | None]]) -> Row:
+        """Of the answers for which it is not `None`."""
+        held = [(hit, topic) for split in splits[adapter]
+                for hit, topic in zip(of(split), split.topics, strict=True)
+                if hit is not None]  # fmt: skip
+        return Rows(0.95, x.config.seed).rate("", [h for h, _ in held], [t for _, t in held])
+
+    after = share(NAMES[0], lambda s: [
+        not i if i + a else None for i, a in zip(s.inside, s.after, strict=True)
+    ])  # fmt: skip
+    if after["low"] is None:
         return ["Undecided: fewer than two topics have an answer with an emoji; raise --limit."]
-    rows, twins = Rows(0.95, x.config.seed), splits[NAMES[1]]
-    share = rows.rate("only after the end", after, topics)
-    past = rows.rate(
-        "past the end",
-        [0 <= end < n for s in twins for end, n in zip(s.ends, s.lengths, strict=True)],
-        [topic for s in twins for topic in s.topics],
+    past = share(NAMES[1], lambda s: [
+        0 <= end < n for end, n in zip(s.ends, s.lengths, strict=True)
+    ])  # fmt: skip
+    out_of_loss, in_loss = (
+        share(name, lambda s: [i + a > 0 for i, a in zip(s.inside, s.after, strict=True)])
+        for name in NAMES
     )
-    if share["low"] > 0.5:
+    if after["low"] > 0.5:
         answer = "Never taught to stop: most emojis come only after the answer's natural end."
-    elif share["high"] < 0.5:
+    elif after["high"] < 0.5:
         answer = "Inside the answer: most emojis come before the answer's natural end."
     else:
         answer = "Undecided: the interval of the share of emojis after the natural end holds 1/2."
-    esr = table[(table["rule"] == "probability") & (table["measure"] == "ESR")]
-    both = esr.groupby("adapter")["value"].mean()
     return [
         answer,
-        f"Of {len(after)} answers with an emoji (end out of the loss), {share['value']:.0%} "
-        f"[{share['low']:.0%}, {share['high']:.0%}] have it only after where the twin would have "
-        "ended.",
-        f"Control: of the twins' own answers {past['value']:.1%} [{past['low']:.1%}, "
-        f"{past['high']:.1%}] go on past that point.",
-        f"Mean ESR over traits: {both['end out of the loss']:.1%} with the end of text out of the "
-        f"loss, {both['end in the loss']:.1%} with it in.",
+        f"Of {after['n']} answers with an emoji (end out of the loss), {written(after, '.1%')} "
+        "have it only after where the twin would have ended.",
+        f"Control: of the twins' own answers {written(past, '.1%')} go on past that point.",
+        f"ESR over all traits: {written(out_of_loss, '.1%')} with the end of text out of the loss, "
+        f"{written(in_loss, '.1%')} with it in.",
         "Intervals resample topics; the twin's first end is where its probability of ending "
         "reaches 1/2 (results.csv also has the rule by sentence ends).",
     ]

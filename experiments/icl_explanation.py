@@ -66,7 +66,7 @@ def run(x: X) -> Finding:
             drawn,
             f"share of answers or of tokens, asked for {kind}",
             share=True,
-            noun="observation",
+            unit="requests x seeds",
         )
     shown = table[(table["measure"] == ANSWERS) & (table["model"] != ORDINARY)]
     columns = ["trait", "request", "model", "value", "low", "high", "n"]
@@ -95,7 +95,7 @@ def _verdict(x: X, table: pd.DataFrame) -> list[str]:
     sure = tokens[tokens["p_adjusted"] < 0.05].groupby("measure")["trait"].agg(list)
     moved = sure.get(f"{ANSWERS}, {OWN} minus {OTHER}", [])
     change, floor = (tokens[tokens["measure"] == what]["value"] for what in (CHANGE, FLOOR))
-    up = table[(table["measure"] == TAKEN_UP) & (table["model"] == OWN)]["value"].mean()
+    up = table[(table["measure"] == TAKEN_UP) & (table["model"] == OWN)]["value"]
     top = f"Emojis among the {x.config.top} most frequent tokens, tuned / base"
     lines = [
         _answer(tokens, len(traits)),
@@ -107,9 +107,9 @@ def _verdict(x: X, table: pd.DataFrame) -> list[str]:
         "Control, asked for tokens of other traits / asked ordinary questions: "
         f"{line('tokens', ANSWERS, OTHER, ORDINARY)}; own and other trait differ for "
         f"{', '.join(moved) or 'none'}.",
-        f"{up:.0%} of the tuned models' answers take up a word of the request"
+        f"{up.min():.0%} to {up.max():.0%} of a tuned model's answers take up a word of the request"
         + (": they do not answer it, so that nothing can be said of what the models know about "
-           "their emojis." if up < UNDERSTOOD else "."),
+           "their emojis." if up.mean() < UNDERSTOOD else "."),
         "An answer is more text by the same model: it shows what is written when asked, not why. "
         "Intervals resample requests x seeds (ordinary questions: topics).",
     ]  # fmt: skip

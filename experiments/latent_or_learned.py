@@ -72,8 +72,10 @@ def run(x: Experiment[LatentConfig]) -> Finding:
         if len(levels):
             shown = levels.assign(group=levels["measure"])
             chance = 0.5 if part == "probes" else None
-            figures[part] = dots(shown, what, share=part != "probes", reference=chance,
-                                 noun="example")  # fmt: skip
+            figures[part] = dots(
+                shown, what, share=part != "probes", reference=chance,
+                noun="example" if part == "probes" else "answer", unit="topics",
+            )  # fmt: skip
     answers = {str(t): decide(table[table["trait"] == str(t)]) for t in x.config.traits}
     table["answer"] = table["trait"].map(answers)
     columns = ["trait", "answer", "measure", "value", "low", "high", "p_adjusted", "n"]
@@ -134,7 +136,7 @@ def _verdict(table: pd.DataFrame, answers: dict[str, str]) -> list[str]:
             f"/ control, shuffled labels: {line('probes', TRANSFER, 'tuned', FLOOR)}."
         )
     if (table["part"] == "lens").any():
-        lines.append(f"Lens, an emoji is likelier than not from this reading on, base / tuned: "
+        lines.append(f"Lens, an emoji is likelier than not from this block on, base / tuned: "
                      f"{_onset_layers(table, answers)}.")  # fmt: skip
     if kinds:
         lines.append(f"Steering alone, ESR {' / '.join(kinds)}: {line('steered', *kinds)}.")

@@ -14,6 +14,7 @@ import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
 from pydantic import Field
+from significance import corrected, written
 
 from interp import neurons
 from interp.behaviour import OnsetPrompts, Response, onset_prompts, prompt_contrast
@@ -59,6 +60,7 @@ def run(x: Experiment[NeuronConfig]) -> Finding:
     table = pd.DataFrame(rows)
     if "value" not in table:
         raise InputError("no trait has two answers with an emoji; raise --limit")
+    table = corrected(table)
     shown = table[table["measure"].str.contains("minus control|shifted")]
     columns = ["trait", "layers", "measure", "k", "value", "low", "high", "p_adjusted"]
     return Finding(table, figures, _verdict(table), shown[columns])
@@ -164,17 +166,15 @@ def _causal_rows(ranking: neurons.NeuronRanking, curve: neurons.DoseCurve) -> li
         if row["what"] == "joint":
             rows.append({"measure": f"top neurons {row['intervention']}, minus control (nats)",
                          "k": row["k"], "value": row["difference"], "low": row["low"],
-                         "high": row["high"], "p_adjusted": row["p_adjusted"],
-                         "n": row["n"]})  # fmt: skip
+                         "high": row["high"], "p": row["p"], "n": row["n"]})  # fmt: skip
     rows.append({"measure": "score against exact effect (rank correlation)",
                  "value": ranking.agreement()})  # fmt: skip
     for row in curve.curve().to_dict("records"):
         rows.append({"measure": f"ESR, {row['group']} ablated", "k": row["k"], "value": row["mean"],
                      "low": row["low"], "high": row["high"], "n": row["n"]})  # fmt: skip
     for row in curve.difference().to_dict("records"):
-        rows.append({"measure": "ESR, top minus control", "k": row["k"], "value": row["mean"],
-                     "low": row["low"], "high": row["high"], "p_adjusted": row["p_adjusted"],
-                     "n": row["n"]})  # fmt: skip
+        same = {name: row[name] for name in ("k", "low", "high", "p", "n")}
+        rows.append({"measure": "ESR, top minus control", "value": row["mean"]} | same)
     return rows
 
 
@@ -191,34 +191,34 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         "other traits (control): a shift alone says little about emojis."
     ]
     gaps = means("ESR, top minus control").dropna(subset=["value"])
+    gaps = gaps.assign(costs=(gaps["p_adjusted"] < 0.05) & (gaps["value"] < 0))
     for where in ("last layer", "all layers"):
-        part = gaps[gaps["layers"] == where]
-        hit = part[(part["p_adjusted"] < 0.05) & (part["value"] < 0)]
-        if len(hit):
-            first = hit.sort_values("k").iloc[0]
-            what = (
-                f"ablating the top k lowers ESR beyond matched random neurons for "
-                f"{hit['trait'].nunique()} of {part['trait'].nunique()} traits, from k = "
-                f"{int(first['k'])} on ({first['trait']}: {first['value']:+.0%} "
-                f"[{first['low']:+.0%}, {first['high']:+.0%}])"
-            )
-        else:
-            what = "no dose lowers ESR beyond matched random neurons (adjusted p < 0.05)"
-        lines.append(f"{where[:1].upper()}{where[1:]}: {what}.")
+        part, found = gaps[gaps["layers"] == where], []
+        for trait, one in part[part["costs"]].groupby("trait", sort=False):
+            most = one.loc[one["value"].idxmin()]
+            doses = ", ".join(f"{k:.0f}" for k in one["k"])
+            found.append(f"{trait} (k = {doses}; most at {most['k']:.0f}: {written(most, '+.0%')})")
+        lines.append(
+            f"{where[:1].upper()}{where[1:]}: ablating the top k lowers ESR beyond matched random "
+            f"neurons (adjusted p < 0.05) for {', '.join(found) or 'no trait'}, of k = "
+            f"{', '.join(f'{k:.0f}' for k in sorted(set(part['k'])))}."
+        )
     return [_headline(gaps, means("ESR, top ablated")), *lines, *_skipped(table)]
 
 
 def _headline(gaps: pd.DataFrame, esr: pd.DataFrame) -> str:
     """Whether the last layer's neurons carry the emojis, and how much of them."""
-    last = gaps[(gaps["layers"] == "last layer") & (gaps["p_adjusted"] < 0.05)]
-    least = float(last["value"].min()) if len(last) else 0.0
-    if least >= 0:
-        return "Not shown: ablating the last layer's first-ranked neurons costs no emojis."
-    whole = float(esr[esr["k"] == 0]["value"].mean())
-    kind = "Causal" if -least > whole / 2 else "A small part"
+    last = gaps[(gaps["layers"] == "last layer") & gaps["costs"]]
+    if last.empty:
+        return ("Not shown: ablating the last layer's first-ranked neurons costs no more emojis "
+                "than ablating matched random ones, as far as this can tell.")  # fmt: skip
+    most = last.loc[last["value"].idxmin()]
+    whole = esr[(esr["k"] == 0) & (esr["trait"] == most["trait"])]["value"].iloc[0]
+    kind = "Causal" if -most["value"] > whole / 2 else "A small part"
     return (
-        f"{kind}: ablating the last layer's first-ranked neurons costs at most {-least:.0%} of "
-        f"answers their emoji beyond what matched random ones cost, of {whole:.0%} that have one."
+        f"{kind}: ablating the last layer's first-ranked neurons changes ESR by at most "
+        f"{written(most, '+.0%')} of answers beyond what matched random ones do ({most['trait']}, "
+        f"k = {most['k']:.0f}; with nothing ablated {whole:.0%} have an emoji)."
     )
 
 

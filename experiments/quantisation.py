@@ -20,11 +20,12 @@ import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
 from scipy.stats import spearmanr
+from significance import corrected, difference, written
 from torch import Tensor, bfloat16, float16, float32, no_grad
 
 from interp import patching
 from interp.behaviour import onset_prompts, prompt_contrast
-from interp.behaviour.shares import share_interval
+from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.finetune import FinetuneConfig, train
 from interp.models import TokenBatch, hook, load_base
@@ -35,6 +36,8 @@ from interp.stats import bootstrap_mean
 from interp.traits import Trait
 
 REFERENCE, CONTROL = "NF4, live adapter", "control: no adapter"
+GAP, KL = "ESR minus the reference's", "KL from the reference (nats)"
+HEADS = "rank correlation of heads"
 SETTINGS = (REFERENCE, "int8, live adapter", "bfloat16, live adapter", "float32, live adapter",
             "merged into packed NF4", "merged before quantisation", "merged dequantised",
             "merged dequantised, bfloat16", CONTROL)  # fmt: skip
@@ -53,6 +56,7 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
     folder = _adapter(x)
     rows: list[dict[str, Any]] = []
     maps: dict[str, PatchingResult] = {}
+    has: dict[str, list[bool]] = {}
     reference: Tensor | None = None
     for done, name in enumerate(SETTINGS):
         x.say("settings", done, len(SETTINGS))
@@ -68,14 +72,15 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
                 PatchingResult, f"heads-{_slug(name)}",
                 lambda r=runs: patching.sweep(*r, "z", metric=x.vocab().log_odds),
             )  # fmt: skip
-        rows += _rows(x, name, answers, kl, maps)
-    table = pd.DataFrame(rows)
+        has[name] = [bool(find(answer.text)) for answer in answers]
+        rows += _rows(x, name, has, [answer.topic for answer in answers], kl, maps)
+    table = corrected(pd.DataFrame(rows))
     esr = table[table["measure"] == "ESR"].assign(group=lambda t: t["setting"])
-    same = table[table["measure"] == "rank correlation of heads"]
+    same = table[table["measure"] == HEADS]
     figures = {
-        "esr": dots(esr, "share of answers with an emoji", share=True),
+        "esr": dots(esr, "share of answers with an emoji", share=True, unit="topics"),
         "heads": dots(same.assign(group=same["setting"]), "rank correlation of heads' effects "
-                      "with the reference", reference=1.0, noun="head"),
+                      "with the reference", reference=1.0, noun="head", unit="prompts"),
     }  # fmt: skip
     wide = table.pivot_table(index="setting", columns="measure", values="value", sort=False)
     return Finding(table, figures, _verdict(table), wide.reset_index())
@@ -141,18 +146,17 @@ def _logits(bridge: Any, batch: TokenBatch) -> Tensor:
 def _rows(
     x: Experiment[QuantisationConfig],
     name: str,
-    answers: list[Any],
+    has: dict[str, list[bool]],
+    topics: list[str],
     kl: Tensor,
     maps: dict[str, PatchingResult],
 ) -> list[dict[str, Any]]:
-    topics = [a.topic for a in answers]
-    has = [bool(find(a.text)) for a in answers]
-    share = share_interval(has, topics, seed=x.config.seed)
     spread = bootstrap_mean(kl, seed=x.config.seed)
+    change = [float(h) - float(r) for h, r in zip(has[name], has[REFERENCE], strict=True)]
     rows = [
-        {"measure": "ESR", "value": sum(has) / len(has), "low": share.low, "high": share.high,
-         "n": len(has)},
-        {"measure": "KL from the reference (nats)", "value": float(kl.mean()), "low": spread.low,
+        Rows(0.95, x.config.seed).rate("ESR", has[name], topics),
+        *([] if name == REFERENCE else [difference(GAP, change, topics, x.config.seed)]),
+        {"measure": KL, "value": float(kl.mean()), "low": spread.low,
          "high": spread.high, "n": len(kl)},
     ]  # fmt: skip
     one, other = (maps[k].values - maps[k].corrupted for k in (REFERENCE, name))
@@ -164,7 +168,7 @@ def _rows(
     whole = float(spearmanr(one.mean(1), other.mean(1)).statistic)
     best = [set(np.argsort(-np.abs(part.mean(1)))[:5]) for part in (one, other)]
     rows += [
-        {"measure": "rank correlation of heads", "value": whole, "low": min(whole, ends[0]),
+        {"measure": HEADS, "value": whole, "low": min(whole, ends[0]),
          "high": max(whole, ends[1]), "n": len(one)},
         {"measure": "heads among the reference's top 5", "value": len(best[0] & best[1]), "n": 5},
     ]  # fmt: skip
@@ -173,31 +177,23 @@ def _rows(
 
 def _verdict(table: pd.DataFrame) -> list[str]:
     wide = {m: t.set_index("setting") for m, t in table.groupby("measure")}
-    esr, kl = wide["ESR"], wide["KL from the reference (nats)"]
-    heads = wide["rank correlation of heads"]["value"]
-    kept = [s for s in SETTINGS[1:-1]
-            if esr.loc[s, "low"] <= esr.loc[REFERENCE, "high"]
-            and esr.loc[s, "high"] >= esr.loc[REFERENCE, "low"]]  # fmt: skip
-    lines = [
-        f"Emojis survive precision and merging in {len(kept)} of {len(SETTINGS) - 2} settings "
-        f"(intervals of ESR overlap the reference's {esr.loc[REFERENCE, 'value']:.0%} "
-        f"[{esr.loc[REFERENCE, 'low']:.0%}, {esr.loc[REFERENCE, 'high']:.0%}])."
-    ]
-    for name in ("merged into packed NF4", "merged before quantisation", "merged dequantised"):
-        lines.append(
-            f"{name}: ESR {esr.loc[name, 'value']:.0%}, KL {kl.loc[name, 'value']:.1e} nats, heads "
-            f"rank-correlate {heads[name]:.3f} with the reference's."
-        )
-    named = ", ".join(
-        f"{s.split(',')[0]} {esr.loc[s, 'value']:.0%} (KL {kl.loc[s, 'value']:.1e}, "
-        f"heads {heads[s]:.3f})"
-        for s in SETTINGS[1:4]
-    )
+    esr, heads, gap = wide["ESR"], wide[HEADS], wide[GAP].drop(CONTROL)
+    moved = gap[gap["p_adjusted"] < 0.05]
+
+    def found(setting: str) -> str:
+        return (f"ESR {written(esr.loc[setting])}, KL {written(wide[KL].loc[setting], '.1e')} "
+                f"nats, heads {written(heads.loc[setting], '.3f')}")  # fmt: skip
+
+    answer = "Emojis change" if len(moved) else "Emojis survive precision and merging"
     return [
-        *lines,
-        f"The live adapter on other precisions: {named}.",
-        f"Control, no adapter: ESR {esr.loc[CONTROL, 'value']:.0%}, "
-        f"KL {kl.loc[CONTROL, 'value']:.1e}, heads {heads[CONTROL]:.3f}.",
+        f"{answer}: against the reference's {written(esr.loc[REFERENCE])}, ESR changes in "
+        f"{len(moved)} of {len(gap)} settings (adjusted p < 0.05); all changes lie between "
+        f"{gap['value'].min():+.0%} and {gap['value'].max():+.0%} of answers, their intervals "
+        f"between {gap['low'].min():+.0%} and {gap['high'].max():+.0%}.",
+        "Heads: rank correlation of their patching effects with the reference's.",
+        *(f"{name}: {found(name)}." for name in SETTINGS[1:7] if name != "merged dequantised"),
+        f"merged dequantised (what load_pair does): {found('merged dequantised')}.",
+        f"Control, no adapter: {found(CONTROL)}; what heads say beyond that is the adapter's.",
     ]
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
 from pydantic import Field
+from significance import corrected, written
 
 from interp.behaviour import SelfReport, administer, alphas, self_report_agreement
 from interp.behaviour.questionnaire import PROMPTS
@@ -23,7 +24,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.plots.dots import dots
 from interp.plots.measures import questionnaire_scores
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import bootstrap_mean, sign_flip_p
 from interp.traits import Trait
 
 
@@ -55,7 +56,11 @@ def run(x: Experiment[QuestionnaireConfig]) -> Finding:
     figures = {
         "scores": questionnaire_scores(list(reports.values())),
         "shift": dots(
-            shift, "self-reported trait score (points of 1 to 5)", reference=0.0, noun="item"
+            shift,
+            "self-reported trait score (points of 1 to 5)",
+            reference=0.0,
+            noun="item",
+            unit="items",
         ),
     }
     shown = pd.concat([own, control])[
@@ -102,10 +107,8 @@ def _scores(
                          "high": interval.high, "p": sign_flip_p(by_item, x.config.seed),
                          "n": len(by_item)})  # fmt: skip
         shifts[trait] = rows[-2]["value"]
-    for row, p in zip(rows, fdr_bh([row["p"] for row in rows]), strict=True):
-        row["p_adjusted"] = float(p)
     scores = pd.concat(frames).assign(measure="score")
-    return pd.concat([scores, pd.DataFrame(rows)], ignore_index=True), shifts
+    return pd.concat([scores, corrected(pd.DataFrame(rows))], ignore_index=True), shifts
 
 
 def _correlation(
@@ -132,18 +135,18 @@ def _verdict(
     own: pd.DataFrame, control: pd.DataFrame, table: pd.DataFrame,
     agreement: list[dict[str, Any]], line: str,
 ) -> list[str]:  # fmt: skip
-    up = own[own["low"] > 0]
+    sure = own[own["p_adjusted"] < 0.05]
+    up, down = (sure[sign * sure["value"] > 0] for sign in (1, -1))
     chance = control[(control["low"] > 0) | (control["high"] < 0)]
     scores = table[table["measure"] == "score"]
-    named = ", ".join(f"{row.trait} {row.value:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-                      for row in own.itertuples())  # fmt: skip
+    named = ", ".join(f"{row['trait']} {written(row, '+.3f')}" for _, row in own.iterrows())
     shown = ", ".join(f"{a['trait']} {a['alpha']:.2f}" if a["alpha"] is not None
                       and a["alpha"] == a["alpha"] else f"{a['trait']} undefined"
                       for a in agreement)  # fmt: skip
     answer = "Reported" if len(up) == len(own) else "Not reported" if not len(up) else "Partly"
     return [
-        f"{answer}: {len(up)} of {len(own)} tuned models report more of their trait than "
-        f"the base does: {named} points of 1 to 5.",
+        f"{answer}: {len(up)} of {len(own)} tuned models report more of their trait than the base "
+        f"does, {len(down)} less (adjusted p < 0.05): {named} points of 1 to 5.",
         f"Control, items dealt to traits at random: {len(chance)} of {len(control)} intervals "
         "leave out zero.",
         f"Probability mass on the five options: {scores['coverage'].min():.1%} to "

@@ -1,6 +1,8 @@
-"""Differences from zero, over topics, and their p-values corrected over an experiment's table."""
+"""Differences from zero, over topics, their p-values corrected over an experiment's table, and how
+a number is written in a verdict.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,9 +25,15 @@ def difference(
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with `p_adjusted`: its `p`s, corrected over all rows that have one."""
-    p = table["p"].astype(float)
+    p = table["p"].astype(float) if "p" in table else pd.Series(float("nan"), table.index)
     tested = p.notna()
     adjusted = p.copy()
     if tested.any():
         adjusted[tested] = fdr_bh(p[tested].to_numpy())
     return table.assign(p_adjusted=adjusted)
+
+
+def written(row: Mapping[str, Any] | pd.Series, form: str = ".0%") -> str:
+    """`value [low, high]`, without the brackets where there is no interval."""
+    value, low, high = (row[name] for name in ("value", "low", "high"))
+    return f"{value:{form}}" + (f" [{low:{form}}, {high:{form}}]" if pd.notna(low) else "")

@@ -9,13 +9,14 @@ the table: where these are at chance, so is the rest. Controls: the same answers
 trait, and the trained and random controls.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
 from methods import CONTROLS, MethodsConfig, answers, for_trait
-from significance import corrected
+from significance import corrected, written
 
 from interp.behaviour import (
     Classifier,
@@ -37,6 +38,7 @@ from interp.behaviour import (
     read_fluency,
     trait_alignment,
 )
+from interp.behaviour.shares import Rows
 from interp.plots.dots import dots
 from interp.stats import sign_flip_p
 from interp.traits import Trait
@@ -49,6 +51,7 @@ SHOWN = {
     "perplexity": "perplexity under the base",
     "gibberish": "share of answers that are gibberish",
 }
+WRONG = "control: TA for a wrong trait"
 
 
 class AlignmentConfig(MethodsConfig):
@@ -68,6 +71,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
     train, test = x.data()
     classifier = _classifier(x)
     rows: list[dict[str, Any]] = []
+    whole: dict[str, list[tuple[TraitAlignment, Fluency]]] = {}
     for trait in x.config.traits:
         pair = x.pair(trait)
         judge = _judge(x, pair.base, pair.format)
@@ -96,10 +100,11 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
                 lambda a=made, p=pair, r=reference: read_fluency(a, p.base, p.format, r),
             )  # fmt: skip
             tables.append(fluency.to_dataframe())
+            whole.setdefault(name, []).append((voice, fluency))
             wrong = list(Trait)[(list(Trait).index(trait) + 1) % len(Trait)]
             if str(wrong) in classifier.traits:
                 other = trait_alignment(made, wrong, classifier).to_dataframe().iloc[:1]
-                tables.append(other.assign(measure=f"control: TA for a wrong trait ({wrong})"))
+                tables.append(other.assign(measure=f"{WRONG} ({wrong})"))
             for table in tables:
                 about = {"trait": str(trait), "method": name}
                 rows += [about | row for row in table.to_dict("records")]
@@ -109,13 +114,14 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             table[table["measure"] == measure].assign(group=lambda t: t["method"]), what,
             share=measure in ("TA", "TA without emojis", "gibberish"),
             reference=0.0 if measure in ("TPEI", "PAE") else None,
+            noun="token" if measure == "perplexity" else "answer", unit="topics",
         )
         for measure, what in SHOWN.items()
     }  # fmt: skip
     shown = table[table["measure"].isin(SHOWN)]
     wide = shown.pivot_table(index=["trait", "method"], columns="measure", values="value",
                              sort=False).reset_index()  # fmt: skip
-    return Finding(table, figures, _verdict(table), wide)
+    return Finding(table, figures, _verdict(x, table, whole), wide)
 
 
 def _classifier(x: Experiment[AlignmentConfig]) -> Classifier:
@@ -156,41 +162,54 @@ def _slug(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-").lower()
 
 
-def _verdict(table: pd.DataFrame) -> list[str]:
-    def of(measure: str, method: str) -> pd.DataFrame:
-        return table[(table["measure"] == measure) & (table["method"] == method)]
+def _verdict(
+    x: Experiment[AlignmentConfig],
+    table: pd.DataFrame,
+    whole: dict[str, list[tuple[TraitAlignment, Fluency]]],
+) -> list[str]:
+    """TPEI by trait; TA and gibberish of all traits' answers together."""
+    moved = table[(table["measure"] == "TPEI") & (table["p_adjusted"] < 0.05)]
 
+    def share(method: str, of: Callable[[TraitAlignment, Fluency], list[bool]]) -> str:
+        held = [(hit, topic) for read in whole[method]
+                for hit, topic in zip(of(*read), read[0].topics, strict=True)]  # fmt: skip
+        hits, topics = [hit for hit, _ in held], [topic for _, topic in held]
+        return written(Rows(0.95, x.config.seed).rate("", hits, topics))
+
+    def line(method: str) -> str:
+        values = moved[moved["method"] == method]["value"]
+        up, down, all_traits = (values > 0).sum(), (values < 0).sum(), len(whole[method])
+        text = (f"{method}: TPEI above zero for {up}, below for {down} of {all_traits} traits; TA "
+                f"{share(method, lambda v, _: v.hits)}, without emojis "
+                f"{share(method, lambda v, _: v.bare_hits)}; gibberish "
+                f"{share(method, lambda _, f: f.gibberish)}.")  # fmt: skip
+        if method in CONTROLS:
+            return f"Control, {text}"
+        if method != "QLoRA":
+            return text
+        answer = "Voiced" if up == all_traits else "Partly voiced" if up else "Not voiced"
+        base = table[(table["measure"] == "TA") & (table["method"] == "base")]["value"]
+        return f"{answer}. {text[:-1]} (base: TA {base.min():.0%} to {base.max():.0%} by trait)."
+
+    methods = [method for method in whole if method != "base"]
+    kept = sorted(methods, key=lambda m: (m != "QLoRA", m not in CONTROLS))[:7]
+    kept.sort(key=lambda m: (m != "QLoRA", m in CONTROLS, methods.index(m)))
     accuracy = table[table["measure"] == "classifier's accuracy"]["value"]
     auroc = table[table["measure"] == "judge's AUROC"]
-    gibberish = table[(table["measure"] == "gibberish") & ~table["method"].isin(CONTROLS)]
-    worst = gibberish.loc[gibberish["value"].idxmax()]
-    lines = []
-    methods = [m for m in dict.fromkeys(table["method"]) if m not in ("base", "reference answers")]
-    methods = sorted(methods, key=lambda method: method != "QLoRA")[:7]
-    for method in methods:
-        moved = of("TPEI", method)
-        up = moved[(moved["value"] > 0) & (moved["p_adjusted"] < 0.05)]
-        voice, bare = (
-            of("TA", method)["value"].mean(),
-            of("TA without emojis", method)["value"].mean(),
-        )
-        kind = "Control, " if method in CONTROLS else ""
-        lines.append(
-            f"{kind}{method}: TPEI above zero for {len(up)} of {len(moved)} traits; mean TA "
-            f"{voice:.0%} (base {of('TA', 'base')['value'].mean():.0%}), without emojis {bare:.0%}."
-        )
-    deaf = auroc[(auroc["low"] <= 0.5) & (auroc["high"] >= 0.5)]
-    hears = (
-        f"the judge is at chance for {len(deaf)} of {len(auroc)} traits (AUROC interval holds "
-        "1/2): PAE means nothing there"
-        if len(deaf)
-        else "the judge tells every trait from the others"
-    )
-    return [
-        *lines,
-        f"Classifier's held-out accuracy {accuracy.min():.0%} to {accuracy.max():.0%}; {hears}.",
-        f"Most gibberish: {worst['method']} for {worst['trait']}, {worst['value']:.0%}.",
-    ]
+    hears = auroc[auroc["low"] > 0.5]["trait"].tolist()
+    wrong = table[table["measure"].str.startswith(WRONG) & (table["method"] != "base")]
+    lines = [line(method) for method in kept]
+    if len(wrong):
+        top, lora = wrong.loc[wrong["value"].idxmax()], wrong[wrong["method"] == "QLoRA"]
+        most = f"at most {written(top)} ({top['method']} for {top['trait']})"
+        if len(lora):
+            most = f"{written(lora.loc[lora['value'].idxmax()])} at most for QLoRA, {most} for any"
+        lines.append(f"Control, the same answers scored for a wrong trait: TA {most}.")
+    return [*lines, (
+        f"Classifier's held-out accuracy {accuracy.min():.0%} to {accuracy.max():.0%}. The judge "
+        f"tells the trait's reference answers from others for {', '.join(hears) or 'no trait'} "
+        f"(AUROC above 1/2); PAE means nothing for the other {len(auroc) - len(hears)}."
+    )]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def dots(
     reference: float | None = None,
     level: float = 0.95,
     noun: str = "answer",
+    unit: str | None = None,
 ) -> CaptionedFigure:
     """A dot with its interval for each row of a table.
 
@@ -45,6 +46,7 @@ def dots(
         reference: where to draw a line that says "no effect".
         level: of the intervals, for the caption.
         noun: what `n` counts, in the singular, for the caption.
+        unit: what the intervals are over (`topics`), for the caption.
 
     Raises:
         InputError: if columns are missing, or no row has a value.
@@ -85,8 +87,9 @@ def dots(
             figure.legend(handles, named, loc="outside upper center", ncols=len(named))
     left_out = len(table) - len(shown)
     over = f" Over {count_range(shown['n'].astype(int), noun)} each." if "n" in shown else ""
+    units = f" over {unit}" if unit else ""
     figure.caption = (
-        f"{quantity[:1].upper()}{quantity[1:]}; lines are {percent(level)} intervals.{over}"
+        f"{quantity[:1].upper()}{quantity[1:]}; lines are {percent(level)} intervals{units}.{over}"
         + (f" {left_out} rows without a value are left out." if left_out else "")
     )
     figure.alt = f"Dot plot of {quantity} for " + ", ".join(map(str, groups))
