@@ -137,10 +137,12 @@ class RunFolder:
 
         Raises:
             RunBusyError: if another process holds it.
-            RunError: if the folder cannot be written.
+            RunError: if the folder cannot be written, or holds other files than a run's.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not self._is_ours():  # not even a lock is left in somebody else's folder
+                raise RunError(f"{self}: exists and is no run folder; choose another --out")
             lock = FileLock(self.path / LOCK)
             lock.acquire(timeout=_GLANCE)
         except Timeout:
@@ -154,8 +156,7 @@ class RunFolder:
                 f"{self.path}: this file system has no locks; choose --out on another one"
             ) from None
         try:
-            if self._is_ours():
-                remove_temporary(self.path)
+            remove_temporary(self.path)
             yield
         finally:
             lock.release()
