@@ -77,9 +77,14 @@ class Result:
             if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
                 raise InputError(f"{path}: {name} holds bytes that are neither true nor false")
         held = metadata if isinstance(metadata, dict) else {}
-        if held.get("format") != _FORMAT or held.get("kind") != cls.kind:
+        if held.get("kind") != cls.kind:
             found = held.get("kind", "something else")
             raise InputError(f"{path}: holds {found}, not {cls.kind}; was it made by this version?")
+        if held.get("format") != _FORMAT:
+            raise InputError(
+                f"{path}: its format is {str(held.get('format'))[:80]!r}, and this version reads "
+                f"{_FORMAT!r}; make the result again with this version"
+            )
         rest = held.get("fields")
         if not isinstance(rest, dict) or set(rest) & set(tensors):
             raise InputError(f"{path}: its fields are damaged; was it made by this version?")

@@ -80,6 +80,9 @@ def main(prefixes: list[str]) -> None:
         for path in sorted(HERE.glob("*.ipynb"))
         if not prefixes or path.name.startswith(tuple(prefixes))
     ]
+    if not wanted:
+        sys.stderr.write(f"error: no notebook's name begins with {' or '.join(prefixes)}; try 03\n")
+        sys.exit(2)
     for path in wanted:
         made = run(nbformat.read(path, as_version=4))
         text = nbformat.writes(made)

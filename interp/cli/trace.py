@@ -169,6 +169,8 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     _merges(folder)
     for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")
+    if folder.manifest.get("status") != "complete":
+        console.say(room.notice(folder))
     console.say(f"report: {page}")
 
 

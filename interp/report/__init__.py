@@ -24,7 +24,7 @@ from interp.report.weight import lighten
 from interp.runs import RunFolder
 from interp.traits import Trait
 
-__all__ = ["PAGE", "summary", "write"]
+__all__ = ["PAGE", "notice", "summary", "write"]
 
 PAGE = "report.html"
 Progress = Callable[[str, int, int], None]
@@ -116,3 +116,14 @@ def summary(run: RunFolder | Path | str) -> pd.DataFrame:
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     return behaviour.summary(collect(folder))
+
+
+def notice(run: RunFolder | Path | str) -> str:
+    """What a run lacks and the command that mends it, in one line; nothing where all is there.
+
+    Raises:
+        RunError: if `run` is no run folder.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    lacks = gaps(collect(folder), {})
+    return f"{lacks.notice} Go on with: {lacks.command}" if lacks.command else lacks.notice

@@ -216,6 +216,9 @@ def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(tmp_path, ke
     text = Page(report.write(folder.path).read_text(encoding="utf-8")).text
     assert "not finished when this page was written" in text
     assert f"Go on with interp run resume {folder.path}" in text
+    line = report.notice(folder)
+    assert line.startswith("This run was not finished")
+    assert line.endswith(f"interp run resume {folder.path}")
     assert "openness: origin: too few answers" in text
     (waiting,) = re.findall(r"openness: [^:\n]*patching \(12\)[^:\n]*: not done yet", text)
     assert "responses.json" in waiting
@@ -238,7 +241,7 @@ def test_broken_results_are_said_in_a_line_each_and_the_others_are_shown(tmp_pat
     lines = dict(re.findall(r"(\w+): (?:lens|layer by layer): (.*)", text))
     assert list(lines) == [str(trait) for trait in TRAITS[:3]]
     assert "lens.safetensors: damaged or truncated" in lines["openness"]
-    assert "version" in lines["conscientiousness"]
+    assert "format is 'interp result 9', and this version reads" in lines["conscientiousness"]
     assert lines["openness"].endswith(resume)
     assert lines["conscientiousness"].endswith(resume)
     assert re.match(r"cannot be drawn \(.*of this version\?", lines["extraversion"])
