@@ -309,7 +309,7 @@ def _cox(data: pd.DataFrame, n_groups: int, level: float) -> tuple[pd.DataFrame,
                 "the Cox regression does not converge: the groups' onsets hardly overlap in time; "
                 "compare fewer groups, or read their Kaplan-Meier curves"
             ) from None
-        tested = proportional_hazard_test(fitter, data, time_transform="rank")
+        tested = proportional_hazard_test(fitter, data, time_transform=_ranks)
     found = fitter.summary.loc[[f"g{k}" for k in range(n_groups)]]
     bounds = [column for column in found.columns if column.startswith("exp(coef) ")]
     table = found[["exp(coef)", *bounds, "p"]].set_axis(["ratio", "low", "high", "p"], axis=1)
@@ -322,3 +322,9 @@ def _cox(data: pd.DataFrame, n_groups: int, level: float) -> tuple[pd.DataFrame,
         )
     tests = tested.summary.loc[[f"g{k}" for k in range(n_groups)], "p"].to_numpy(dtype=float)
     return table, tests
+
+
+def _ranks(times: pd.Series, events: pd.Series, weights: pd.Series) -> pd.Series:  # noqa: ARG001
+    """Ranks of the events' times. lifelines' own give tied events the order of their rows: where
+    rows stand group by group, that is a trend of the groups in time."""
+    return times.where(events.astype(bool)).rank()

@@ -204,6 +204,15 @@ def test_crossing_hazards_are_shown_up():
     assert float(table["p_constant"].iloc[0]) < 1e-4
 
 
+def test_many_ties_in_groups_dealt_at_random_make_no_trend():
+    """As sentences do: all onsets are in the second or the third."""
+    rng = np.random.default_rng(5)
+    dealt = [made(rng.integers(2, 4, size=150), rng.random(150) < 0.6) for _ in range(4)]
+    groups = {f"group {k}": part for k, part in enumerate(dealt)}
+    table = hazard_ratios(groups, "group 0").to_dataframe()
+    assert (table["p_constant"] > 0.01).all()
+
+
 def test_topics_that_agree_widen_the_interval():
     """The same answers, once as 20 topics and once each as its own: clustering must matter."""
     rng = np.random.default_rng(9)
