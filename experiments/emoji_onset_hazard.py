@@ -70,7 +70,7 @@ def run(x: Experiment[HazardConfig]) -> Finding:
         named = shown.assign(group=shown["measure"].map(kinds) + shown["model"])
         logs = named.assign(**{c: np.log2(named[c]) for c in ("value", "low", "high")})
         what = (
-            f"log2 hazard ratio of the first emoji, against {x.config.reference} "
+            f"log2 hazard ratio of the first emoji per token, against {x.config.reference} "
             "(methods: against QLoRA)"
         )
         figures["hazard-ratios"] = dots(logs, what, reference=0.0, unit="topics")
