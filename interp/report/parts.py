@@ -86,15 +86,22 @@ def _circuit_cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell,
 
 
 def _circuit_words(circuit: Circuit) -> str:
-    named = [_part_name(name) for name in circuit.nodes if name not in _ENDS]
-    return f"The circuit runs through {listing(named)}."
-
-
-def _part_name(node: str) -> str:
-    """`head 1 of block 0 (a0.h1)`, `the MLP of block 0 (m0)`."""
-    layer, _, head = node[1:].partition(".h")
-    part = f"head {head}" if head else "the MLP"
-    return f"{part} of block {layer} ({node})"
+    """`The circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
+    blocks: dict[str, list[str]] = {}
+    mlps: set[str] = set()
+    for name in (name for name in circuit.nodes if name not in _ENDS):
+        block, _, head = name[1:].partition(".h")
+        heads = blocks.setdefault(block, [])
+        if head:
+            heads.append(head)
+        else:
+            mlps.add(block)
+    said = []
+    for block, heads in blocks.items():
+        parts = [f"head{'s' if len(heads) > 1 else ''} {listing(heads)}"] if heads else []
+        parts += ["MLP"] if block in mlps else []
+        said.append(f"block {block} ({', '.join(parts)})")
+    return f"The circuit runs through {listing(said)}."
 
 
 def adapter_section(contents: Contents, maker: Maker) -> Section | None:
