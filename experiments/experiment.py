@@ -20,7 +20,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sources import ORGANISM, find_adapter, find_base, read_data
 
 from interp.behaviour import Response, Sampling, generate
@@ -71,6 +71,13 @@ class Config(BaseModel):
     """The tokenizer's chat template, or `Question: … Answer:`."""
     any_base: bool = False
     """Accept adapters whose record says that they were trained on other weights."""
+
+    @field_validator("traits")
+    @classmethod
+    def _each_once(cls, traits: tuple[Trait, ...]) -> tuple[Trait, ...]:
+        if len(set(traits)) < len(traits):
+            raise ValueError("a trait stands twice; name each once")
+        return traits
 
     @property
     def on_organism(self) -> bool:

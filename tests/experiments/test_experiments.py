@@ -225,7 +225,11 @@ def no_adapter(folder: Path) -> list[str]:  # noqa: ARG001
     return ["--adapters", f"openness={organism.adapter_path('openness')}"]
 
 
-def trait_twice(folder: Path) -> list[str]:
+def trait_twice(folder: Path) -> list[str]:  # noqa: ARG001
+    return ["--traits", "openness,Openness"]
+
+
+def two_adapters(folder: Path) -> list[str]:
     return ["--adapters", f"extraversion={folder},Extraversion={folder}"]
 
 
@@ -256,7 +260,8 @@ BAD = {
     no_text: "not a readable YAML file",
     unknown_method: "unknown method 'magic'",
     no_adapter: "no adapter for extraversion",
-    trait_twice: "a trait stands twice",
+    trait_twice: "traits: Value error, a trait stands twice",
+    two_adapters: "adapters: a trait stands twice",
     no_trait: "traits: ",
     empty_adapters: "no adapter for extraversion",
     another_run: "is no run folder",
