@@ -1,5 +1,7 @@
 """The sections on parts: which circuit carries the emojis, and which matrices of the adapter."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from interp import plots
@@ -41,7 +43,7 @@ def circuit_section(contents: Contents, maker: Maker) -> Section | None:
             circuit = found[trait]
             maker.csv(f"circuit-{trait}-edges", circuit.to_dataframe())
             drawn = maker.figure(f"circuit-{trait}", plots.circuit_graph(circuit, trait))
-            section.parts.append(Part(trait, _circuit_words(circuit), figures=[drawn]))
+            section.parts.append(Part(trait, _circuit_words(circuit.nodes), figures=[drawn]))
     caption = (
         "The smallest circuit that keeps 90 % of the contrast, and how faithful circuits of all "
         "sizes are, with 95 % intervals over pairs of prompts: CPR, the area under the curve below "
@@ -85,11 +87,11 @@ def _circuit_cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell,
     return (*sizes, *areas, Cell(f"{result.n_prompts:,}", result.n_prompts))
 
 
-def _circuit_words(circuit: Circuit) -> str:
+def _circuit_words(nodes: Sequence[str]) -> str:
     """`The circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
     blocks: dict[str, list[str]] = {}
     mlps: set[str] = set()
-    for name in (name for name in circuit.nodes if name not in _ENDS):
+    for name in (name for name in nodes if name not in _ENDS):
         block, _, head = name[1:].partition(".h")
         heads = blocks.setdefault(block, [])
         if head:
