@@ -160,6 +160,8 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
         _draw(folder, json, pdf)
     page = f"{folder}/{room.PAGE}"
     summary = room.summary(folder)
+    if folder.manifest.get("status") != "complete":
+        console.say(room.notice(folder))
     skipped = folder.manifest.get("skipped", {})
     if json:
         traits = summary.to_dict(orient="records")
@@ -169,8 +171,6 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     _merges(folder)
     for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")
-    if folder.manifest.get("status") != "complete":
-        console.say(room.notice(folder))
     console.say(f"report: {page}")
 
 
