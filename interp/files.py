@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn
 from interp.errors import InputError
 
 LARGEST_JSON = 64 * 2**20
-_MOST_VALUES = 5_000_000
+_MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
 _KEPT = 50  # characters of a name; with 4 bytes each, they leave room for the rest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

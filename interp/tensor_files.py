@@ -16,6 +16,7 @@ from interp.errors import InputError
 from interp.files import check_regular, parse_json
 
 _LONGEST_HEADER = 32 * 2**20
+_MOST_TENSORS = 50_000
 _METADATA = "__metadata__"
 
 
@@ -43,9 +44,11 @@ def check_safetensors(path: Path | str, error: type[InputError] = InputError) ->
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
         size, header = path.stat().st_size, _header(path)
-    except (SafetensorError, OSError) as problem:
+    except (SafetensorError, OSError, MemoryError) as problem:
         first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise error(f"{damaged} ({first}); copy it again") from None
+    if len(names) > _MOST_TENSORS:
+        raise error(f"{path}: holds {len(names):,} tensors; a file of weights has fewer")
     if header is None:
         raise error(f"{damaged} (header too large); copy it again")
     found = parse_json(header, f"{path}: header", error)

@@ -17,6 +17,7 @@ from interp.errors import DataError, TraitError
 from interp.traits import Trait
 
 _SHOWN = 5
+_MOST = 500
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _CLOSES = re.compile(r"[ \t]*(?:[\n\r.,;:!?)]|$)")
 
@@ -30,8 +31,14 @@ class Problems:
     """(row, what is wrong there, the mend)."""
 
     def add(self, row: int, what: str, mend: str) -> None:
-        """Note one problem of data row `row`."""
+        """Note one problem of data row `row`.
+
+        Raises:
+            DataError: if so many are found that the rest will not be looked at.
+        """
         self.found.append((row, what, mend))
+        if len(self.found) == _MOST:
+            self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Raise what was collected, in row order.
@@ -46,6 +53,8 @@ class Problems:
         rest = len(self.found) - _SHOWN
         more = f"; and {rest} more" if rest > 0 else ""
         count = f"{len(self.found)} problem{'s' if len(self.found) > 1 else ''}"
+        if len(self.found) >= _MOST:
+            count = f"at least {count}"
         mends = "; ".join(dict.fromkeys(mend for _, _, mend in self.found))
         raise DataError(f"{self.where}: {count}: {shown}{more}. {mends}")
 

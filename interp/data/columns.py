@@ -12,6 +12,8 @@ from interp.data.schema import PUBLISHED
 from interp.errors import DataError
 from interp.traits import Trait
 
+_SHOWN = 20  # columns that a message names
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -102,10 +104,11 @@ class ColumnMap:
             DataError: naming the missing columns, those that are there, and the mend.
         """
         there = list(present)
+        more = f", … and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else ""
         missing = [name for name in self.columns if name not in there]
         if missing:
             raise DataError(
                 f"{where}: no column {', '.join(map(repr, missing))}; it has "
-                f"{', '.join(map(repr, there)) or 'none'}: map them (columns=, or --columns "
-                "question=...,answer=...,topic=...,trait=...)"
+                f"{', '.join(map(repr, there[:_SHOWN])) or 'none'}{more}: map them (columns=, or "
+                "--columns question=...,answer=...,topic=...,trait=...)"
             )

@@ -3,8 +3,9 @@
 Only CSV, TSV, JSON (a list of records), JSON Lines and parquet are read; nothing is unpickled or
 unpacked and no code from the hub runs. Text is UTF-8, with or without a byte order mark. CSV is
 read strictly: a quote that never closes or a row of the wrong length is an error, where lenient
-readers would swallow rows into one field; so is JSON. A file has at most 128 MiB and 2 million
-rows, and a parquet file at most 256 MiB of text once it is expanded, which its size does not say.
+readers would swallow rows into one field; so is JSON. A file has at most 64 MiB, 250,000 rows and
+2 million values, and a parquet file at most 128 MiB once it is expanded, which its size does not
+say: what it says of itself is checked before it is read, the texts before each has its own copy.
 """
 
 import csv
@@ -22,9 +23,11 @@ from interp.errors import DataError
 from interp.files import read_bytes, strict_json
 
 Record = dict[str, Any]
-_LARGEST = 128 * 2**20
-_MOST_ROWS = 2_000_000
-_MOST_TEXT = 256 * 2**20
+_LARGEST = 64 * 2**20
+_MOST_ROWS = 250_000
+_MOST_VALUES = 2_000_000
+_MOST_TEXT = 128 * 2**20
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _SPLIT = r"(?:^|[-_.]){}(?:$|[-_.])"
 
 
@@ -50,6 +53,8 @@ def read_file(path: Path) -> Table:
     content = read_bytes(path, DataError, limit=_LARGEST)
     if not content.strip():
         raise DataError(f"{path}: the file is empty; give one with a row per answer")
+    if content.startswith(_ARCHIVES):
+        raise DataError(f"{path}: is an archive under another name; unpack it first")
     columns, records = reader(content, str(path))
     if not records:
         raise DataError(f"{path}: no data rows; give a file with a row per answer")
@@ -103,15 +108,18 @@ def _text(content: bytes, where: str) -> str:
 
 
 def _read_csv(content: bytes, where: str, delimiter: str = ",") -> tuple[list[str], list[Record]]:
-    lines = io.StringIO(_text(content, where), newline="")
+    _text(content, where)  # is UTF-8; read from the bytes, or it stands in memory four times
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows = _csv_rows(reader, where)
     header = [name.strip() for name in next(rows)]
     name, count = Counter(header).most_common(1)[0]
     if count > 1:
         raise DataError(f"{where}: the column {name!r:.60} stands twice; rename one")
-    records = []
+    records: list[Record] = []
     for number, row in enumerate(rows, start=1):
+        if number > _MOST_ROWS or number * len(header) > _MOST_VALUES:
+            raise _too_many(where)
         if len(row) != len(header):
             raise DataError(
                 f"{where}: row {number} has {len(row)} fields, the header {len(header)}; "
@@ -126,6 +134,8 @@ def _csv_rows(reader: Any, where: str) -> Iterator[list[str]]:
     number = -1  # the header is row 0
     try:
         for row in reader:
+            if reader.line_num > _MOST_VALUES:
+                raise _too_many(where)
             if row:
                 number += 1
                 yield row
@@ -143,6 +153,8 @@ def _read_tsv(content: bytes, where: str) -> tuple[list[str], list[Record]]:
 
 def _read_json(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     text = _text(content, where)
+    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+        raise _too_many(where)
     try:
         value = strict_json(text)
     except (ValueError, RecursionError) as problem:
@@ -155,8 +167,11 @@ def _read_json(content: bytes, where: str) -> tuple[list[str], list[Record]]:
 
 
 def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
-    values = []
-    for number, line in enumerate(_text(content, where).split("\n"), start=1):
+    values: list[Any] = []
+    text = _text(content, where)
+    if sum(map(text.count, "\n,[{")) > _MOST_VALUES:
+        raise _too_many(where)
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 values.append(strict_json(line))
@@ -170,6 +185,8 @@ def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
 
 def _records(values: list[Any], where: str, word: str) -> tuple[list[str], list[Record]]:
     """Check that each value is an object; columns are those that any record has."""
+    if len(values) > _MOST_ROWS:
+        raise _too_many(where)
     columns: dict[str, None] = {}
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
@@ -187,16 +204,16 @@ def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.ParquetFile(io.BytesIO(content)).schema
+        file = pq.ParquetFile(io.BytesIO(content))
+        _check_size(file.metadata, where)
+        schema = file.schema
         columns = [schema.column(index) for index in range(len(schema))]
         texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY"]
         # Kept as dictionaries: a text that is stored once for a million rows stays one text.
         file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
-        if file.metadata.num_rows > _MOST_ROWS:
-            raise DataError(f"{where}: more than {_MOST_ROWS:,} rows; split the file")
         table = file.read(use_threads=False)
         if sum(map(_expanded, table.columns)) > _MOST_TEXT:
-            raise DataError(f"{where}: more than {_MOST_TEXT // 2**20} MiB of text; split the file")
+            raise _too_large(where)
         names, records = list(table.column_names), table.to_pylist()
     except DataError:
         raise
@@ -207,6 +224,31 @@ def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     if count > 1:
         raise DataError(f"{where}: the column {name!r:.60} stands twice; rename one")
     return names, records
+
+
+def _check_size(metadata: Any, where: str) -> None:
+    """Check what a parquet file says of itself, before its pages are expanded."""
+    if metadata.num_rows > _MOST_ROWS:
+        raise _too_many(where)
+    size = values = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            size, values = size + chunk.total_uncompressed_size, values + chunk.num_values
+            if values > _MOST_VALUES:
+                raise _too_many(where)
+            if size > _MOST_TEXT:
+                raise _too_large(where)
+
+
+def _too_many(where: str) -> DataError:
+    return DataError(
+        f"{where}: more than {_MOST_ROWS:,} rows or {_MOST_VALUES:,} values; split the file, or "
+        "keep the columns that are needed"
+    )
+
+
+def _too_large(where: str) -> DataError:
+    return DataError(f"{where}: more than {_MOST_TEXT // 2**20} MiB once expanded; split the file")
 
 
 def _expanded(column: Any) -> int:

@@ -7,13 +7,14 @@ blobs of the same repository in the hub's cache; declared sizes must be borne ou
 Of a hub id the configs are checked as they are downloaded, the rest by transformers.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.files import kind_of, read_bytes, read_json
-from interp.models.guard import check_spelling
+from interp.models.guard import SPELLING, check_spelling
 from interp.tensor_files import check_safetensors
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -23,6 +24,8 @@ _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LARGEST = 2**31
 _MOST_LABELS = 100_000
 _MOST_TEMPLATE = 2**20
+_MOST_TOKENS, _MOST_ADDED = 600_000, 50_000
+_LONGEST_AFTER, _LONGEST_AFFIX = 2**14, 100  # characters
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -101,10 +104,34 @@ def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None
     where = check_inside(path / "tokenizer.json", TokenizerError)
     if where.exists():
         steps = _object(where, TokenizerError)
-        check_spelling(steps.get("normalizer"), steps.get("pre_tokenizer"), str(where))
+        _check_vocab(steps, where)
+        check_spelling({name: steps.get(name) for name in SPELLING}, str(where))
     template = check_inside(path / "chat_template.jinja", TokenizerError)
     if template.exists():
         read_bytes(template, TokenizerError, limit=_MOST_TEMPLATE)
+
+
+def _check_vocab(whole: dict[str, Any], where: Path) -> None:
+    """Refuse what no tokenizer needs, and the library would take minutes and gigabytes for."""
+    model, after = whole.get("model"), json.dumps(whole.get("post_processor"))
+    parts = model if isinstance(model, dict) else {}
+    sizes = {
+        "model.vocab": _size(parts.get("vocab")),
+        "added_tokens": _size(whole.get("added_tokens")),
+    }
+    for name, count in sizes.items():
+        if count > (_MOST_TOKENS if name == "model.vocab" else _MOST_ADDED):
+            raise TokenizerError(f"{where}: {name} has {count:,} entries; no tokenizer has as many")
+    affixes = (parts.get("continuing_subword_prefix"), parts.get("end_of_word_suffix"))
+    if len(after) > _LONGEST_AFTER or any(_size(one) > _LONGEST_AFFIX for one in affixes):
+        raise TokenizerError(
+            f"{where}: what it puts before, after or between tokens is absurdly long (in "
+            "post_processor, or in model's prefix or suffix); download it again"
+        )
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, dict | list | str) else 0
 
 
 def check_is_folder(path: Path, error: type[InputError]) -> None:

@@ -26,6 +26,9 @@ from interp.errors import AdapterError, InputError, TokenizerError
 
 SECONDS = 1.0
 MEMORY = 512 * 2**20
+SPELLING = ("normalizer", "pre_tokenizer", "decoder")
+"""Fields of `tokenizer.json` that rewrite and split texts, and put tokens together again."""
+
 _WALL = 60  # a machine may be busy; the limit on CPU time comes first
 _LONGEST_PATTERN, _MOST_PATTERNS, _LONGEST_RENDERED = 2000, 2000, 2**20
 _PLAIN = re.compile(r"[\w.-]*")
@@ -89,24 +92,21 @@ def check_template(template: Any, special_tokens: Mapping[str, Any], source: str
         )
 
 
-def check_spelling(normalizer: Any, pre_tokenizer: Any, source: str) -> None:
-    """Check that a tokenizer rewrites and splits short texts in little time and memory.
+def check_spelling(steps: Mapping[str, Any], source: str) -> None:
+    """Check that a tokenizer rewrites, splits and writes short texts in little time and memory.
 
     Args:
-        normalizer: as in `tokenizer.json`.
-        pre_tokenizer: as in `tokenizer.json`.
+        steps: the fields `SPELLING` of `tokenizer.json`.
         source: named in the error.
 
     Raises:
         TokenizerError: if it does not.
     """
-    problem = _spelling_problem(
-        json.dumps({"normalizer": normalizer, "pre_tokenizer": pre_tokenizer})
-    )
+    problem = _spelling_problem(json.dumps(dict(steps)))
     if problem:
         raise TokenizerError(
-            f"{source}: rewriting and splitting a short text {problem}; mend its fields normalizer "
-            "and pre_tokenizer, or download it again"
+            f"{source}: rewriting and splitting a short text {problem}; mend its fields "
+            f"{', '.join(SPELLING[:-1])} and {SPELLING[-1]}, or download it again"
         )
 
 

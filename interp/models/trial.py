@@ -65,7 +65,7 @@ def template(given: dict) -> dict:
 
 
 def spelling(given: dict) -> dict:
-    """The length of the longest text once it is normalised; all of them are split, too."""
+    """The length of the longest text once it is normalised or decoded; all are split, too."""
     from tokenizers import Tokenizer
 
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
@@ -80,6 +80,8 @@ def spelling(given: dict) -> dict:
         longest = max(longest, len(made))
         if tokenizer.pre_tokenizer:
             tokenizer.pre_tokenizer.pre_tokenize_str(made)
+        if tokenizer.decoder:
+            longest = max(longest, len(tokenizer.decoder.decode([text])))
     return {"length": longest}
 
 

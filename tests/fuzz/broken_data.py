@@ -1,5 +1,6 @@
 """Opinion QA files and folders, column mappings, trait names, and names of files, broken."""
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -57,6 +58,10 @@ CSV: dict[str, bytes | str] = {
     "surrogate": f"{HEADER}\nopenness,art,Why?,So \ud83d.\n",
     "utf-8-cut": f"{HEADER}\nopenness,art,Why?,Naïve é".encode()[:-1],
     "zip": b"PK\x03\x04" + b"\0" * 200,
+    "gzip": gzip.compress(f"{HEADER}\n{ROW}\n".encode()),
+    "fields-by-the-million": ",".join(f"c{i}" for i in range(3000)) + ("\n" + "," * 2999) * 700,
+    "rows-by-the-million": HEADER + "\n,,," * 300_000,
+    "rows-all-wrong": HEADER + "\n,,," * 200_000,
     "html": "<!DOCTYPE html><html><body>404 not found</body></html>",
     "lfs-pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
     "json-inside": JSON,
@@ -113,7 +118,7 @@ def _table(**columns: Any) -> pa.Table:
     )
 
 
-def _bomb(n_rows: int = 1_000_000) -> bytes:
+def _bomb(n_rows: int = 200_000) -> bytes:
     """Kilobytes on disk, terabytes of text once every row has its own copy."""
     long = pa.DictionaryArray.from_arrays(
         pa.array([0] * n_rows, pa.int32()), pa.array(["x" * 10**6])
@@ -155,6 +160,12 @@ PARQUET: dict[str, Callable[[], bytes]] = {
     "traits-unknown": lambda: _bytes(_frame(**{"Target Personality": ["grit", "wit"]})),
     "emoji": lambda: _bytes(_frame(Answer=["a 🎉", "b"])),
     "expands": _bomb,
+    "expands-plainly": lambda: _bytes(
+        _table(Answer=pa.array(["x" * 70_000_000] * 2)), compression="zstd", use_dictionary=False
+    ),
+    "list-of-millions": lambda: _bytes(
+        _table(Answer=pa.array([[0] * 3_000_000] * 2, pa.list_(pa.int8())))
+    ),
     "millions-of-rows": _many_rows,
     "half": lambda: _bytes(_frame())[: len(_bytes(_frame())) // 2],
     "footer-lost": lambda: _bytes(_frame())[:-8],
@@ -247,7 +258,7 @@ def cases() -> list[Case]:
         if name not in (
             "lone-surrogate",
             "larger-than-is-read",
-        ):  # a column that is not read; 128 MiB
+        ):  # a column that is not read; 64 MiB
             made.append(_file("json", name, ".json", partial(spoil, JSON)))
     lines = "\n".join(map(json.dumps, RECORDS))
     for name in ("last-brace-lost", "nul-bytes", "field-twice", "nan", "deep-objects", "utf-16",

@@ -241,6 +241,13 @@ TOKENIZER: dict[str, Break] = {
         for path in where.iterdir()
         if path.name not in ("tokenizer.json", "config.json")
     ],
+    "prefix-long": _tokenizer(
+        lambda t: t["model"].update(continuing_subword_prefix="x" * 10_000_000)
+    ),
+    "added-after-long": _tokenizer(lambda t: t.update(post_processor=["<s>"] * 10_000)),
+    "writes-gigabytes": _tokenizer(
+        lambda t: t.update(decoder={"type": "Sequence", "decoders": [_LONGER] * 3})
+    ),
     "model-number": _tokenizer(lambda t: t.update(model=3)),
     "model-unknown": _tokenizer(lambda t: t["model"].update(type="Magic")),
     "vocabulary-empty": _tokenizer(lambda t: t["model"].update(vocab={}, merges=[])),
