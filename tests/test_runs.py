@@ -203,7 +203,7 @@ def test_a_disk_too_full_for_the_manifest_names_the_step(disk):
             (disk / "other").write_bytes(bytes(300_000))
 
     steps = [replace(s, write=fill) if s.name == "b" else s for s in sums.steps()]
-    with pytest.raises(RunError, match=r"^step b: .*run: cannot be written \(No space left"):
+    with pytest.raises(RunError, match=r"^step b: .*manifest.json: cannot be written \(No space"):
         sums.run(steps)
     assert sums.states["a"] == "done"
     (disk / "other").unlink()

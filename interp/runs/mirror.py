@@ -116,6 +116,7 @@ class Mirror(RunFolder):
                 self.store.push(self.path / name, name)
         for name in set(self.known) - set(here):
             self.store.remove(name)
+        self.store.remove_temporary()  # of workers that were killed
         self.known.clear()
         self.known.update(here)
 
@@ -130,6 +131,7 @@ class Mirror(RunFolder):
         there.pop(LEASE, None)
         if there and MANIFEST not in there:
             raise RunError(f"{self}: is no run folder, and not empty; choose another --out")
+        self.store.remove_temporary()
         for name, path in self._files().items():
             if name not in there:
                 path.unlink()

@@ -69,15 +69,13 @@ class Store:
         return self.url
 
     def names(self) -> list[str]:
-        """Every file, by its name below the URL; what a killed process left half-put is removed."""
-        self.files.invalidate_cache()
-        found: list[str] = self._tried(lambda: self.files.find(self.root), [])
-        strip = len(self.files._strip_protocol(self.root)) + 1
-        names = [name[strip:] for name in found]
-        left = [name for name in names if _is_temporary(name)]
-        for name in left:
+        """Every file, by its name below the URL."""
+        return [name for name in self._found() if not _is_temporary(name)]
+
+    def remove_temporary(self) -> None:
+        """Remove what killed processes left half-put. Only while nobody puts anything."""
+        for name in filter(_is_temporary, self._found()):
             self.remove(name)
-        return sorted(set(names) - set(left))
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file."""
@@ -125,6 +123,12 @@ class Store:
 
     def remove(self, name: str) -> None:
         self._tried(lambda: self.files.rm_file(self._at(name)), None)
+
+    def _found(self) -> list[str]:
+        self.files.invalidate_cache()
+        found: list[str] = self._tried(lambda: self.files.find(self.root), [])
+        strip = len(self.files._strip_protocol(self.root)) + 1
+        return sorted(name[strip:] for name in found)
 
     def _get(self, name: str, temporary: str) -> bool:
         self.files.get_file(self._at(name), temporary)

@@ -103,10 +103,22 @@ def test_nothing_half_written_is_ever_seen_under_its_name(place, tmp_path):
 
 
 def test_what_a_killed_process_left_half_put_is_removed(place):
-    place.mkdir(parents=True)
-    (place / ".lens.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
-    assert Store.open("bucket://run").names() == []
-    assert not list(place.iterdir())
+    """When a run begins and when it ends, but not from a folder that is no run."""
+    half = place / "a" / ".1.txt.0a1b2c3d.tmp"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    (place / "diary.txt").touch()
+    with pytest.raises(RunError, match="no run folder"):
+        run("bucket://run")
+    assert half.exists()
+    assert Store.open("bucket://run").names() == ["diary.txt"]
+    (place / "diary.txt").unlink()
+    (place / "manifest.json").write_text("{}")
+    folder = run_folder("bucket://run")
+    with folder.lock():
+        assert not half.exists()
+        half.write_bytes(b"a worker was killed")
+    assert not half.exists()
 
 
 def test_a_store_that_does_not_answer_is_tried_again(place, monkeypatch, tmp_path):
