@@ -53,21 +53,20 @@ def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, tmp_path):
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(tmp_path, number):
+def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(tmp_path):
+    """By Ctrl-C; tests/cli/test_streams.py has the other signals."""
     out = tmp_path / "run"
     with subprocess.Popen(demo(out, *SMALL), stderr=subprocess.PIPE, text=True) as run:
         while ended_steps(out) < 2:
             assert run.poll() is None
             time.sleep(0.01)
         run.send_signal(signal.SIGSTOP)  # it holds the folder for as long as we look
-        if number is signal.SIGINT:
-            second = subprocess.run(demo(out), capture_output=True, text=True, check=False)
-            assert second.returncode == 2
-            assert f"process {run.pid} on" in second.stderr
-            assert "is working on this run; wait for it, or stop it" in second.stderr
+        second = subprocess.run(demo(out), capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert f"process {run.pid} on" in second.stderr
+        assert "is working on this run; wait for it, or stop it" in second.stderr
         run.send_signal(signal.SIGCONT)
-        run.send_signal(number)
+        run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=300)
     assert run.returncode == 1
     assert said.strip().splitlines()[-1].startswith("error: stopped; what is finished is kept")

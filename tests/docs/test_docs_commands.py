@@ -43,6 +43,7 @@ EXITS = {"interp data check no-such-file.csv": 2}
 RUN_BY = {  # too long for here: the options are checked, and these tests run the program
     "interp organism build": "tests/organism/test_organism_build.py",
     "python experiments/": "tests/experiments/test_experiments.py",
+    "interp demo --executor processes": "tests/runs/test_processes.py",
 }
 FINISHED = ("runs/demo", "runs/map")  # folders that pages go on with after `interp demo`
 
@@ -128,8 +129,8 @@ def run(
         return check(command)
     args = [INSTEAD.get(word, word) for word in words[1:]]
     out = after("--out", args)
-    if args[0] == "demo" and "--shards" not in args and not Path(out).exists():
-        shutil.copytree(demo, out)  # made already; tests/runs makes such runs in parts
+    if args[0] == "demo" and not Path(out).exists():
+        shutil.copytree(demo, out)  # made already
     args = smaller(args)
     key = tuple(a for a in args if a != out)
     if args[0] == "finetune":
