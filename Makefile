@@ -24,8 +24,8 @@ RUNS := $(EXPERIMENTS:%=runs/experiments/%)
 $(RUNS): runs/experiments/%:
 	@$(BIN)/python experiments/$*.py --out $@
 
-test: $(STAMP)  ## set up, then test, lint and type-check; three at a time: some tests wait
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(STAMP)  ## set up, then test, lint and type-check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(STAMP)  ## the whole demo, killed 30 times
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
