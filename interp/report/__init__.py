@@ -14,33 +14,20 @@ from pathlib import Path
 import pandas as pd
 
 from interp.files import write_text
-from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
-from interp.report.blocks import FIGURES, Maker, Section
+from interp.report.blocks import FIGURES, Face, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
-from interp.report.methods import methods
 from interp.report.page import page
+from interp.report.sections import rates
 from interp.report.weight import lighten
 from interp.runs import RunFolder
+from interp.study import catalogue
 from interp.traits import Trait
 
 __all__ = ["PAGE", "notice", "summary", "write"]
 
 PAGE = "report.html"
 Progress = Callable[[str, int, int], None]
-Make = Callable[[Contents, Maker], Section | None]
-_MAKERS: dict[str, Make] = {
-    "emoji rates": behaviour.rates_section,
-    "sample answers": behaviour.samples_section,
-    "token by token": tokens.tokens_section,
-    "text or weights": behaviour.origin_section,
-    "layer by layer": traces.lens_section,
-    "heads and positions": places.patching_section,
-    "circuit": parts.circuit_section,
-    "adapter": parts.adapter_section,
-    "before fine-tuning": traces.probing_section,
-    "merge errors": behaviour.merge_section,
-}
 
 
 def write(
@@ -61,23 +48,24 @@ def write(
     maker = Maker(folder.path, pdf)
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
-    for done, (name, make) in enumerate(_MAKERS.items()):
+    names = catalogue.sections()
+    for done, name in enumerate(names):
         if progress:
-            progress("report", done, len(_MAKERS))
-        section, reasons = _made(make, contents, maker)
-        sections += [section] if section else []
-        undrawn |= {(trait, name): reason for trait, reason in reasons.items()}
+            progress("report", done, len(names))
+        face: Face = catalogue.section(name).FACE
+        section, reasons = _made(face, contents, maker)
+        if section:
+            section.key, section.short = name, face.name
+            sections.append(section)
+        undrawn |= {(trait, face.name.lower()): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)
-    how = methods(contents)
-    for section in sections:
-        section.method = how.get(section.key, "")
     if progress:
-        progress("report", len(_MAKERS), len(_MAKERS))
+        progress("report", len(names), len(names))
     return write_text(folder.path / PAGE, page(contents, sections, gaps(contents, undrawn)))
 
 
 def _made(
-    make: Make, contents: Contents, maker: Maker
+    face: Face, contents: Contents, maker: Maker
 ) -> tuple[Section | None, dict[Trait | None, str]]:
     """A section; where a result cannot be drawn, the section of the other traits, and why.
 
@@ -85,20 +73,20 @@ def _made(
     whatever goes wrong here is said on it.
     """
     try:
-        return make(contents, maker), {}
+        return face.make(contents, maker), {}
     except Exception as problem:
         whole = _reason(problem)
     sound: list[TraitResults] = []
     reasons: dict[Trait | None, str] = {}
     for one in contents.traits:
         try:
-            make(replace(contents, traits=(one,)), maker)
+            face.make(replace(contents, traits=(one,)), maker)
             sound.append(one)
         except Exception as problem:
             reasons[one.trait] = _reason(problem)
     if reasons:
         try:
-            return make(replace(contents, traits=tuple(sound)), maker), reasons
+            return face.make(replace(contents, traits=tuple(sound)), maker), reasons
         except Exception as problem:
             whole = _reason(problem)
     return None, reasons | {None: whole}  # each can be drawn, together they cannot
@@ -115,7 +103,7 @@ def summary(run: RunFolder | Path | str) -> pd.DataFrame:
         RunError: if `run` is no run folder.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    return behaviour.summary(collect(folder))
+    return rates.summary(collect(folder))
 
 
 def notice(run: RunFolder | Path | str) -> str:

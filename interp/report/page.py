@@ -23,7 +23,7 @@ from interp.plots.style import TRAIT_COLOURS
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
-from interp.report.methods import facts, settings
+from interp.report.facts import facts, settings
 from interp.report.summary import summarise
 from interp.views import SCRIPT, STYLE
 

@@ -1,21 +1,28 @@
 """The main job: measure, look, patch and probe, for one base and any number of trait adapters.
 
 Every result is a step of its own (see `interp.runs`), made once and redone only where something
-that it depends on has changed. Per trait:
-
-1. merge: the adapter into the base, with the merge report;
-2. answers of base and tuned to the same questions, and their emoji rates;
-3. origin: is it the text or the weights that call for the emoji;
-4. logit lens at the onset positions of the tuned model's answers;
-5. activation patching: model contrast in both directions, prompt contrast in the tuned model;
-6. the circuit between the two prompts, and which matrices of the adapter the answers need;
-7. probing: is the emoji, is the trait, linearly readable, and was it before fine-tuning.
+that it depends on has changed. Which results there are, what each needs and where the report shows
+it, says the catalogue (`interp.study.catalogue`).
 
 An analysis that a trait's answers do not allow (no emojis, say) is skipped with its reason, which
 the manifest keeps and the report prints; anything wrong with the input ends the run.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from interp.study.config import StudyConfig, anchored, parse_config
-from interp.study.run import run
+
+if TYPE_CHECKING:
+    from interp.study.run import run
 
 __all__ = ["StudyConfig", "anchored", "parse_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what computes on first use: it brings torch, which takes seconds."""
+    if name == "run":
+        from interp.study.run import run
+
+        globals()["run"] = run  # and not the module of that name
+        return run
+    raise AttributeError(f"module 'interp.study' has no attribute {name!r}")

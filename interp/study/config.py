@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from interp import memory
 from interp.errors import InputError
 from interp.files import kind_of
+from interp.study import catalogue
 from interp.traits import Trait
 
 
@@ -52,6 +52,8 @@ class StudyConfig(BaseModel):
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     """Of the sampled answers; 0 is greedy."""
+    only: tuple[str, ...] = ()
+    """Traces to make, by row or family (`lens,patching`), with what they need; left out: all."""
     shards: int = Field(default=1, ge=1)
     """Parts that answers and patching maps are computed in, for several workers to share."""
     max_memory: str | None = None
@@ -59,9 +61,20 @@ class StudyConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
 
+    @field_validator("only")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            catalogue.chosen(value)
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return value
+
     @field_validator("max_memory")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
+        from interp import memory  # brings torch, for which a wrong option must not wait
+
         if value is not None:
             try:
                 memory.parse(value)
@@ -81,7 +94,8 @@ def parse_config(values: dict[str, Any]) -> StudyConfig:
     except ValidationError as problem:
         first = problem.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "config"
-        raise InputError(f"{field.replace('_', '-')}: {first['msg']}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{field.replace('_', '-')}: {what}") from None
 
 
 def anchored(config: StudyConfig) -> StudyConfig:

@@ -21,7 +21,7 @@ from interp.models.folders import check_folder
 from interp.runs import RunFolder
 from interp.runs.steps import digest
 from interp.study.config import StudyConfig
-from interp.study.traces import TraitModels
+from interp.study.models import TraitModels
 from interp.traits import Trait
 
 Progress = Callable[[str, int, int], None]
@@ -105,6 +105,17 @@ class Study:
         return "dense" if recorded in (None, "none") else str(recorded)
 
     # What results depend on ----------------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        """A setting as the catalogue names it: a field of the configuration, or what is asked."""
+        match name:
+            case "questions":
+                return self.asked()
+            case "switched":
+                return self.asked(self.config.n_switched)
+            case "texts":
+                return self.texts.sha256
+        return getattr(self.config, name)
 
     @cached_property
     def base_facts(self) -> dict[str, Any]:

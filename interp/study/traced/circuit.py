@@ -1,0 +1,44 @@
+"""Which circuit carries the contrast between prompts."""
+
+from interp import circuits
+from interp.behaviour.generate import Response
+from interp.circuits import Circuit, CircuitScores, Faithfulness
+from interp.patching.run import Run
+from interp.study.models import TraitModels
+from interp.study.traced.contrasts import MIN_GAP, prompt_pairs, prompt_runs
+
+FAITHFUL = 0.9
+"""The circuit that is drawn carries this share of the contrast."""
+
+
+def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> CircuitScores:
+    """Scores of all edges between the runs of the prompt contrast."""
+    return circuits.discover(
+        *_runs(models, base, tuned), metric=models.study.vocab.log_odds, min_gap=MIN_GAP,
+        progress=models.progress,
+    )  # fmt: skip
+
+
+def curve(
+    models: TraitModels, base: list[Response], tuned: list[Response], scores: CircuitScores
+) -> Faithfulness:
+    """How faithful circuits of every size are."""
+    return circuits.curve(
+        scores, *_runs(models, base, tuned), metric=models.study.vocab.log_odds, min_gap=MIN_GAP,
+        progress=models.progress,
+    )  # fmt: skip
+
+
+def circuit(
+    models: TraitModels, base: list[Response], tuned: list[Response], scores: CircuitScores
+) -> Circuit:
+    """The smallest circuit that carries 90 % of the contrast."""
+    found, _ = circuits.smallest(
+        scores, *_runs(models, base, tuned), targets=(FAITHFUL,),
+        metric=models.study.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress,
+    )  # fmt: skip
+    return found[0]
+
+
+def _runs(models: TraitModels, base: list[Response], tuned: list[Response]) -> tuple[Run, Run]:
+    return prompt_runs(models, prompt_pairs(models, base, tuned))

@@ -1,0 +1,16 @@
+"""Where in the layers the decision forms."""
+
+from interp import logit_lens
+from interp.behaviour.generate import Response
+from interp.logit_lens import LensResult
+from interp.study.models import TraitModels
+from interp.study.traced.contrasts import onsets
+
+
+def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
+    """The logit lens of both models, up to the onsets of the tuned model's emojis."""
+    batch = onsets(models, tuned).batch
+    return logit_lens.compare(
+        models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
+        vocab=models.study.vocab, progress=models.progress,
+    )  # fmt: skip
