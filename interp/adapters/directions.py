@@ -38,7 +38,7 @@ from interp.adapters.runs import GatedRuns, Progress, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import EmojiLogOdds, Metric
+from interp.patching.metric import Metric
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 
@@ -255,7 +255,6 @@ def emoji_direction(space: AdapterSpace, metric: Metric | None = None) -> Float[
     """
     if getattr(metric, "ids", None) is None:
         metric = space.metric
-        assert isinstance(metric, EmojiLogOdds)
     base: Any = space.pair.base
     weight = base.unembed.original_component.weight.detach().float()
     emoji = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
