@@ -111,18 +111,18 @@ CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 _TUNED, _BASE = {"tuned": "responses"}, {"base": "responses-base"}
 _BOTH = _BASE | _TUNED
-_SHARDED = {"essential": True, "join": "answers:joined", "suffix": ".json"}
 
 MERGE: "Row[MergeReport]" = Row(
     "merge", "merge:report", facts="merge:hashes", section="merge", essential=True
 )
 RESPONSES_BASE: "Row[list[Response]]" = Row(
     "responses-base", "answers:sample", {"who": "base"}, settings=("questions",), models="base",
-    section="samples", step="base/responses-{base}", **_SHARDED,
+    section="samples", step="base/responses-{base}", essential=True, join="answers:joined",
+    suffix=".json",
 )  # fmt: skip
 RESPONSES: "Row[list[Response]]" = Row(
     "responses", "answers:sample", {"who": "tuned"}, settings=("questions",), section="samples",
-    **_SHARDED,
+    essential=True, join="answers:joined", suffix=".json",
 )  # fmt: skip
 RATES_BASE: "Row[EmojiRates]" = Row(
     "rates-base", "rates:rates", needs={"answers": "responses-base"}, models="none",

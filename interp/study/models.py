@@ -3,7 +3,8 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from interp.models.pair import ModelPair, load_pair
+from interp.emoji import EmojiVocab
+from interp.models import ModelPair, load_pair, load_tokenizer
 from interp.traits import Trait
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ class TraitModels:
         self.study, self.trait = study, trait
         self.config, self.progress = study.config, study.progress
         self.read: dict[str, Any] = {}
+
+    @cached_property
+    def vocab(self) -> EmojiVocab:
+        c = self.config
+        return EmojiVocab.from_tokenizer(load_tokenizer(c.base, c.trust_remote_code))
 
     @cached_property
     def pair(self) -> ModelPair:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import memory
+from interp.behaviour.answers import read_responses, save_responses
 from interp.runs import RunFolder, Step
 from interp.study import catalogue
 from interp.study.catalogue import Row
@@ -20,6 +21,7 @@ from interp.study.study import Progress, Study
 from interp.traits import Trait
 
 Write = Callable[[Path], Mapping[str, Any] | None]
+_STORED = (read_responses, save_responses)  # results of other kinds bring their own
 
 
 def steps(
@@ -68,7 +70,7 @@ class _RowSteps:
         yield Step(
             name, name + self.row.suffix, self._joined([part.file for part in parts]),
             needs=tuple(part.name for part in parts), group=str(self.trait),
-            essential=self.row.essential,
+            essential=self.row.essential, code=(self.row.joined, *_STORED),
         )  # fmt: skip
 
     def _step(self, name: str, write: Write) -> Step:
@@ -86,6 +88,7 @@ class _RowSteps:
             needs=tuple(self._name(self.rows[need]) for need in row.needs.values()),
             group=str(self.trait),
             essential=row.essential,
+            code=(row.function, *_STORED),
         )
 
     def _name(self, row: Row[Any]) -> str:

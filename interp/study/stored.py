@@ -1,9 +1,9 @@
 """How a row's result lies in a run folder: answers as JSON, all else as it saves itself."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from interp.runs.folder import read_responses, save_responses
+from interp.behaviour.answers import read_responses, save_responses
 from interp.study.catalogue import R, Row
 
 
@@ -21,5 +21,5 @@ def load(row: Row[R], path: Path) -> R:
     Raises:
         InputError: if the file is missing, damaged or holds another kind of result.
     """
-    found: R = read_responses(path) if row.suffix == ".json" else row.kind.load(path)
-    return found
+    found: Any = read_responses(path) if row.suffix == ".json" else row.kind.load(path)
+    return cast("R", found)

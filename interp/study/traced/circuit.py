@@ -14,7 +14,7 @@ FAITHFUL = 0.9
 def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> CircuitScores:
     """Scores of all edges between the runs of the prompt contrast."""
     return circuits.discover(
-        *_runs(models, base, tuned), metric=models.study.vocab.log_odds, min_gap=MIN_GAP,
+        *_runs(models, base, tuned), metric=models.vocab.log_odds, min_gap=MIN_GAP,
         progress=models.progress,
     )  # fmt: skip
 
@@ -24,7 +24,7 @@ def curve(
 ) -> Faithfulness:
     """How faithful circuits of every size are."""
     return circuits.curve(
-        scores, *_runs(models, base, tuned), metric=models.study.vocab.log_odds, min_gap=MIN_GAP,
+        scores, *_runs(models, base, tuned), metric=models.vocab.log_odds, min_gap=MIN_GAP,
         progress=models.progress,
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ def circuit(
     """The smallest circuit that carries 90 % of the contrast."""
     found, _ = circuits.smallest(
         scores, *_runs(models, base, tuned), targets=(FAITHFUL,),
-        metric=models.study.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress,
+        metric=models.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress,
     )  # fmt: skip
     return found[0]
 

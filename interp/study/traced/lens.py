@@ -12,5 +12,5 @@ def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     batch = onsets(models, tuned).batch
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
-        vocab=models.study.vocab, progress=models.progress,
+        vocab=models.vocab, progress=models.progress,
     )  # fmt: skip

@@ -11,7 +11,7 @@ def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> 
         (models.pair.base, models.pair.tuned),
         (base, tuned),
         models.pair.tokenizer,
-        models.study.vocab,
+        models.vocab,
         models.pair.pad_id,
         seed=models.config.seed,
     )

@@ -72,7 +72,7 @@ def _sweep(
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep(
-        clean, corrupted, site, direction=direction, metric=models.study.vocab.log_odds,
+        clean, corrupted, site, direction=direction, metric=models.vocab.log_odds,
         min_gap=MIN_GAP if shards == 1 else 0.0,  # of all shards together, later
         positions=None if site == "z" else list(window),  # heads have no position
     )  # fmt: skip

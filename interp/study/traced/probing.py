@@ -27,7 +27,7 @@ def emoji(models: TraitModels, tuned: list[Response]) -> ProbeResult:
     where = _places(batch.attention_mask, rows, [len(a.prompt_ids) - 1 for a in answers])
     task = probing.onset_task(
         batch.tokens, batch.attention_mask, topics=[a.topic for a in answers],
-        vocab=models.study.vocab, where=where, seed=models.config.seed,
+        vocab=models.vocab, where=where, seed=models.config.seed,
     )  # fmt: skip
     return _probe(models, task, batch)
 

@@ -20,7 +20,7 @@ def view(models: TraitModels, tuned: list[Response], place: int) -> TokenView:
     shown = order[place]
     end = models.pair.format.stop_ids[:1] if shown.ended else ()
     return token_view(
-        models.pair, shown.prompt_ids + shown.ids + tuple(end), vocab=models.study.vocab,
+        models.pair, shown.prompt_ids + shown.ids + tuple(end), vocab=models.vocab,
         attention=N_HEADS, answer_start=len(shown.prompt_ids), title=shown.question,
         progress=models.progress,
     )  # fmt: skip
