@@ -27,9 +27,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from interp.circuits import discover, faithfulness, select
-from interp.emoji import EmojiVocab
 from interp.patching import Run
-from interp.patching.metric import EmojiLogOdds
+from interp.readout import Outcome
 
 STEPS, SHARE = 5, 0.05
 GOALS = {"score": 2.5, "circuit": 3.0}
@@ -64,7 +63,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(1)
     size = (shape.batch, shape.pos)
     clean, corrupted = (torch.randint(10, shape.vocab, size, generator=generator) for _ in range(2))
-    metric = EmojiLogOdds(EmojiVocab.from_tokenizer(bridge.tokenizer))
+    metric = Outcome.emoji(bridge.tokenizer, stop=()).metric()
     runs = Run(bridge, clean), Run(bridge, corrupted)
     # Random prompts have gaps of both signs; only times matter here.
     scores = discover(*runs, metric=metric, min_gap=0.0)

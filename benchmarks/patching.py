@@ -29,11 +29,10 @@ from transformer_lens import patching as lens
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from interp.emoji import EmojiVocab
 from interp.models.pair import hook
 from interp.organism import base_path
 from interp.patching import Run, sweep
-from interp.patching.metric import EmojiLogOdds
+from interp.readout import Outcome
 
 SWEEPS = {
     "resid_pre": lens.get_act_patch_resid_pre,
@@ -193,7 +192,7 @@ def compare(model: TransformerBridge, shape: Shape, site: str, rounds: int, goal
     clean, corrupted = (
         torch.randint(10, size, (shape.batch, shape.pos), generator=generator) for _ in range(2)
     )
-    metric = EmojiLogOdds(EmojiVocab.from_tokenizer(model.tokenizer))
+    metric = Outcome.emoji(model.tokenizer, stop=()).metric()
     run = Run(model, clean), Run(model, corrupted)
     ours, theirs, walls, rates = [], [], ([], []), []
     error = 0.0

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.models import ModelPair, load_pair
+    from interp.readout import Outcome
 
 __version__ = "0.1.0"
-__all__ = ["ModelPair", "load_pair"]
+__all__ = ["ModelPair", "Outcome", "load_pair"]
 
 # On some CPUs bitsandbytes says, when it is imported, that an optional package for faster 4-bit
 # layers is not there. Nothing here needs it; all else that it says is heard.
@@ -20,9 +22,12 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the models on first use: they bring torch, which takes seconds."""
+    """Import the front door on first use: it brings torch, which takes seconds."""
     if name in __all__:
-        import interp.models
-
-        return getattr(interp.models, name)
+        room = import_module("interp.readout" if name == "Outcome" else "interp.models")
+        return getattr(room, name)
     raise AttributeError(f"module 'interp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

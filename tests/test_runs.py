@@ -114,7 +114,7 @@ def test_other_code_is_another_step(sums, monkeypatch):
     from interp.runs import steps
 
     sums.run()
-    monkeypatch.setattr(steps, "code_version", lambda: {"interp": "another"})
+    monkeypatch.setattr(steps, "closure", lambda _: "another")
     assert sums.run() == "abcd"
 
 

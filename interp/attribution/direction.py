@@ -137,6 +137,6 @@ def fixed(unembed: Unembedding, metric: Metric, batch: int) -> Float[Tensor, "ba
     if weight is None or weight.ndim != 2:
         raise ModelError(f"the unembedding ({type(unembed.module).__name__}) has no weight matrix")
     chosen = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
-    chosen[ids.to(weight.device)] = True
+    chosen[torch.as_tensor(ids, device=weight.device)] = True
     rows = weight.detach().float()
     return (rows[chosen].mean(0) - rows[~chosen].mean(0)).expand(batch, -1)

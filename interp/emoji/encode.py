@@ -12,11 +12,13 @@ fragment alone gives only the replacement character.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from interp.emoji.find import match_at
 from interp.errors import TokenizerError
 
 Context = Literal["glued", "spaced"]
@@ -45,13 +47,33 @@ def encode_after(
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     if tokenizer.is_fast:
         # The same ids as calling the tokenizer, without building masks and offsets.
-        backend: Any = tokenizer.backend_tokenizer
-        return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        with _bare(tokenizer.backend_tokenizer) as backend:
+            return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
     return list(tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+
+@contextmanager
+def _bare(backend: Any) -> Iterator[Any]:
+    """A fast tokenizer without the padding and truncation that its last call, or its file, left.
+
+    Both change ids here: padding on the left moves them, and one row's length is another's.
+    """
+    padding, truncation = backend.padding, backend.truncation
+    backend.no_padding()
+    backend.no_truncation()
+    try:
+        yield backend
+    finally:
+        if padding is not None:
+            backend.enable_padding(**padding)
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
     """The bytes each id adds inside a text, by id; special tokens and unused ids add none.
+
+    A special token that begins with an emoji is text.
 
     Raises:
         TokenizerError: if the tokenizer has no vocabulary.
@@ -75,7 +97,18 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
         pieces[index] = b"" if token.special else token.content.encode()
     for index in tokenizer.all_special_ids:
         pieces[index] = b""
+    for index, text in special_emojis(tokenizer).items():
+        pieces[index] = text.encode()
     return tuple(pieces)
+
+
+def special_emojis(tokenizer: Any) -> dict[int, str]:
+    """Special tokens that begin with an emoji: they are text, whatever the tokenizer says."""
+    return {
+        index: token.content
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if token.special and not token.content.isascii() and match_at(token.content) is not None
+    }
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -2,7 +2,7 @@
 
 A metric maps logits `[batch vocab]` (one row per prompt, in the prompts' order) to `[batch]`. The
 default is the emoji log-odds of the model's own tokenizer, in nats. A metric may carry `name` and
-`unit` attributes for tables and figures.
+`unit` attributes for tables and figures. Those of an `Outcome` say which factor they are.
 """
 
 from collections.abc import Callable
@@ -16,26 +16,9 @@ from torch import Tensor, nn
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.patching.decoder import Decoder
+from interp.readout.outcome import OUTCOME, STOP, WORDS, Outcome, OutcomeMetric
 
 Metric = Callable[[Tensor], Tensor]
-
-
-class EmojiLogOdds:
-    """Emoji log-odds, in nats (see `EmojiVocab.log_odds`)."""
-
-    name = "emoji log-odds"
-    unit = "nats"
-
-    def __init__(self, vocab: EmojiVocab) -> None:
-        self.vocab = vocab
-
-    def __call__(self, logits: Float[Tensor, "*lead vocab"]) -> Float[Tensor, "*lead"]:
-        return self.vocab.log_odds(logits)
-
-    @property
-    def ids(self) -> Int[Tensor, " ids"]:
-        """The token ids above the line."""
-        return self.vocab.emoji_ids
 
 
 def resolve(metric: Metric | None, model: Any) -> Metric:
@@ -47,12 +30,18 @@ def resolve(metric: Metric | None, model: Any) -> Metric:
         InputError: if there is no metric and the model carries no tokenizer.
     """
     if getattr(metric, "__func__", None) is EmojiVocab.log_odds:
-        return EmojiLogOdds(metric.__self__)  # type: ignore[union-attr]
+        vocab: EmojiVocab = metric.__self__  # type: ignore[union-attr]
+        return Outcome.of_vocab(vocab, stop=()).direct.metric()
+    if metric is not None and getattr(metric, "reads", 1) > 1:
+        raise InputError(
+            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, "
+            "which is not done here; take the outcome's `direct`, for prompts that end after the ▁"
+        )
     if metric is not None:
         return metric
     if getattr(model, "tokenizer", None) is None:
         raise InputError("the model carries no tokenizer, so emojis are unknown; give a metric")
-    return EmojiLogOdds(EmojiVocab.from_tokenizer(model.tokenizer))
+    return Outcome.emoji(model.tokenizer, stop=()).direct.metric()
 
 
 def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
@@ -84,10 +73,10 @@ def label(metric: Metric) -> str:
 class Readout:
     """Metric values from residual streams after the last layer.
 
-    For the emoji log-odds the unembedding's rows are reordered once, emojis last, so that the
-    metric is two logsumexps over contiguous memory (one more copy of the unembedding for as long as
-    the sweep lasts). Any other metric sees logits `[batch vocab]` of whole batches, one patch at a
-    time.
+    For a metric of an outcome the unembedding's rows are reordered once, as words, stop, outcome,
+    so that every factor is made of logsumexps over contiguous memory (one more copy of the
+    unembedding for as long as the sweep lasts). Any other metric sees logits `[batch vocab]` of
+    whole batches, one patch at a time.
 
     Args:
         decoder: the decoder that is patched.
@@ -102,14 +91,12 @@ class Readout:
         self.decoder, self.metric, self.vocab, self.floats = decoder, metric, vocab, floats
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
-        self.split = 0
+        self.sizes: list[int] = []
         unembed = decoder.unembed
-        if isinstance(metric, EmojiLogOdds) and type(unembed) is nn.Linear:
-            ids = metric.ids.to(unembed.weight.device)
-            others = torch.ones(len(unembed.weight), dtype=torch.bool, device=ids.device)
-            others[ids] = False
-            order = torch.cat((others.nonzero().flatten(), ids))
-            self.weight, self.split = unembed.weight.detach()[order], len(order) - len(ids)
+        if isinstance(metric, OutcomeMetric) and type(unembed) is nn.Linear:
+            order, self.sizes = _grouped(metric.outcome, len(unembed.weight))
+            order = order.to(unembed.weight.device)
+            self.weight = unembed.weight.detach()[order]
             # The bridge gives every unembedding a bias, of zeros if the model has none.
             if unembed.bias is not None and bool(unembed.bias.any()):
                 self.bias = unembed.bias.detach()[order]
@@ -132,12 +119,20 @@ class Readout:
 
     def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
         """The metric of rows, whichever prompts they belong to; only if `rowwise`."""
+        assert isinstance(self.metric, OutcomeMetric)  # see rowwise
         parts = x.split(max(1, self.floats // self.vocab))
-        return torch.cat([self._log_odds(part) for part in parts])
+        return self.metric.of(torch.cat([self._sums(part) for part in parts]))
 
-    def _log_odds(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
+    def _sums(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows three"]:
         assert self.weight is not None  # see rowwise
         logits = F.linear(self.decoder.final_norm(x), self.weight, self.bias)
-        logits = self.decoder.cap(logits).float()
-        emoji, rest = logits[:, self.split :], logits[:, : self.split]
-        return emoji.logsumexp(1) - rest.logsumexp(1)
+        blocks = self.decoder.cap(logits).float().split(self.sizes, 1)
+        return torch.stack([block.logsumexp(1) for block in blocks], 1)
+
+
+def _grouped(outcome: Outcome, width: int) -> tuple[Int[Tensor, " vocab"], list[int]]:
+    """The order of ids as words, stop, outcome, and the size of each group."""
+    group = torch.full((width,), WORDS)
+    group[list(outcome.stop_ids)] = STOP
+    group[list(outcome.ids)] = OUTCOME
+    return group.argsort(stable=True), group.bincount(minlength=3).tolist()

@@ -15,14 +15,14 @@ import errno
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from interp.errors import RunError, TraitError
-from interp.files import read_json, remove_temporary, sha256, write_json
+from interp.files import remove_temporary, sha256, write_json
 from interp.runs.manifest import (
     MANIFEST,
     differences,
@@ -230,6 +230,8 @@ class RunFolder:
         return kind.load(path) if path.is_file() else None
 
     def save_responses(self, responses: "Sequence[Response]", *parts: str) -> None:
+        from interp.behaviour import save_responses
+
         save_responses(responses, self.file(*parts))
 
     def responses(self, *parts: str) -> "list[Response] | None":
@@ -238,6 +240,8 @@ class RunFolder:
         Raises:
             RunError: if the file is damaged.
         """
+        from interp.behaviour import read_responses
+
         path = self.file(*parts)
         return read_responses(path) if path.is_file() else None
 
@@ -279,28 +283,6 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: a name that is asked for is not UTF-8 ({odd!r}); rename it"
             ) from None
-
-
-def save_responses(responses: "Sequence[Response]", path: Path) -> None:
-    """Write answers as JSON."""
-    write_json(path, [asdict(response) for response in responses])
-
-
-def read_responses(path: Path) -> "list[Response]":
-    """Read answers back.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    from interp.behaviour import Response
-    from interp.results import from_fields
-
-    rows = read_json(path, RunError)
-    if not isinstance(rows, list):
-        raise RunError(f"{path}: not the answers of a run (no list); delete it")
-    return [
-        from_fields(Response, row, f"{path}: answer {n}", RunError) for n, row in enumerate(rows, 1)
-    ]
 
 
 def unwritable(path: Path, problem: OSError) -> RunError:
