@@ -10,7 +10,7 @@ from typing import Any
 
 
 def on_first_use(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__`, which imports what it has under `if TYPE_CHECKING:`; its `__dir__`.
+    """A package's `__getattr__` and `__dir__`: what it has under `if TYPE_CHECKING:`, when asked.
 
     So readers, type checkers and this function have the names from one place. None of them may be
     a module of the package, too: which one is meant would depend on who came first.
