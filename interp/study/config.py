@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from interp import sizes
 from interp.errors import InputError
 from interp.files import kind_of
 from interp.study import catalogue
@@ -73,11 +74,9 @@ class StudyConfig(BaseModel):
     @field_validator("max_memory")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
-        from interp import memory  # brings torch, for which a wrong option must not wait
-
         if value is not None:
             try:
-                memory.parse(value)
+                sizes.parse(value)
             except InputError as problem:
                 raise ValueError(str(problem)) from None
         return value
