@@ -60,7 +60,8 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
     """The summary, or None where there is nothing to sum up."""
     tuned, base = contents.having(RATES), contents.having(RATES_BASE)
     found = {section.key: section.finding for section in sections}
-    faces = {key: catalogue.section(key).FACE for key in catalogue.sections()}
+    asked = {row.section for row in catalogue.asked(contents.manifest.get("config", {}))}
+    faces = {key: catalogue.section(key).FACE for key in catalogue.sections() if key in asked}
     findings = tuple((face.asked, key, found.get(key)) for key, face in faces.items() if face.asked)
     if not tuned and not any(finding for _, _, finding in findings):
         return None

@@ -186,6 +186,18 @@ def asked(config: Mapping[str, Any]) -> tuple[Row[Any], ...]:
     return tuple(sorted(made, key=lambda row: not row.essential))
 
 
+def step_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The steps that a study's manifest asks for, done or not; none of another job's."""
+    config, bases = manifest.get("config", {}), manifest.get("bases", {})
+    adapters = config.get("adapters") if manifest.get("job") == "study" else {}
+    if not isinstance(adapters, dict):
+        return ()
+    rows = asked(config)
+    return tuple(
+        row.step_name(label, bases.get(label, "dense")) for label in adapters for row in rows
+    )
+
+
 def chosen(only: Iterable[str]) -> tuple[Row[Any], ...]:
     """The rows of these names (of rows or families) and what they need; of none, the default ones.
 

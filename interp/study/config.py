@@ -30,9 +30,9 @@ class StudyConfig(BaseModel):
     drop_duplicates: bool = False
     """Keep one of equal rows instead of refusing them."""
     device: str | None = None
-    """CUDA if there is one, else the CPU."""
+    """`cpu`, `cuda`, `cuda:1`, …; left out: CUDA if there is one, else the CPU."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """bfloat16 on CUDA, else float32."""
+    """Of the models; left out: bfloat16 on CUDA, else float32."""
     quantization: Literal["auto", "nf4", "none"] = "auto"
     """What the base was quantised to when the adapters were trained."""
     trust_remote_code: str | None = None
