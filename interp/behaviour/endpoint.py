@@ -23,8 +23,8 @@ from typing import Any
 import httpx
 
 from interp.behaviour.judges import Verdict, markers
-from interp.behaviour.scoring import Progress
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.traits import Trait
 
 _PASSING = {408, 409, 429}
