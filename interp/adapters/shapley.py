@@ -5,8 +5,8 @@ be switched on (Shapley 1953). Orders are sampled in antithetic pairs, each perm
 reverse (Mitchell et al. 2022); within one order the marginals telescope, so every prompt's values
 add up to metric(tuned) - metric(base) exactly, whatever the number of permutations.
 
-Intervals come from permutations *and* prompts: both are resampled independently (the pigeonhole
-bootstrap, Owen 2007, which is conservative). `permutation_se` is the permutations' part alone: if
+Intervals come from permutations *and* prompts: the interval over prompts (or topics), each side
+widened by `permutation_se`, the permutations' part alone, which is a little conservative: if
 it is large beside the interval, take more permutations, else more prompts.
 
 The gradient estimate beside them is the derivative of the metric by the gates, averaged along the
@@ -25,8 +25,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from einops import rearrange, reduce
 from jaxtyping import Float
 from scipy.stats import spearmanr
+from scipy.stats import t as student
 from torch import Tensor
 
 from interp.adapters.effects import PartEffects, facts
@@ -37,7 +39,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.progress import Progress
-from interp.stats import Interval
+from interp.stats import RESAMPLES, mean_ends
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class ShapleyEffects(PartEffects):
         found = spearmanr(self.gradient.mean(1).numpy(), self.mean().numpy())
         return float(found.statistic), float(found.pvalue)
 
-    def summary(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+    def summary(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """As for necessity, with the columns `permutation_se` and `gradient` at the end."""
         table = super().summary(level=level, n_resamples=n_resamples)
         place = [self.units.index(unit) for unit in table["unit"]]
@@ -86,23 +88,16 @@ class ShapleyEffects(PartEffects):
         table["gradient"] = self.gradient.mean(1).double().numpy()[place]
         return table
 
-    def _interval(self, place: int, level: float, n_resamples: int) -> Interval | None:
-        """Over permutations and prompts, resampled independently."""
-        samples = self.samples[:, place].double().numpy()
-        labels = list(range(self.n_prompts)) if self.topics is None else list(self.topics)
-        _, unit = np.unique(np.array(labels), return_inverse=True)
-        n_units = int(unit.max()) + 1
-        if n_units < 2:
-            return None
-        sums = np.stack([np.bincount(unit, row, n_units) for row in samples])
-        counts = np.bincount(unit, minlength=n_units)
-        rng = np.random.default_rng(self.seed)
-        pairs = rng.multinomial(len(samples), [1 / len(samples)] * len(samples), n_resamples)
-        prompts = rng.multinomial(n_units, [1 / n_units] * n_units, n_resamples)
-        total = np.einsum("rp,pu,ru->r", pairs, sums, prompts, optimize=True)
-        means = total / (len(samples) * (prompts @ counts))
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(low), float(high), level)
+    def _ends(self, level: float, n_resamples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Over topics, each side widened by what permutations add."""
+        values = self.samples.double().mean(0)
+        low, high = mean_ends(
+            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
+        mean, draws = values.mean(1).numpy(), len(self.samples)
+        quantile = student.ppf((1 + level) / 2, draws - 1) if draws > 1 else 0.0
+        more = quantile * np.nan_to_num(self.permutation_se.numpy())
+        return mean - np.hypot(mean - low, more), mean + np.hypot(high - mean, more)
 
 
 def shapley(
@@ -171,12 +166,14 @@ def _sampled(
     for row, order in enumerate(orders):
         for k, part in enumerate(order.tolist()):
             steps[row, k + 1 :, part] = 1.0
-    values = runs.values(steps.view(-1, size) @ table, "Shapley permutations")
-    values = values.view(len(orders), size + 1, len(runs))
+    values = runs.values(
+        rearrange(steps, "order row part -> (order row) part") @ table, "Shapley permutations"
+    )
+    values = rearrange(values, "(order row) prompt -> order row prompt", order=len(orders))
     marginal = torch.empty(len(orders), size, len(runs), dtype=torch.float64)
     for row, order in enumerate(orders):
         marginal[row, order] = values[row].diff(dim=0)
-    return marginal.view(n_pairs, 2, size, len(runs)).mean(1)
+    return reduce(marginal, "(pair way) unit prompt -> pair unit prompt", "mean", way=2)
 
 
 def _along_diagonal(runs: Runs, units: Sequence[Unit], steps: int) -> Float[Tensor, "unit batch"]:

@@ -10,8 +10,9 @@ import torch
 
 from interp.errors import InputError, OutOfMemoryError
 from interp.memory.counting import Counter
-from interp.memory.limits import MEND, budget, give_back, limited, room, show
+from interp.memory.limits import MEND, budget, give_back, limited, room
 from interp.progress import Progress
+from interp.sizes import show
 
 Done = TypeVar("Done")
 _log = logging.getLogger("interp.memory")

@@ -2,5 +2,15 @@
 
 from interp.readout.outcome import Outcome, OutcomeMetric
 from interp.readout.question import Question
+from interp.readout.slots import Slot, SlotPrompts, Slots, slot_length, slots
 
-__all__ = ["Outcome", "OutcomeMetric", "Question"]
+__all__ = [
+    "Outcome",
+    "OutcomeMetric",
+    "Question",
+    "Slot",
+    "SlotPrompts",
+    "Slots",
+    "slot_length",
+    "slots",
+]
