@@ -11,13 +11,14 @@ from typing import Any
 
 from interp import memory
 from interp.behaviour.answers import read_responses, save_responses
+from interp.progress import Progress
 from interp.runs import RunFolder, Step
 from interp.study import catalogue
 from interp.study.catalogue import Row
 from interp.study.config import parse_config
 from interp.study.models import TraitModels
 from interp.study.stored import load, save
-from interp.study.study import Progress, Study
+from interp.study.study import Study
 from interp.traits import Trait
 
 Write = Callable[[Path], Mapping[str, Any] | None]

@@ -2,6 +2,7 @@
 
 from interp import adapters
 from interp.adapters import PartEffects
+from interp.readout import Question
 from interp.study.models import TraitModels
 
 
@@ -10,6 +11,7 @@ def necessity(models: TraitModels) -> PartEffects:
     study = models.study
     asked = study.questions[: models.config.n_switched]
     return adapters.necessity(
-        models.pair, adapters.Written(tuple(asked), study.sampling), seed=models.config.seed,
-        progress=models.progress,
-    )  # fmt: skip
+        models.pair,
+        adapters.Written(tuple(asked), study.sampling),
+        ask=Question(seed=models.config.seed, progress=models.progress),
+    )

@@ -4,6 +4,7 @@ from interp import circuits
 from interp.behaviour.generate import Response
 from interp.circuits import Circuit, CircuitScores, Faithfulness
 from interp.patching.run import Run
+from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, prompt_pairs, prompt_runs
 
@@ -14,19 +15,17 @@ FAITHFUL = 0.9
 def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> CircuitScores:
     """Scores of all edges between the runs of the prompt contrast."""
     return circuits.discover(
-        *_runs(models, base, tuned), metric=models.vocab.log_odds, min_gap=MIN_GAP,
-        progress=models.progress,
-    )  # fmt: skip
+        *_runs(models, base, tuned),
+        metric=models.vocab.log_odds,
+        ask=Question(min_gap=MIN_GAP, progress=models.progress),
+    )
 
 
 def curve(
     models: TraitModels, base: list[Response], tuned: list[Response], scores: CircuitScores
 ) -> Faithfulness:
     """How faithful circuits of every size are."""
-    return circuits.curve(
-        scores, *_runs(models, base, tuned), metric=models.vocab.log_odds, min_gap=MIN_GAP,
-        progress=models.progress,
-    )  # fmt: skip
+    return circuits.curve(scores, *_runs(models, base, tuned), ask=_question(models))
 
 
 def circuit(
@@ -34,11 +33,14 @@ def circuit(
 ) -> Circuit:
     """The smallest circuit that carries 90 % of the contrast."""
     found, _ = circuits.smallest(
-        scores, *_runs(models, base, tuned), targets=(FAITHFUL,),
-        metric=models.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress,
-    )  # fmt: skip
+        scores, *_runs(models, base, tuned), targets=(FAITHFUL,), ask=_question(models)
+    )
     return found[0]
 
 
 def _runs(models: TraitModels, base: list[Response], tuned: list[Response]) -> tuple[Run, Run]:
     return prompt_runs(models, prompt_pairs(models, base, tuned))
+
+
+def _question(models: TraitModels) -> Question:
+    return Question(metric=models.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress)

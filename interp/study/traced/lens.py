@@ -3,6 +3,7 @@
 from interp import logit_lens
 from interp.behaviour.generate import Response
 from interp.logit_lens import LensResult
+from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import onsets
 
@@ -12,5 +13,5 @@ def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     batch = onsets(models, tuned).batch
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
-        vocab=models.vocab, progress=models.progress,
+        vocab=models.vocab, ask=Question(progress=models.progress),
     )  # fmt: skip

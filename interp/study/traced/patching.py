@@ -5,9 +5,10 @@ from typing import Any
 
 from interp import patching
 from interp.behaviour.generate import Response
-from interp.patching import PatchingResult
+from interp.patching import Cells, PatchingResult
 from interp.patching.result import concatenated
 from interp.patching.run import Run
+from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, prompt_pairs, prompt_runs
 
@@ -73,7 +74,7 @@ def _sweep(
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep(
         clean, corrupted, site, direction=direction, metric=models.vocab.log_odds,
-        min_gap=MIN_GAP if shards == 1 else 0.0,  # of all shards together, later
-        positions=None if site == "z" else list(window),  # heads have no position
+        cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
+        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
     )  # fmt: skip
     return found.select(slice(0, 0)) if empty else found

@@ -10,7 +10,8 @@ from interp import probing
 from interp.behaviour.generate import Response
 from interp.data import OpinionQA, OpinionRow
 from interp.models import TokenBatch, pad
-from interp.probing import ProbeResult
+from interp.probing import ProbeResult, Reading
+from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.traits import Trait
 
@@ -52,7 +53,8 @@ def _probe(
 ) -> ProbeResult:
     return probing.trace(
         task, batch.tokens, batch.attention_mask, base=models.pair.base, tuned=models.pair.tuned,
-        where=where, config=probing.ProbeConfig(seed=models.config.seed), progress=models.progress,
+        config=probing.ProbeConfig(seed=models.config.seed), reading=Reading(where=where),
+        ask=Question(progress=models.progress),
     )  # fmt: skip
 
 
