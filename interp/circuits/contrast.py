@@ -20,8 +20,9 @@ from interp.circuits.parts import constant_of, fingerprint, weight_of
 from interp.errors import InputError, ModelError
 from interp.patching.capture import Kept, run_and_keep
 from interp.patching.decoder import Decoder
-from interp.patching.metric import Metric, measure, resolve
+from interp.patching.metric import measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
+from interp.readout.question import Metric, Question
 
 SITES = ("resid_pre", "resid_post", "z", "mlp_out")
 
@@ -143,8 +144,7 @@ class Contrast:
         cls,
         clean: Run,
         corrupted: Run,
-        metric: Metric | None,
-        metric_positions: int | Tensor | None,
+        ask: Question,
     ) -> "Contrast":
         """Check two runs.
 
@@ -165,8 +165,9 @@ class Contrast:
         if kind == "prompt":  # up to the first token that differs, one model does the same twice
             differs = clean.tokens != corrupted.tokens.to(clean.tokens.device)
             first = torch.maximum((differs & clean.mask).int().argmax(1), first)
-        at = metric_columns(clean, metric_positions)
-        metric = resolve(metric, clean.model)
+        at = metric_columns(clean, ask.places)
+        ask.topics_of(len(at))  # one each, or an error before the work
+        metric = resolve(ask.metric, clean.model)
         return cls(clean, corrupted, kind, graph, decoder, other, metric, at, first)
 
     @property
