@@ -7,7 +7,7 @@ are dropped: they cannot reach it.
 Memory: of a chunk's prompts, `2 n_layers (2 d_model + n_heads d_head) pos` numbers per prompt.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -20,6 +20,7 @@ from interp.circuits.parts import constant_of, fingerprint, weight_of
 from interp.errors import InputError, ModelError
 from interp.patching.capture import Kept, run_and_keep
 from interp.patching.decoder import Decoder
+from interp.patching.memory import metric_of_rows
 from interp.patching.metric import measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
 from interp.readout.question import Metric, Question
@@ -178,6 +179,17 @@ class Contrast:
     def __len__(self) -> int:
         return len(self.at)
 
+    def only(self, rows: list[int]) -> "Contrast":
+        """The contrast of some of the prompts."""
+        clean, corrupted = (
+            Run(run.model, run.tokens[rows], run.mask[rows]) for run in (self.clean, self.corrupted)
+        )
+        metric = metric_of_rows(self.metric, rows, len(self))
+        return replace(
+            self, clean=clean, corrupted=corrupted, metric=metric, at=self.at[rows],
+            first=self.first[rows],
+        )  # fmt: skip
+
     @cached_property
     def model_hash(self) -> str:
         return fingerprint(self.clean.model)
@@ -206,13 +218,10 @@ class Contrast:
     def measured(
         self, logits: Float[Tensor, "chunk vocab"], rows: Int[Tensor, " chunk"]
     ) -> Float[Tensor, " chunk"]:
-        """The metric of some prompts; it sees a whole batch, whose other rows do not matter."""
-        if len(rows) == len(self):
-            value = self.metric(logits)
-            return value if value.requires_grad else measure(self.metric, logits)
-        whole = logits[:1].detach().expand(len(self), -1).index_copy(0, rows, logits)
-        value = self.metric(whole)
-        return (value if value.requires_grad else measure(self.metric, whole))[rows]
+        """The metric of some prompts."""
+        metric = metric_of_rows(self.metric, rows.tolist(), len(self))
+        value = metric(logits)
+        return value if value.requires_grad else measure(metric, logits)
 
     def writes(self, layer: int) -> list[Tensor]:
         """Each head's output matrix `[head d_head d_model]`: one, or clean's and corrupted's."""

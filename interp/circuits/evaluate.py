@@ -16,7 +16,6 @@ from interp.circuits.mixing import row_bytes, run_circuits
 from interp.circuits.scores import CircuitScores
 from interp.circuits.steps import Path, check, forward
 from interp.errors import InputError, ModelError
-from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Readout, label
 from interp.patching.run import Run
 from interp.readout.question import Metric, Question, asked
@@ -246,17 +245,7 @@ def _floor(
 ) -> float:
     """How far the longest prompt's metric under one circuit moves when it is run alone."""
     row = [int((contrast.at - contrast.first).argmax())]
-    alone = replace(
-        contrast,
-        clean=Run(contrast.clean.model, contrast.clean.tokens[row], contrast.clean.mask[row]),
-        corrupted=Run(
-            contrast.corrupted.model, contrast.corrupted.tokens[row], contrast.corrupted.mask[row]
-        ),
-        metric=metric_of_rows(contrast.metric, row, len(contrast)),
-        at=contrast.at[row],
-        first=contrast.first[row],
-    )
-    again, _, _ = _run(alone, members[None], Question(chunk=chunk))
+    again, _, _ = _run(contrast.only(row), members[None], Question(chunk=chunk))
     return memory.rounding(values[row], again[0], float(values.abs().max()))
 
 
