@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from interp.behaviour.generate import Progress, Response, Sampling, decode, generate
+from interp.behaviour.generate import Response, Sampling, decode, generate
 from interp.emoji import EmojiVocab, find
 from interp.models.tokens import ChatFormat
+from interp.progress import Progress
 
 
 def emoji_free(

@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from interp.behaviour.generate import Progress
 from interp.editing.contrast import Contrast
 from interp.editing.host import Host
 from interp.editing.steering import Steering
 from interp.editing.strength import SEARCH, Search, find_strength
 from interp.errors import InputError
+from interp.progress import Progress
 
 DIRECTIONS = ("means", "probe")
 Array = NDArray[Any]
@@ -155,7 +156,7 @@ def _steering(
         vectors[layers.index(one.layer), one.head] = shift.float()
     listed = sorted((one.layer, one.head, one.accuracy, one.spread) for one in chosen)
     return Steering(
-        vectors=vectors.flatten(1),
+        vectors=rearrange(vectors, "layer head d_head -> layer (head d_head)"),
         layers=layers,
         site="z",
         strength=1.0,

@@ -13,7 +13,7 @@ Not exact where a tokenizer writes a lone `▁` before emojis: an emoji-free tex
 was made to go on in words more often than a free one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,11 +25,10 @@ from torch import Tensor
 from interp.emoji import EmojiVocab
 from interp.emoji.exact import along
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.readout.slots import Answer
 from interp.results import Result
 from interp.stats import Interval, mean_interval
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
