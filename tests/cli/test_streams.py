@@ -1,14 +1,16 @@
 """The command line where nobody listens or nothing can be written, and how it begins."""
 
+import contextlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from test_bad_input import command
 
 from interp import console, study
+from interp.cli import stopping
 from interp.runs import RunFolder
 from interp.study import StudyConfig
 from interp.traits import Trait
@@ -50,39 +52,48 @@ def test_progress_in_a_file_leaves_no_empty_line(capsys):
     assert capsys.readouterr().err == ""
 
 
-SLEEPER = """
-import signal, sys, time
+WAITING = """
+import signal, sys
 {before}
 from interp import console
 from interp.cli import stopping
 
+stopping.PATIENCE = {patience}
+
+def wait(where):
+    print(where, flush=True)
+    sys.stdin.readline()
+
 def work():
     try:
-        print("ready", flush=True)
-        time.sleep(60)
+        wait("at work")
     finally:
-        time.sleep({cleaning})
-        print("clean", flush=True)
+        wait("cleaning up")
 
 with stopping.stoppable():
     code = console.guarded(work)
-time.sleep(0.3)
+wait("ending")
 sys.exit(code)
 """
 
 
-def stopped(*signals: tuple[int, float], before: str = "", cleaning: float = 0.3) -> tuple:
-    """Exit code and output of a command that gets signals, each some seconds after the other."""
-    code = SLEEPER.format(before=before, cleaning=cleaning)
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        for number, pause in signals:
-            process.send_signal(number)
-            time.sleep(pause)
-        out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+def stopped(signals: dict[str, tuple[int, ...]], before: str, patience: float) -> tuple:
+    """Exit code, places and standard error of a command that gets signals, by the place it is at.
+
+    It goes on from there when it is told to, or a signal makes it.
+    """
+    code, places = WAITING.format(before=before, patience=patience), []
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        while place := process.stdout.readline().strip():
+            places.append(place)
+            for number in signals.get(place, ()):
+                process.send_signal(number)
+            if place != "at work":
+                with contextlib.suppress(BrokenPipeError):
+                    print(file=process.stdin, flush=True)
+        process.wait()
+        return process.returncode, places, process.stderr.read()
 
 
 STOPPED = "error: stopped; what is finished is kept, and the same command goes on from there\n"
@@ -95,21 +106,23 @@ MASKED = (
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_any_way_to_stop_a_command_stops_it_once(number):
     """The second signal comes while it cleans up, the third when it is about to end."""
-    found = stopped((number, 0.1), (number, 0.35), (number, 0), before=MASKED)
-    assert found == (1, "clean\n", STOPPED)
+    places = ["at work", "cleaning up", "ending"]
+    found = stopped(dict.fromkeys(places, (number,)), MASKED, patience=1000)
+    assert found == (1, places, STOPPED)
 
 
 def test_who_still_waits_after_a_second_ends_it_at_once():
-    began = time.monotonic()
-    found = stopped((signal.SIGINT, 1.2), (signal.SIGINT, 0), before=MASKED, cleaning=50)
-    assert found == (1, "", "")
-    assert time.monotonic() - began < 30
+    assert stopping.PATIENCE == 1
+    signals = dict.fromkeys(("at work", "cleaning up"), (signal.SIGINT,))
+    assert stopped(signals, MASKED, patience=-1) == (1, list(signals), "")
 
 
 def test_nohup_means_it():
     ignoring = MASKED + "; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    code, out, err = stopped((signal.SIGHUP, 0.3), (signal.SIGTERM, 0), before=ignoring)
-    assert (code, out, err) == (1, "clean\n", STOPPED)
+    code, places, err = stopped(
+        {"at work": (signal.SIGHUP, signal.SIGTERM)}, ignoring, patience=1000
+    )
+    assert (code, places, err) == (1, ["at work", "cleaning up", "ending"], STOPPED)
 
 
 def test_a_command_in_a_deleted_folder_says_so(tmp_path):
@@ -160,7 +173,7 @@ def test_a_run_goes_on_with_as_many_threads_as_before(monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path):
+def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path, monkeypatch, capfd):
     """A real one, where the user may mount it; the results are kept."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -169,9 +182,8 @@ def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path):
         pytest.skip("this user may not mount a small file system")
     try:
         folder = RunFolder.create(place / "run", {"seed": 1, "adapters": {"openness": "a"}})
-        done = shell(f"{sys.executable} -m interp report {folder.path}")
-        assert done.returncode == 2, done.stderr
-        (line,) = done.stderr.splitlines()
+        assert command(["report", str(folder.path)], monkeypatch) == 2
+        (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("error: the report: ")
         assert "cannot be written (No space left on device); free the disk" in line
         assert not list(place.rglob("*.tmp"))
