@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from test_bad_input import command
 
 from interp import console, study
-from interp.cli import stopping
+from interp.cli import runs, stopping, trace
 from interp.runs import RunFolder
 from interp.study import StudyConfig
 from interp.traits import Trait
@@ -56,7 +57,7 @@ WAITING = """
 import signal, sys
 {before}
 from interp import console
-from interp.cli import stopping
+from interp.cli import runs, stopping, trace
 
 stopping.PATIENCE = {patience}
 
@@ -149,28 +150,44 @@ def test_paths_of_a_run_are_whole_so_that_it_goes_on_from_anywhere(tmp_path, mon
     assert study.anchored(hub).base == study.anchored(hub).trust_remote_code == "org/name"
 
 
-def test_a_run_goes_on_with_as_many_threads_as_before(monkeypatch):
-    import torch
+@pytest.mark.parametrize(
+    ("manifest", "threads"),
+    [
+        ({}, None),
+        ({"reproducibility": []}, None),
+        ({"reproducibility": [{"threads": {"torch": "x"}}]}, None),
+        ({"reproducibility": [{}, {"threads": {"torch": 1}}]}, 1),
+    ],
+)
+def test_a_run_goes_on_with_as_many_threads_as_before(manifest, threads):
+    assert runs._threads(manifest) == threads
 
-    from interp.cli import runs
 
-    before = torch.get_num_threads()
+@pytest.mark.parametrize(("asked", "found"), [(None, 2), (1, 1), (64, 2)])
+def test_threads_are_no_more_than_the_cores(asked, found, monkeypatch):
+    """They would wait for each other."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr("interp.machine.cores", lambda: 2)
+    monkeypatch.setattr("interp.cli.inputs.check", lambda *_: None)
+    monkeypatch.setattr("interp.study.run", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("interp.cli.trace._report", lambda *_, **__: None)
+    asks = StudyConfig(base="b", adapters={}, data="d")
     try:
         torch.set_num_threads(2)
-        for odd in (
-            {},
-            {"reproducibility": []},
-            {"reproducibility": [{"threads": {"torch": "x"}}]},
-        ):
-            runs._same_threads(odd)
-            assert torch.get_num_threads() == 2
-        runs._same_threads({"reproducibility": [{}, {"threads": {"torch": 1}}]})
-        assert torch.get_num_threads() == 1
-        monkeypatch.setattr("interp.machine.cores", lambda: 2)
-        runs._same_threads({"reproducibility": [{"threads": {"torch": 64}}]})
-        assert torch.get_num_threads() == 2, "more than there are cores would wait for each other"
+        trace.study(asks, "out", True, None, threads=asked)
     finally:
         torch.set_num_threads(before)
+    assert seen == [found]
+
+
+def test_a_terminal_is_told_what_is_waited_for(monkeypatch, capsys):
+    with console.loading():
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.loading():
+        pass
+    assert "loading …" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path, monkeypatch, capfd):
