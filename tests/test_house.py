@@ -44,6 +44,7 @@ PLACES = {  # where packages are imported; those of other extras by interp
 }
 BROUGHT = {  # imported beside the declared package that brings it
     "accelerate": "peft",
+    "anyio": "openai",
     "griffelib": "mkdocstrings",
     "ipython": "ipykernel",
     "nbformat": "nbclient",
