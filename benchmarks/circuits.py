@@ -66,6 +66,7 @@ def main() -> None:
     metric = Outcome.emoji(bridge.tokenizer, stop=()).metric()
     runs = Run(bridge, clean), Run(bridge, corrupted)
     # Random prompts have gaps of both signs; only times matter here.
+    loose = Question(min_gap=0.0)
     scores = discover(*runs, metric=metric, ask=loose)
     sign = (scores.clean - scores.corrupted).sign()
     circuit = select(scores, SHARE)
@@ -73,7 +74,6 @@ def main() -> None:
     def oriented(logits: Tensor) -> Tensor:
         return metric(logits) * sign
 
-    loose = Question(min_gap=0.0)
     work: dict[str, tuple[Callable[[], object], int]] = {
         "plain": (yardstick(plain, clean, metric, all_logits=True), 1),
         "strict": (yardstick(plain, clean, metric, all_logits=False), 1),

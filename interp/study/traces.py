@@ -29,7 +29,7 @@ from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
 from interp.patching import Cells
 from interp.probing import Reading
-from interp.readout import Question
+from interp.readout import Outcome, Question
 from interp.results import Result
 from interp.traits import Trait
 from interp.views import token_view
@@ -103,7 +103,7 @@ class TraitModels:
             (self.pair.base, self.pair.tuned),
             (self.base_answers, self.tuned_answers),
             self.pair.tokenizer,
-            self.study.vocab,
+            Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids),
             self.pair.pad_id,
             seed=self.config.seed,
         )
