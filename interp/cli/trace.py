@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp import console
+from interp import console, machine
 from interp.cli import inputs, runs
 from interp.cli.fields import options
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, Workers
@@ -45,12 +45,9 @@ def demo(
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
     adapters = {trait: str(organism.adapter_path(trait)) for trait in wanted}
     ours = {"base": str(organism.base_path()), "adapters": adapters, "data": str(organism.ASSETS)}
-    config, made = parse_config(fields | ours), executor_for(executor, workers, ray_address)
-    with console.loading():
-        import torch
-
-    torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
-    study(config, out, json, made)
+    made = executor_for(executor, workers, ray_address)
+    # The organism's matrices are too small to gain from more threads.
+    study(parse_config(fields | ours), out, json, made, threads=1)
 
 
 @app.command(
@@ -86,14 +83,18 @@ def report(
     _report(run, json, pdf=pdf)
 
 
-def study(config: Any, out: str, json: bool, executor: Any) -> None:
-    """Run a study, or go on with it, to its report."""
+def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
+    """Run a study, or go on with it, to its report; with so many threads, where cores are."""
     inputs.check(config.base, config.adapters.values(), config.data)
     with console.loading():
+        import torch
+
         from interp import study as room
 
         run = room.run
 
+    if threads is not None:
+        torch.set_num_threads(min(threads, machine.cores()))
     with console.progress(not json) as progress:
         run(config, out, progress, executor)
     _report(out, json, keep=True)
@@ -148,12 +149,15 @@ def _draw(folder: Any, json: bool, pdf: bool) -> None:
 
 def _merges(folder: Any) -> None:
     """Print the merge reports: the error beside the adapter's own effect."""
-    from interp.models import MergeReport
+    from interp.study.catalogue import MERGE
+    from interp.study.stored import load
 
     rows = []
     for trait in folder.traits:
-        merge = folder.result(MergeReport, trait, "merge.safetensors")
-        if merge is not None:
+        path = folder.file(MERGE.step_name(str(trait), "") + MERGE.suffix)
+        if path.is_file():
+            merge = load(MERGE, path)
             rows.append((str(trait), merge.mean_kl, merge.max_kl, merge.effect_mean_kl))
     columns = ["trait", "merge error (mean KL)", "max KL", "adapter's effect (mean KL)"]
-    console.table("Merged against unmerged, nats per position", columns, rows)
+    if rows:
+        console.table("Merged against unmerged, nats per position", columns, rows)

@@ -7,7 +7,6 @@ run, or cannot be drawn, is said with its reason and the mend; what is there, is
 6 s per trait, most of it bootstraps and figures.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
