@@ -131,7 +131,7 @@ def count_interval(
     if top.sum() in (0, n):
         return wilson(units if top.sum() else 0, units, level)
     variance = units / (units - 1) * ((top - share * bottom) ** 2).sum() / n**2
-    effective = n / max(1.0, variance / (share * (1 - share) / n))
+    effective = n / max(1.0, variance / (share * (1 - share) / (n - 1)))
     # The score test's two roots; scipy has them for whole numbers of trials only.
     z2 = float(norm.ppf((1 + level) / 2)) ** 2 / effective
     low, high = sorted(np.roots([1 + z2, -(2 * share + z2), share**2]).real)

@@ -1,12 +1,14 @@
 """Sampled answers: against Hugging Face's own decoding, and against the softmax."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.stats import chisquare
 from tiny import llama, tokenizer
 
 from interp.behaviour import Sampling, generate
-from interp.errors import InputError, ModelError
+from interp.errors import InputError, ModelError, TokenizerError
 from interp.models import ChatFormat, hook
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about long walks in the rain?", "b"), ("Why?", "c")]
@@ -80,3 +82,11 @@ def test_no_questions_and_too_long_answers_are_refused(bridge, form):
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)
+
+
+def test_a_template_that_ignores_the_question_is_refused(bridge):
+    deaf = tokenizer()
+    deaf.chat_template = "{{ bos_token }}User: hello\nAssistant:"
+    deaf_form = replace(ChatFormat.from_tokenizer(tokenizer()), tokenizer=deaf)
+    with pytest.raises(TokenizerError, match="all 3 questions become the same prompt"):
+        generate(bridge, deaf_form, QUESTIONS)
