@@ -1,7 +1,7 @@
 """Scores of held-out predictions, and their intervals over topics.
 
 Everything takes weights `[row, example]` whose first row is all ones and whose others leave out a
-topic each (`interp.base.stats.without_each`), so that estimate and jackknife come from one formula. What
+topic each (`stats.without_each`), so that estimate and jackknife come from one formula. What
 has lost a class altogether is NaN, and left out.
 """
 
