@@ -220,7 +220,8 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
     )
     read = x.kept(LensResult, f"{trait}-lens", lambda: logit_lens.compare(
         x.pair(trait).base, x.pair(trait).tuned, found.batch.tokens, found.batch.attention_mask,
-        vocab=x.vocab(), positions="onset", progress=x.progress,
+        outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct, positions="onset",
+        progress=x.progress,
     ))  # fmt: skip
     return read, found.topics
 

@@ -210,7 +210,7 @@ def rooms(models, batch):
         return pad(rows, -2).tokens
 
     def lens(size):
-        found = logit_lens.compare(base, tuned, tokens, mask, vocab=vocab(), batch_size=size)
+        found = logit_lens.compare(base, tuned, tokens, mask, outcome=emoji(), batch_size=size)
         return found.log_odds, found.noise_floor
 
     def activations(size):

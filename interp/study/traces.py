@@ -129,7 +129,8 @@ class TraitModels:
         batch = self.onsets.batch
         return logit_lens.compare(
             self.pair.base, self.pair.tuned, batch.tokens, batch.attention_mask,
-            vocab=self.study.vocab, progress=self.progress,
+            outcome=Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids).direct,
+            progress=self.progress,
         )  # fmt: skip
 
     def token_view(self, place: int = 0) -> Result:
