@@ -33,7 +33,7 @@ from interp.logit_lens import LensResult
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
 from interp.probing.scoring import interval, topic_weights
-from interp.readout import Outcome
+from interp.readout import Outcome, Question
 from interp.traits import Trait
 
 Row = dict[str, Any]
@@ -194,9 +194,14 @@ def _probed(x: X, trait: Trait) -> ProbeResult:
         vocab=x.vocab(), where=_in_answer(batch.attention_mask, answers), seed=x.config.seed,
     )  # fmt: skip
     return probing.trace(
-        task, batch.tokens, batch.attention_mask, base=pair.base, tuned=pair.tuned,
-        config=probing.ProbeConfig(seed=x.config.seed), progress=x.progress,
-    )  # fmt: skip
+        task,
+        batch.tokens,
+        batch.attention_mask,
+        base=pair.base,
+        tuned=pair.tuned,
+        config=probing.ProbeConfig(seed=x.config.seed),
+        ask=Question(progress=x.progress),
+    )
 
 
 def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
@@ -218,11 +223,19 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
     found: OnsetPrompts = onset_prompts(
         tokenizer, x.tuned_answers(trait), pad_id(tokenizer), x.config.n_lens
     )
-    read = x.kept(LensResult, f"{trait}-lens", lambda: logit_lens.compare(
-        x.pair(trait).base, x.pair(trait).tuned, found.batch.tokens, found.batch.attention_mask,
-        outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct, positions="onset",
-        progress=x.progress,
-    ))  # fmt: skip
+    read = x.kept(
+        LensResult,
+        f"{trait}-lens",
+        lambda: logit_lens.compare(
+            x.pair(trait).base,
+            x.pair(trait).tuned,
+            found.batch.tokens,
+            found.batch.attention_mask,
+            outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct,
+            positions="onset",
+            ask=Question(progress=x.progress),
+        ),
+    )
     return read, found.topics
 
 

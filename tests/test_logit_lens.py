@@ -16,7 +16,7 @@ from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens import LensReading, LensResult
 from interp.models import hook, pad
-from interp.readout import Outcome
+from interp.readout import Outcome, Question
 from interp.readout.outcome import joined
 
 
@@ -107,7 +107,7 @@ def test_padding_changes_nothing_and_is_marked(prompts, side):
     model = bridge(tiny.llama(seed=4))
     batch = pad(prompts, 2, side)
     whole = logit_lens.read(
-        model, batch.tokens, batch.attention_mask, outcome=emoji(), batch_size=2
+        model, batch.tokens, batch.attention_mask, outcome=emoji(), ask=Question(batch_size=2)
     )
     for row, ids in enumerate(prompts):
         alone = logit_lens.read(model, torch.tensor([ids]), outcome=emoji())
@@ -156,8 +156,7 @@ def test_compare_reads_both_and_their_gap(prompts, tmp_path):
         batch.tokens,
         batch.attention_mask,
         outcome=emoji(),
-        batch_size=2,
-        progress=lambda *step: said.append(step),
+        ask=Question(batch_size=2, progress=lambda *step: said.append(step)),
     )
     alone = logit_lens.read(tuned, batch.tokens, batch.attention_mask, outcome=emoji())
     torch.testing.assert_close(result.tuned.log_odds, alone.log_odds)
@@ -274,7 +273,7 @@ def test_a_model_in_training_mode_is_refused(prompts):
         logit_lens.read(model, torch.tensor(prompts[:1]), outcome=emoji())
 
 
-def test_bad_input_is_named(vocab, prompts):
+def test_bad_input_is_named(prompts):
     model = bridge(tiny.llama(seed=4))
     tokens = torch.tensor(prompts[:1])
     with pytest.raises(InputError, match="prompt 0 is all padding"):

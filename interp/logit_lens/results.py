@@ -29,8 +29,8 @@ UNITS = {
 class LensReading(Result):
     """One model, read at every reading point.
 
-    Where `valid` is false (padding), log-odds, factors and probability are 0 and rank and id are -1;
-    the tables leave those places out.
+    Where `valid` is false (padding), rank and id are -1 and all else is 0; the tables leave those
+    places out.
 
     Attributes:
         log_odds: of the outcome, in nats, `[layer, batch, pos]`; `layer` counts reading points.
