@@ -7,15 +7,15 @@ import types
 from pathlib import Path
 
 import pytest
+from interp.errors import InputError
 from test_bad_input import command
 
 import interp
 from interp import organism
-from interp.errors import InputError
-from interp.results import Result
-from interp.runs import RunFolder
+from interp.base.results import Result
 from interp.study import catalogue, parse_config
 from interp.study.catalogue import Row
+from interp.study.runs import RunFolder
 from interp.study.steps import steps
 
 TRAIT = "extraversion"
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from interp.behaviour.generate import Response
-from interp.results import Result
+from interp.base.results import Result
 from interp.study.models import TraitModels
 
 
@@ -106,7 +106,7 @@ def test_the_key_of_a_new_trace_holds_its_own_code(tmp_path):
     before = {s.name: s.key(dict.fromkeys(s.needs, "")) for s in steps(ASKED, folder)}
     file = Path(sys.modules["interp.study.traced.length"].__file__)
     assert file.read_text().count("len(answer.ids)") == 1
-    from interp.runs import closure
+    from interp.study.runs import closure
 
     closure._sources.cache_clear()
     file.write_text(TRACED.replace("len(answer.ids)", "2 * len(answer.ids)"))

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from interp import console, machine
+from interp.base import console, machine
+from interp.base.errors import RunError
+from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, Workers
-from interp.errors import RunError
 from interp.study import StudyConfig, parse_config
-from interp.traits import TRAITS, Trait
 
 PANEL = "Trace and read"
 app = typer.Typer()
@@ -40,7 +40,7 @@ def demo(
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
     from interp import organism
-    from interp.runs import executor_for
+    from interp.study.runs import executor_for
 
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
     adapters = {trait: str(organism.adapter_path(trait)) for trait in wanted}
@@ -67,7 +67,7 @@ def trace(
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
-    from interp.runs import executor_for
+    from interp.study.runs import executor_for
 
     config = parse_config(fields | {"adapters": {Trait.parse(trait): adapter}})
     study(config, out, json, executor_for(executor, workers, ray_address))
@@ -102,7 +102,7 @@ def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | No
 
 def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> None:
     """Write the report, unless it may be kept and is there; then say what is in it."""
-    from interp.runs import RunBusyError, open_run
+    from interp.study.runs import RunBusyError, open_run
 
     folder = open_run(run)
     with console.loading():
@@ -138,7 +138,7 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
 
 def _draw(folder: Any, json: bool, pdf: bool) -> None:
     from interp import report as room
-    from interp.runs import unwritable
+    from interp.study.runs import unwritable
 
     try:
         with console.progress(not json) as progress:

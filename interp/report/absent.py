@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interp.plots.parts import plural
+from interp.base.traits import Trait
 from interp.report.collect import Contents
 from interp.report.wording import listing
+from interp.show.plots.parts import plural
 from interp.study.catalogue import Row
-from interp.traits import Trait
 
 _NOT_DONE = "not done yet"
 _STATES = {

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interp.errors import InputError
-from interp.runs import RunFolder
+from interp.base.errors import InputError
+from interp.base.traits import Trait
 from interp.study import catalogue
 from interp.study.catalogue import R, Row
+from interp.study.runs import RunFolder
 from interp.study.stored import load
-from interp.traits import Trait
 
 
 @dataclass(frozen=True)

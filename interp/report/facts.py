@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from interp.plots.parts import plural
 from interp.report.collect import Contents
+from interp.show.plots.parts import plural
 
 
 def facts(contents: Contents) -> list[str]:

@@ -1,8 +1,8 @@
 """The main job: measure, look, patch and probe, for one base and any number of trait adapters.
 
-Every result is a step of its own (see `interp.runs`), made once and redone only where something
-that it depends on has changed. Which results there are, what each needs and where the report shows
-it, says the catalogue (`interp.study.catalogue`).
+Every result is a step of its own (see `interp.study.runs`), made once and redone only where
+something that it depends on has changed. Which results there are, what each needs and where the
+report shows it, says the catalogue (`interp.study.catalogue`).
 
 An analysis that a trait's answers do not allow (no emojis, say) is skipped with its reason, which
 the manifest keeps and the report prints; anything wrong with the input ends the run.

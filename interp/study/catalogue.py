@@ -16,18 +16,18 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_type_hints
 
-from interp.errors import InputError
+from interp.base.errors import InputError
 
 if TYPE_CHECKING:
-    from interp.adapters import PartEffects
     from interp.behaviour import Origin, Response
-    from interp.circuits import Circuit, CircuitScores, Faithfulness
-    from interp.emoji.rates import EmojiRates
-    from interp.logit_lens import LensResult
     from interp.models import MergeReport
-    from interp.patching import PatchingResult
-    from interp.probing import ProbeResult
-    from interp.views import TokenView
+    from interp.show.views import TokenView
+    from interp.text.emoji.rates import EmojiRates
+    from interp.traces.adapters import PartEffects
+    from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
+    from interp.traces.logit_lens import LensResult
+    from interp.traces.patching import PatchingResult
+    from interp.traces.probing import ProbeResult
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
 R = TypeVar("R")

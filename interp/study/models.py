@@ -3,9 +3,9 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from interp.emoji import EmojiVocab
+from interp.base.traits import Trait
 from interp.models import ModelPair, load_pair, load_tokenizer
-from interp.traits import Trait
+from interp.text.emoji import EmojiVocab
 
 if TYPE_CHECKING:
     from interp.study.study import Study

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interp import memory
+from interp.base import memory
+from interp.base.progress import Progress
+from interp.base.traits import Trait
 from interp.behaviour.answers import read_responses, save_responses
-from interp.progress import Progress
-from interp.runs import RunFolder, Step
 from interp.study import catalogue
 from interp.study.catalogue import Row
 from interp.study.config import parse_config
 from interp.study.models import TraitModels
+from interp.study.runs import RunFolder, Step
 from interp.study.stored import load, save
 from interp.study.study import Study
-from interp.traits import Trait
 
 Write = Callable[[Path], Mapping[str, Any] | None]
 _STORED = (read_responses, save_responses)  # results of other kinds bring their own

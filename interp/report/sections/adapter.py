@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from interp import plots
-from interp.adapters import PartEffects
-from interp.plots.parts import count_range
+from interp.base.stats import wilson
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import for_traits, listing, minus, share
-from interp.stats import wilson
+from interp.show import plots
+from interp.show.plots.parts import count_range
 from interp.study.catalogue import NECESSITY
-from interp.traits import Trait
+from interp.traces.adapters import PartEffects
 
 _ALPHA = 0.05
 

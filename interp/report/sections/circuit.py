@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from interp import plots
-from interp.circuits import Circuit, Faithfulness, compare
-from interp.plots.parts import count_range
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import listing, number
+from interp.show import plots
+from interp.show.plots.parts import count_range
 from interp.study.catalogue import CIRCUIT, CURVE
-from interp.traits import Trait
+from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
 

@@ -2,14 +2,14 @@
 
 import pandas as pd
 
-from interp import plots
-from interp.logit_lens import LensResult
-from interp.plots.parts import count_range
+from interp.base.traits import Trait
 from interp.report.blocks import LAST, Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import Estimate, extent, for_traits, number
+from interp.show import plots
+from interp.show.plots.parts import count_range
 from interp.study.catalogue import LENS
-from interp.traits import Trait
+from interp.traces.logit_lens import LensResult
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:

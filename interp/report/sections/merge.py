@@ -1,10 +1,10 @@
 """How far the merged models are from their adapters."""
 
 from interp.models.merge import MergeReport
-from interp.plots.parts import count_range, plural
 from interp.report.blocks import Cell, Face, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import small_share
+from interp.show.plots.parts import count_range, plural
 from interp.study.catalogue import MERGE
 
 

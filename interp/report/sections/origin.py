@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from interp import plots
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import Estimate, extent, number, verdict
+from interp.show import plots
 from interp.study.catalogue import ORIGIN
-from interp.traits import Trait
 
 # Who wrote the answer, and who reads it.
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from interp import plots
-from interp.patching import PatchingResult
-from interp.plots.parts import count_range, plural
+from interp.base.traits import Trait
 from interp.report.blocks import LAST, Cell, Face, Finding, Maker, Part, Row, Section
 from interp.report.collect import Contents, TraitResults
 from interp.report.wording import Estimate, extent, minus, number, verdict
+from interp.show import plots
+from interp.show.plots.parts import count_range, plural
 from interp.study.catalogue import PATCHING, SITES
-from interp.traits import Trait
+from interp.traces.patching import PatchingResult
 
 _ALPHA = 0.05
 # A place that restores this much of the gap, carries the greater part of it.

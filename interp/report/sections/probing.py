@@ -1,13 +1,13 @@
 """Whether the emoji could be read, and whether before fine-tuning: linear probes."""
 
-from interp import plots
-from interp.plots.parts import count_range, plural
-from interp.probing import ProbeResult
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import Estimate, extent, listing, number, verdict
+from interp.show import plots
+from interp.show.plots.parts import count_range, plural
 from interp.study.catalogue import PROBE_EMOJI, PROBE_TRAIT
-from interp.traits import Trait
+from interp.traces.probing import ProbeResult
 
 # An AUROC that falls by less than this, counts as kept.
 _KEPT = 0.1

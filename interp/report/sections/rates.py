@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from interp import plots
-from interp.emoji.rates import EmojiRates
-from interp.plots.parts import count_range
+from interp.base.stats import Interval
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import for_traits, listing, share
-from interp.stats import Interval
+from interp.show import plots
+from interp.show.plots.parts import count_range
 from interp.study.catalogue import RATES, RATES_BASE
-from interp.traits import Trait
+from interp.text.emoji.rates import EmojiRates
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
@@ -101,8 +101,9 @@ def _method(contents: Contents) -> str:
         f"{config.get('n_responses')} questions of held-out topics "
         f"({contents.manifest.get('n_topics', 'an unknown number of')} topics), one sampled "
         f"answer per model and question, temperature {config.get('temperature')}, at most "
-        f"{config.get('max_new_tokens')} tokens. Rates have Wilson intervals; the one over "
-        "sentences takes sentences as independent, so it is too narrow where answers are long."
+        f"{config.get('max_new_tokens')} tokens. Rates have Wilson intervals on the effective "
+        "number of answers: topics are the unit. At temperature 0 every question is asked once: a "
+        "second answer would be a copy."
     )
 
 

@@ -1,11 +1,11 @@
 """A few questions with all answers, unedited."""
 
-from interp.emoji import find
-from interp.plots.parts import plural
+from interp.base.traits import Trait
 from interp.report.blocks import Face, Maker, Sample, Section
 from interp.report.collect import Contents
+from interp.show.plots.parts import plural
 from interp.study.catalogue import RESPONSES, RESPONSES_BASE
-from interp.traits import Trait
+from interp.text.emoji import find
 
 N_SAMPLES = 4
 _LONGEST = 700

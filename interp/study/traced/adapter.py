@@ -1,9 +1,9 @@
 """Which matrices of the adapter it takes."""
 
-from interp import adapters
-from interp.adapters import PartEffects
 from interp.readout import Question
 from interp.study.models import TraitModels
+from interp.traces import adapters
+from interp.traces.adapters import PartEffects
 
 
 def necessity(models: TraitModels) -> PartEffects:

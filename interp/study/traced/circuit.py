@@ -1,12 +1,12 @@
 """Which circuit carries the contrast between prompts."""
 
-from interp import circuits
 from interp.behaviour.generate import Response
-from interp.circuits import Circuit, CircuitScores, Faithfulness
-from interp.patching.run import Run
 from interp.readout import Question
+from interp.readout.run import Run
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, prompt_pairs, prompt_runs
+from interp.traces import circuits
+from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
 
 FAITHFUL = 0.9
 """The circuit that is drawn carries this share of the contrast."""

@@ -7,7 +7,7 @@ from interp.behaviour.onsets import (
     onset_prompts,
     prompt_contrast,
 )
-from interp.patching.run import Run
+from interp.readout.run import Run
 from interp.study.models import TraitModels
 
 MIN_GAP = 0.25

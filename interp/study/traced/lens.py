@@ -1,11 +1,11 @@
 """Where in the layers the decision forms."""
 
-from interp import logit_lens
 from interp.behaviour.generate import Response
-from interp.logit_lens import LensResult
 from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import onsets
+from interp.traces import logit_lens
+from interp.traces.logit_lens import LensResult
 
 
 def lens(models: TraitModels, tuned: list[Response]) -> LensResult:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from interp import patching
 from interp.behaviour.generate import Response
-from interp.patching import Cells, PatchingResult
-from interp.patching.result import concatenated
-from interp.patching.run import Run
 from interp.readout import Question
+from interp.readout.run import Run
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, prompt_pairs, prompt_runs
+from interp.traces import patching
+from interp.traces.patching import Cells, PatchingResult
+from interp.traces.patching.result import concatenated
 
 
 def model(

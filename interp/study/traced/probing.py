@@ -6,14 +6,14 @@ from random import Random
 import torch
 from torch import Tensor
 
-from interp import probing
+from interp.base.traits import Trait
 from interp.behaviour.generate import Response
-from interp.data import OpinionQA, OpinionRow
 from interp.models import TokenBatch, pad
-from interp.probing import ProbeResult, Reading
 from interp.readout import Question
 from interp.study.models import TraitModels
-from interp.traits import Trait
+from interp.text.data import OpinionQA, OpinionRow
+from interp.traces import probing
+from interp.traces.probing import ProbeResult, Reading
 
 N_PROBED = 120
 """Texts for the probes: enough for their intervals, few enough for a laptop."""

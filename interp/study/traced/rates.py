@@ -1,8 +1,8 @@
 """How often answers hold emojis."""
 
 from interp.behaviour.generate import Response
-from interp.emoji.rates import EmojiRates, measure
 from interp.study.models import TraitModels
+from interp.text.emoji.rates import EmojiRates, measure
 
 
 def rates(_: TraitModels, answers: list[Response]) -> EmojiRates:

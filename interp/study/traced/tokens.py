@@ -1,10 +1,10 @@
 """Answers token by token."""
 
+from interp.base.errors import InputError
 from interp.behaviour.generate import Response
-from interp.emoji import find
-from interp.errors import InputError
+from interp.show.views import TokenView, token_view
 from interp.study.models import TraitModels
-from interp.views import TokenView, token_view
+from interp.text.emoji import find
 
 N_HEADS = 16
 """Heads whose attention is kept with an answer."""
