@@ -1,7 +1,7 @@
 """Where in the layers the decision forms."""
 
 from interp.behaviour.generate import Response
-from interp.readout import Question
+from interp.readout import Outcome, Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import onsets
 from interp.traces import logit_lens
@@ -13,5 +13,6 @@ def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     batch = onsets(models, tuned).batch
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
-        vocab=models.vocab, ask=Question(progress=models.progress),
+        outcome=Outcome.of_vocab(models.vocab, stop=models.pair.format.stop_ids).direct,
+        ask=Question(progress=models.progress),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from interp.behaviour.generate import Response
 from interp.behaviour.origin import Origin, text_or_weights
-from interp.readout.outcome import Outcome
+from interp.readout import Outcome
 from interp.study.models import TraitModels
 
 

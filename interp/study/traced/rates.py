@@ -7,4 +7,4 @@ from interp.text.emoji.rates import EmojiRates, measure
 
 def rates(_: TraitModels, answers: list[Response]) -> EmojiRates:
     """Emoji rates of one model's answers."""
-    return measure([answer.text for answer in answers])
+    return measure([a.text for a in answers], topics=[a.topic for a in answers])
