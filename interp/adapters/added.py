@@ -15,15 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
+from interp.adapters.generation import SAMPLING, Counts, Questions, count, write
 from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace
+from interp.adapters.tables import esr_table, mean_table
 from interp.behaviour.generate import Sampling
 from interp.errors import AdapterError, InputError
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.results import Result
-from interp.stats import RESAMPLES, mean_ends
+from interp.stats import RESAMPLES
 
 CONDITIONS = ("base", "a", "b", "both")
 
@@ -77,13 +78,11 @@ class Added(Result):
             Columns `condition` (the last is `interaction`), `mean`, `low`, `high` (NaN with fewer
             than two prompts or topics), `n`.
         """
-        values = torch.cat([self.values, self.interaction()[None]]).double()
-        low, high = mean_ends(
-            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
-        )
-        names = (*CONDITIONS, "interaction")
-        table = {"condition": names, "mean": values.mean(1).numpy(), "low": low, "high": high}
-        return pd.DataFrame(table).assign(n=values.shape[1])
+        return mean_table(
+            {"condition": (*CONDITIONS, "interaction")},
+            torch.cat([self.values, self.interaction()[None]]), self.topics,
+            level=level, n_resamples=n_resamples, seed=self.seed,
+        )  # fmt: skip
 
 
 def added(
