@@ -34,7 +34,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from interp.adapters.deltas import Delta
-from interp.adapters.runs import GatedRuns, Prompts
+from interp.adapters.gated_runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.errors import InputError
 from interp.models import ModelPair

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.adapters.runs import Prompts
+from interp.adapters.gated_runs import Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, WrittenRuns, runs_of
 from interp.models import ModelPair

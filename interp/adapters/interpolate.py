@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.adapters.gated_runs import GatedRuns, Prompts
 from interp.adapters.generation import SAMPLING, Counts, Questions, count, write
-from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace
 from interp.adapters.tables import esr_table, mean_table
 from interp.behaviour.generate import Sampling

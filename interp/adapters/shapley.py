@@ -32,7 +32,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from interp.adapters.effects import PartEffects, facts
-from interp.adapters.runs import Prompts
+from interp.adapters.gated_runs import Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, runs_of
 from interp.errors import InputError

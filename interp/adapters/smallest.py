@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.adapters.effects import gap_notes
+from interp.adapters.gated_runs import Prompts
 from interp.adapters.generation import SAMPLING, Counts, Questions, count, write
-from interp.adapters.runs import Prompts
 from interp.adapters.space import AdapterSpace
 from interp.adapters.tables import esr_table
 from interp.adapters.written import Runs, Written, WrittenRuns, runs_of

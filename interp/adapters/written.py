@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.adapters.gated_runs import GatedRuns, Prompts
 from interp.adapters.generation import SAMPLING, Questions, write
-from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.behaviour.generate import Sampling
 from interp.emoji import find

@@ -31,7 +31,7 @@ from interp.attribution.projection import Projection
 from interp.attribution.result import Attribution
 from interp.errors import InputError, ModelError
 from interp.memory import rounding
-from interp.patching.memory import metric_of_rows
+from interp.patching.chunks import metric_of_rows
 from interp.patching.metric import label, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
 from interp.readout.question import Metric, Question, asked

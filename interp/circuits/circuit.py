@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.circuits.graph import Graph
-from interp.circuits.parts import fingerprint
 from interp.circuits.scores import CircuitScores
+from interp.circuits.weights import fingerprint
 from interp.errors import InputError, ModelError
 from interp.results import Result
 

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.circuits.graph import Graph
-from interp.circuits.parts import constant_of, fingerprint, weight_of
+from interp.circuits.weights import constant_of, fingerprint, weight_of
 from interp.errors import InputError, ModelError
 from interp.patching.capture import Kept, run_and_keep
+from interp.patching.chunks import metric_of_rows
 from interp.patching.decoder import Decoder
-from interp.patching.memory import metric_of_rows
 from interp.patching.metric import measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
 from interp.readout.question import Metric, Question

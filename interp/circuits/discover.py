@@ -29,8 +29,8 @@ from torch import Tensor
 from interp import memory
 from interp.circuits.contrast import Contrast, Taken, check_gap
 from interp.circuits.differences import Differences
+from interp.circuits.path_gradients import Reads, step
 from interp.circuits.scores import CircuitScores
-from interp.circuits.steps import Reads, step
 from interp.errors import InputError
 from interp.patching.metric import label
 from interp.patching.run import Run

@@ -13,8 +13,8 @@ from interp.circuits.contrast import Contrast, Taken, check_gap
 from interp.circuits.discover import DEFAULT_BYTES
 from interp.circuits.faithfulness import SHARES, Faithfulness
 from interp.circuits.mixing import row_bytes, run_circuits
+from interp.circuits.path_gradients import Path, check, forward
 from interp.circuits.scores import CircuitScores
-from interp.circuits.steps import Path, check, forward
 from interp.errors import InputError, ModelError
 from interp.patching.metric import Readout, label
 from interp.patching.run import Run

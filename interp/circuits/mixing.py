@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.circuits.contrast import Contrast, Frame, Taken
-from interp.circuits.parts import constant_of, weight_of
+from interp.circuits.weights import constant_of, weight_of
 from interp.patching.decoder import Layer, attend
 from interp.patching.engine import turned
 

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.patching.plan import attended_means
 from interp.patching.run import Run
+from interp.patching.sweep_plan import attended_means
 
 Neuron = tuple[int, int]
 

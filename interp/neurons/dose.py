@@ -29,7 +29,7 @@ from interp.neurons.curve import DoseCurve
 from interp.neurons.effects import metric_under
 from interp.neurons.rank import control_sets
 from interp.neurons.ranking import NeuronRanking
-from interp.patching.memory import metric_of_rows
+from interp.patching.chunks import metric_of_rows
 from interp.patching.metric import label, resolve
 from interp.patching.run import Run
 from interp.progress import Progress

@@ -11,8 +11,8 @@ from interp.attribution.trace import directions_of
 from interp.patching import Run
 from interp.patching.attribution import Backward
 from interp.patching.metric import measure
-from interp.patching.plan import Cells, make_plan
 from interp.patching.run import metric_columns
+from interp.patching.sweep_plan import Cells, make_plan
 from interp.readout import Question
 
 

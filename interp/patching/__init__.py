@@ -3,10 +3,10 @@
 from interp.patching.ablate import ablate
 from interp.patching.exact import sweep, sweep_each
 from interp.patching.joint import Node, NodesResult, patch_nodes
-from interp.patching.plan import Cells
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
 from interp.patching.screen import ScreenResult, screen
+from interp.patching.sweep_plan import Cells
 from interp.readout.question import Question
 
 __all__ = [

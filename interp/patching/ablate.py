@@ -12,9 +12,9 @@ import torch
 from interp.errors import InputError, ModelError
 from interp.patching import naive
 from interp.patching.exact import assemble, in_parts, noise_floor
-from interp.patching.plan import ALL, Cells, make_plan
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
+from interp.patching.sweep_plan import ALL, Cells, make_plan
 from interp.readout.question import Metric, Question, asked
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.patching.capture import hook_name
 from interp.patching.decoder import Decoder, Layer, attend
 from interp.patching.engine import turned
-from interp.patching.plan import EVERYWHERE, Plan
+from interp.patching.sweep_plan import EVERYWHERE, Plan
 
 
 @contextmanager

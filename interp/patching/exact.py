@@ -23,13 +23,13 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.memory import in_batches, rounding
+from interp.patching.chunks import budget_of, part_of
 from interp.patching.engine import Base, Engine
-from interp.patching.memory import budget_of, part_of
 from interp.patching.metric import Readout, Several, label, measure, resolve
-from interp.patching.plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
+from interp.patching.sweep_plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
 from interp.readout.question import Metric, Question, asked
 
 

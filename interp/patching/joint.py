@@ -19,14 +19,14 @@ from interp.errors import InputError
 from interp.memory import Budget
 from interp.patching import naive
 from interp.patching.capture import hook_name, run_and_keep
+from interp.patching.chunks import budget_of
 from interp.patching.decoder import attend
 from interp.patching.engine import Base, Engine, Segment, turned
 from interp.patching.exact import check_engine
-from interp.patching.memory import budget_of
 from interp.patching.metric import Readout, label, measure
-from interp.patching.plan import EVERYWHERE, HEADS, NEURONS, SITES, Plan, make_plan, oriented
 from interp.patching.result import check_gap
 from interp.patching.run import Run
+from interp.patching.sweep_plan import EVERYWHERE, HEADS, NEURONS, SITES, Plan, make_plan, oriented
 from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 

@@ -14,9 +14,18 @@ from torch import Tensor
 from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.exact import assemble
 from interp.patching.metric import measure
-from interp.patching.plan import ALL, EVERYWHERE, HEADS, NEURONS, Cells, Plan, make_plan, oriented
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
+from interp.patching.sweep_plan import (
+    ALL,
+    EVERYWHERE,
+    HEADS,
+    NEURONS,
+    Cells,
+    Plan,
+    make_plan,
+    oriented,
+)
 from interp.readout.question import Metric, Question, asked
 
 

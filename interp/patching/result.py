@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.patching.plan import Units
+from interp.patching.sweep_plan import Units
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
 

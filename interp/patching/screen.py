@@ -23,14 +23,14 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.patching.attribution import Backward, correction, linear, per_cell
 from interp.patching.capture import run_and_keep
+from interp.patching.chunks import budget_of
 from interp.patching.engine import Base, Engine
 from interp.patching.exact import check_engine, patch_cells
-from interp.patching.memory import budget_of
 from interp.patching.metric import Readout, label, measure
-from interp.patching.plan import HEADS, NEURONS, Plan, make_plan, oriented
 from interp.patching.result import check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED
+from interp.patching.sweep_plan import HEADS, NEURONS, Plan, make_plan, oriented
 from interp.readout.question import Question, asked
 from interp.results import Result
 

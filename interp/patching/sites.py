@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.patching.decoder import attend
 from interp.patching.engine import Engine, Segment, turned
-from interp.patching.plan import EVERYWHERE, HEADS
+from interp.patching.sweep_plan import EVERYWHERE, HEADS
 
 # What must be kept of the base run, beside what the engine keeps, for each site.
 NEEDED: dict[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.errors import DataError, InputError, ModelError
 from interp.probing.features import Features
-from interp.probing.plan import Plan, ProbeConfig
+from interp.probing.labellings import Plan, ProbeConfig
 from interp.probing.result import READS, ProbeResult
 from interp.probing.scoring import auroc, balanced_accuracy, interval, over_chance
 from interp.probing.solver import Probes, Space

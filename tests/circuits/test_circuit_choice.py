@@ -22,7 +22,7 @@ from interp.circuits import (
     to_json,
 )
 from interp.circuits.compare import _overlap, edge_kinds
-from interp.circuits.parts import fingerprint
+from interp.circuits.weights import fingerprint
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 

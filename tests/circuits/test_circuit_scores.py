@@ -12,7 +12,7 @@ from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
 from interp.patching.capture import run_and_keep
-from interp.patching.plan import make_plan
+from interp.patching.sweep_plan import make_plan
 from interp.readout import Question
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]

@@ -9,8 +9,8 @@ from torch import Tensor
 from interp.memory import Budget
 from interp.patching.engine import Base
 from interp.patching.metric import Metric, Several
-from interp.patching.plan import Plan
 from interp.patching.run import Run
+from interp.patching.sweep_plan import Plan
 
 # Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
 DEFAULT_BYTES = 128 * 2**20

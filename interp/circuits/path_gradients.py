@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.circuits.contrast import Contrast, Frame, Taken
-from interp.circuits.parts import Norm, constant_of, weight_of
+from interp.circuits.weights import Norm, constant_of, weight_of
 from interp.errors import ModelError
 from interp.patching.decoder import Decoder, Layer, attend
 from interp.patching.engine import turned

@@ -25,7 +25,7 @@ from interp.errors import InputError
 from interp.memory import Budget, in_batches
 from interp.models import TokenBatch
 from interp.patching.capture import logits_at
-from interp.patching.memory import DEFAULT_BYTES
+from interp.patching.chunks import DEFAULT_BYTES
 from interp.patching.metric import label, measure, resolve
 from interp.patching.run import Run, metric_columns
 from interp.readout.question import Metric, Question
