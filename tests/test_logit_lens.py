@@ -277,6 +277,8 @@ def test_bad_input_is_named(vocab, prompts):
         logit_lens.read(model, tokens, vocab=vocab, positions="last")
     with pytest.raises(InputError, match="positions is empty"):
         logit_lens.read(model, tokens, vocab=vocab, positions=[])
+    with pytest.raises(InputError, match="the lens has its own metric and positions"):
+        logit_lens.read(model, tokens, vocab=vocab, ask=Question(metric=vocab.log_odds))
     with pytest.raises(TokenizerError, match="ids but the model only 300"):
         logit_lens.read(bridge(tiny.llama(vocab_size=300)), tokens, vocab=vocab)
     with pytest.raises(ModelError, match="base has 3 layers and tuned 2"):
