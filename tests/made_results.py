@@ -125,7 +125,7 @@ def probe(n_classes: int = 2, n_layers: int = 4, n: int = 60, seed: int = 0) -> 
         [f"topic {i // n_classes % 10}" for i in range(n)],
         tuned=features(1.0),
         about=About("the next token begins an emoji" if n_classes == 2 else "trait of the text"),
-        config=ProbeConfig(folds=3, n_resamples=50, shuffles=2, controls=1),
+        config=ProbeConfig(folds=3, shuffles=2, controls=1),
     )
 
 

@@ -16,10 +16,10 @@ from interp.errors import DataError, InputError, ModelError
 from interp.probing.features import Features
 from interp.probing.labellings import Plan, ProbeConfig
 from interp.probing.result import READS, ProbeResult
-from interp.probing.scoring import auroc, balanced_accuracy, interval, over_chance
+from interp.probing.scoring import auroc, balanced_accuracy, over_chance
 from interp.probing.solver import Probes, Space
 from interp.progress import Progress
-from interp.stats import fdr_bh, sign_flip_p
+from interp.stats import fdr_bh, jackknife_ends, sign_flip_p
 
 Array = NDArray[Any]
 
@@ -125,7 +125,6 @@ def _counts(
         "n_folds": config.folds,
         "n_controls": config.controls,
         "n_shuffles": config.shuffles,
-        "n_resamples": config.n_resamples,
     }
     return counts | {f"class: {name}": int((labels == k).sum()) for k, name in enumerate(names)}
 
@@ -212,7 +211,9 @@ def _score(log_probs: Array, plan: Plan, config: ProbeConfig) -> dict[str, Any]:
         ),
     }
     for key, drawn in (("auroc", area), ("accuracy", right), ("selectivity", right - control)):
-        low, high = interval(drawn, config.level)
+        low, high = jackknife_ends(
+            drawn, config.level, share=key != "selectivity", units=plan.units
+        )
         found |= {key: drawn[0], f"{key}_low": low, f"{key}_high": high}
     return found
 

@@ -94,7 +94,7 @@ class TraitModels:
 
     def rates(self, who: str) -> EmojiRates:
         answers = self.base_answers if who == "base" else self.tuned_answers
-        return measure([answer.text for answer in answers])
+        return measure([answer.text for answer in answers], topics=[a.topic for a in answers])
 
     # Where, and in which parts -------------------------------------------------------------
 
