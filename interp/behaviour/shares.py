@@ -1,4 +1,4 @@
-"""Tables of shares and means over answers, with the intervals of `interp.base.stats` over topics."""
+"""Tables of shares and means over answers, with the intervals of `base.stats` over topics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import interp
 from interp.base.errors import RunError
 
 PACKAGE = "interp"
 OUTSIDE = (
-    "interp.base.cards", "interp.cli", "interp.base.console", "interp.cli.doctor", "interp.base.html", "interp.show.plots",
-    "interp.report", "interp.study.runs",
+    "interp.base.cards", "interp.base.console", "interp.base.html", "interp.show.plots",
+    "interp.study.runs", "interp.report", "interp.cli",
 )  # fmt: skip
 """Modules and packages that change no result."""
 
@@ -45,7 +46,7 @@ def closure(functions: Iterable[Callable[..., Any]]) -> str:
 
 @functools.cache
 def _sources() -> "Sources":
-    return Sources(Path(__file__).parent.parent)
+    return Sources(Path(interp.__file__).parent)
 
 
 def _root(function: Any) -> tuple[Path, str]:
@@ -180,6 +181,8 @@ class Sources:
         """The file of a module that is ours, or `None`."""
         first, *rest = name.split(".")
         if first == PACKAGE:
+            room = interp.ROOMS.get(rest[0], "") if rest else ""  # a short name
+            rest = [*room.split(".")[1:], *rest[1:]] if room else rest
             place = self.package.joinpath(*rest)
         elif self.package not in seen_from.parents:
             place = seen_from.parent.joinpath(first, *rest)
