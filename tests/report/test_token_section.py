@@ -128,7 +128,7 @@ def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
     effects = PartEffects(
         values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
         layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
-        metric="written", unit="share of answers", noise=0.0, min_gap=-1.0, topics=None, seed=0,
+        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None, seed=0,
         notes=(),
     )  # fmt: skip
     section = adapter.section(*made([NECESSITY], openness=[effects]))
