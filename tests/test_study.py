@@ -56,6 +56,7 @@ def test_tuned_model_writes_emojis_and_the_base_does_not(run):
 def test_the_organisms_emojis_come_from_the_text(run):
     """Known of the latent base: it too expects an emoji after text in the trait's voice."""
     table = run.result(Origin, TRAIT, "origin.safetensors").to_dataframe()
+    table = table[table["quantity"] == "emoji"]
     mean = table.set_index(["writer", "reader"])["probability"]
     assert mean["tuned", "base"] > 0.5
     assert mean["base", "base"] < 0.1
