@@ -6,11 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp import behaviour as behaviour
+    from interp.behaviour.contrasts import contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
 
 __version__ = "0.1.0"
-__all__ = ["ModelPair", "Outcome", "load_pair"]
+__all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
+
+_NAMES = {
+    "ModelPair": "interp.models",
+    "Outcome": "interp.readout",
+    "contrast": "interp.behaviour.contrasts",
+    "load_pair": "interp.models",
+}
+ROOMS = (
+    "adapters",
+    "attribution",
+    "behaviour",
+    "circuits",
+    "emoji",
+    "logit_lens",
+    "neurons",
+    "organism",
+    "patching",
+    "plots",
+    "probing",
+    "views",
+)
+"""Rooms that are of use by themselves."""
 
 # On some CPUs bitsandbytes says, when it is imported, that an optional package for faster 4-bit
 # layers is not there. Nothing here needs it; all else that it says is heard.
@@ -23,11 +47,12 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 def __getattr__(name: str) -> Any:
     """Import the front door on first use: it brings torch, which takes seconds."""
-    if name in __all__:
-        room = import_module("interp.readout" if name == "Outcome" else "interp.models")
-        return getattr(room, name)
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    if name in ROOMS:
+        return import_module(f"interp.{name}")
     raise AttributeError(f"module 'interp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted((*__all__, *ROOMS, "__version__"))

@@ -11,7 +11,7 @@ import torch
 from interp.errors import InputError, TokenizerError
 from interp.views import SCRIPT, STYLE, TokenView, fragment, token_view
 from interp.views.packing import CHARACTERS, pack_attention
-from interp.views.pieces import joined, parts, plain
+from interp.views.pieces import between_words, joined, parts, plain
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -196,6 +196,37 @@ def test_bytes_that_make_an_emoji_stand_together() -> None:
     pieces = [b"so", b" \xf0\x9f", b"\x8e", b"\x89", b"!"]
     assert joined(pieces, []) == ((1, 4, "🎉"),)
     assert joined([b"a", b"b"], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        ([b"Do", b" you", b" li", b"ke", b"?"], (1, 1, 0, 1, 1)),
+        ([b"don", b"'t", b" stop"], (0, 1, 1)),
+        ([b"!", b" \xf0\x9f", b"\x8e\x89", b"!"], (1, 0, 1, 1)),
+        (["👩".encode(), b"\xe2\x80\x8d", "👧".encode()], (0, 0, 1)),
+        ([b"na", "ïve".encode()[:2], "ïve".encode()[2:]], (0, 0, 1)),
+        ([b"yes", b"", b"no"], (1, 1, 1)),
+    ],
+)
+def test_a_place_is_in_no_word_half_way(pieces, ends) -> None:
+    assert between_words(pieces) == tuple(map(bool, ends))
+
+
+def test_a_view_opens_before_the_first_emoji(view) -> None:
+    """Even where both models expect another one more, after it or inside a word."""
+    first = next(
+        place
+        for place in range(view.answer_start, len(view.tokens))
+        if {e[0]: e[3] for e in view.vocabulary}[int(view.tokens[place])]
+    )
+    loud = view.log_odds.clone()
+    loud[1, first:] = 30.0
+    loud[1, ~view.places] = 40.0
+    opening = replace(view, log_odds=loud).opening
+    assert view.answer_start - 1 <= opening < first
+    assert view.places[opening]
+    assert view.places[view.answer_start - 1]
 
 
 def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
