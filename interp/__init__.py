@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp import behaviour as behaviour
+    from interp import readout as readout
     from interp.behaviour.contrasts import contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
@@ -32,6 +33,7 @@ ROOMS = (
     "patching",
     "plots",
     "probing",
+    "readout",
     "views",
 )
 """Rooms that are of use by themselves."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from interp.behaviour.generate import Response
-from interp.behaviour.onsets import onset_prompts, prompt_contrast, slot_ids
+from interp.behaviour.onsets import onset_prompts, prompt_contrast
 from interp.errors import InputError
 from interp.models.given import Given, as_batch
 from interp.models.pair import ModelPair
-from interp.models.tokens import TokenBatch, pad
+from interp.models.tokens import TokenBatch
 from interp.patching.run import Run, check_pair
+from interp.readout import SlotPrompts, Slots, slots
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +44,7 @@ class Contrast:
 
 def contrast(
     pair: ModelPair,
-    clean: Given | Sequence[Response],
+    clean: Given | Sequence[Response] | Slots | SlotPrompts,
     corrupted: Given | Sequence[Response] | None = None,
     *,
     who: Literal["tuned", "base"] = "tuned",
@@ -53,8 +54,8 @@ def contrast(
 
     Args:
         pair: the two models.
-        clean: prompts, as text or ids, or answers. Answers are read up to their slot: their first
-            emoji, else their end.
+        clean: prompts, as text or ids, or answers, or slots of answers. Answers are read up to the
+            slot at their end.
         corrupted: none for tuned against base on `clean`. Else what one model reads against
             `clean`: as many prompts of the same token lengths, or answers without an emoji, of
             which those of fitting length are paired with the answers of `clean` that hold one.
@@ -102,7 +103,10 @@ def _answers(given: Any) -> list[Response] | None:
 def _read(pair: ModelPair, given: Any) -> tuple[TokenBatch, tuple[str, ...]]:
     answers = _answers(given)
     if answers is not None:
-        rows = [slot_ids(pair.tokenizer, answer) for answer in answers]
-        return pad(rows, pair.pad_id), tuple(answer.topic for answer in answers)
+        given = slots(answers, pair.tokenizer).ends
+    if isinstance(given, Slots):
+        given = given.prompts(pair.pad_id, pair.outcome)
+    if isinstance(given, SlotPrompts):
+        return given.batch, given.topics
     batch = as_batch(given, pair)
     return batch, tuple(f"prompt {row}" for row in range(len(batch)))

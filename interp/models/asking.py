@@ -17,7 +17,7 @@ from interp.models.tokens import ChatFormat, TokenBatch, pad_id
 
 if TYPE_CHECKING:
     from interp.behaviour.generate import Response
-    from interp.readout.outcome import Outcome
+    from interp.readout import Outcome, Slots
 
 
 class Asking:
@@ -53,6 +53,10 @@ class Asking:
             InputError: for more than there are.
         """
         return questions_on(n)
+
+    def slots(self, answers: "Sequence[Response]") -> "Slots":
+        """Where the answers' writer stops, goes on in words, or begins an emoji."""
+        return interp.readout.slots(answers, self.tokenizer)
 
     def generate(
         self,
