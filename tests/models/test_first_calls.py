@@ -17,6 +17,7 @@ from interp.behaviour import Sampling, generate
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
 from interp.models import TokenBatch
+from interp.models.given import check_hooked
 from interp.patching import Run, sweep
 from interp.views import token_view
 
@@ -94,13 +95,9 @@ def test_text_is_answered_by_either_kind_of_model(pair) -> None:
 
 def test_a_model_without_hooks_is_named(pair) -> None:
     bare = pair.tuned.original_model
-    for call in (
-        lambda: Run(bare, [[1, 2]]),
-        lambda: logit_lens.compare(bare, bare, [[1, 2]], vocab=pair.vocab),
-        lambda: probing.pooled(bare, [[1, 2]]),
-    ):
-        with pytest.raises(ModelError, match=r"got a Llama.*hook\(model, tokenizer\)"):
-            call()
+    with pytest.raises(ModelError, match=r"a run needs .* got a Llama.*hook\(model, tokenizer\)"):
+        Run(bare, [[1, 2]])
+    check_hooked(pair.tuned, "a run")
 
 
 def test_text_without_a_tokenizer_is_named(pair) -> None:
@@ -136,7 +133,7 @@ def test_lens_view_and_probe_take_text(pair, ids) -> None:
 def test_plain_lists_are_labels(pair) -> None:
     questions = pair.questions(12)
     features = probing.pooled(pair.tuned, [question for question, _ in questions], layers=[0])
-    labels = [int("you" in question) for question, _ in questions]
+    labels = [int("feel" in question) for question, _ in questions]
     topics = [topic for _, topic in questions]
     asked = probing.ProbeConfig(folds=2)
     found = probing.fit(features, labels, topics, config=asked)

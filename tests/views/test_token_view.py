@@ -231,7 +231,7 @@ def test_a_view_opens_before_the_first_emoji(view) -> None:
 
 def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
     for wrong, said in (
-        ({"tokens": []}, "1 to 1,024"),
+        ({"tokens": []}, "an empty list"),
         ({"tokens": [1] * 1025}, "1 to 1,024"),
         ({"tokens": [vocab.size]}, "outside the tokenizer"),
         ({"attention": [(99, 0)]}, "lacks"),
