@@ -9,6 +9,7 @@ page around says otherwise: JupyterLab's theme, VS Code's theme, mkdocs-material
 depend on the page: text has at least 4.5:1 on every colour of the scale, in both.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
@@ -116,6 +117,19 @@ def card(
     )
 
 
+def visible(value: Any) -> Any:
+    """What goes into a page: text with its control characters written out, all else as it is.
+
+    Written out are what a terminal or an editor acts on (`\\x1b`), what turns the direction of the
+    text after it, and halves of surrogate pairs, which no file can hold. Line breaks and tabs stay.
+    """
+    if not isinstance(value, str) or not _HIDDEN.search(value):
+        return value
+    return type(value)(
+        _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), value)
+    )
+
+
 def note(text: str) -> str:
     """A line of small print."""
     return f'<p class="irv-note">{escape(one_line(text))}</p>'
@@ -176,6 +190,9 @@ def _properties(palette: dict[str, str], scheme: str) -> str:
 
 
 _LONGEST = 120
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _FONTS = (
     'system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif,'
     '"Noto Color Emoji","Apple Color Emoji","Segoe UI Emoji"'

@@ -12,6 +12,7 @@ from interp.plots.attribution import attribution_components, attribution_heads
 from interp.plots.circuit_graph import circuit_graph
 from interp.plots.circuits import circuit_overlap, faithfulness_curve
 from interp.plots.drawers import register_all
+from interp.plots.latex import table_tex
 from interp.plots.lens import lens_curves, lens_heatmap
 from interp.plots.measures import (
     adjective_dots,
@@ -68,6 +69,7 @@ __all__ = [
     "save",
     "smallest_set_curve",
     "style",
+    "table_tex",
     "text_or_weights",
     "trait_colour",
 ]

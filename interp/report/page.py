@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.emoji import find
+from interp.html import visible
 from interp.plots.style import TRAIT_COLOURS
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
@@ -36,6 +37,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
         loader=PackageLoader("interp.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
