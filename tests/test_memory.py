@@ -243,7 +243,7 @@ def rooms(models, batch):
         return made.values, made.noise_floor
 
     def swept(_):
-        made = patching.sweep(*runs, "resid_pre", **loose)
+        made = patching.sweep(*runs, "resid_pre", ask=patching.Question(metric=odds, min_gap=0.0))
         return made.values, made.noise_floor
 
     def direct(size):

@@ -20,8 +20,8 @@ from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError, ModelError
 from interp.models.tokens import ChatFormat, pad, pad_id
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Under = Callable[[list[int]], AbstractContextManager[Any]]
 
 

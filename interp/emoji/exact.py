@@ -16,7 +16,7 @@ calls. Models without a key/value cache are refused.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,9 +30,8 @@ from interp.emoji.encode import CONTEXTS
 from interp.emoji.plan import Completions, Path
 from interp.emoji.vocab import EmojiVocab
 from interp.errors import InputError, ModelError
+from interp.progress import Progress
 from interp.results import Result
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

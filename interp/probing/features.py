@@ -14,9 +14,9 @@ from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError
 from interp.models.given import Given, as_batch, check_hooked
+from interp.progress import Progress
 from interp.results import Result
 
-Progress = Callable[[str, int, int], None]
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]
 
 # Short name of a site -> hook within a block. `z` is flattened over heads.
