@@ -147,7 +147,7 @@ def test_four_lines_to_a_first_plot(pair) -> None:
     slots = pair.slots(answers).ends
     assert torch.equal(contrast.clean.tokens, slots.prompts(pair.pad_id).batch.tokens[:4])
     assert contrast.topics == slots.topics[:4]
-    result = patching.sweep(*contrast, "z", min_gap=0.0)
+    result = patching.sweep(*contrast, "z")
     figure = result.plot()
     assert (contrast.kind, len(contrast.topics)) == ("model", 4)
     assert figure.caption
