@@ -149,7 +149,8 @@ def circuit_overlap(result: Comparison) -> CaptionedFigure:
     sizes = ", ".join(f"{name} {n:,}" for name, n in zip(result.names, edges, strict=True))
     figure.caption = (
         f"Pairs of circuits ({sizes} edges): shared over united edges and nodes, and "
-        "Spearman's correlation of all edges' scores. "
+        "Spearman's correlation of all edges' scores; shares in colours from 0 to 1, "
+        "correlations in colours from −1 to 1, white at zero. "
         "Star: more alike than chance within kinds "
         f"of edges ({result.n_permutations} draws; false discovery rate below 5 %). "
         f"{plural(shared, 'edge')} {'belongs' if shared == 1 else 'belong'} to "

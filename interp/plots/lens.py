@@ -152,7 +152,7 @@ def lens_heatmap(
         f"and in the {who.model}; position 0 is the onset, whose next token would "
         f"begin the emoji. Cells: means over {count_range(table['n'], 'prompt')}; the colour "
         f"scale is shared, centred at zero and spans what the onset's column reads after a block "
-        f"(±{scale.vmax:.1f} nats); cells beyond it have its last colour."
+        f"(range ±{scale.vmax:.1f} nats); cells beyond it have its last colour."
     )
     peaks = {m: minus(f"{np.nanmax(grid.to_numpy()):.1f}") for m, grid in grids.items()}
     figure.alt = (

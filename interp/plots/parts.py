@@ -31,8 +31,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def with_n(label: str, counts: Sequence[int] | pd.Series, noun: str) -> str:
-    """An axis' label with the number of observations: `Head (n = 40 prompts)`."""
-    return f"{label} (n = {count_range(counts, noun)})"
+    """An axis' label with the number of observations: `Head (n = 40 prompts)`.
+
+    A noun that the label has already is not said twice: `Share of answers (n = 100)`.
+    """
+    said = count_range(counts, noun)
+    return f"{label} (n = {said.rpartition(' ')[0] if f'{noun}s' in label else said})"
 
 
 def count_range(counts: Sequence[int] | pd.Series, noun: str) -> str:

@@ -70,7 +70,9 @@ def test_the_embedding_does_not_set_the_colours_of_a_heatmap() -> None:
     onset = [np.asarray(axes.images[0].get_array())[1:, -1] for axes in figure.axes[:2]]
     assert image.norm.vmax == pytest.approx(np.abs(onset).max())
     assert f"±{image.norm.vmax:.1f} nats" in figure.caption
-    assert image.colorbar.extend in ("min", "both"), "the bar says that cells lie below it"
+    assert figure.axes[1].images[0].colorbar.extend in ("min", "both"), (
+        "the bar says that cells lie below it"
+    )
     check_legible(figure)
 
 
