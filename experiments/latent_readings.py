@@ -33,6 +33,7 @@ from interp.logit_lens import LensResult
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
 from interp.probing.scoring import interval, topic_weights
+from interp.readout import Outcome, Question
 from interp.traits import Trait
 
 Row = dict[str, Any]
@@ -117,6 +118,7 @@ def slots(x: X, trait: Trait) -> list[Row]:
 def _read_slots(x: X, trait: Trait) -> list[Row]:
     pair = x.pair(trait)
     form, tokenizer = pair.format, pair.tokenizer
+    emoji = Outcome.of_vocab(x.vocab(), stop=form.stop_ids)
     mine, others = _references(x, trait)
     own = x.answers(f"{trait}-own", lambda: generate(
         pair.base, form, [(row.question, row.topic) for row in mine], x.sampling(),
@@ -124,9 +126,10 @@ def _read_slots(x: X, trait: Trait) -> list[Row]:
     ))  # fmt: skip
 
     def read(model: Any, ids: Sequence[Sequence[int]]) -> list[float]:
-        batch = pad(ids, pair.pad_id)
         if not x.config.exact:
-            return emoji_probability(model, batch, x.vocab()).tolist()
+            spaced = pad([(*one, *emoji.space_ids) for one in ids], pair.pad_id)
+            return emoji_probability(model, spaced, emoji).tolist()
+        batch = pad(ids, pair.pad_id)
         return continuation(
             model, batch.tokens, x.vocab(), batch.attention_mask, progress=x.progress
         ).probability.tolist()
@@ -191,9 +194,14 @@ def _probed(x: X, trait: Trait) -> ProbeResult:
         vocab=x.vocab(), where=_in_answer(batch.attention_mask, answers), seed=x.config.seed,
     )  # fmt: skip
     return probing.trace(
-        task, batch.tokens, batch.attention_mask, base=pair.base, tuned=pair.tuned,
-        config=probing.ProbeConfig(seed=x.config.seed), progress=x.progress,
-    )  # fmt: skip
+        task,
+        batch.tokens,
+        batch.attention_mask,
+        base=pair.base,
+        tuned=pair.tuned,
+        config=probing.ProbeConfig(seed=x.config.seed),
+        ask=Question(progress=x.progress),
+    )
 
 
 def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
@@ -215,10 +223,19 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
     found: OnsetPrompts = onset_prompts(
         tokenizer, x.tuned_answers(trait), pad_id(tokenizer), x.config.n_lens
     )
-    read = x.kept(LensResult, f"{trait}-lens", lambda: logit_lens.compare(
-        x.pair(trait).base, x.pair(trait).tuned, found.batch.tokens, found.batch.attention_mask,
-        vocab=x.vocab(), positions="onset", progress=x.progress,
-    ))  # fmt: skip
+    read = x.kept(
+        LensResult,
+        f"{trait}-lens",
+        lambda: logit_lens.compare(
+            x.pair(trait).base,
+            x.pair(trait).tuned,
+            found.batch.tokens,
+            found.batch.attention_mask,
+            vocab=x.vocab(),
+            positions="onset",
+            ask=Question(progress=x.progress),
+        ),
+    )
     return read, found.topics
 
 

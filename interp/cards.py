@@ -38,7 +38,7 @@ Figure = Callable[[Any], Any]
 _DRAWERS: dict[str, tuple[Drawer, Figure]] = {}
 _ROOF = "interp.plots"
 _MOST = {"summary": 20_000, "onset_summary": 2_000_000, "to_dataframe": 100_000}
-_NOISE = ("noise_floor", "noise", "rounding_floor", "readout_error")
+_NOISE = ("noise_floor", "noise", "readout_error")
 _FEW = 6
 
 

@@ -152,7 +152,7 @@ def test_noise_floor_is_passed_by_chance_once_in_twenty():
     passed = 0
     for seed in range(200):
         scores = made(seed, n=12)
-        passed += float(scores.mean().abs().max()) > scores.noise_floor(seed=1)
+        passed += float(scores.mean().abs().max()) > scores.chance_floor(seed=1)
     assert 2 <= passed <= 22  # 10 expected
 
 
@@ -171,7 +171,7 @@ def test_a_real_effect_stands_above_the_floor_and_stays_at_the_top():
     topics = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e", "f", "f"]
     assert scores.stability(2, clusters=topics)[[7, 30]].tolist() == [1, 1]
     with pytest.raises(InputError, match="12 prompts but 1"):
-        scores.noise_floor(clusters=["a"])
+        scores.chance_floor(clusters=["a"])
     with pytest.raises(InputError, match="n must lie"):
         scores.stability(0)
 

@@ -48,7 +48,7 @@ def test_in_a_kernel_without_widgets_nothing_is_left() -> None:
     pytest.importorskip("ipykernel", reason="needs interp[notebooks]")
     cell = nbformat.v4.new_code_cell(KERNEL)
     notebook = nbformat.v4.new_notebook(cells=[cell])
-    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert [output.output_type for output in outputs] == ["display_data"], outputs
     assert outputs[0].data == {"text/plain": ""}, "the bar was there and is empty"
