@@ -116,7 +116,7 @@ class PartEffects(Result):
                 "unit": self.units, "layer": self.layers, "projection": self.projections,
                 "n": self.n_prompts, "effect": effect.mean(1), "low": low, "high": high,
                 "share": share, "share_low": share_low, "share_high": share_high, "p": p,
-                "p_adjusted": fdr_bh(p), "above_noise": np.abs(effect.mean(1)) > self.noise,
+                "p_adjusted": fdr_bh(p), "above_noise": np.abs(effect.mean(1)) > self.noise_floor,
             }
         )  # fmt: skip
         return table.sort_values("effect", ascending=False, ignore_index=True, kind="stable")

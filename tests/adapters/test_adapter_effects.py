@@ -26,7 +26,7 @@ from interp.models import TokenBatch, pad
 from interp.readout import Question
 from interp.stats import fdr_bh, mean_interval, sign_flip_p
 
-HOW = {"metric": pick, "unit": "points"}
+HOW = {"metric": pick}
 
 
 def groups(space, by):
