@@ -10,11 +10,18 @@ from typing import Any, Literal
 
 import pandas as pd
 from experiment import Config, Experiment
+from interp.data import OpinionRow
+from interp.emoji import continuation, find
+from interp.errors import InputError
+from interp.logit_lens import LensResult
+from interp.probing import ProbeResult
 from pydantic import Field
 from significance import difference
 from torch import Tensor
 
 from interp import logit_lens, probing
+from interp.base.stats import ratio_ends
+from interp.base.traits import Trait
 from interp.behaviour import (
     OnsetPrompts,
     Response,
@@ -24,17 +31,10 @@ from interp.behaviour import (
     slot_ids,
 )
 from interp.behaviour.shares import Rows
-from interp.data import OpinionRow
-from interp.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
-from interp.editing.strength import Search
-from interp.emoji import continuation, find
-from interp.errors import InputError
-from interp.logit_lens import LensResult
+from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
+from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
-from interp.probing import ProbeResult
-from interp.probing.scoring import interval, topic_weights
 from interp.readout import Outcome, Question
-from interp.traits import Trait
 
 Row = dict[str, Any]
 BASE, OTHER, OWN = (f"base on {whose} answers" for whose in ("the trait's", "another's", "its own"))
@@ -108,10 +108,9 @@ def slots(x: X, trait: Trait) -> list[Row]:
     if OTHER in table:
         tests["base, the trait's minus another's"] = table[BASE] - table[OTHER]
     tests_made = [difference(n, d.tolist(), topics, x.config.seed) for n, d in tests.items()]
-    weights = topic_weights(topics, 2000, x.config.seed)
-    ways = (weights @ up.to_numpy()) / (weights @ rise.to_numpy())
-    low, high = interval(ways, 0.95)
-    way = {"part": "way", "measure": WAY, "value": ways[0], "low": low, "high": high}
+    low, high = ratio_ends(up.to_numpy()[None], rise.to_numpy(), topics, seed=x.config.seed)
+    share = up.mean() / rise.mean()
+    way = {"part": "way", "measure": WAY, "value": share, "low": low[0], "high": high[0]}
     return [*levels, *tests_made, way | {"n": len(topics)}]
 
 
@@ -231,7 +230,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
             x.pair(trait).tuned,
             found.batch.tokens,
             found.batch.attention_mask,
-            vocab=x.vocab(),
+            outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct,
             positions="onset",
             ask=Question(progress=x.progress),
         ),

@@ -5,11 +5,10 @@ from dataclasses import replace
 from itertools import product
 from xml.etree import ElementTree
 
+import networkx
 import numpy as np
 import pytest
 import torch
-from patching_models import bridge, pick, prompts
-
 from interp.circuits import (
     Circuit,
     CircuitScores,
@@ -22,9 +21,11 @@ from interp.circuits import (
     to_json,
 )
 from interp.circuits.compare import _overlap, edge_kinds
-from interp.circuits.parts import fingerprint
+from interp.circuits.export import node_edges
+from interp.circuits.weights import fingerprint
 from interp.errors import InputError, ModelError
 from interp.patching import Run
+from patching_models import bridge, pick, prompts
 
 GRAPH = Graph(2, 4, 2, parallel=False)
 
@@ -264,6 +265,14 @@ def test_graphml_holds_the_circuit_by_heads(tmp_path):
     score = float(circuit.scores[GRAPH.edges(["m0->a1.kv0<v>"])])
     assert float(edges["m0", "a1.h0"]["score"]) == pytest.approx(score)
     assert edges["m0", "a1.h1"]["input"] == "v"
+
+
+def test_graphml_is_read_by_its_writer_whatever_the_name_holds(tmp_path):
+    circuit = replace(select(made(), 6), name="a\x1b[31m<b>&\x00\ud800")
+    back = networkx.read_graphml(to_graphml(circuit, tmp_path / "c.graphml"))
+    assert set(back) == set(circuit.nodes)
+    edges = {(a, b, facts["input"]): facts["score"] for a, b, facts in back.edges(data=True)}
+    assert edges == {(a, b, read): score for a, b, read, score in node_edges(circuit)}
 
 
 def test_a_circuit_knows_its_model(tmp_path):

@@ -119,8 +119,8 @@ def test_a_metric_over_whole_logits_is_told_its_shape(pair) -> None:
 
 
 def test_lens_view_and_probe_take_text(pair, ids) -> None:
-    lens = logit_lens.compare(pair.base, pair.tuned, ASKED, vocab=pair.vocab)
-    same = logit_lens.compare(pair.base, pair.tuned, torch.tensor([ids]), vocab=pair.vocab)
+    lens = logit_lens.compare(pair.base, pair.tuned, ASKED)
+    same = logit_lens.compare(pair.base, pair.tuned, torch.tensor([ids]))
     assert torch.equal(lens.log_odds, same.log_odds)
     assert token_view(pair, ASKED, attention=False).tokens.tolist() == ids
     with pytest.raises(InputError, match="shows one text, got 2"):

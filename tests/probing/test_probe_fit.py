@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from interp.errors import DataError, InputError, ModelError
 from interp.probing import About, ProbeConfig, ProbeResult, fit
 
-QUICK = ProbeConfig(n_resamples=300)
+QUICK = ProbeConfig()
 
 
 def rotation(d: int, seed: int) -> np.ndarray:
@@ -60,7 +59,7 @@ def test_held_out_scores_come_from_probes_that_have_not_seen_the_topic(planted):
     assert bool((memorised.accuracy - 0.5).abs().max() < 0.2)
     # The control task, split by rows, does memorise it: selectivity is far below zero.
     assert bool((memorised.control_accuracy > 0.9).all())
-    assert bool((memorised.selectivity_high < -0.2).all())
+    assert bool((memorised.selectivity_high < -0.15).all())
     assert memorised.control_split == "rows"
     assert memorised.control_seen == 1.0
 
@@ -158,7 +157,7 @@ def test_few_positives_are_not_outvoted(features):
 def test_seed_and_file_give_the_same_numbers(planted, tmp_path):
     values, labels, groups = planted
     one, two = (fit(values, labels, groups, config=QUICK) for _ in range(2))
-    other = fit(values, labels, groups, config=ProbeConfig(n_resamples=300, seed=1))
+    other = fit(values, labels, groups, config=ProbeConfig(seed=1))
     pd.testing.assert_frame_equal(one.to_dataframe(), two.to_dataframe())
     assert not torch.equal(one.fold, other.fold)
     again = ProbeResult.load(one.save(tmp_path / "probe.safetensors"))
@@ -169,7 +168,7 @@ def test_seed_and_file_give_the_same_numbers(planted, tmp_path):
 
 def test_probes_that_do_not_converge_are_counted(planted):
     values, labels, groups = planted
-    result = fit(values, labels, groups, config=ProbeConfig(max_iter=1, n_resamples=50))
+    result = fit(values, labels, groups, config=ProbeConfig(max_iter=1))
     assert result.unconverged.tolist() == [[5, 5]]
     assert result.counts["unconverged_controls"] == 20
     assert result.to_dataframe().unconverged.tolist() == [5, 5]

@@ -3,13 +3,13 @@
 import pytest
 import tiny
 import torch
+from interp.emoji import EmojiVocab
+from interp.errors import DataError, InputError, TraitError
+from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
 from transformers import AutoTokenizer
 
 from interp import emoji
-from interp.emoji import EmojiVocab
-from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
-from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",
@@ -227,7 +227,7 @@ def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
         batch.attention_mask,
         base=model,
         tuned=hook(tiny.llama(seed=1), tiny.tokenizer()),
-        config=ProbeConfig(n_resamples=100),
+        config=ProbeConfig(),
     )
     assert result.layers == ("embedding", "0", "1", "2")
     assert bool((result.auroc[:, 0] == 1).all())  # "!" only ever stands before an emoji
@@ -250,7 +250,7 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
     batch = pad(rows, tiny.tokenizer().pad_token_id)
     task = trait_task(traits, topics)
     model = hook(tiny.llama(seed=1), tiny.tokenizer())
-    quick = ProbeConfig(n_resamples=100)
+    quick = ProbeConfig()
     whole = trace(task, batch.tokens, batch.attention_mask, base=model, config=quick)
     assert bool((whole.auroc == 1).all())
     assert whole.reads == ("base",)

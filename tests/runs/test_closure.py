@@ -8,15 +8,15 @@ import pytest
 
 import interp
 from interp import study
-from interp.runs.closure import Sources, closure
 from interp.study import steps
+from interp.study.runs.closure import Sources, closure
 
 PACKAGE = Path(interp.__file__).parent
 ROOTS = {
-    "lens": ("interp/logit_lens/reading.py", "compare"),
+    "lens": ("interp/traces/logit_lens/reading.py", "compare"),
     "pair": ("interp/models/pair.py", "load_pair"),
     "answers": ("interp/behaviour/generate.py", "generate"),
-    "questionnaire": ("interp/behaviour/questionnaire.py", "administer"),
+    "questionnaire": ("interp/measures/questionnaire.py", "administer"),
 }
 
 
@@ -41,7 +41,7 @@ def tree(tmp_path):
     return edit
 
 
-@pytest.mark.parametrize("path", ["html.py", "doctor.py", "behaviour/questionnaire.py"])
+@pytest.mark.parametrize("path", ["base/html.py", "cli/doctor.py", "measures/questionnaire.py"])
 def test_a_comment_and_a_docstring_change_nothing(tree, path):
     assert tree(path, "\n\n\n", "\n\n\n# A comment.\n") == set()
     assert tree(path, '"""', '"""Otherwise said: ') == set()
@@ -52,11 +52,11 @@ def test_a_change_of_code_changes_what_reaches_it_and_nothing_else(tree):
         "answers"
     }
     assert tree("models/merge.py", "live = attach", "more = live = attach") == {"pair"}
-    assert tree("doctor.py", "import ", "more = 1\nimport ") == set()
+    assert tree("cli/doctor.py", "import ", "more = 1\nimport ") == set()
 
 
 def test_files_that_a_definition_reads_count(tree, tmp_path):
-    assets = tmp_path / "interp" / "behaviour" / "assets"
+    assets = tmp_path / "interp" / "measures" / "assets"
     asset = min(path.relative_to(tmp_path / "interp") for path in assets.iterdir())
     text = (tmp_path / "interp" / asset).read_text()
     assert "questionnaire" in tree(str(asset), text[:20], text[:20] + " ")
@@ -139,15 +139,15 @@ def test_functions_are_taken_as_they_come():
     from interp.behaviour import generate
 
     plain = closure([logit_lens.compare])
-    assert closure([partial(logit_lens.compare, vocab=None)]) == plain
+    assert closure([partial(logit_lens.compare, outcome=None)]) == plain
     assert closure([logit_lens.LensResult.to_dataframe]) == closure([logit_lens.LensResult])
     assert closure([logit_lens.compare, generate]) != plain
 
 
 def test_what_wires_the_steps_is_in_no_key(config, tmp_path):
     """Neither the study's modules nor the runner; else every edit there makes all of it stale."""
-    from interp.runs import RunFolder
-    from interp.runs.closure import _root, _sources
+    from interp.study.runs import RunFolder
+    from interp.study.runs.closure import _root, _sources
 
     asked = config.model_dump(mode="json")
     made = steps.steps(asked, RunFolder.create(tmp_path / "run", asked))
@@ -156,4 +156,6 @@ def test_what_wires_the_steps_is_in_no_key(config, tmp_path):
         wiring = {study.steps.__name__, study.run.__module__, "interp.study.study"}
         assert step.code, step.name
         assert not modules & wiring, step.name
-        assert not {name for name in modules if name.startswith(("interp.runs", "interp.cli"))}
+        assert not {
+            name for name in modules if name.startswith(("interp.study.runs", "interp.cli"))
+        }

@@ -1,18 +1,18 @@
 """Nothing prints: what a notebook shows is what was asked for."""
 
+import interp.circuits
 import pytest
+from interp.patching import Cells, Run
 
 import interp
-import interp.circuits
 from interp import logit_lens, organism, patching
 from interp.behaviour import Sampling, generate
-from interp.patching import Cells, Run
-from interp.views import progress
+from interp.show.views import progress
 
 KERNEL = """
 import sys
 sys.modules['ipywidgets'] = None
-from interp.views import progress
+from interp.show.views import progress
 with progress() as bar:
     for i in range(4):
         bar("one", i, 3)
@@ -26,7 +26,7 @@ def test_the_library_says_nothing(capfd, vocab) -> None:
     pair = interp.load_pair(organism.base_path(), organism.adapter_path("openness"))
     generate(pair.tuned, pair.format, [("Do you like tea?", "tea")], Sampling(seed=0))
     batch = pair.prompts(["Do you like tea?", "What do you think about dogs?"])
-    logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+    logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask)
     tuned, base = (Run(m, batch.tokens, batch.attention_mask) for m in (pair.tuned, pair.base))
     patching.sweep(tuned, base, "resid_pre", metric=vocab.log_odds, cells=Cells(positions=[-1]))
     interp.circuits.discover(tuned, base, metric=vocab.log_odds)

@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-
 from interp.errors import InputError, TokenizerError
-from interp.views import SCRIPT, STYLE, TokenView, fragment, token_view
-from interp.views.packing import CHARACTERS, pack_attention
 from interp.views.pieces import between_words, joined, parts, plain
+
+from interp.show.views import SCRIPT, STYLE, TokenView, fragment, token_view
+from interp.show.views.packing import CHARACTERS, pack_attention
+from interp.show.views.pieces import joined, parts, plain
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -252,7 +253,7 @@ def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
 
 def test_a_vocabulary_of_another_tokenizer_is_refused(pair, vocab, ids) -> None:
     padded = replace(vocab, size=vocab.size + 1000)
-    with pytest.raises(TokenizerError, match="build EmojiVocab from the tokenizer"):
+    with pytest.raises(TokenizerError, match="take the outcome of the tokenizer"):
         token_view(pair, ids, vocab=padded)
 
 
