@@ -61,7 +61,12 @@ _NAMES = {
     "contrast": "interp.behaviour.contrasts",
     "load_pair": "interp.models",
 }
-_FLOORS = ("behaviour", "measures", "organism", "readout")  # of use by themselves, under their own names
+_FLOORS = (
+    "behaviour",
+    "measures",
+    "organism",
+    "readout",
+)  # of use by themselves, under their own names
 __all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
 
 

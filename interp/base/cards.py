@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from interp.errors import InputError, one_line
-from interp.base.errors import InputError
+from interp.base.errors import InputError, one_line
 from interp.base.html import card, note, table
 
 
@@ -37,7 +36,7 @@ class Picture(NamedTuple):
 Drawer = Callable[[Any], Picture | None]
 Figure = Callable[[Any], Any]
 _DRAWERS: dict[str, tuple[Drawer, Figure]] = {}
-_ROOF = "interp.plots"
+_ROOF = "interp.show.plots"
 _MOST = {"summary": 20_000, "onset_summary": 2_000_000, "to_dataframe": 100_000}
 _NOISE = ("noise_floor", "noise", "readout_error")
 _FEW = 6
@@ -63,7 +62,7 @@ def result_figure(result: Any) -> Any:
     import_module(_ROOF)
     if result.kind not in _DRAWERS:
         raise InputError(
-            f"a {result.kind} has no figure of its own; use to_dataframe(), or one of interp.plots"
+            f"a {result.kind} has no figure of its own; use to_dataframe(), or interp.show.plots"
         )
     return _DRAWERS[result.kind][1](result)
 

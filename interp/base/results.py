@@ -21,8 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save
 
-from interp.cards import result_card, result_figure, result_text
-from interp.base.cards import result_card
+from interp.base.cards import result_card, result_figure, result_text
 from interp.base.errors import InputError, InterpError
 from interp.base.files import parse_json, write_bytes
 from interp.base.tensor_files import check_safetensors
@@ -106,7 +105,7 @@ class Result:
         raise TypeError(f"{type(self).__name__} does not define to_dataframe")
 
     def plot(self) -> Any:
-        """The result's figure, a `CaptionedFigure`; `interp.plots` has more of them.
+        """The result's figure, a `CaptionedFigure`; `interp.show.plots` has more of them.
 
         Raises:
             InputError: if results of this kind have no figure.

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from interp.base.errors import InputError
 from interp.behaviour.generate import Response
 from interp.behaviour.onsets import onset_prompts, prompt_contrast
-from interp.errors import InputError
 from interp.models.given import Given, as_batch
 from interp.models.pair import ModelPair
 from interp.models.tokens import TokenBatch
-from interp.patching.run import Run, check_pair
 from interp.readout import SlotPrompts, Slots, slots
+from interp.readout.run import Run, check_pair
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,18 +6,14 @@ Answers and outcomes are made on floors above this one, so a pair asks for them 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import interp
-from interp.emoji import EmojiVocab
-from interp.errors import InputError
+from interp.base.errors import InputError
 from interp.models.given import Given, as_batch
 from interp.models.questions import TOPICS, questions_on
 from interp.models.tokens import ChatFormat, TokenBatch, pad_id
-
-if TYPE_CHECKING:
-    from interp.behaviour.generate import Response
-    from interp.readout import Outcome, Slots
+from interp.text.emoji import EmojiVocab
 
 
 class Asking:
@@ -38,7 +34,7 @@ class Asking:
         return EmojiVocab.from_tokenizer(self.tokenizer)
 
     @cached_property
-    def outcome(self) -> "Outcome":
+    def outcome(self) -> "interp.Outcome":
         """What is traced if nothing else is said: emojis, beside this pair's ends of a turn."""
         return interp.Outcome.of_vocab(self.vocab, stop=self.format.stop_ids)
 
@@ -54,7 +50,7 @@ class Asking:
         """
         return questions_on(n)
 
-    def slots(self, answers: "Sequence[Response]") -> "Slots":
+    def slots(self, answers: "Sequence[interp.behaviour.Response]") -> "interp.readout.Slots":
         """Where the answers' writer stops, goes on in words, or begins an emoji."""
         return interp.readout.slots(answers, self.tokenizer)
 
@@ -66,7 +62,7 @@ class Asking:
         temperature: float = 0.7,
         max_new_tokens: int = 96,
         seed: int = 0,
-    ) -> "list[Response]":
+    ) -> "list[interp.behaviour.Response]":
         """One answer to each question; see `interp.behaviour.generate`.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.errors import InputError, ModelError
+from interp.base.errors import InputError, ModelError
 from interp.models.tokens import ChatFormat, TokenBatch, pad, pad_id
 
 Given = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor | TokenBatch

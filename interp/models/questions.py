@@ -1,6 +1,6 @@
 """Questions of opinion to begin with, one per topic, in plain words."""
 
-from interp.errors import InputError
+from interp.base.errors import InputError
 
 _FORMS = (
     "What do you think about {}?",

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from interp.models.given import as_batch, check_hooked
 from interp.base.errors import InputError, ModelError
+from interp.models.given import as_batch, check_hooked
 
 
 @dataclass(frozen=True)

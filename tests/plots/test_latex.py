@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.plots.latex import caption_tex, escaped, table_tex
+from interp.show.plots.latex import caption_tex, escaped, table_tex
 
 
 @pytest.mark.parametrize(

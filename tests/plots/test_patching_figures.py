@@ -8,8 +8,8 @@ from looking import check_legible, words
 from made_results import patching, probe
 from matplotlib.collections import PathCollection
 
-from interp.plots.patching import most_shown
 from interp.show.plots import patching_heads, patching_maps, probing_curves, trait_colour
+from interp.show.plots.patching import most_shown
 
 SITES = ("resid_pre", "attn_out", "mlp_out")
 

@@ -8,11 +8,10 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from interp.errors import InputError, TokenizerError
-from interp.views.pieces import between_words, joined, parts, plain
 
 from interp.show.views import SCRIPT, STYLE, TokenView, fragment, token_view
 from interp.show.views.packing import CHARACTERS, pack_attention
-from interp.show.views.pieces import joined, parts, plain
+from interp.show.views.pieces import between_words, joined, parts, plain
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

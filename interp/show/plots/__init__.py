@@ -6,12 +6,12 @@ setting. Every function returns a `CaptionedFigure`, an ordinary `matplotlib.fig
 sentence for readers who cannot see it.
 """
 
-from interp.plots.latex import table_tex
 from interp.show.plots.adapters import adapter_maps, esr_curve, overlap_matrix, smallest_set_curve
 from interp.show.plots.attribution import attribution_components, attribution_heads
 from interp.show.plots.circuit_graph import circuit_graph
 from interp.show.plots.circuits import circuit_overlap, faithfulness_curve
 from interp.show.plots.drawers import register_all
+from interp.show.plots.latex import table_tex
 from interp.show.plots.lens import lens_curves, lens_heatmap
 from interp.show.plots.measures import (
     adjective_dots,

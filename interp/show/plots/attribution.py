@@ -6,10 +6,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from interp.plots.parts import colour_bar, heatmap, minus, percent, plural, ticks, with_n, zero_line
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import colour_bar, heatmap, minus, percent, plural, ticks, zero_line
+from interp.show.plots.parts import (
+    colour_bar,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    ticks,
+    with_n,
+    zero_line,
+)
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,

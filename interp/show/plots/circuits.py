@@ -12,10 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from interp.plots.parts import band, colour_bar, heatmap, minus, percent, plural, with_n, zero_line
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import band, colour_bar, heatmap, minus, percent, plural, zero_line
+from interp.show.plots.parts import (
+    band,
+    colour_bar,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    with_n,
+    zero_line,
+)
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,

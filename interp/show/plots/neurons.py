@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from interp.plots.parts import band, minus, percent, plural, with_n, zero_line
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import band, minus, percent, plural, zero_line
+from interp.show.plots.parts import band, minus, percent, plural, with_n, zero_line
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,

@@ -7,8 +7,7 @@ from matplotlib.lines import Line2D
 
 from interp.base.traits import Trait
 from interp.behaviour.origin import ROLES, Origin
-from interp.plots.parts import count_range, percent, with_n
-from interp.show.plots.parts import count_range, percent
+from interp.show.plots.parts import count_range, percent, with_n
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,

@@ -12,10 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from interp.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks, with_n
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks
+from interp.show.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks, with_n
 from interp.show.plots.style import (
     INK,
     ONE_COLUMN,

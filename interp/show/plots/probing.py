@@ -3,10 +3,9 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from interp.plots.parts import percent, plural, reading_names, ticks, with_n, zero_line
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import percent, plural, reading_names, ticks, zero_line
+from interp.show.plots.parts import percent, plural, reading_names, ticks, with_n, zero_line
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,

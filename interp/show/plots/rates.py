@@ -7,12 +7,11 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from interp.plots.parts import count_range, percent, with_n
 from interp.base.errors import InputError
 from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.show.plots.glyphs import label_axis
-from interp.show.plots.parts import count_range, percent
+from interp.show.plots.parts import count_range, percent, with_n
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,

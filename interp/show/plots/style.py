@@ -25,10 +25,10 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from interp.plots.latex import caption_tex
 from interp.base.errors import InputError
 from interp.base.files import write_bytes
 from interp.base.traits import Trait
+from interp.show.plots.latex import caption_tex
 from interp.show.plots.lettering import spell_out
 
 ONE_COLUMN = 3.5

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.models.given import Given, as_batch, check_hooked
 from interp.base.errors import InputError
 from interp.base.memory import rounding
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
 from interp.show.views.tokens import MOST_HEADS, TokenView

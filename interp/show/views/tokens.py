@@ -31,14 +31,13 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 
-from interp.emoji.find import find_in_pieces
-from interp.views.pieces import Part, between_words, parts, plain
 from interp.base.errors import InputError, visible
 from interp.base.files import write_text
 from interp.base.html import themed
 from interp.base.results import Result
 from interp.show.views.packing import pack_attention, rounded, script_json
-from interp.show.views.pieces import Part, parts, plain
+from interp.show.views.pieces import Part, between_words, parts, plain
+from interp.text.emoji.find import find_in_pieces
 
 FLOOR, CEILING, SPREAD = -8.0, 4.0, 6.0
 MOST_HEADS = 64

@@ -35,13 +35,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from interp.emoji.find import EmojiMatch, find_in_pieces, match_at
 from interp.base.errors import InputError, TokenizerError
 from interp.base.files import sha256_text
 from interp.base.html import card, chips, note, shown
 from interp.text.emoji.data import countable
 from interp.text.emoji.encode import CONTEXTS, token_bytes
-from interp.text.emoji.find import EmojiMatch, find, match_at
+from interp.text.emoji.find import EmojiMatch, find_in_pieces, match_at
 from interp.text.emoji.plan import Plan
 from interp.text.emoji.trie import Node, Trie, begins_with_emoji
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis.logit_lens import logit_readout
 
-from interp.models.given import Given, as_batch, check_hooked
 from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.progress import Progress
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
 from interp.traces.logit_lens.results import LensReading, LensResult

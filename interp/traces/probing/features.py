@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.models.given import Given, as_batch, check_hooked
 from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.results import Result
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.question import Question, asked
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.models.given import Given, as_batch
 from interp.base.errors import InputError
+from interp.models.given import Given, as_batch
 from interp.readout.question import Question
 from interp.traces.probing.features import Features, at_positions, pooled
 from interp.traces.probing.fit import About, ProbeConfig, fit
