@@ -65,7 +65,7 @@ def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "l
             parts.append(with_hooks(plan, hooks))
     ask.tell(f"patching {plan.site}", total, total)
     return rearrange(
-        torch.stack(parts), "(layer cell) batch -> layer cell batch", layer=len(plan.layers)
+        torch.stack(parts), "(layer cell) ... -> layer cell (...)", layer=len(plan.layers)
     )
 
 
