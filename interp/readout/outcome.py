@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, TokenizerError
+from interp.base.errors import InputError, TokenizerError
 from interp.models.tokens import ChatFormat
 from interp.readout.spelling import Beginnings, beginnings, lone_space
+from interp.text.emoji import EmojiVocab
 
 WORDS, STOP, OUTCOME = range(3)
 
@@ -158,6 +158,11 @@ class Outcome:
     def reads(self) -> int:
         """Rows of logits that one value needs: 2 where a lone `▁` can stand in between."""
         return 1 if self.space is None else 2
+
+    @property
+    def space_ids(self) -> tuple[int, ...]:
+        """What a prompt that ends at a slot goes on with, so that all rows can be read."""
+        return () if self.space is None else (self.space,)
 
     @property
     def direct(self) -> "Outcome":
