@@ -34,7 +34,7 @@ from interp.traces.neurons.curve import DoseCurve
 from interp.traces.neurons.effects import metric_under
 from interp.traces.neurons.rank import control_sets
 from interp.traces.neurons.ranking import NeuronRanking
-from interp.traces.patching.memory import metric_of_rows
+from interp.traces.patching.chunks import metric_of_rows
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SAMPLING = Sampling()

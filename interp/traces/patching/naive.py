@@ -17,7 +17,8 @@ from interp.readout.metric import measure
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching.exact import assemble
-from interp.traces.patching.plan import (
+from interp.traces.patching.result import PatchingResult, check_gap
+from interp.traces.patching.sweep_plan import (
     ALL,
     EVERYWHERE,
     HEADS,
@@ -27,7 +28,6 @@ from interp.traces.patching.plan import (
     make_plan,
     oriented,
 )
-from interp.traces.patching.result import PatchingResult, check_gap
 
 
 def sweep(

@@ -1,8 +1,8 @@
 """Scores of held-out predictions, and their intervals over topics.
 
 Everything takes weights `[row, example]` whose first row is all ones and whose others leave out a
-topic each (`interp.base.stats.without_each`), so that estimate and jackknife come from one formula. What
-has lost a class altogether is NaN, and left out.
+topic each (`interp.base.stats.without_each`), so that estimate and jackknife come from one formula.
+What has lost a class altogether is NaN, and left out.
 """
 
 from collections.abc import Sequence
