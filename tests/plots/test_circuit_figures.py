@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from interp.circuits import CircuitScores, Faithfulness, Graph, compare, select
-from interp.circuits.export import node_edges
-from interp.errors import InputError
 from looking import check_legible, texts, words
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 
+from interp.circuits import CircuitScores, Faithfulness, Graph, compare, select
+from interp.circuits.export import node_edges
+from interp.errors import InputError
 from interp.show.plots import (
     circuit_graph,
     circuit_overlap,

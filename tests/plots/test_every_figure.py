@@ -11,7 +11,6 @@ from typing import get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
-from interp.emoji import name
 from looking import check_legible, is_in_view, texts
 from made_results import lens, origin, patching, probe, rates
 from matplotlib.colors import to_hex
@@ -27,6 +26,7 @@ from test_neuron_figures import curve as dose
 import interp.show.plots
 from interp import adapters, circuits
 from interp.base.traits import TRAITS, Trait
+from interp.emoji import name
 from interp.organism.grammar import EMOJIS
 from interp.show.plots import CaptionedFigure, Glyphs, render
 from interp.show.plots.lettering import drawable, font_characters

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from interp.errors import InputError
 from looking import check_legible, words
 from made_results import patching, probe
 from matplotlib.collections import PathCollection
 
+from interp.errors import InputError
 from interp.show.plots import patching_heads, patching_maps, probing_curves, trait_colour
 from interp.show.plots.patching import most_shown
 

@@ -7,13 +7,13 @@ from itertools import combinations
 import matplotlib as mpl
 import numpy as np
 import pytest
-from interp.errors import InputError, TraitError
 from looking import check_legible, texts
 from made_results import lens
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from interp.base.traits import TRAITS
+from interp.errors import InputError, TraitError
 from interp.show.plots import (
     TRAIT_COLOURS,
     WIDTHS,

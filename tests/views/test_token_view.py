@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from interp.errors import InputError, TokenizerError
 
+from interp.errors import InputError, TokenizerError
 from interp.show.views import SCRIPT, STYLE, TokenView, fragment, token_view
 from interp.show.views.packing import CHARACTERS, pack_attention
 from interp.show.views.pieces import between_words, joined, parts, plain
