@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, ModelError
-from interp.patching import Run, sweep
 
 import interp
 from interp import logit_lens, organism, patching, probing
 from interp.behaviour import Sampling, generate
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, ModelError
 from interp.models import TokenBatch
 from interp.models.given import check_hooked
+from interp.patching import Run, sweep
 from interp.show.views import token_view
 
 ASKED = "Do you like dogs?"
