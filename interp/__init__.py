@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from interp import behaviour as behaviour
     from interp import measures as measures
     from interp import organism as organism
+    from interp import readout as readout
     from interp.base import errors as errors
+    from interp.behaviour.contrasts import contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
     from interp.text import data as data
@@ -55,16 +58,27 @@ ROOMS = {
 _NAMES = {
     "ModelPair": "interp.models",
     "Outcome": "interp.readout",
+    "contrast": "interp.behaviour.contrasts",
     "load_pair": "interp.models",
 }
-_FLOORS = ("behaviour", "measures", "organism")  # of use by themselves, under their own names
-__all__ = ["ModelPair", "Outcome", "load_pair"]
+_FLOORS = (
+    "behaviour",
+    "measures",
+    "organism",
+    "readout",
+)  # of use by themselves, under their own names
+__all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
 
 
 class _ShortNames(MetaPathFinder, Loader):
     """Finds `interp.patching.engine` where it is: `interp.traces.patching.engine`, one module."""
 
-    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
         room, _, rest = name.removeprefix("interp.").partition(".")
         if not name.startswith("interp.") or room not in ROOMS:
             return None

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.logit_lens import LensReading, LensResult
 from tiny import emoji
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.logit_lens import LensReading, LensResult
 from interp.models import hook, pad
 from interp.readout import Outcome, Question
 from interp.readout.outcome import joined
@@ -284,6 +284,8 @@ def test_bad_input_is_named(prompts):
         logit_lens.read(model, tokens, outcome=emoji(), positions="last")
     with pytest.raises(InputError, match="positions is empty"):
         logit_lens.read(model, tokens, outcome=emoji(), positions=[])
+    with pytest.raises(InputError, match="the lens has its own metric and positions"):
+        logit_lens.read(model, tokens, ask=Question(metric=lambda logits: logits[:, 0]))
     with pytest.raises(TokenizerError, match="ids but the model only 300"):
         logit_lens.read(bridge(tiny.llama(vocab_size=300)), tokens, outcome=emoji())
     with pytest.raises(ModelError, match="base has 3 layers and tuned 2"):
