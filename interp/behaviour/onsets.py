@@ -3,7 +3,7 @@
 The onset position is the one whose next token begins an emoji. Where a tokenizer writes a lone
 space token before the emoji, that token belongs to the prompt: the next one begins the emoji.
 
-These are prompts chosen by their outcome. `interp.readout.slots` takes the places of all answers.
+These are prompts chosen by their outcome. `interp.readout.slot` takes the places of all answers.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from interp.base.errors import InputError
 from interp.behaviour.generate import Response, decode
 from interp.models.tokens import TokenBatch, pad
 from interp.readout.outcome import Outcome
-from interp.readout.slots import SlotPrompts, slot_length
+from interp.readout.slot import SlotPrompts, slot_length
 from interp.text.emoji import find
 
 
