@@ -15,7 +15,7 @@ from interp.errors import InputError
 from interp.study.runs import RunFolder, execute, executor_for, run_folder
 from interp.study.runs.store import MIRRORS
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
 # Ray leaves sockets and processes to the interpreter's end, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
