@@ -36,9 +36,9 @@ def conduct(run: Run[C], config: C, out: Path, progress: console.Report | None =
     began = time.monotonic()
     asked = {"experiment": Path(run.__code__.co_filename).stem} | config.model_dump(mode="json")
     with RunFolder(out).lock():
-        folder = RunFolder.create(out, asked, job="experiment")
+        folder = RunFolder.create(out, asked, job="experiment", change=True)
         with logged(folder):
-            finding = run(Experiment(config, folder, progress))
+            finding = run(Experiment(config, folder, progress, run))
         _write(finding, out, config.on_organism)
         folder.finish(time.monotonic() - began)
     return finding

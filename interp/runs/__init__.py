@@ -1,7 +1,7 @@
 """Runs that survive anything: folders, locks, steps recognised by content, and who does them."""
 
 from interp.runs.choice import MakeExecutor, executor_for
-from interp.runs.execute import Executor, Inline, StepsFailedError, execute, logged
+from interp.runs.execute import Executor, Inline, StepsFailedError, execute, logged, produce
 from interp.runs.folder import (
     LOG,
     RunBusyError,
@@ -9,8 +9,8 @@ from interp.runs.folder import (
     unwritable,
 )
 from interp.runs.manifest import MANIFEST
-from interp.runs.mirror import Mirror, open_run, run_folder
 from interp.runs.perform import Outcome, perform
+from interp.runs.remote import RemoteFolder, open_run, run_folder
 from interp.runs.steps import Step
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "Executor",
     "Inline",
     "MakeExecutor",
-    "Mirror",
     "Outcome",
+    "RemoteFolder",
     "RunBusyError",
     "RunFolder",
     "Step",
@@ -30,6 +30,7 @@ __all__ = [
     "logged",
     "open_run",
     "perform",
+    "produce",
     "run_folder",
     "unwritable",
 ]

@@ -1,8 +1,9 @@
 """Running steps to their end: what is there is kept, what is missing is made, all is noted.
 
 The one who calls `execute` holds the folder's lock and is the only one to write its manifest. Who
-performs the steps is the executor's business: `Inline` (this process), local worker processes, or
-the actors of a cluster. A step whose worker died is given out again, at most `TRIES` times.
+performs the steps is the executor's business: `Inline` (this process), or workers on a Ray cluster,
+which hand their results over. A step whose worker died, or was killed because it took longer than
+it may, is given out again, at most `TRIES` times.
 
 A step that the input does not allow (no answer with an emoji, say) is skipped, and what needs it is
 skipped with it; an error of ours fails that step and what needs it, and the others go on. Bad input
@@ -14,14 +15,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from interp import errors
 from interp.errors import InterpError, RunError
-from interp.files import kind_of, remove_temporary, sha256
-from interp.runs.folder import LOG, RunBusyError, RunFolder
+from interp.files import kind_of, remove_temporary, write_bytes
+from interp.runs.folder import LOG, RunBusyError, RunFolder, unwritable
 from interp.runs.manifest import merged, now
-from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
+from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, content_of, perform
 from interp.runs.steps import Step, ordered
 
 RUNNING, STALE, STOPPED = "running", "stale", "stopped"
@@ -107,6 +109,30 @@ def execute(
             remove_temporary(folder.path)
 
 
+def produce(step: Step, folder: RunFolder) -> Path:
+    """Make one step's result unless it is there; where. For work that is found out as it goes.
+
+    What the step needs has been made before; whatever its making raises, passes through.
+
+    Args:
+        step: the step.
+        folder: the run's folder, locked by the caller.
+    """
+    work = _Work([step], folder, Inline(folder), None)
+    records = folder.manifest.get("steps", {})
+    work.contents = {need: records[need]["content"] for need in step.needs}
+    record = records.get(step.name, {})
+    if record.get("state") != DONE or not work.is_current(step, record, work.contents):
+        folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
+        outcome = perform(step, folder)
+        if outcome.state == DONE:
+            folder.receive(step.file)
+        work.note(outcome, key=step.key(work.contents))
+        if outcome.problem is not None:
+            raise outcome.problem
+    return folder.file(*step.file.split("/"))
+
+
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """The package's log, and Python's warnings, into the run's log file while this lasts."""
@@ -188,7 +214,7 @@ class _Work:
             if record.get("state") not in (DONE, SKIPPED, STALE):
                 continue
             known = all(need in fresh for need in step.needs)
-            if known and self._is_current(step, record, fresh):
+            if known and self.is_current(step, record, fresh):
                 if record["state"] != SKIPPED:
                     fresh[step.name] = record["content"]
             elif record["state"] == DONE:
@@ -197,13 +223,13 @@ class _Work:
             _log.info("%d finished steps are to be made again", len(stale))
             self.folder.note(steps=stale)
 
-    def _is_current(self, step: Step, record: dict[str, Any], contents: dict[str, str]) -> bool:
+    def is_current(self, step: Step, record: dict[str, Any], contents: dict[str, str]) -> bool:
         if record.get("key") != step.key(contents):
             return False
         if record["state"] == SKIPPED:
             return True
         path = self.folder.file(*step.file.split("/"))
-        return path.is_file() and sha256(path) == record.get("content")
+        return path.exists() and content_of(path) == record.get("content")
 
     def _settle(self, waiting: list[Step]) -> list[Step]:
         """Take out what is there already, and what cannot be done for lack of what it needs."""
@@ -225,13 +251,13 @@ class _Work:
         state, record = self.ended[lacking], self._records().get(step.name, {})
         self.ended[step.name] = state
         if (record.get("state"), record.get("reason")) != (state, why):
-            self._note(Outcome(step.name, state, reason=why), key="")
+            self.note(Outcome(step.name, state, reason=why), key="")
 
     def _kept(self, step: Step) -> bool:
         record = self._records().get(step.name, {})
         if record.get("state") not in (DONE, SKIPPED, STALE):
             return False
-        if not self._is_current(step, record, self.contents):
+        if not self.is_current(step, record, self.contents):
             return False
         state = SKIPPED if record["state"] == SKIPPED else DONE
         self.ended[step.name] = state
@@ -262,12 +288,22 @@ class _Work:
             outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
         if outcome.state == DONE:
             with _naming(step.name):
-                self.folder.receive(step.file, outcome.content)
-        self._note(outcome, key=step.key(self.contents))
+                self._keep(step, outcome)
+        self.note(outcome, key=step.key(self.contents))
         if outcome.state == FATAL:
             raise getattr(errors, outcome.error, RunError)(outcome.reason)
 
-    def _note(self, outcome: Outcome, key: str) -> None:
+    def _keep(self, step: Step, outcome: Outcome) -> None:
+        """Write what another process has made, and pass on whatever is new."""
+        path = self.folder.file(*step.file.split("/"))
+        try:
+            for name, content in outcome.files.items():
+                write_bytes(path / name if name else path, content)
+        except OSError as problem:
+            raise unwritable(path, problem) from None
+        self.folder.receive(step.file)
+
+    def note(self, outcome: Outcome, key: str) -> None:
         record = {
             "state": FAILED if outcome.state == FATAL else outcome.state,
             "key": key,

@@ -181,11 +181,8 @@ class RunFolder:
         """Whether the manifest says that another machine, which no lock can ask, is at work."""
         return False
 
-    def receive(self, file: str, content: str) -> None:
-        """A result has been made, here or by a worker; a folder at a URL passes it on."""
-
-    def publish(self) -> None:
-        """All is written; a folder at a URL passes it on."""
+    def receive(self, file: str) -> None:
+        """A result is here; a folder at a URL passes it on."""
 
     def _holder(self) -> str:
         try:
