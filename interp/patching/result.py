@@ -239,9 +239,11 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
 
 
 def check_gap(
-    one: Float[Tensor, " batch"], other: Float[Tensor, " batch"] | None, min_gap: float
+    one: Float[Tensor, "*metric batch"],
+    other: Float[Tensor, "*metric batch"] | None,
+    min_gap: float,
 ) -> None:
-    """Refuse a sweep in which no prompt has a recovery.
+    """Refuse a sweep in which no prompt has a recovery, under any metric.
 
     Raises:
         InputError: if the two runs agree within `min_gap` on every prompt.
