@@ -26,8 +26,8 @@ RayAddress = Annotated[
     typer.Option("--ray-address", help="A running cluster's; left out: one is started here."),
 ]
 StepLimit = Annotated[
-    float,
-    typer.Option("--step-limit", min=0, help="Seconds a step may take on Ray, then it is redone."),
+    float | None,
+    typer.Option("--step-limit", help="Seconds a step may take on Ray; left out: 21600."),
 ]
 MaxMemory = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from interp import console
-from interp.cli.options import Executor, Json, RayAddress, Run, TrustRemoteCode, Workers
+from interp.cli.options import Executor, Json, RayAddress, Run, StepLimit, TrustRemoteCode, Workers
 from interp.errors import RunError
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
@@ -43,6 +43,7 @@ def run_resume(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
@@ -55,7 +56,7 @@ def run_resume(
     config = parse_config(manifest.get("config", {}))
     _check_trust(run, config.trust_remote_code, trust_remote_code)
     _same_threads(manifest)
-    study(config, run, json, executor_for(executor, workers, ray_address))
+    study(config, run, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 def _check_trust(run: str, asked: str | None, named: str | None) -> None:

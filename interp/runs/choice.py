@@ -17,7 +17,7 @@ def executor_for(
     kind: str = "inline",
     workers: int | None = None,
     address: str | None = None,
-    limit: float = STEP_LIMIT,
+    limit: float | None = None,
 ) -> MakeExecutor:
     """What `--executor`, `--workers`, `--ray-address` and `--step-limit` ask for.
 
@@ -25,7 +25,8 @@ def executor_for(
         kind: `inline` (this process) or `ray`.
         workers: how many; the cluster's GPUs if left out, two without any.
         address: of a running Ray cluster; if left out, one is started on this machine.
-        limit: seconds that a step may take on Ray before its worker is killed.
+        limit: seconds that a step may take on Ray before its worker is killed; six hours if left
+            out.
 
     Raises:
         InputError: if these do not go together, or Ray is not installed.
@@ -38,6 +39,7 @@ def executor_for(
         raise InputError(f"--workers {workers}: at least one is needed")
     if kind == "inline" and address:
         raise InputError("--ray-address needs --executor ray")
+    limit = STEP_LIMIT if limit is None else limit
     if not limit > 0:
         raise InputError(f"--step-limit {limit:g}: must be above zero")
     if kind == "ray":

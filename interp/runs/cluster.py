@@ -37,6 +37,7 @@ STEP_LIMIT = 6 * 3600.0
 """Seconds that a step may take before its worker is killed."""
 
 _STORE = 2**30  # bytes of Ray's object store, which results pass through
+_START = 1800.0  # seconds that a worker may take to get ready
 _GLANCE = 1.0  # seconds between looks at what has ended
 _PASSED_ON = ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME",
               "PYTHONPATH")  # fmt: skip
@@ -138,8 +139,8 @@ class Worker:
     def steps(self) -> dict[str, Step]:
         return self.job.steps(self.folder)
 
-    def who(self) -> str:
-        """This process and machine."""
+    def hello(self) -> str:
+        """This process and machine, once it is ready."""
         return worker_name()
 
     def perform(self, request: Request, *contents: bytes) -> tuple[Outcome, list[tuple[int, str]]]:
@@ -179,11 +180,12 @@ class _Member:
 
     name: str
     actor: Any
-    by: str = ""
+    ready: Any  # Ray's promise of its name
+    by: str = ""  # its name, once it is ready
     group: str | None = None
     step: Step | None = None
-    promise: Any = None
-    until: float = 0.0
+    promise: Any = None  # Ray's, of the step
+    until: float = 0.0  # when it is taken to hang
 
     def __str__(self) -> str:
         return f"{self.name} ({self.by})" if self.by else self.name
@@ -233,7 +235,9 @@ class OnRay:
         named = tuple(self.files[need] for need in needs)
         request = Request(step.name, step.key(needs), step.settings, needs, named)
         sent = [self._sent(file, needs[need]) for need, file in zip(needs, named, strict=True)]
-        member.step, member.until = step, time.monotonic() + self.limit
+        member.step, member.until = step, time.monotonic() + max(self.limit, _START)
+        if member.by:
+            member.until = time.monotonic() + self.limit
         member.promise = member.actor.perform.remote(request, *sent)
         _log.info("%s: given to %s", step.name, member)
 
@@ -243,6 +247,7 @@ class OnRay:
         while True:
             busy = {one.promise: one for one in self.members if one.step}
             ended, _ = ray.wait(list(busy), num_returns=1, timeout=_GLANCE)
+            self._welcome()
             late = [one for one in busy.values() if time.monotonic() > one.until]
             outcomes = [self._opened(busy[promise]) for promise in ended]
             outcomes += [
@@ -288,11 +293,20 @@ class OnRay:
             options["runtime_env"] = {"env_vars": environment}
         job = replace(self.job, threads=_threads_each(self._count()))
         self.started += 1
-        member = _Member(
-            f"worker-{self.started}", ray.remote(Worker).options(**options).remote(job)
-        )
+        actor = ray.remote(Worker).options(**options).remote(job)
+        member = _Member(f"worker-{self.started}", actor, actor.hello.remote())
         self.members.append(member)
         return member
+
+    def _welcome(self) -> None:
+        """Learn the names of workers that have got ready; their time begins now."""
+        ray = self._connected()
+        new = {member.ready: member for member in self.members if not member.by}
+        for promise in ray.wait(list(new), num_returns=len(new), timeout=0)[0] if new else ():
+            with contextlib.suppress(ray.exceptions.RayError):  # dead: seen by its step
+                new[promise].by = ray.get(promise)
+                new[promise].until = time.monotonic() + self.limit
+                _log.info("%s: ready", new[promise])
 
     def _sent(self, file: str, content: str) -> Any:
         """A result in Ray's store, put there once."""
@@ -308,7 +322,6 @@ class OnRay:
             outcome, lines = ray.get(member.promise)
         except ray.exceptions.RayError as problem:
             return self._bury(member, _reason(problem))
-        member.by = outcome.by or member.by
         for level, line in lines:
             _log.log(level, "%s: %s", member, line)
         member.step = member.promise = None
