@@ -259,6 +259,8 @@ class OnRay:
                 return outcomes
 
     def close(self) -> None:
+        if not (self.members or self.began):
+            return
         ray: Any = importlib.import_module("ray")
         for member in self.members:
             with contextlib.suppress(ray.exceptions.RayError):
