@@ -138,13 +138,13 @@ class Experiment(Generic[C]):
         config: what it was asked.
         folder: its output folder.
         progress: called with (label, done, total).
-        run: the experiment's function; a part is made by all code that it reaches, unless said.
+        function: the experiment's; a part is made by all code that it reaches, unless said.
     """
 
     config: C
     folder: RunFolder
     progress: Report | None = None
-    run: Callable[..., Finding] | None = None
+    function: Callable[..., Finding] | None = None
 
     def __post_init__(self) -> None:
         self.pair = lru_cache(maxsize=1)(self._pair)  # one tuned model in memory at a time
@@ -188,7 +188,7 @@ class Experiment(Generic[C]):
         def step(path: Path) -> None:
             write(path)
 
-        code = of.code or ((self.run,) if self.run else (type(self),))
+        code = of.code or (self.function or type(self),)
         settings, needs = self._made_from(of), tuple(of.parts)
         return produce(Step(file, f"parts/{file}", step, settings, needs, code=code), self.folder)
 

@@ -21,6 +21,7 @@ import secrets
 import stat
 from collections import Counter
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
@@ -173,7 +174,7 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
     return content
 
 
-def open_plain(path: Path | str, error: type[InputError] = InputError) -> BinaryIO:
+def open_plain(path: Path | str, error: type[InputError] = InputError) -> BufferedReader:
     """A regular file, opened for reading bytes.
 
     Raises:

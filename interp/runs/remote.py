@@ -24,7 +24,7 @@ from fsspec.registry import known_implementations
 
 from interp.errors import InputError, RunError
 from interp.files import is_temporary, sha256, temporary_name, write_from
-from interp.runs.folder import LOCK, RunFolder
+from interp.runs.folder import LOCK, RunFolder, unwritable
 from interp.runs.manifest import MANIFEST
 
 COPIES = "INTERP_COPIES"
@@ -204,6 +204,7 @@ class RemoteFolder(RunFolder):
                 self.files.makedirs(str(beside.parent), exist_ok=True)
                 self.files.put_file(source, temporary)
                 self.files.mv(temporary, target)
+        self.known[name] = sha256(source)
 
     def _remove(self, name: str) -> None:
         with self._asking(), contextlib.suppress(FileNotFoundError):
@@ -216,12 +217,13 @@ class RemoteFolder(RunFolder):
             yield
         except (FileNotFoundError, InputError):
             raise
-        except (NotImplementedError, PermissionError) as problem:
-            raise RunError(f"{self.url}: cannot be written ({_said(problem)})") from None
         except Exception as problem:  # each driver has errors of its own
+            named = str(getattr(problem, "filename", None) or "")
+            if isinstance(problem, OSError) and named.startswith(str(self.path)):
+                raise unwritable(self.path, problem) from None
             raise RunError(
-                f"{self.url}: does not answer ({_said(problem)}); what is finished is kept, and "
-                "interp run resume goes on"
+                f"{self.url}: does not answer, or may not be written ({_said(problem)}); what is "
+                "finished is kept, and interp run resume goes on"
             ) from None
 
 

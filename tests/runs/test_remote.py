@@ -109,7 +109,9 @@ def test_a_store_that_does_not_answer_is_named_and_what_is_done_kept(place, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(bucket.Bucket, "put_file", shaky)
-        with pytest.raises(RunError, match=r"bucket://run: does not answer \(ConnectionError: res"):
+        with pytest.raises(
+            RunError, match=r"bucket://run: does not answer.*\(ConnectionError: res"
+        ):
             run("bucket://run")
     assert not list(place.rglob(".*"))
     assert sorted(run("bucket://run")) == ["a/sum", "b/sum", "sum"]
