@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from interp.errors import InputError
-from interp.runs.cluster import STEP_LIMIT, Job, OnRay, check_ray
+from interp.runs.cluster import STEP_LIMIT, OnRay, check_ray
 from interp.runs.execute import Executor, Inline
 from interp.runs.folder import RunFolder
+from interp.runs.worker import Job
 
 Kind = Literal["inline", "ray"]
 MakeExecutor = Callable[[str, RunFolder], Executor]

@@ -20,8 +20,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from interp import errors
 from interp.errors import InterpError, RunError
-from interp.files import kind_of, remove_temporary, write_bytes
-from interp.runs.folder import LOG, RunBusyError, RunFolder, unwritable
+from interp.files import remove_temporary, write_bytes
+from interp.runs.folder import RunBusyError, RunFolder, unwritable
+from interp.runs.log import LOG, logged
 from interp.runs.manifest import merged, now
 from interp.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, content_of, perform
 from interp.runs.steps import Step, ordered
@@ -131,31 +132,6 @@ def produce(step: Step, folder: RunFolder) -> Path:
         if outcome.problem is not None:
             raise outcome.problem
     return folder.file(*step.file.split("/"))
-
-
-@contextmanager
-def logged(folder: RunFolder) -> Iterator[None]:
-    """The package's log, and Python's warnings, into the run's log file while this lasts."""
-    log = folder.path / LOG
-    if log.is_symlink() or kind_of(log) not in ("file", "absent"):  # a pipe would be waited for
-        raise RunError(f"{log}: is no file of this folder (a link, a pipe); remove it")
-    handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    loggers = [logging.getLogger("interp"), logging.getLogger("py.warnings")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.addHandler(handler)
-    if loggers[0].getEffectiveLevel() > logging.INFO:
-        loggers[0].setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        for one, level in zip(loggers, levels, strict=True):
-            one.removeHandler(handler)
-            one.setLevel(level)
-        handler.close()
 
 
 @dataclass

@@ -27,9 +27,10 @@ from interp.runs import (
     executor_for,
     run_folder,
 )  # fmt: skip
-from interp.runs.cluster import Job, OnRay, Request, Worker
+from interp.runs.cluster import OnRay
 from interp.runs.perform import LOST
 from interp.runs.remote import COPIES
+from interp.runs.worker import Job, Request, Worker
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
 
