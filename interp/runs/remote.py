@@ -163,6 +163,9 @@ class RemoteFolder(RunFolder):
         for name, path in self._here().items():
             if name not in there:
                 path.unlink()
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
         self.known.clear()
         if not there:
             return
