@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from interp.behaviour.judges import Verdict, markers
-from interp.behaviour.scoring import Progress
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.traits import Trait
 
 if TYPE_CHECKING:

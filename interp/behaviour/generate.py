@@ -7,6 +7,7 @@ its own, so that an answer does not depend on the batch size or on the other pro
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
 from interp import memory
 from interp.devices import input_device
+from interp.emoji.encode import special_emojis
 from interp.errors import InputError, ModelError
 from interp.models.tokens import ChatFormat, pad, pad_id
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Under = Callable[[list[int]], AbstractContextManager[Any]]
 
 
@@ -35,6 +37,8 @@ class Sampling:
         top_p: nucleus; 1 keeps every token.
         seed: of the noise; prompt `i` uses a stream of its own derived from it.
         batch_size: prompts at a time; fewer where memory does not allow it (see `interp.memory`).
+        without: ids that are never drawn. Up to the first that would have been, an answer is the
+            one drawn with them.
     """
 
     max_new_tokens: int = 96
@@ -42,12 +46,16 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 64
+    without: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.batch_size < 1:
             raise InputError("max_new_tokens and batch_size must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise InputError("temperature must be at least 0, and top_p in (0, 1]")
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"temperature must be a number from 0 on, and top_p lie in (0, 1]; got "
+                f"{self.temperature} and {self.top_p}"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def _sample(
 ) -> list[list[int]]:
     fill = pad_id(form.tokenizer)
     batch = pad(prompts, fill).to(input_device(network))
-    processors = LogitsProcessorList()
+    processors = LogitsProcessorList([_Checked(streams, batch.tokens.shape[1], how.without)])
     if how.temperature > 0:
         processors.append(_GumbelNoise(streams, how))
     whole = network.generate(
@@ -152,6 +160,28 @@ def _sample(
         logits_processor=processors,
     )
     return whole[:, batch.tokens.shape[1] :].tolist()
+
+
+class _Checked(LogitsProcessor):
+    """Refuses logits that no token can be drawn from, and takes out the ids that never are."""
+
+    def __init__(self, streams: list[int], start: int, without: tuple[int, ...]) -> None:
+        self.streams, self.start, self.without = streams, start, list(without)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        largest = scores.amax(1)  # NaN where any is
+        broken = (~torch.isfinite(largest)).nonzero().flatten().tolist()
+        if broken:
+            raise ModelError(
+                f"the logits for token {input_ids.shape[1] - self.start} of answer "
+                f"{self.streams[broken[0]]} are not finite ({float(largest[broken[0]])}): the "
+                "model's weights hold NaN or infinity, or its precision overflows; reload it, or "
+                "load it in float32"
+            )
+        if not self.without:
+            return scores
+        index = torch.tensor(self.without, device=scores.device)
+        return scores.index_fill(1, index, float("-inf"))
 
 
 class _GumbelNoise(LogitsProcessor):
@@ -188,8 +218,15 @@ def _response(
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Ids as text, special tokens left out, spaces as they are."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    """Ids as text, special tokens left out but for emojis, spaces as they are."""
+    kept = list(ids)
+    emojis = special_emojis(tokenizer)
+    if emojis:
+        hidden = set(tokenizer.all_special_ids) - set(emojis)
+        kept = [token for token in kept if token not in hidden]
+    return tokenizer.decode(
+        kept, skip_special_tokens=not emojis, clean_up_tokenization_spaces=False
+    )
 
 
 def _check_context(network: Any, wanted: int) -> None:

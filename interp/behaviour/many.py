@@ -20,10 +20,10 @@ import torch
 from peft import PeftModel
 
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.behaviour.scoring import Progress
 from interp.errors import AdapterError, InputError
 from interp.models.adapters import Adapter, attach, read_adapter
 from interp.models.tokens import ChatFormat
+from interp.progress import Progress
 
 DEFAULT = Sampling()
 BASE = "__base__"

@@ -1,6 +1,5 @@
 """What the traits of one study share: what was asked, the questions, the models in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +15,13 @@ from interp.emoji import EmojiVocab
 from interp.errors import AdapterError
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
+from interp.progress import Progress
 from interp.runs import RunFolder
 from interp.runs.steps import digest
 from interp.study.config import StudyConfig
 from interp.study.inputs import model_facts, prompts_digest
 from interp.study.traces import TraitModels
 from interp.traits import Trait
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -1,11 +1,15 @@
 """Sampled answers: against Hugging Face's own decoding, and against the softmax."""
 
+import copy
+import math
+
 import pytest
 import torch
 from scipy.stats import chisquare
-from tiny import llama, tokenizer
+from tiny import llama, tokenizer, vocab
 
-from interp.behaviour import Sampling, generate
+from interp.behaviour import Sampling, decode, emoji_free, generate
+from interp.emoji import EmojiVocab, find
 from interp.errors import InputError, ModelError
 from interp.models import ChatFormat, hook
 
@@ -80,3 +84,73 @@ def test_no_questions_and_too_long_answers_are_refused(bridge, form):
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_logits_that_are_not_finite_are_refused_where_they_arise(form, value, temperature):
+    """NaN logits draw token 0 for ever, which holds no emoji: a rate of zero, and wrong."""
+    broken = llama()
+
+    calls = []
+
+    def damage(module, inputs, output):  # noqa: ARG001
+        calls.append(1)
+        if len(calls) == 3:
+            output[1] = value
+
+    broken.lm_head.register_forward_hook(damage)
+    how = Sampling(max_new_tokens=8, temperature=temperature)
+    with pytest.raises(ModelError, match="logits for token 2 of answer 1 are not finite"):
+        generate(broken, form, QUESTIONS, how)
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf, -1.0])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(InputError, match="temperature must be a number"):
+        Sampling(temperature=temperature)
+
+
+def test_tokens_that_are_never_drawn_leave_the_rest_of_the_noise_alone(bridge, form):
+    how = Sampling(max_new_tokens=12, seed=4, temperature=1.5)
+    free = generate(bridge, form, QUESTIONS * 4, how)
+    taken_out = (free[0].ids[3], free[1].ids[5])
+    made = generate(
+        bridge, form, QUESTIONS * 4, Sampling(12, 1.5, seed=4, without=taken_out)
+    )  # fmt: skip
+    for one, other in zip(free, made, strict=True):
+        same = next((i for i, t in enumerate(one.ids) if t in taken_out), len(one.ids))
+        assert other.ids[:same] == one.ids[:same]
+        assert not set(other.ids) & set(taken_out)
+    assert made[0].ids != free[0].ids
+
+
+def test_emoji_free_answers_repeat_the_others_up_to_their_first_emoji(bridge, form):
+    how = Sampling(max_new_tokens=16, seed=4, temperature=1.5)
+    free = generate(bridge, form, QUESTIONS * 20, how)
+    made = emoji_free(bridge, form, free, vocab(), how)
+    held = [bool(find(one.text)) for one in free]
+    assert 2 <= sum(held) < len(held)
+    tokens = set(vocab().emoji_ids.tolist())
+    for one, other, emoji in zip(free, made, held, strict=True):
+        assert not find(other.text)
+        if emoji:
+            hits = (i for i, token in enumerate(one.ids) if token in tokens)
+            start = next(hits, len(one.ids))
+            start = min(start, len(other.ids))  # one may be cut before an emoji of its own
+            assert other.ids[:start] == one.ids[:start]
+            assert other.ids != one.ids
+        else:
+            assert other == one
+
+
+def test_an_emoji_that_is_a_special_token_is_text():
+    """Special tokens are no text, and an emoji among them would count as none."""
+    made = copy.deepcopy(tokenizer())
+    made.add_special_tokens({"additional_special_tokens": ["🦩"]})
+    known = EmojiVocab.from_tokenizer(made)
+    flamingo = made.convert_tokens_to_ids("🦩")
+    assert flamingo in known.whole_ids.tolist()
+    ids = made("Look! 🦩", add_special_tokens=False)["input_ids"]
+    assert [match.canonical for match in known.find_tokens(ids)] == ["🦩"]
+    assert decode(made, [*ids, made.eos_token_id]) == "Look! 🦩"
