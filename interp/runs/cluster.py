@@ -77,7 +77,6 @@ class OnRay:
     members: list[_Member] = field(default_factory=list)
     plan: dict[str, _Member] = field(default_factory=dict)  # step to worker, until it is submitted
     results: dict[str, Any] = field(default_factory=dict)  # content hash to Ray's reference
-    files: dict[str, str] = field(default_factory=dict)  # step to its file
     started: int = 0
     began: bool = False  # whether this run connected, and so disconnects
 
@@ -95,10 +94,9 @@ class OnRay:
                 self.plan[step.name], member.group = member, step.group
         return [step for step in ready if step.name in self.plan]
 
-    def submit(self, step: Step, needs: Mapping[str, str]) -> None:
+    def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:
         member = self.plan.pop(step.name)
-        self.files[step.name] = step.file
-        named = tuple(self.files[need] for need in needs)
+        named = tuple(files[need] for need in needs)
         request = Request(step.name, step.key(needs), step.settings, needs, named)
         sent = [self._sent(file, needs[need]) for need, file in zip(needs, named, strict=True)]
         member.step, member.until = step, time.monotonic() + max(self.limit, _START)

@@ -45,8 +45,8 @@ class Executor(Protocol):
         """Which of these steps it takes now; some if it holds none."""
         ...
 
-    def submit(self, step: Step, needs: Mapping[str, str]) -> None:
-        """Take a step that was chosen, with the hashes of the results that it needs."""
+    def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:
+        """Take a step that was chosen, with hashes and files of the results that it needs."""
         ...
 
     def wait(self) -> list[Outcome]:
@@ -68,7 +68,7 @@ class Inline:
     def choose(self, ready: Sequence[Step]) -> list[Step]:
         return list(ready[: 1 - len(self.taken)])
 
-    def submit(self, step: Step, needs: Mapping[str, str]) -> None:  # noqa: ARG002
+    def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:  # noqa: ARG002
         self.taken.append(step)
 
     def wait(self) -> list[Outcome]:
@@ -250,7 +250,8 @@ class _Work:
             self.running[step.name] = step
             with _naming(step.name):
                 self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
-            self.executor.submit(step, {need: self.contents[need] for need in step.needs})
+            files = {one.name: one.file for one in self.steps if one.name in step.needs}
+            self.executor.submit(step, {need: self.contents[need] for need in step.needs}, files)
 
     def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
         step = self.running.pop(outcome.name)
