@@ -44,7 +44,7 @@ def _rates(made: list[Response], base: list[Response] | None, seed: int) -> dict
     has = [bool(find(answer.text)) for answer in made]
     topics = [answer.topic for answer in made]
     share = share_interval(has, topics)
-    rates = measure([answer.text for answer in made])
+    rates = measure([answer.text for answer in made], topics=topics)
     row: dict[str, Any] = {
         "esr": sum(has) / len(has), "esr_low": share.low, "esr_high": share.high, "n": len(made),
         "n_topics": len(set(topics)), "sentence_esr": rates.sentence_esr,

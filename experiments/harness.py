@@ -17,7 +17,7 @@ from experiment import C, Experiment, Finding
 
 from interp import console
 from interp.errors import InputError
-from interp.files import write_text
+from interp.files import write_csv, write_text
 from interp.plots.style import save as save_figure
 from interp.runs import RunFolder, logged
 from interp.traits import TRAITS, Trait
@@ -50,7 +50,7 @@ def conduct(
 
 def _write(finding: Finding, out: Path, on_organism: bool) -> None:
     """The table, the figures with their captions, and the verdict."""
-    write_text(out / "results.csv", finding.table.to_csv(index=False))
+    write_csv(out / "results.csv", finding.table)
     for stem, figure in finding.figures.items():
         save_figure(figure, out / "figures" / stem)
     captions = [f"**{stem}.** {figure.caption}\n" for stem, figure in finding.figures.items()]

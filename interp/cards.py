@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 Drawer = Callable[[Any], Picture | None]
 _DRAWERS: dict[str, Drawer] = {}
 _MOST = {"summary": 20_000, "onset_summary": 2_000_000, "to_dataframe": 100_000}
-_NOISE = ("noise_floor", "noise", "rounding_floor", "readout_error")
+_NOISE = ("noise_floor", "noise", "readout_error")
 _FEW = 6
 
 

@@ -6,9 +6,11 @@ Messages often quote a file that came from a stranger; they are one line, of bou
 hold nothing that a terminal would act on.
 """
 
+import re
 import unicodedata
 
 _LONGEST = 2000
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
@@ -22,6 +24,14 @@ def one_line(text: str) -> str:
     if len(shown) <= _LONGEST and len(text) <= 4 * _LONGEST:
         return shown
     return f"{shown[: _LONGEST // 2]} … {_safe(text[-_LONGEST:])[-_LONGEST // 2 :]}"
+
+
+def visible(text: str) -> str:
+    """`text` with control characters and halves of surrogate pairs written out, lines kept.
+
+    For pages and exports: no terminal acts on them, and every parser reads them.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _safe(text: str) -> str:

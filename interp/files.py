@@ -23,15 +23,20 @@ from collections import Counter
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
-from interp.errors import InputError, RunError
+from interp.errors import InputError, RunError, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_JSON = 64 * 2**20
 _MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
 _KEPT = 50  # characters of a name; with 4 bytes each, they leave room for the rest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_FORMULA = ("=", "+", "-", "@", "\t")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _guarded: set[Path] = set()
 
 
@@ -134,6 +139,21 @@ def remove_temporary(folder: Path | str) -> int:
 def write_text(path: Path | str, text: str) -> Path:
     """`write_bytes` for UTF-8 text."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def write_csv(path: Path | str, table: "pd.DataFrame") -> Path:
+    """Write a table without its index, safe to open in a spreadsheet.
+
+    Text that begins like a formula (`=`, `+`, `-`, `@`, tab) gets an apostrophe before it, unless
+    it is a number, and control characters are written out; numbers stay as they are.
+    """
+    safe = table.map(lambda cell: _cell(cell) if isinstance(cell, str) else cell)
+    return write_text(path, safe.rename(columns=lambda name: _cell(str(name))).to_csv(index=False))
+
+
+def _cell(text: str) -> str:
+    text = visible(text)
+    return f"'{text}" if text[:1] in _FORMULA and not _NUMBER.fullmatch(text) else text
 
 
 def write_json(path: Path | str, value: Any) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.errors import one_line
+from interp.errors import one_line, visible
 
 LIGHT = {
     "ink": "#1f2328",
@@ -110,7 +110,7 @@ def card(
         for name, value in (facts or {}).items()
     )
     beside = f" <small>{escape(one_line(of))}</small>" if of else ""
-    return (
+    return visible(
         f'<style>{STYLE}</style><div class="irv"><div class="irv-head"><b>{escape(heading)}</b>'
         f"{beside}</div>{f'<dl>{items}</dl>' if items else ''}{''.join(parts)}</div>"
     )

@@ -10,6 +10,9 @@
   over the design effect of topics (Kish 1965), which is taken as at least 1. Where nothing or
   everything hits no effect can be seen, and n is the number of topics. `wilson` is the same for
   trials that are independent, `exact` (Clopper and Pearson 1934) for a score that is perfect.
+- *Other scores* (`jackknife_ends`: AUROC, balanced accuracy): the jackknife over topics with t, on
+  the scale of log-odds. At 95 % it covers .955 to .98 from 24 topics on, more (.98 to 1) below; the
+  percentile bootstrap covers .88 at 24 topics and .73 at ten where the AUROC is .96.
 - "Is this effect zero?" is a sign-flip test (Fisher 1935) over topics; many such p-values are
   adjusted by Benjamini and Hochberg (1995).
 
@@ -25,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from scipy.stats import binomtest, false_discovery_control, norm
 from scipy.stats import t as student
 
@@ -131,7 +135,7 @@ def count_interval(
     if top.sum() in (0, n):
         return wilson(units if top.sum() else 0, units, level)
     variance = units / (units - 1) * ((top - share * bottom) ** 2).sum() / n**2
-    effective = n / max(1.0, variance / (share * (1 - share) / n))
+    effective = n / max(1.0, variance / (share * (1 - share) / (n - 1)))
     # The score test's two roots; scipy has them for whole numbers of trials only.
     z2 = float(norm.ppf((1 + level) / 2)) ** 2 / effective
     low, high = sorted(np.roots([1 + z2, -(2 * share + z2), share**2]).real)
@@ -253,6 +257,48 @@ def _studentised(
     high = np.where(bare, np.maximum(high, widest), high)
     low = np.where(bare, np.minimum(low, -widest), low)
     return ratio - np.stack([high, low]) * spread
+
+
+def jackknife_ends(
+    scores: Numbers, level: float = 0.95, *, share: bool = True, units: int | None = None
+) -> tuple[float, float]:
+    """Ends of the interval of a score that is no mean: an AUROC, a balanced accuracy, a difference.
+
+    The spread is the jackknife's over topics (Tukey 1958) with the t distribution, for a share on
+    the scale of log-odds. A share that is perfect gets the exact bound of as many trials as units.
+
+    Args:
+        scores: of all topics, then without each of them, `[1 + topics]`; a NaN (without that topic
+            there is no score) is left out.
+        level: confidence level.
+        share: whether the score lies between 0 and 1.
+        units: independent successes behind a perfect score; the number of topics if left out.
+
+    Returns:
+        low and high; NaN with fewer than two topics.
+    """
+    _check_level(level)
+    score, *rest = _array(scores).tolist()
+    left = np.array(rest)[np.isfinite(rest)]
+    n = len(left)
+    if n < 2:
+        return np.nan, np.nan
+    if share and score in (0.0, 1.0):
+        found = exact(round(score) * (units or n), units or n, level)
+        return found.low, found.high
+    spread = np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
+    half = float(student.ppf((1 + level) / 2, n - 1) * spread)
+    if not share:
+        return score - half, score + half
+    half /= score * (1 - score)
+    low, high = expit(logit(score) + np.array([-half, half]))
+    return float(low), float(high)
+
+
+def without_each(topics: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Weights `[1 + topics, n]`: of all observations, then with each topic left out in turn."""
+    member = _units(topics, len(topics)).T
+    return np.concatenate([np.ones((1, len(topics))), 1 - member])
 
 
 def copies(rows: Sequence[Hashable]) -> list[int]:

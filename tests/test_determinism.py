@@ -32,7 +32,7 @@ for out, threads in zip(sys.argv[1:], (1, 1, 2), strict=True):
 FLOORS = {
     "origin": (Origin, "probability", "noise_floor"),
     "lens": (LensResult, "log_odds", "noise_floor"),
-    "circuit-edges": (CircuitScores, "values", "rounding_floor"),
+    "circuit-edges": (CircuitScores, "values", "noise_floor"),
     "circuit-curve": (Faithfulness, "values", "noise_floor"),
 } | {
     f"patching-{contrast}-{site}": (PatchingResult, "values", "noise_floor")

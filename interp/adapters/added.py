@@ -7,7 +7,6 @@ they do. The two pairs must have the same base, weight for weight.
 Cost: four forward passes per prompt and four generations.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,8 +21,7 @@ from interp.adapters.space import AdapterSpace
 from interp.behaviour.generate import Sampling
 from interp.errors import AdapterError, InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 from interp.stats import RESAMPLES, mean_ends
 
@@ -40,7 +38,7 @@ class Added(Result):
         adapters: their folders' names.
         esr: counts of answers and sentences with an emoji (see `esr_table`) by condition; empty if
             no questions were given.
-        metric, unit, noise, topics, seed, notes: as in `PartEffects`.
+        metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
     """
 
     kind: ClassVar[str] = "added adapters"
@@ -51,7 +49,7 @@ class Added(Result):
     esr: tuple[tuple[int, int, int, int], ...]
     metric: str
     unit: str
-    noise: float
+    noise_floor: float
     topics: tuple[str, ...] | None
     seed: int
     notes: tuple[str, ...]
@@ -97,12 +95,7 @@ def added(
     questions: Questions = (),
     sampling: Sampling = SAMPLING,
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Added:
     """Measure two adapters alone and together.
 
@@ -112,7 +105,7 @@ def added(
         questions: (question, topic) pairs that are answered in every condition; none: nothing is
             generated.
         sampling: how they are answered.
-        prompts, metric, unit, metric_positions, topics, max_memory, seed, progress: as for
+        prompts, metric, ask: as for
             `interp.adapters.necessity`.
 
     Raises:
@@ -124,23 +117,22 @@ def added(
     # Deltas at the same module add up: each has a hook of its own.
     deltas = (*one.deltas, *(delta.to(one.device) for delta in other.deltas))
     both = AdapterSpace(one.pair, deltas, one.error, one.effect)
-    metric = one.metric if metric is None else metric
-    runs = GatedRuns(
-        both, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = GatedRuns(both, prompts, ask)
     first, second = one.n_components, other.n_components
     gates = torch.zeros(4, first + second)
     gates[[1, 3], :first], gates[[2, 3], first:] = scales
     values = runs.values(gates, "added adapters")
     counts: list[Counts] = []
     if questions:
-        counts = [count(a) for a in write(both, gates, questions, sampling, progress, "answers")]
+        counts = [
+            count(a) for a in write(both, gates, questions, sampling, ask.progress, "answers")
+        ]
     return Added(
         values=values.float(), scales=(float(scales[0]), float(scales[1])),
         adapters=(one.pair.adapter.path.name, other.pair.adapter.path.name), esr=tuple(counts),
-        metric=runs.metric_label, unit=runs.unit, noise=max(one.error, other.error),
-        topics=runs.topics, seed=seed, notes=runs.notes,
+        metric=runs.metric_label, unit=runs.unit, noise_floor=max(one.error, other.error),
+        topics=runs.topics, seed=ask.seed, notes=runs.notes,
     )  # fmt: skip
 
 

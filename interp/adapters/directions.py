@@ -38,8 +38,7 @@ from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 
@@ -72,7 +71,7 @@ class Directions(Result):
         d_model: width of the residual stream.
         outputs: unit output directions of the components with a cosine, in order, `[writer
             d_model]`.
-        metric, unit, noise, topics, seed, notes: as in `PartEffects`.
+        metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
     """
 
     kind: ClassVar[str] = "adapter directions"
@@ -87,7 +86,7 @@ class Directions(Result):
     outputs: Float[Tensor, "writer d_model"]
     metric: str
     unit: str
-    noise: float
+    noise_floor: float
     topics: tuple[str, ...] | None
     seed: int
     notes: tuple[str, ...]
@@ -111,7 +110,7 @@ class Directions(Result):
             if self.exact[place]:
                 p = sign_flip_p(effect, self.seed, topics=self.topics)
             name, rank = self.modules[place], self.ranks[place]
-            above = bool(abs(effect.mean()) > self.noise)
+            above = bool(abs(effect.mean()) > self.noise_floor)
             first = (name, rank, float(self.singular[place]), effect.mean(), low, high, p)
             rows.append((*first, bool(self.exact[place]), above, float(self.cosine[place])))
         columns = ["module", "rank", "singular", "effect", "low", "high", "p", "exact",
@@ -141,12 +140,7 @@ def directions(
     modules: Sequence[str] | None = None,
     rank: int = 16,
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Directions:
     """Decompose ΔW of every module, measure each component and its alignment.
 
@@ -155,7 +149,7 @@ def directions(
             out.
         modules: decompose these only.
         rank: how many components of a dense difference (DoRA, LoHa, LoKr) are switched.
-        pair, prompts, metric, unit, metric_positions, topics, max_memory, seed, progress: as for
+        pair, prompts, metric, ask: as for
             `interp.adapters.necessity`.
 
     Raises:
@@ -170,11 +164,8 @@ def directions(
     split, units, parts = _split(space, wanted, rank)
     if not units:
         raise InputError("the adapter changes embeddings only; there are no directions to switch")
-    metric = space.metric if metric is None else metric
-    runs = GatedRuns(
-        split, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = GatedRuns(split, prompts, ask)
     _, on, noise = runs.ends()
     effects, exact = _effects(runs, units, on, top_k)
     writes = torch.tensor([part.module.projection in _WRITERS for part in parts])
@@ -187,8 +178,8 @@ def directions(
         modules=tuple(part.module.name for part in parts), ranks=tuple(p.rank for p in parts),
         singular=torch.tensor([part.singular for part in parts]), effects=effects.float(),
         exact=exact, cosine=cosine, d_model=len(emoji), outputs=stacked.float(),
-        metric=runs.metric_label, unit=runs.unit, noise=noise, topics=runs.topics, seed=seed,
-        notes=runs.notes,
+        metric=runs.metric_label, unit=runs.unit, noise_floor=noise, topics=runs.topics,
+        seed=ask.seed, notes=runs.notes,
     )  # fmt: skip
 
 

@@ -32,10 +32,8 @@ from torch import Tensor
 from interp.adapters.runs import Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, WrittenRuns, runs_of
-from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 
@@ -50,7 +48,7 @@ class PartEffects(Result):
         units: names of the parts; layers, projections: where they stand (None: no single one).
         measure: `necessity`, `sufficiency` or `shapley`.
         by: `module`, `layer` or `projection`.
-        noise: differences up to this are rounding.
+        noise_floor: differences up to this are rounding.
         min_gap: prompts with |tuned - base| at or below it have no shares; negative where all count
             (0 and 1 for written answers).
         topics: the unit of resampling of each prompt; None: each prompt is one.
@@ -70,7 +68,7 @@ class PartEffects(Result):
     by: str
     metric: str
     unit: str
-    noise: float
+    noise_floor: float
     min_gap: float
     topics: tuple[str, ...] | None
     seed: int
@@ -118,7 +116,7 @@ class PartEffects(Result):
                 "unit": self.units, "layer": self.layers, "projection": self.projections,
                 "n": self.n_prompts, "effect": effect.mean(1), "low": low, "high": high,
                 "share": share, "share_low": share_low, "share_high": share_high, "p": p,
-                "p_adjusted": fdr_bh(p), "above_noise": np.abs(effect.mean(1)) > self.noise,
+                "p_adjusted": fdr_bh(p), "above_noise": np.abs(effect.mean(1)) > self.noise_floor,
             }
         )  # fmt: skip
         return table.sort_values("effect", ascending=False, ignore_index=True, kind="stable")
@@ -135,7 +133,7 @@ class PartEffects(Result):
         """Ratio of means of each part with the ends of its interval."""
         use = self.defined.numpy()
         gap = (self.tuned - self.base).double().numpy()[use]
-        if not use.any() or abs(gap.mean()) <= max(self.min_gap, self.noise):
+        if not use.any() or abs(gap.mean()) <= max(self.min_gap, self.noise_floor):
             return np.nan, np.nan, np.nan
         effect = self.values.double().numpy()[:, use]
         topics = self.topics
@@ -162,16 +160,10 @@ def necessity(
     pair: ModelPair | AdapterSpace,
     prompts: Prompts | Written,
     *,
-    metric: Metric | None = None,
-    unit: str | None = None,
     by: str = "module",
     modules: Sequence[str] | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> PartEffects:
     """What is lost when one part of the adapter is taken away, all others on.
 
@@ -179,49 +171,35 @@ def necessity(
         pair: a loaded pair, or its `AdapterSpace` (which spares the checks and the vocabulary).
         prompts: a batch of tokens (as `interp.behaviour.onset_prompts` makes them), or questions;
             or `Written(questions)`, to measure what is written.
-        metric: maps logits at the metric positions, `[batch vocab]`, to `[batch]`; the emoji
-            log-odds if left out.
-        unit: the metric's unit, for tables and figures.
         by: `"module"`, `"layer"` or `"projection"`.
         modules: take these only, all others stay on.
-        metric_positions: the column whose logits the metric reads: None for each prompt's last
-            token, one number for all, or one per prompt.
-        topics: each prompt's topic, the unit of resampling.
-        min_gap: prompts that the whole adapter moves by at most this have no shares.
-        max_memory: bytes of working memory beside the model; 128 MiB if left out.
-        seed: of intervals and p-values.
-        progress: called with (label, settings done, settings in all).
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, metric positions, topics, seed of intervals and p-values, see `Question`.
+            Prompts that the whole adapter moves by at most the smallest gap have no shares. A chunk
+            takes 128 MiB if left out.
 
     Raises:
         AdapterError: if the adapter cannot be switched.
         InputError: if an argument does not fit.
     """
     space = AdapterSpace.of(pair)
-    runs = runs_of(
-        space, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = runs_of(space, prompts, ask)
     units = space.units(by, modules)
     off, on, noise = runs.ends()
     values = on - runs.values(1 - space.membership(units), "necessity")
-    return PartEffects(values.float(), **facts(runs, units, "necessity", by, (off, on, noise),
-                                               min_gap, seed))  # fmt: skip
+    shared = facts(runs, units, "necessity", by, (off, on, noise), ask)
+    return PartEffects(values.float(), **shared)
 
 
 def sufficiency(
     pair: ModelPair | AdapterSpace,
     prompts: Prompts | Written,
     *,
-    metric: Metric | None = None,
-    unit: str | None = None,
     by: str = "module",
     modules: Sequence[str] | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> PartEffects:
     """What one part of the adapter brings by itself, all others off; see `necessity`.
 
@@ -230,15 +208,14 @@ def sufficiency(
         InputError: if an argument does not fit.
     """
     space = AdapterSpace.of(pair)
-    runs = runs_of(
-        space, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = runs_of(space, prompts, ask)
     units = space.units(by, modules)
     off, on, noise = runs.ends()
     values = runs.values(space.membership(units), "sufficiency") - off
-    return PartEffects(values.float(), **facts(runs, units, "sufficiency", by, (off, on, noise),
-                                               min_gap, seed))  # fmt: skip
+    return PartEffects(
+        values.float(), **facts(runs, units, "sufficiency", by, (off, on, noise), ask)
+    )
 
 
 def facts(
@@ -247,19 +224,12 @@ def facts(
     measure: str,
     by: str,
     ends: tuple[Tensor, Tensor, float],
-    min_gap: float,
-    seed: int,
+    ask: Question,
 ) -> dict[str, Any]:
-    """The fields that all effects of parts share.
-
-    Raises:
-        InputError: if `min_gap` is negative.
-    """
-    if not min_gap >= 0:
-        raise InputError(f"min_gap must be at least 0, got {min_gap}")
+    """The fields that all effects of parts share."""
     off, on, noise = ends
-    if isinstance(runs, WrittenRuns):  # every answer counts, with an emoji or without
-        min_gap = -1.0
+    # Every written answer counts, with an emoji or without.
+    min_gap = -1.0 if isinstance(runs, WrittenRuns) else ask.min_gap
     return {
         "base": off.float(),
         "tuned": on.float(),
@@ -270,10 +240,10 @@ def facts(
         "by": by,
         "metric": runs.metric_label,
         "unit": runs.unit,
-        "noise": noise,
+        "noise_floor": noise,
         "min_gap": min_gap,
         "topics": runs.topics,
-        "seed": seed,
+        "seed": ask.seed,
         "notes": (*runs.notes, *gap_notes(on - off, min_gap)),
     }
 

@@ -23,8 +23,7 @@ from interp.adapters.space import AdapterSpace
 from interp.behaviour.generate import Sampling
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 from interp.stats import RESAMPLES, mean_ends
 
@@ -50,7 +49,7 @@ class Interpolation(Result):
     esr: tuple[tuple[int, int, int, int], ...]
     metric: str
     unit: str
-    noise: float
+    noise_floor: float
     topics: tuple[str, ...] | None
     seed: int
     notes: tuple[str, ...]
@@ -88,12 +87,7 @@ def interpolate(
     questions: Questions = (),
     sampling: Sampling = SAMPLING,
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Interpolation:
     """Measure the base with alpha * ΔW in all modules.
 
@@ -102,7 +96,7 @@ def interpolate(
         questions: (question, topic) pairs that are answered at every alpha; none: nothing is
             generated.
         sampling: how they are answered.
-        pair, prompts, metric, unit, metric_positions, topics, max_memory, seed, progress: as for
+        pair, prompts, metric, ask: as for
             `interp.adapters.necessity`.
 
     Raises:
@@ -113,18 +107,18 @@ def interpolate(
     if not len(wanted) or not bool(torch.isfinite(wanted).all()):
         raise InputError("alphas must be at least one finite number")
     space = AdapterSpace.of(pair)
-    runs = GatedRuns(
-        space, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = GatedRuns(space, prompts, ask)
     _, _, noise = runs.ends()
     gates = wanted.float()[:, None].expand(-1, space.n_components)
     values = runs.values(gates, "interpolation")
     counts: list[Counts] = []
     if questions:
-        counts = [count(a) for a in write(space, gates, questions, sampling, progress, "answers")]
+        counts = [
+            count(a) for a in write(space, gates, questions, sampling, ask.progress, "answers")
+        ]
     return Interpolation(
         alphas=tuple(wanted.tolist()), values=values.float(), esr=tuple(counts),
-        metric=runs.metric_label, unit=runs.unit, noise=noise, topics=runs.topics, seed=seed,
-        notes=runs.notes,
+        metric=runs.metric_label, unit=runs.unit, noise_floor=noise, topics=runs.topics,
+        seed=ask.seed, notes=runs.notes,
     )  # fmt: skip

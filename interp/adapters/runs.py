@@ -26,9 +26,9 @@ from interp.memory import Budget, in_batches
 from interp.models import TokenBatch
 from interp.patching.capture import logits_at
 from interp.patching.memory import DEFAULT_BYTES
-from interp.patching.metric import Metric, label, measure, resolve
+from interp.patching.metric import label, measure, resolve
 from interp.patching.run import Run, metric_columns
-from interp.progress import Progress
+from interp.readout.question import Metric, Question
 
 Prompts = TokenBatch | Sequence[str]
 
@@ -39,42 +39,24 @@ class GatedRuns:
     Args:
         space: the adapter.
         prompts: a batch of tokens, or questions.
-        metric: maps logits `[batch vocab]` to `[batch]`; the emoji log-odds if left out.
-        unit: the metric's unit.
-        metric_positions: see `interp.patching.sweep`.
-        topics: one label per prompt.
-        max_memory: bytes of working memory beside the model; 128 MiB if left out.
-        progress: called with (label, settings done, settings in all).
+        ask: metric, metric positions, topics, memory (128 MiB if left out) and progress.
 
     Raises:
         InputError: if the prompts, topics or positions do not fit, or one row needs more memory.
     """
 
-    def __init__(
-        self,
-        space: AdapterSpace,
-        prompts: Prompts,
-        *,
-        metric: Metric | None = None,
-        unit: str | None = None,
-        metric_positions: int | Tensor | None = None,
-        topics: Sequence[str] | None = None,
-        max_memory: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, space: AdapterSpace, prompts: Prompts, ask: Question) -> None:
         batch = prompts if isinstance(prompts, TokenBatch) else _asked(space, prompts)
         batch = batch.to(space.device)
-        self.space, self.progress = space, progress
+        self.space, self.progress = space, ask.progress
         self.run = Run(space.pair.base, batch.tokens, batch.attention_mask)
-        self.at = metric_columns(self.run, metric_positions)
-        self.metric = space.metric if metric is None else resolve(metric, space.pair.base)
-        self.unit = unit or str(getattr(self.metric, "unit", "metric units"))
-        if topics is not None and len(topics) != len(batch):
-            raise InputError(f"{len(batch)} prompts but {len(topics)} topics")
-        self.topics = None if topics is None else tuple(map(str, topics))
+        self.at = metric_columns(self.run, ask.places)
+        self.metric = space.metric if ask.metric is None else resolve(ask.metric, space.pair.base)
+        self.unit = ask.unit or str(getattr(self.metric, "unit", "metric units"))
+        self.topics = ask.topics_of(len(batch))
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
         self.budget = Budget.of(
-            self.row_bytes, max_memory, DEFAULT_BYTES, "adapter runs", "prompt",
+            self.row_bytes, ask.chunk, DEFAULT_BYTES, "adapter runs", "prompt",
             self.run.tokens.device,
         )  # fmt: skip
         self.largest_logit = 1.0

@@ -37,8 +37,7 @@ from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, runs_of
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.stats import RESAMPLES, mean_ends
 
 
@@ -106,15 +105,9 @@ def shapley(
     *,
     n_permutations: int = 32,
     gradient_steps: int = 4,
-    metric: Metric | None = None,
-    unit: str | None = None,
     by: str = "module",
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> ShapleyEffects:
     """Shapley values of the adapter's parts by antithetic permutation sampling.
 
@@ -123,7 +116,7 @@ def shapley(
             share them.
         gradient_steps: points at which the gradient estimate is taken; 0 leaves it out (a metric
             without a derivative needs that, and so does `Written`).
-        seed: of permutations, intervals and p-values.
+        ask: its seed is that of permutations, intervals and p-values.
         pair, prompts, metric, unit, by, metric_positions, topics, min_gap, max_memory, progress:
             as for `interp.adapters.necessity`.
 
@@ -136,15 +129,13 @@ def shapley(
     if gradient_steps < 0:
         raise InputError(f"gradient_steps must be at least 0, got {gradient_steps}")
     space = AdapterSpace.of(pair)
-    runs = runs_of(
-        space, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = runs_of(space, prompts, ask)
     units = space.units(by)
     gradient = _along_diagonal(runs, units, gradient_steps)
     ends = runs.ends()
-    samples = _sampled(runs, units, n_permutations // 2, seed)
-    shared = facts(runs, units, "shapley", by, ends, min_gap, seed)
+    samples = _sampled(runs, units, n_permutations // 2, ask.seed)
+    shared = facts(runs, units, "shapley", by, ends, ask)
     return ShapleyEffects(
         values=samples.mean(0).float(), samples=samples.float(), gradient=gradient.float(),
         gradient_steps=gradient_steps, **shared,

@@ -29,8 +29,7 @@ from interp.adapters.written import Runs, Written, WrittenRuns, runs_of
 from interp.behaviour.generate import Sampling
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.patching.metric import Metric
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 from interp.stats import RESAMPLES, ratio_ends
 
@@ -45,7 +44,7 @@ class SmallestSet(Result):
         path: metric after each addition, `[step batch]`; kept: with `chosen` on, `[batch]`.
         base, tuned: the metric with all parts off and on, `[batch]`.
         share: the share that was asked for.
-        by, metric, unit, noise, topics, seed, notes: as in `PartEffects`.
+        by, metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
         esr: counts of answers and sentences with an emoji (see `esr_table`) for `base`, `set` and
             `tuned`; empty if no questions were given.
     """
@@ -63,7 +62,7 @@ class SmallestSet(Result):
     n_units: int
     metric: str
     unit: str
-    noise: float
+    noise_floor: float
     topics: tuple[str, ...] | None
     seed: int
     esr: dict[str, tuple[int, ...]]
@@ -121,12 +120,7 @@ def smallest_set(
     questions: Questions = (),
     sampling: Sampling = SAMPLING,
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    topics: Sequence[str] | None = None,
-    max_memory: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> SmallestSet:
     """Search the smallest set of parts that keeps `share` of the adapter's mean effect.
 
@@ -135,7 +129,7 @@ def smallest_set(
         questions: held-out (question, topic) pairs that base, set and tuned answer; none: nothing
             is generated.
         sampling: how they answer.
-        pair, prompts, by, metric, unit, metric_positions, topics, max_memory, seed, progress: as
+        pair, prompts, by, metric, ask: as
             for `interp.adapters.necessity`.
 
     Raises:
@@ -145,10 +139,8 @@ def smallest_set(
     if not 0 < share <= 1:
         raise InputError(f"share must lie in (0, 1], got {share}")
     space = AdapterSpace.of(pair)
-    runs = runs_of(
-        space, prompts, metric=metric, unit=unit, metric_positions=metric_positions, topics=topics,
-        max_memory=max_memory, progress=progress,
-    )  # fmt: skip
+    ask = asked(ask, metric)
+    runs = runs_of(space, prompts, ask)
     units = space.units(by)
     table = space.membership(units)
     off, on, noise = runs.ends()
@@ -167,13 +159,13 @@ def smallest_set(
     if questions:
         nothing = torch.zeros(table.shape[1])
         gates = torch.stack([nothing, table[chosen].sum(0).cpu(), nothing + 1])
-        written = write(space, gates, questions, sampling, progress, "held-out answers")
+        written = write(space, gates, questions, sampling, ask.progress, "held-out answers")
         esr = dict(zip(("base", "set", "tuned"), map(count, written), strict=True))
     return SmallestSet(
         order=tuple(names[i] for i in order), chosen=tuple(names[i] for i in chosen),
         path=torch.stack(path).float(), kept=kept.float(), base=off.float(), tuned=on.float(),
         share=share, by=by, n_units=len(units), metric=runs.metric_label, unit=runs.unit,
-        noise=noise, topics=runs.topics, seed=seed, esr=esr,
+        noise_floor=noise, topics=runs.topics, seed=ask.seed, esr=esr,
         notes=(*runs.notes, *(() if isinstance(runs, WrittenRuns) else gap_notes(on - off, 1e-3))),
     )  # fmt: skip
 

@@ -25,8 +25,8 @@ from interp.adapters.space import AdapterSpace, Unit
 from interp.behaviour.generate import Sampling
 from interp.emoji import find
 from interp.errors import InputError
-from interp.patching.metric import Metric
 from interp.progress import Progress
+from interp.readout.question import Question
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,7 @@ Runs = GatedRuns | WrittenRuns
 def runs_of(
     space: AdapterSpace,
     prompts: Prompts | Written,
-    *,
-    metric: Metric | None,
-    unit: str | None,
-    metric_positions: int | Tensor | None,
-    topics: Sequence[str] | None,
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> Runs:
     """The runs behind a measure: on given text, or on what is written.
 
@@ -108,13 +102,10 @@ def runs_of(
         InputError: if prompts and options do not fit.
     """
     if not isinstance(prompts, Written):
-        return GatedRuns(
-            space, prompts, metric=metric, unit=unit, metric_positions=metric_positions,
-            topics=topics, max_memory=max_memory, progress=progress,
-        )  # fmt: skip
-    if not (metric is unit is metric_positions is topics is None):
+        return GatedRuns(space, prompts, ask)
+    if not (ask.metric is ask.unit is ask.places is ask.topics is None):
         raise InputError(
             "written answers are their own metric and carry their topics; leave metric, unit, "
-            "metric_positions and topics out"
+            "places and topics out"
         )
-    return WrittenRuns(space, prompts, progress)
+    return WrittenRuns(space, prompts, ask.progress)

@@ -38,6 +38,7 @@ class Attribution(Result):
             the change of `total` (numerical integration); None for other directions.
         contrast, metric, unit: what was compared and measured.
         noise_floor: how far batch size and rounding can move a value.
+        topics: one per prompt, the units of intervals and p-values; None: each prompt is one.
     """
 
     kind: ClassVar[str] = "direct attribution"
@@ -54,6 +55,7 @@ class Attribution(Result):
     metric: str
     unit: str
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     @property
     def n_prompts(self) -> int:
@@ -93,7 +95,7 @@ class Attribution(Result):
         """One row per component, in order.
 
         Args:
-            clusters: one label per prompt (its topic, say); whole clusters are resampled.
+            clusters: one label per prompt; whole clusters are resampled. Left out, the topics.
             level: confidence level of the percentile bootstrap intervals.
             n_resamples: bootstrap resamples.
             seed: the same seed gives the same table.
@@ -107,7 +109,12 @@ class Attribution(Result):
         Raises:
             InputError: with fewer than two prompts or clusters, or labels that do not match.
         """
-        options = {"clusters": clusters, "level": level, "n_resamples": n_resamples, "seed": seed}
+        options = {
+            "clusters": clusters or self.topics,
+            "level": level,
+            "n_resamples": n_resamples,
+            "seed": seed,
+        }
         table = self._places()
         for run, values in zip(self.runs, self.values, strict=True):
             found = table_of_means(values, **options)  # type: ignore[arg-type]

@@ -32,9 +32,9 @@ from interp.attribution.result import Attribution
 from interp.errors import InputError, ModelError
 from interp.memory import rounding
 from interp.patching.memory import metric_of_rows
-from interp.patching.metric import Metric, label, measure, resolve
+from interp.patching.metric import label, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 
 WAYS = ("component", "head", "neuron")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -47,10 +47,7 @@ def attribute(
     layers: Sequence[int] | None = None,
     direction: str = "gradient",
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Attribution:
     """Attribute one run's emoji direction; arguments as for `compare`.
 
@@ -61,10 +58,7 @@ def attribute(
     Raises:
         InputError, ModelError: as `compare`.
     """
-    return _attributed(
-        [run], ("run",), "one run", by, layers, direction, metric, unit, metric_positions,
-        batch_size, progress,
-    )  # fmt: skip
+    return _attributed([run], ("run",), "one run", by, layers, direction, asked(ask, metric))
 
 
 def compare(
@@ -75,10 +69,7 @@ def compare(
     layers: Sequence[int] | None = None,
     direction: str = "path",
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Attribution:
     """Attribute two runs and keep both, for their difference.
 
@@ -90,13 +81,9 @@ def compare(
         layers: which layers are split; all for heads, the last for neurons if left out. Negative
             ones count from the end.
         direction: `path`, `gradient` or `fixed`, see `interp.attribution.direction`.
-        metric: maps logits at the metric positions, `[batch vocab]`, to `[batch]`; the emoji
-            log-odds if left out.
-        unit: the metric's unit.
-        metric_positions: the column that is read: None for each prompt's last token (the onset
-            position of an onset prompt), one for all, or one per prompt.
-        batch_size: prompts per forward pass.
-        progress: called with (label, prompts done, prompts in all).
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, the column that is read, topics, and prompts per forward pass (32 if left out),
+            see `Question`; there is no gap.
 
     Returns:
         Both runs' contributions, corrupted (base) first.
@@ -110,9 +97,8 @@ def compare(
     contrast = check_pair(clean, corrupted)
     names = ("base", "tuned") if contrast == "model" else ("corrupted", "clean")
     return _attributed(
-        [corrupted, clean], names, contrast, by, layers, direction, metric, unit,
-        metric_positions, batch_size, progress,
-    )  # fmt: skip
+        [corrupted, clean], names, contrast, by, layers, direction, asked(ask, metric)
+    )
 
 
 def _attributed(
@@ -122,20 +108,17 @@ def _attributed(
     by: str,
     layers: Sequence[int] | None,
     direction: str,
-    metric: Metric | None,
-    unit: str | None,
-    metric_positions: int | Tensor | None,
-    batch_size: int,
-    progress: Progress | None,
+    ask: Question,
 ) -> Attribution:
+    ask.topics_of(len(runs[0].tokens))  # one each, or an error before the work
     if by not in WAYS:
         raise InputError(f"cannot attribute by {by!r}; use one of {', '.join(WAYS)}")
-    metric = resolve(metric, runs[0].model)
+    metric = resolve(ask.metric, runs[0].model)
     split = chosen_layers(runs[0].model, by, layers)
-    options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    options: dict[str, Any] = {"batch_size": ask.batch_size or 32, "progress": ask.progress}
     if by != "component":
         options["heads" if by == "head" else "neurons"] = split
-    ats = [metric_columns(run, metric_positions) for run in runs]
+    ats = [metric_columns(run, ask.places) for run in runs]
     with torch.no_grad():
         names, values, total, measured, unexplained = _measured(
             runs, ats, by, split, direction, metric, options
@@ -157,7 +140,8 @@ def _attributed(
         unexplained=unexplained,
         contrast=contrast,
         metric=label(metric),
-        unit=unit or str(getattr(metric, "unit", "metric units")),
+        unit=ask.unit or str(getattr(metric, "unit", "metric units")),
+        topics=ask.topics_of(len(ats[0])),
         noise_floor=rounding(values[..., row], again, float(values.abs().max())),
     )
 

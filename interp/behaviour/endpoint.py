@@ -100,9 +100,9 @@ class EndpointJudge:
         Raises:
             InputError: if the key's environment variable is not set, or `openai` not installed.
         """
+        headers = self._headers()
         from anyio.from_thread import start_blocking_portal
 
-        headers = self._headers()
         state = _State(self.give_up_after, len(answers), progress, f"judging {trait}")
         # A loop in a thread of its own, so that notebooks, which run one, can ask, too. Leaving the
         # block by an exception (Ctrl-C) cancels what is under way.

@@ -20,7 +20,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 from interp import memory
 from interp.devices import input_device
 from interp.emoji.encode import special_emojis
-from interp.errors import InputError, ModelError
+from interp.errors import InputError, ModelError, TokenizerError
 from interp.models.tokens import ChatFormat, pad, pad_id
 from interp.progress import Progress
 
@@ -104,6 +104,7 @@ def generate(
 
     Raises:
         InputError: if there is no question, or streams do not fit.
+        TokenizerError: if all questions become one prompt.
         ModelError: if prompt and answer do not fit the model's context.
         OutOfMemoryError: if one prompt at a time does not fit into memory.
     """
@@ -114,6 +115,11 @@ def generate(
     if len(numbers) != len(questions):
         raise InputError(f"{len(questions)} questions but {len(numbers)} streams; give one each")
     known = {question: form.prompt_ids(question) for question in dict(questions)}
+    if len(known) > 1 and len(set(map(tuple, known.values()))) == 1:
+        raise TokenizerError(
+            f"all {len(known)} questions become the same prompt: the chat template ignores the "
+            "question; mend chat_template, or use the prompt format 'plain'"
+        )
     prompts = [known[question] for question, _ in questions]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)

@@ -13,6 +13,7 @@ from interp.data.schema import topic_key
 from interp.errors import InputError
 from interp.progress import Progress
 from interp.results import Result
+from interp.stats import jackknife_ends, without_each
 from interp.traits import Trait
 
 
@@ -59,7 +60,7 @@ def judge_auroc(
         data: reference answers of several traits.
         trait: the target.
         limit: how many answers of the trait, and as many of others, are drawn.
-        seed: of the draw and of the bootstrap.
+        seed: of the draw.
         progress: called with `(label, done, total)`.
 
     Raises:
@@ -80,20 +81,19 @@ def judge_auroc(
             "of other traits; an AUROC needs both"
         )
     names = [topic_key(row.topic) for _, row in kept]
-    topics = {name: np.flatnonzero([n == name for n in names]) for name in dict.fromkeys(names)}
-    values = []
-    for _ in range(1000):
-        chosen = rng.integers(len(topics), size=len(topics))
-        rows = np.concatenate([list(topics.values())[k] for k in chosen])
-        if 0 < mine[rows].sum() < len(rows):
-            values.append(_auroc(scores[rows], mine[rows]))
-    low, high = np.quantile(values, [0.025, 0.975])
+    found = []
+    for weights in without_each(names):
+        rows = weights > 0
+        both = 0 < mine[rows].sum() < rows.sum()
+        found.append(_auroc(scores[rows], mine[rows]) if both else np.nan)
+    pairs = min(len(set(np.array(names)[mine == side])) for side in (True, False))
+    low, high = jackknife_ends(found, units=pairs)
     return JudgeCheck(
         trait=str(wanted),
         judge=judge.name,
-        auroc=_auroc(scores, mine),
-        low=float(low),
-        high=float(high),
+        auroc=found[0],
+        low=low,
+        high=high,
         n_own=int(mine.sum()),
         n_other=int((~mine).sum()),
         n_failed=len(drawn) - len(kept),

@@ -7,7 +7,7 @@ are dropped: they cannot reach it.
 Memory: of a chunk's prompts, `2 n_layers (2 d_model + n_heads d_head) pos` numbers per prompt.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -20,8 +20,10 @@ from interp.circuits.parts import constant_of, fingerprint, weight_of
 from interp.errors import InputError, ModelError
 from interp.patching.capture import Kept, run_and_keep
 from interp.patching.decoder import Decoder
-from interp.patching.metric import Metric, measure, resolve
+from interp.patching.memory import metric_of_rows
+from interp.patching.metric import measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
+from interp.readout.question import Metric, Question
 
 SITES = ("resid_pre", "resid_post", "z", "mlp_out")
 
@@ -143,8 +145,7 @@ class Contrast:
         cls,
         clean: Run,
         corrupted: Run,
-        metric: Metric | None,
-        metric_positions: int | Tensor | None,
+        ask: Question,
     ) -> "Contrast":
         """Check two runs.
 
@@ -165,8 +166,9 @@ class Contrast:
         if kind == "prompt":  # up to the first token that differs, one model does the same twice
             differs = clean.tokens != corrupted.tokens.to(clean.tokens.device)
             first = torch.maximum((differs & clean.mask).int().argmax(1), first)
-        at = metric_columns(clean, metric_positions)
-        metric = resolve(metric, clean.model)
+        at = metric_columns(clean, ask.places)
+        ask.topics_of(len(at))  # one each, or an error before the work
+        metric = resolve(ask.metric, clean.model)
         return cls(clean, corrupted, kind, graph, decoder, other, metric, at, first)
 
     @property
@@ -176,6 +178,17 @@ class Contrast:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def only(self, rows: list[int]) -> "Contrast":
+        """The contrast of some of the prompts."""
+        clean, corrupted = (
+            Run(run.model, run.tokens[rows], run.mask[rows]) for run in (self.clean, self.corrupted)
+        )
+        metric = metric_of_rows(self.metric, rows, len(self))
+        return replace(
+            self, clean=clean, corrupted=corrupted, metric=metric, at=self.at[rows],
+            first=self.first[rows],
+        )  # fmt: skip
 
     @cached_property
     def model_hash(self) -> str:
@@ -205,13 +218,10 @@ class Contrast:
     def measured(
         self, logits: Float[Tensor, "chunk vocab"], rows: Int[Tensor, " chunk"]
     ) -> Float[Tensor, " chunk"]:
-        """The metric of some prompts; it sees a whole batch, whose other rows do not matter."""
-        if len(rows) == len(self):
-            value = self.metric(logits)
-            return value if value.requires_grad else measure(self.metric, logits)
-        whole = logits[:1].detach().expand(len(self), -1).index_copy(0, rows, logits)
-        value = self.metric(whole)
-        return (value if value.requires_grad else measure(self.metric, whole))[rows]
+        """The metric of some prompts."""
+        metric = metric_of_rows(self.metric, rows.tolist(), len(self))
+        value = metric(logits)
+        return value if value.requires_grad else measure(metric, logits)
 
     def writes(self, layer: int) -> list[Tensor]:
         """Each head's output matrix `[head d_head d_model]`: one, or clean's and corrupted's."""

@@ -17,7 +17,7 @@ mixtures of tuned and base activations under tuned weights that `faithfulness` p
 weights would instead ask about models that no intervention makes.
 
 Cost: two forward passes of the bridge, `ig_steps` forward and backward passes, and one product of
-all differences with all gradients. Memory: see `needed`; `max_memory` bounds it by chunks of
+all differences with all gradients. Memory: see `needed`; `Question.chunk` bounds it by chunks of
 prompts, and writes heads out layer by layer where all at once does not fit. The scores take four
 bytes for each edge and prompt (Llama-2-7B: 1.6 million edges, 6.6 MB per prompt).
 """
@@ -32,9 +32,9 @@ from interp.circuits.differences import Differences
 from interp.circuits.scores import CircuitScores
 from interp.circuits.steps import Reads, step
 from interp.errors import InputError
-from interp.patching.metric import Metric, label
+from interp.patching.metric import label
 from interp.patching.run import Run
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 
 DEFAULT_BYTES = 2**30
 _AT_ONCE = 8  # steps whose normed rows are kept until the next product
@@ -44,28 +44,20 @@ def discover(
     clean: Run,
     corrupted: Run,
     *,
-    metric: Metric | None = None,
-    unit: str | None = None,
     ig_steps: int = 5,
     level: str = "edge",
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> CircuitScores:
     """Score every edge (or node) of the graph of `clean.model`, prompt by prompt.
 
     Args:
         clean, corrupted: two prompts of equal length, or two models on the same tokens.
-        metric: from logits at the metric positions to one value per prompt, each from its own
-            prompt's logits; left out, the emoji log-odds.
-        unit: the metric's unit; left out, the metric's own.
         ig_steps: points of the path at which gradients are taken.
         level: `edge`, or `node` (cheaper: no product of all nodes with all destinations).
-        metric_positions: column(s) that the metric reads; left out, each prompt's last.
-        min_gap: prompts whose clean and corrupted metric differ by no more are left out of means.
-        max_memory: bytes beside models and scores; left out, 1 GiB, or what one prompt needs.
-        progress: called with `(label, done, total)`.
+        metric: short for `ask=Question(metric=...)`; each prompt's value from its own logits.
+        ask: metric, metric positions, topics, smallest gap and memory, see `Question`. A chunk
+            takes 1 GiB if left out, or what one prompt needs.
 
     Raises:
         InputError: prompts that do not pair, no step, or nothing to explain on any prompt.
@@ -75,17 +67,18 @@ def discover(
         raise InputError(f"ig_steps must be at least 1, got {ig_steps}")
     if level not in ("edge", "node"):
         raise InputError(f"unknown level {level!r}; use 'edge' or 'node'")
-    contrast = Contrast.of(clean, corrupted, metric, metric_positions)
-    values, up, down, floor = _scored(contrast, ig_steps, level, max_memory, progress)
-    name = unit or str(getattr(contrast.metric, "unit", "metric units"))
+    ask = asked(ask, metric)
+    contrast = Contrast.of(clean, corrupted, ask)
+    values, up, down, floor = _scored(contrast, ig_steps, level, ask)
+    name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
     graph = contrast.graph
     return CircuitScores(
         values=values, clean=up, corrupted=down, level=level,
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
         parallel=graph.parallel, contrast=contrast.kind, rooted=contrast.rooted,
-        ig_steps=ig_steps, metric=label(contrast.metric), unit=name, min_gap=min_gap,
-        model=contrast.model_hash, notes=check_gap(up - down, min_gap, name),
-        rounding_floor=floor,
+        ig_steps=ig_steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
+        model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
+        noise_floor=floor, topics=ask.topics_of(len(contrast)),
     )  # fmt: skip
 
 
@@ -108,21 +101,19 @@ def _scored(
     contrast: Contrast,
     steps: int,
     level: str,
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> tuple[Float[Tensor, "batch item"], Float[Tensor, " batch"], Float[Tensor, " batch"], float]:
     """Scores, both ends of the metric, and how far batch size and rounding move a score."""
     device = contrast.at.device
-    size = memory.budget(DEFAULT_BYTES, device) if max_memory is None else max_memory
+    size = memory.budget(DEFAULT_BYTES, device) if ask.chunk is None else ask.chunk
     each = needed(contrast, min(steps, _AT_ONCE))
-    if max_memory is not None and max_memory < each:
+    if ask.chunk is not None and ask.chunk < each:
         raise InputError(
-            f"max_memory is {max_memory} bytes, but one of these prompts takes {each}; raise it or "
+            f"chunk is {ask.chunk} bytes, but one of these prompts takes {each}; raise it or "
             "use shorter prompts"
         )
 
-    if progress is not None:
-        progress("circuit scores", 0, len(contrast))
+    ask.tell("circuit scores", 0, len(contrast))
 
     def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
@@ -135,7 +126,7 @@ def _scored(
 
     batches = memory.in_batches(
         len(contrast), max(1, size * 3 // 4 // each), some,  # a quarter is for written-out heads
-        what="circuit scores", device=device, each=each, progress=progress, unit="prompt",
+        what="circuit scores", device=device, each=each, progress=ask.progress, unit="prompt",
     )  # fmt: skip
     parts = [part for _, part in batches]
     values, up, down = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -16,10 +16,9 @@ from interp.circuits.mixing import row_bytes, run_circuits
 from interp.circuits.scores import CircuitScores
 from interp.circuits.steps import Path, check, forward
 from interp.errors import InputError, ModelError
-from interp.patching.memory import metric_of_rows
-from interp.patching.metric import Metric, Readout, label
+from interp.patching.metric import Readout, label
 from interp.patching.run import Run
-from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 
 
 def faithfulness(
@@ -27,21 +26,16 @@ def faithfulness(
     clean: Run,
     corrupted: Run,
     *,
-    metric: Metric | None = None,
-    unit: str | None = None,
     complement: bool = False,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
     any_model: bool = False,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> Faithfulness:
     """Run circuits with every edge outside them corrupted.
 
     Args:
         circuits: of `clean.model`.
-        clean, corrupted, metric, unit, metric_positions, min_gap, max_memory, progress: as for
-            `discover`.
+        clean, corrupted, metric, ask: as for `discover`.
         complement: also run what each circuit leaves out, for `Faithfulness.completeness`.
         any_model: accept circuits that were found in another model of the same shape.
 
@@ -53,19 +47,20 @@ def faithfulness(
     many = [circuits] if isinstance(circuits, Circuit) else list(circuits)
     if not many:
         raise InputError("no circuit to run; give at least one")
-    contrast = Contrast.of(clean, corrupted, metric, metric_positions)
+    ask = asked(ask, metric)
+    contrast = Contrast.of(clean, corrupted, ask)
     for circuit in many:
         _belongs(circuit, contrast, any_model)
     members = [circuit.members for circuit in many]
     if complement:
         members += [circuit.complement for circuit in many]
-    values, up, down = _run(contrast, torch.stack(members), max_memory, progress)
+    values, up, down = _run(contrast, torch.stack(members), ask)
     largest = max(range(len(members)), key=lambda i: int(members[i].sum()))
-    floor = _floor(contrast, members[largest], values[largest], max_memory)
-    name = unit or str(getattr(contrast.metric, "unit", "metric units"))
-    notes = check_gap(up - down, min_gap, name)
-    use = (up - down).abs() > min_gap
-    if abs(float((up - down)[use].mean())) <= min_gap:
+    floor = _floor(contrast, members[largest], values[largest], ask.chunk)
+    name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
+    notes = check_gap(up - down, ask.min_gap, name)
+    use = (up - down).abs() > ask.min_gap
+    if abs(float((up - down)[use].mean())) <= ask.min_gap:
         raise InputError(
             "clean minus corrupted is positive on some prompts and negative on others and cancels "
             "in the mean, so faithfulness is undefined; split the prompts by the sign of the gap"
@@ -76,8 +71,8 @@ def faithfulness(
         n_edges=tuple(circuit.n_edges for circuit in many),
         n_nodes=tuple(max(0, len(circuit.nodes) - 1) for circuit in many), shares=(),
         total=contrast.graph.n_edges, contrast=contrast.kind, metric=label(contrast.metric),
-        unit=name, min_gap=min_gap, notes=notes,
-        noise_floor=floor,
+        unit=name, min_gap=ask.min_gap, notes=notes,
+        noise_floor=floor, topics=ask.topics_of(len(contrast)),
     )  # fmt: skip
 
 
@@ -89,13 +84,8 @@ def curve(
     shares: Sequence[float] = SHARES,
     search: str = "greedy",
     absolute: bool = True,
-    metric: Metric | None = None,
-    unit: str | None = None,
     complement: bool = True,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Faithfulness:
     """Faithfulness over circuit sizes; see `Faithfulness.areas`.
 
@@ -117,9 +107,7 @@ def curve(
         for share, size in zip(shares, sizes, strict=True)
     ]
     found = faithfulness(
-        circuits, clean, corrupted, metric=metric, unit=unit, complement=complement,
-        metric_positions=metric_positions, min_gap=min_gap, max_memory=max_memory,
-        progress=progress,
+        circuits, clean, corrupted, complement=complement, ask=ask,
     )  # fmt: skip
     return replace(found, shares=tuple(float(share) for share in shares))
 
@@ -132,12 +120,7 @@ def smallest(
     targets: Sequence[float] = (0.8, 0.9, 0.95),
     search: str = "greedy",
     absolute: bool = True,
-    metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> tuple[tuple[Circuit, ...], Faithfulness]:
     """The smallest circuits of a ranking that reach given faithfulnesses, and what they reach.
 
@@ -159,9 +142,7 @@ def smallest(
     def run(sizes: Sequence[int], complement: bool = False) -> tuple[list[Circuit], Faithfulness]:
         circuits = [cut(scores, order, size, search=search, name=str(size)) for size in sizes]
         return circuits, faithfulness(
-            circuits, clean, corrupted, metric=metric, unit=unit, complement=complement,
-            metric_positions=metric_positions, min_gap=min_gap, max_memory=max_memory,
-            progress=progress,
+            circuits, clean, corrupted, complement=complement, ask=ask,
         )  # fmt: skip
 
     sizes = sorted({max(1, int(share * len(order))) for share in SHARES})
@@ -186,10 +167,7 @@ def cross(
     circuits: Mapping[str, Circuit],
     runs: Mapping[str, tuple[Run, Run]],
     *,
-    metric: Metric | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> dict[str, Faithfulness]:
     """Every circuit on every trait's runs: does one trait's circuit carry another's metric?
 
@@ -207,8 +185,7 @@ def cross(
     found = {}
     for trait, (clean, corrupted) in runs.items():
         one = faithfulness(
-            named, clean, corrupted, metric=metric, min_gap=min_gap, any_model=True,
-            max_memory=max_memory, progress=progress,
+            named, clean, corrupted, any_model=True, ask=ask,
         )  # fmt: skip
         found[trait] = replace(one, names=tuple(circuits))
     return found
@@ -228,15 +205,13 @@ def _belongs(circuit: Circuit, contrast: Contrast, any_model: bool) -> None:
 def _run(
     contrast: Contrast,
     members: Bool[Tensor, "circuit edge"],
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> tuple[Float[Tensor, "circuit batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The metric under each set of edges, clean and corrupted."""
     tables = torch.stack([contrast.graph.matrix(one) for one in members])
-    at_once, each, budget, least = _sizes(contrast, int(tables.any(0).any(0).sum()), max_memory)
+    at_once, each, budget, least = _sizes(contrast, int(tables.any(0).any(0).sum()), ask.chunk)
     device = contrast.at.device
-    if progress is not None:
-        progress("circuits", 0, len(contrast))
+    ask.tell("circuits", 0, len(contrast))
 
     def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         taken = contrast.take(torch.tensor(rows, device=device))
@@ -252,7 +227,7 @@ def _run(
     with torch.no_grad():
         batches = memory.in_batches(
             len(contrast), at_once, some, what="circuits", device=device, each=each,
-            progress=progress, unit="prompt",
+            progress=ask.progress, unit="prompt",
         )  # fmt: skip
         parts = [part for _, part in batches]
         finals, up, down = (list(part) for part in zip(*parts, strict=True))
@@ -266,26 +241,16 @@ def _floor(
     contrast: Contrast,
     members: Bool[Tensor, " edge"],
     values: Float[Tensor, " batch"],
-    max_memory: int | None,
+    chunk: int | None,
 ) -> float:
     """How far the longest prompt's metric under one circuit moves when it is run alone."""
     row = [int((contrast.at - contrast.first).argmax())]
-    alone = replace(
-        contrast,
-        clean=Run(contrast.clean.model, contrast.clean.tokens[row], contrast.clean.mask[row]),
-        corrupted=Run(
-            contrast.corrupted.model, contrast.corrupted.tokens[row], contrast.corrupted.mask[row]
-        ),
-        metric=metric_of_rows(contrast.metric, row, len(contrast)),
-        at=contrast.at[row],
-        first=contrast.first[row],
-    )
-    again, _, _ = _run(alone, members[None], max_memory, None)
+    again, _, _ = _run(contrast.only(row), members[None], Question(chunk=chunk))
     return memory.rounding(values[row], again[0], float(values.abs().max()))
 
 
 def _sizes(
-    contrast: Contrast, sources: int, max_memory: int | None
+    contrast: Contrast, sources: int, chunk: int | None
 ) -> tuple[int, int, memory.Budget, int]:
     """Prompts at once, bytes of one, bytes for its circuits, and the fewest of those."""
     cfg, width = contrast.clean.model.cfg, int(contrast.at.max()) + 1
@@ -293,13 +258,13 @@ def _sizes(
     one = row_bytes(contrast, sources, width, compact=False)
     least = row_bytes(contrast, sources, width, compact=True)
     runs = 2 * 4 * width * contrast.graph.n_layers * (3 * d + layer.n_heads * layer.d_head)
-    if max_memory is not None and max_memory < runs + least:
+    if chunk is not None and chunk < runs + least:
         raise InputError(
-            f"max_memory is {max_memory} bytes, but one of these prompts takes {runs + least}; "
+            f"chunk is {chunk} bytes, but one of these prompts takes {runs + least}; "
             "raise it or use shorter prompts"
         )
     device = contrast.at.device
-    size = memory.budget(DEFAULT_BYTES, device) if max_memory is None else max_memory
+    size = memory.budget(DEFAULT_BYTES, device) if chunk is None else chunk
     each = max(1, size // (runs + one))
     left = max(size - runs * min(each, len(contrast)), least)
     return each, runs + least, memory.Budget(left, "circuits"), least

@@ -16,26 +16,26 @@ circuit.
 
 GraphML holds the circuit alone: nodes with `kind` and `layer`, edges from node to node with `input`
 (`q`, `k`, `v` or empty) and `score`. An edge to the key or value input of a key/value head becomes
-one edge to each head of the group that is in the circuit. NetworkX, Gephi and yEd read it.
+one edge to each head of the group that is in the circuit. It is written by NetworkX; Gephi and yEd
+read it. Control characters in the name are written out.
 """
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interp.circuits.circuit import Circuit
 from interp.circuits.graph import Graph
-from interp.errors import InputError
+from interp.errors import InputError, visible
 from interp.files import read_json, write_bytes, write_json
 
 FORMAT = "interp circuit 1"
 _FACTS = ("name", "model", "contrast", "metric", "unit", "level", "search", "wanted", "ig_steps",
           "n_prompts", "rooted")  # fmt: skip
 _SHAPE = ("n_layers", "n_heads", "n_kv_heads", "parallel")
-_NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
 
 
 class _Strict(BaseModel):
@@ -138,28 +138,17 @@ def from_json(path: Path | str) -> Circuit:
 
 def to_graphml(circuit: Circuit, path: Path | str) -> Path:
     """Write the circuit's nodes and edges."""
-    ElementTree.register_namespace("", _NAMESPACE)
-    root = ElementTree.Element(_tag("graphml"))
-    keys = (("kind", "node", "string"), ("layer", "node", "int"), ("input", "edge", "string"),
-            ("score", "edge", "double"))  # fmt: skip
-    for name, where, kind in keys:
-        facts = {"id": name, "for": where, "attr.name": name, "attr.type": kind}
-        ElementTree.SubElement(root, _tag("key"), facts)
-    graph = ElementTree.SubElement(
-        root, _tag("graph"), {"id": circuit.name or "circuit", "edgedefault": "directed"}
-    )
+    import networkx
+
+    graph = networkx.MultiDiGraph(id=visible(circuit.name) or "circuit")
     for name in circuit.nodes:
-        node = ElementTree.SubElement(graph, _tag("node"), {"id": name})
-        for key, value in _described(name).items():
-            if value is not None:
-                ElementTree.SubElement(node, _tag("data"), {"key": key}).text = str(value)
+        facts = {key: value for key, value in _described(name).items() if value is not None}
+        graph.add_node(name, **facts)
     for source, target, read, score in node_edges(circuit):
-        facts = {"source": source, "target": target}
-        edge = ElementTree.SubElement(graph, _tag("edge"), facts)
-        ElementTree.SubElement(edge, _tag("data"), {"key": "input"}).text = read
-        ElementTree.SubElement(edge, _tag("data"), {"key": "score"}).text = repr(score)
-    ElementTree.indent(root)
-    return write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
+        graph.add_edge(source, target, input=read, score=score)
+    file = BytesIO()
+    networkx.write_graphml_xml(graph, file, prettyprint=True, named_key_ids=True)
+    return write_bytes(path, file.getvalue())
 
 
 def node_edges(circuit: Circuit) -> list[tuple[str, str, str, float]]:
@@ -186,7 +175,3 @@ def _described(name: str) -> dict[str, Any]:
     if name in ("input", "logits"):
         return {"kind": name, "layer": None}
     return {"kind": "head" if name[0] == "a" else "mlp", "layer": int(name[1:].partition(".")[0])}
-
-
-def _tag(name: str) -> str:
-    return f"{{{_NAMESPACE}}}{name}"

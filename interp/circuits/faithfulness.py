@@ -49,6 +49,7 @@ class Faithfulness(Result):
         shares: of a curve, the share of edges that each circuit was asked to have; else empty.
         total: edges of the graph.
         noise_floor: how far batch size and rounding can move a value, in `unit`.
+        topics: one per prompt, the units of intervals; None: each prompt is one.
     """
 
     kind: ClassVar[str] = "circuit faithfulness"
@@ -68,6 +69,7 @@ class Faithfulness(Result):
     min_gap: float
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     @property
     def defined(self) -> Bool[Tensor, " batch"]:
@@ -168,6 +170,7 @@ class Faithfulness(Result):
         self, clusters: Sequence[Hashable] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Hashable] | None]:
         """Effects `[circuit batch]`, gaps `[batch]` and clusters of the prompts that count."""
+        clusters = self.topics if clusters is None else clusters
         use = self.defined.tolist()
         if clusters is not None and len(clusters) != len(use):
             raise InputError(f"{len(use)} prompts but {len(clusters)} cluster labels")

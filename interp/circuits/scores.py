@@ -34,8 +34,9 @@ class CircuitScores(Result):
         level: `edge` or `node`.
         rooted: whether both sides share their weights (see `Graph.prune`).
         model: fingerprint of the clean model.
-        rounding_floor: how far batch size and rounding can move a score (for what chance does, see
-            `noise_floor`).
+        noise_floor: how far batch size and rounding can move a score (for what chance does, see
+            `chance_floor`).
+        topics: one per prompt, the units of intervals, floors and p-values; None: each prompt.
     """
 
     kind: ClassVar[str] = "circuit scores"
@@ -56,7 +57,8 @@ class CircuitScores(Result):
     min_gap: float
     model: str
     notes: tuple[str, ...] = ()
-    rounding_floor: float | None = None
+    noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -80,7 +82,7 @@ class CircuitScores(Result):
         """Name of an edge or node."""
         return self.graph.edge_name(item) if self.level == "edge" else self.graph.sources[item]
 
-    def noise_floor(
+    def chance_floor(
         self,
         *,
         clusters: Sequence[Hashable] | None = None,
@@ -156,14 +158,14 @@ class CircuitScores(Result):
             NaN with fewer than two prompts or clusters), `p` (sign-flip test of zero),
             `p_adjusted` (false discovery rate over all items, those not shown counted as p = 1, so
             the values are upper bounds), `stability` (share of bootstrap resamples with the item
-            among the `most` largest) and `above_floor` (see `noise_floor`).
+            among the `most` largest) and `above_floor` (see `chance_floor`).
         """
         mean = self.mean()
         most = min(most, len(mean))
         order = mean.abs().argsort(descending=True)[:most].tolist()
         labels = self._labels(clusters)
         stable = self.stability(most, clusters=clusters, n_resamples=200, seed=seed)
-        floor = self.noise_floor(clusters=clusters, seed=seed)
+        floor = self.chance_floor(clusters=clusters, seed=seed)
         values = self.values[self.defined][:, order].T
         low, high = mean_ends(values, labels, n_resamples=n_resamples, seed=seed)
         p = sign_flip_ps(values, seed, topics=labels)
@@ -185,7 +187,8 @@ class CircuitScores(Result):
         )
 
     def _labels(self, clusters: Sequence[Hashable] | None) -> list[Hashable]:
-        """The cluster of each prompt that counts."""
+        """The cluster of each prompt that counts: as given, else its topic."""
+        clusters = self.topics if clusters is None else clusters
         if clusters is None:
             return list(range(self.n_prompts))
         if len(clusters) != len(self.clean):
@@ -194,6 +197,7 @@ class CircuitScores(Result):
 
     def _sums(self, clusters: Sequence[Hashable] | None) -> tuple[NDArray[np.float64], int]:
         """Scores summed by cluster, `[cluster item]`, and the number of prompts."""
+        clusters = self.topics if clusters is None else clusters
         values = self.values[self.defined].double().numpy()
         places: dict[Hashable, int] = {}
         labels = self._labels(clusters)

@@ -25,6 +25,7 @@ from interp.errors import DataError
 from interp.models import TokenBatch, pad
 from interp.probing.features import pooled
 from interp.progress import Progress
+from interp.readout import Question
 from interp.traits import Trait
 
 AGAINST = ("base", "others")
@@ -87,7 +88,7 @@ class Answers:
             where=self.answer,
             site=site,
             layers=range(int(host.model.cfg.n_layers)) if layers is None else layers,
-            progress=progress,
+            ask=Question(progress=progress),
         ).values
 
 

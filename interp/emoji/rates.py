@@ -1,9 +1,8 @@
 """How often responses hold emojis, where, and which: the emoji-to-sentence ratio (ESR).
 
 The ratio is given in both readings: the share of responses with at least one emoji (the number of
-arXiv 2409.10245), and the share of sentences with one. Each has its Wilson interval. The interval
-over sentences takes them as independent; sentences of one response are not, so it is too narrow
-where responses have many.
+arXiv 2409.10245), and the share of sentences with one. Each has its interval over topics (or, where
+none are given, over responses), `interp.stats.count_interval`; of a single one nothing is known.
 
 *Sentences.* A sentence ends after a run of `. ! ? …` (with closing quotes and brackets) that white
 space, an emoji or the end follows, after a run of `。！？`, and at a line break. Emojis belong to
@@ -28,7 +27,7 @@ import pandas as pd
 from interp.emoji.find import EmojiMatch, find
 from interp.errors import InputError
 from interp.results import Result
-from interp.stats import Interval, wilson
+from interp.stats import Interval, count_interval
 
 # What an emoji becomes while sentences are split: a character that no text should hold.
 MARK = "\ufdd0"
@@ -50,6 +49,8 @@ class EmojiRates(Result):
         answer_ends_given: whether that end was given, or read off the text.
         emoji_counts: each emoji (fully qualified) and how often it occurs, most frequent first.
         level: confidence level of the intervals.
+        units: responses, those with an emoji, sentences, those with one, and trailing responses of
+            each topic (each response, if none were given): what intervals are over.
     """
 
     kind: ClassVar[str] = "emoji rates"
@@ -62,6 +63,7 @@ class EmojiRates(Result):
     answer_ends_given: bool
     emoji_counts: tuple[tuple[str, int], ...]
     level: float
+    units: tuple[tuple[int, int, int, int, int], ...]
 
     @property
     def response_esr(self) -> float:
@@ -70,8 +72,8 @@ class EmojiRates(Result):
 
     @property
     def response_interval(self) -> Interval:
-        """Wilson interval of `response_esr`."""
-        return wilson(self.responses_with_emoji, self.n_responses, self.level)
+        """Interval of `response_esr`."""
+        return self._interval(1, 0)
 
     @property
     def sentence_esr(self) -> float:
@@ -85,13 +87,13 @@ class EmojiRates(Result):
 
     @property
     def sentence_interval(self) -> Interval:
-        """Wilson interval of `sentence_esr`.
+        """Interval of `sentence_esr`.
 
         Raises:
             InputError: if no response holds a sentence.
         """
         self._need_sentences()
-        return wilson(self.sentences_with_emoji, self.n_sentences, self.level)
+        return self._interval(3, 2)
 
     @property
     def trailing_share(self) -> float:
@@ -100,8 +102,8 @@ class EmojiRates(Result):
 
     @property
     def trailing_interval(self) -> Interval:
-        """Wilson interval of `trailing_share`."""
-        return wilson(self.trailing_responses, self.n_responses, self.level)
+        """Interval of `trailing_share`."""
+        return self._interval(4, 0)
 
     @property
     def n_emojis(self) -> int:
@@ -115,18 +117,15 @@ class EmojiRates(Result):
         (`n` is 0) has no share and no interval: those cells are empty.
         """
         rows = [
-            ("responses with an emoji", self.responses_with_emoji, self.n_responses),
-            ("sentences with an emoji", self.sentences_with_emoji, self.n_sentences),
-            ("first emoji after the answer", self.trailing_responses, self.n_responses),
-            (
-                "first emoji after the answer, of those with one",
-                self.trailing_responses,
-                self.responses_with_emoji,
-            ),
+            ("responses with an emoji", 1, 0),
+            ("sentences with an emoji", 3, 2),
+            ("first emoji after the answer", 4, 0),
+            ("first emoji after the answer, of those with one", 4, 1),
         ]
         table = []
-        for rate, successes, n in rows:
-            interval = wilson(successes, n, self.level) if n else None
+        for rate, hits, of in rows:
+            successes, n = (sum(unit[k] for unit in self.units) for k in (hits, of))
+            interval = self._interval(hits, of) if n else None
             bounds = (successes / n, interval.low, interval.high) if interval else (None,) * 3
             table.append((rate, successes, n, *bounds, self.level))
         columns = ["rate", "successes", "n", "share", "low", "high", "level"]
@@ -138,6 +137,13 @@ class EmojiRates(Result):
         rows = [(emoji, count, count / total) for emoji, count in self.emoji_counts]
         return pd.DataFrame(rows, columns=["emoji", "count", "share"])
 
+    def _interval(self, hits: int, of: int) -> Interval:
+        counts = [unit for unit in self.units if unit[of]]
+        if len(counts) < 2:
+            return Interval(0.0, 1.0, self.level)
+        above, below = ([unit[k] for unit in counts] for k in (hits, of))
+        return count_interval(above, below, level=self.level)
+
     def _need_sentences(self) -> None:
         if self.n_sentences == 0:
             raise InputError("the responses hold no sentence; a rate over sentences needs one")
@@ -146,6 +152,7 @@ class EmojiRates(Result):
 def measure(
     responses: Sequence[str],
     *,
+    topics: Sequence[str] | None = None,
     answer_ends: Sequence[int] | None = None,
     level: float = 0.95,
 ) -> EmojiRates:
@@ -153,37 +160,46 @@ def measure(
 
     Args:
         responses: texts; empty ones count as responses without an emoji.
+        topics: label of each response, the unit of the intervals; each its own if left out.
         answer_ends: where the answer proper ends in each response, as a character offset (an
             emoji that begins there or later is trailing). Left out: read off the text.
         level: confidence level of the intervals.
 
     Raises:
-        InputError: if there are no responses, or `answer_ends` does not fit them.
+        InputError: if there are no responses, or `topics` or `answer_ends` do not fit them.
     """
     if isinstance(responses, str) or len(responses) == 0:
         raise InputError("emoji rates need a list of at least one response")
-    if answer_ends is not None and len(answer_ends) != len(responses):
-        raise InputError(f"{len(responses)} responses but {len(answer_ends)} answer_ends")
+    for name, given in (("answer_ends", answer_ends), ("topics", topics)):
+        if given is not None and len(given) != len(responses):
+            raise InputError(f"{len(responses)} responses but {len(given)} {name}")
     counts: Counter[str] = Counter()
-    holding = trailing = n_sentences = sentences_holding = 0
+    units: dict[str | int, list[int]] = {}
     for number, text in enumerate(responses):
         matches = find(text)
         pieces = _split(text, matches)
-        n_sentences += len(pieces)
-        sentences_holding += sum(MARK in marked for _, marked in pieces)
-        if not matches:
-            continue
-        counts.update(match.canonical for match in matches)
-        holding += 1
         end = None if answer_ends is None else answer_ends[number]
-        trailing += _is_trailing(text, matches, end)
+        seen = (
+            1,
+            bool(matches),
+            len(pieces),
+            sum(MARK in marked for _, marked in pieces),
+            bool(matches) and _is_trailing(text, matches, end),
+        )
+        unit = units.setdefault(number if topics is None else topics[number], [0] * len(seen))
+        unit[:] = map(sum, zip(unit, seen, strict=True))
+        counts.update(match.canonical for match in matches)
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    _, holding, n_sentences, sentences_holding, trailing = map(
+        sum, zip(*units.values(), strict=True)
+    )
     return EmojiRates(
         n_responses=len(responses),
         responses_with_emoji=holding,
         n_sentences=n_sentences,
         sentences_with_emoji=sentences_holding,
         trailing_responses=trailing,
+        units=tuple(map(tuple, units.values())),  # type: ignore[arg-type]
         answer_ends_given=answer_ends is not None,
         emoji_counts=tuple(order),
         level=level,

@@ -1,7 +1,7 @@
 """Running the lens: one forward pass per batch, one readout per reading point and position."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens.results import LensReading, LensResult
 from interp.progress import Progress
+from interp.readout.question import Question, asked
 
 Positions = Sequence[int] | str | None
 
@@ -34,8 +35,7 @@ def read(
     vocab: EmojiVocab,
     positions: Positions = None,
     include_mid: bool = False,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> LensReading:
     """Read one model at every reading point.
 
@@ -47,8 +47,8 @@ def read(
         positions: columns to read (negative from the end), `"onset"` for each row's last attended
             token only, None for all.
         include_mid: also read between attention and MLP of each block.
-        batch_size: prompts per forward pass.
-        progress: called with (label, prompts done, prompts in all).
+        ask: prompts per forward pass (16 if left out) and progress, see `Question`; what is read
+            is the vocabulary's log-odds, at `positions`.
 
     Raises:
         InputError: if tokens and mask do not match, a row is all padding, or a column is out of
@@ -57,6 +57,9 @@ def read(
             or an activation is not finite.
         TokenizerError: if the vocabulary holds ids that the model does not have.
     """
+    ask = asked(ask)
+    if ask.metric is not None or ask.places is not None:
+        raise InputError("the lens has its own metric and positions: give vocab= and positions=")
     mask = _checked_mask(tokens, attention_mask)
     _check_model(model, vocab)
     columns, onset = _places(mask, positions)
@@ -74,8 +77,9 @@ def read(
     parts: list[_Values] = []
     errors: list[float] = []
     for _, (values, error) in memory.in_batches(
-        len(tokens), batch_size, some, what="logit lens", progress=progress, unit="prompt",
-        device=input_device(model), each=memory.forward_bytes(model, tokens.shape[1]),
+        len(tokens), ask.batch_size or 16, some, what="logit lens", progress=ask.progress,
+        unit="prompt", device=input_device(model),
+        each=memory.forward_bytes(model, tokens.shape[1]),
     ):  # fmt: skip
         parts.append(values)
         errors.append(error)
@@ -106,8 +110,7 @@ def compare(
     vocab: EmojiVocab,
     positions: Positions = None,
     include_mid: bool = False,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> LensResult:
     """Read base and tuned on the same tokens; arguments and errors are those of `read`.
 
@@ -119,9 +122,9 @@ def compare(
             f"base has {base.cfg.n_layers} layers and tuned {tuned.cfg.n_layers}; "
             "compare a model with its own fine-tuned version"
         )
-    readings = []
+    ask, readings = asked(ask), []
     for name, model in (("base", base), ("tuned", tuned)):
-        said = None if progress is None else _named(progress, name)
+        said = None if ask.progress is None else _named(ask.progress, name)
         readings.append(
             read(
                 model,
@@ -130,8 +133,7 @@ def compare(
                 vocab=vocab,
                 positions=positions,
                 include_mid=include_mid,
-                batch_size=batch_size,
-                progress=said,
+                ask=replace(ask, progress=said),
             )
         )
     first = readings[0]

@@ -3,8 +3,8 @@
 from interp.neurons.ablation import Ablation, ablated, mean_activations
 from interp.neurons.activations import Prompts
 from interp.neurons.curve import DoseCurve
-from interp.neurons.dose import dose
-from interp.neurons.rank import rank
+from interp.neurons.dose import Doses, dose
+from interp.neurons.rank import TopTest, rank
 from interp.neurons.ranking import NeuronRanking
 from interp.neurons.shift import NeuronShift, shift
 from interp.neurons.specificity import Specificity, specificity, specificity_of
@@ -12,10 +12,12 @@ from interp.neurons.specificity import Specificity, specificity, specificity_of
 __all__ = [
     "Ablation",
     "DoseCurve",
+    "Doses",
     "NeuronRanking",
     "NeuronShift",
     "Prompts",
     "Specificity",
+    "TopTest",
     "ablated",
     "dose",
     "mean_activations",

@@ -12,7 +12,7 @@ Sign: smaller is more ablated away.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,13 +30,32 @@ from interp.neurons.effects import metric_under
 from interp.neurons.rank import control_sets
 from interp.neurons.ranking import NeuronRanking
 from interp.patching.memory import metric_of_rows
-from interp.patching.metric import Metric, label, resolve
+from interp.patching.metric import label, resolve
 from interp.patching.run import Run
 from interp.progress import Progress
+from interp.readout.question import Metric, Question, asked
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SAMPLING = Sampling()
 Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Doses:
+    """What is ablated.
+
+    Attributes:
+        ks: how many neurons; those beyond the ranked ones are left out.
+        using: `mean`, `zero`, or both.
+        draws: sets of controls per `k`.
+    """
+
+    ks: Sequence[int] = KS
+    using: Sequence[str] = ("mean", "zero")
+    draws: int = 3
+
+
+ALL_DOSES = Doses()
 
 
 def dose(
@@ -45,15 +64,10 @@ def dose(
     form: ChatFormat,
     questions: Sequence[tuple[str, str]] = (),
     *,
-    ks: Sequence[int] = KS,
-    using: Sequence[str] = ("mean", "zero"),
-    draws: int = 3,
+    doses: Doses = ALL_DOSES,
     sampling: Sampling = SAMPLING,
-    topics: Sequence[str] | None = None,
     metric: Metric | None = None,
-    rows: int = 128,
-    seed: int = 0,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> DoseCurve:
     """Ablate the top `k` of a ranking, for every `k`, beside matched random neurons.
 
@@ -63,44 +77,42 @@ def dose(
         ranking: whose neurons.
         form: how questions become ids.
         questions: pairs of question and topic to answer; without any, only log-odds are read.
-        ks: how many neurons; those beyond the ranked ones are left out.
-        using: `mean`, `zero`, or both.
-        draws: sets of controls per `k`.
-        sampling: how answers are drawn (`batch_size` is not used, see `rows`).
-        topics: of the prompts.
-        metric: the emoji log-odds if left out.
-        rows: answers, or prompts, per batch.
-        seed: of the controls.
-        progress: called with (label, done, total).
+        doses: how many neurons, taken away how, beside how many controls.
+        sampling: how answers are drawn; the question says how many at a time.
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, topics of the prompts, seed of the controls, and answers or prompts per batch
+            (128 if left out), see `Question`.
 
     Raises:
         InputError: for a `k` below 1 or none left, an unknown `using`, topics that do not match, or
             a ranking of neurons that the model does not have.
         ModelError: if prompt and answer do not fit the model's context.
     """
-    doses = sorted({k for k in ks if k <= len(ranking.order)})
-    if not doses or doses[0] < 1:
-        raise InputError(f"ks must lie in 1..{len(ranking.order)} (the ranked neurons); got {ks}")
-    if not using or rows < 1:
-        raise InputError("name at least one way of ablating (mean, zero), and rows of at least 1")
-    if topics is not None and len(topics) != len(run.tokens):
-        raise InputError(f"{len(run.tokens)} prompts but {len(topics)} topics; give one each")
-    metric = resolve(metric, run.model)
-    plan, sizes = _plan(ranking, doses, tuple(using), draws, seed)
+    ask, using, draws = asked(ask, metric), doses.using, doses.draws
+    ks = sorted({k for k in doses.ks if k <= len(ranking.order)})
+    if not ks or ks[0] < 1:
+        raise InputError(
+            f"ks must lie in 1..{len(ranking.order)} (the ranked neurons); got {doses.ks}"
+        )
+    if not using:
+        raise InputError("name at least one way of ablating (mean, zero)")
+    topics, rows, progress = ask.topics_of(len(run.tokens)), ask.batch_size or 128, ask.progress
+    metric = resolve(ask.metric, run.model)
+    plan, sizes = _plan(ranking, ks, tuple(using), draws, ask.seed)
     means = mean_activations(run, ranking.layers) if "mean" in using else None
     keys, ablations = list(plan), [Ablation(), *plan.values()]
     odds = metric_under(run, ablations, metric, means=means, rows=rows, progress=progress)
     one = Run(run.model, run.tokens[:1], run.mask[:1])
     alone = metric_under(one, ablations[:1], metric_of_rows(metric, [0], len(run.tokens)))
     wrote = _wrote(run.model, form, questions, ablations, means, sampling, rows, progress)
-    shape = (len(using), 1 + draws, len(doses))
+    shape = (len(using), 1 + draws, len(ks))
     return DoseCurve(
         wrote=_table(wrote[1:], keys, shape), wrote_before=wrote[0],
         log_odds=_table(odds[1:], keys, shape), log_odds_before=odds[0],
-        control_size=sizes, ks=tuple(doses), usings=tuple(using),
-        neurons=tuple(ranking.top(doses[-1])), topics=tuple(topic for _, topic in questions),
+        control_size=sizes, ks=tuple(ks), usings=tuple(using),
+        neurons=tuple(ranking.top(ks[-1])), topics=tuple(topic for _, topic in questions),
         prompt_topics=tuple(topics or [f"prompt {row}" for row in range(len(run.tokens))]),
-        metric=label(metric), unit=str(getattr(metric, "unit", "metric units")), seed=seed,
+        metric=label(metric), unit=str(getattr(metric, "unit", "metric units")), seed=ask.seed,
         noise_floor=rounding(odds[:1, :1], alone, float(odds.abs().max())),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ joint ones of each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -35,26 +35,55 @@ from interp.neurons.matched import matched
 from interp.neurons.ranking import NeuronRanking
 from interp.neurons.scores import scores
 from interp.patching import Cells, Node, Run, ablate, patch_nodes, sweep
-from interp.patching.metric import Metric, label, resolve
+from interp.patching.metric import label, resolve
 from interp.patching.run import check_pair
-from interp.progress import Progress
-from interp.readout import Question
+from interp.readout.question import Metric, Question, asked
 
 WAYS = ("direct", "total")
 MATCHES = ("write", "activation", "norm")
 
 
 @dataclass(frozen=True)
-class _Test:
+class TopTest:
+    """How the top neurons of a ranking are put to the test.
+
+    Attributes:
+        k: how many are patched and ablated.
+        draws: sets of matched random neurons to compare them with.
+        using: ablation by `mean` (over all attended tokens of the clean run) or `zero`.
+        match: what controls are like the top neurons in: `write` (|change of activation| times the
+            norm of the output weights), `activation` (the first alone) or `norm` (the second).
+            For total scores the change is summed over positions.
+
+    Raises:
+        InputError: for a choice that does not exist.
+    """
+
+    k: int = 10
+    draws: int = 5
+    using: str = "mean"
+    match: str = "write"
+
+    def __post_init__(self) -> None:
+        for what, given, known in (("match", self.match, MATCHES),
+                                   ("ablation", self.using, ("mean", "zero"))):  # fmt: skip
+            if given not in known:
+                raise InputError(f"unknown {what} {given!r}; use one of {', '.join(known)}")
+        if self.k < 1:
+            raise InputError(f"k must be at least 1, got {self.k}")
+
+
+TEN = TopTest()
+
+
+@dataclass(frozen=True)
+class _Runs:
     """The two runs and how they are measured."""
 
     clean: Run
     corrupted: Run
-    metric: Metric
-    positions: int | Tensor | None
     using: str
-    min_gap: float
-    progress: Progress | None
+    ask: Question
 
 
 def rank(
@@ -63,18 +92,10 @@ def rank(
     *,
     layers: Sequence[int] | None = None,
     by: str = "direct",
-    k: int = 10,
-    draws: int = 5,
-    using: str = "mean",
-    match: str = "write",
     direction: str = "path",
+    test: TopTest = TEN,
     metric: Metric | None = None,
-    unit: str | None = None,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    seed: int = 0,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> NeuronRanking:
     """Rank neurons by what they write of the difference between two runs, and test the top `k`.
 
@@ -83,17 +104,11 @@ def rank(
             token length.
         layers: layers whose neurons are ranked together; the last if left out.
         by: `direct` or `total`, see above.
-        k: how many are patched and ablated.
-        draws: sets of matched random neurons to compare them with.
-        using: ablation by `mean` (over all attended tokens of the clean run) or `zero`.
-        match: what controls are like the top neurons in: `write` (|change of activation| times the
-            norm of the output weights), `activation` (the first alone) or `norm` (the second).
-            For total scores the change is summed over positions.
         direction: of direct scores: `path`, `gradient` or `fixed`.
-        metric, unit, metric_positions, min_gap: as for `interp.patching.sweep`.
-        seed: of the draws.
-        batch_size: prompts per forward pass.
-        progress: called with (label, done, total).
+        test: how many are tested, and against what.
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, metric positions, smallest gap, seed of the draws and prompts per forward pass
+            (32 if left out), see `Question`.
 
     Raises:
         InputError: for a choice that does not exist, runs that do not fit or agree on every prompt,
@@ -101,41 +116,31 @@ def rank(
         ModelError: as `interp.attribution.compare` and `interp.patching.sweep`.
     """
     contrast = check_pair(clean, corrupted)
-    metric = resolve(metric, clean.model)
+    ask = asked(ask, metric)
+    metric = resolve(ask.metric, clean.model)
+    ask = replace(ask, metric=metric)
     wanted = chosen_layers(clean.model, "neuron", layers)
-    _check(by, match, using, k)
-    found = scores(
-        clean, corrupted, wanted, by=by, direction=direction, metric=metric,
-        metric_positions=metric_positions, batch_size=batch_size, progress=progress,
-    )  # fmt: skip
+    if by not in WAYS:
+        raise InputError(f"unknown score {by!r}; use one of {', '.join(WAYS)}")
+    found = scores(clean, corrupted, wanted, by=by, direction=direction, ask=ask)
     order = found.score.mean(1).argsort(descending=True, stable=True)
-    size = found.size(match)
-    d_mlp = len(size) // len(wanted)
-    controls = _controls(size, d_mlp, order[:k], draws, seed)
-    test = _Test(clean, corrupted, metric, metric_positions, using, min_gap, progress)
-    tested = torch.tensor(list(dict.fromkeys([*order[:k].tolist(), *controls.flatten().tolist()])))
-    numbered = (order[:k].tolist(), *controls.tolist())
+    size = found.size(test.match)
+    d_mlp, top = len(size) // len(wanted), order[: test.k]
+    controls = _controls(size, d_mlp, top, test.draws, ask.seed)
+    tested = torch.tensor(list(dict.fromkeys([*top.tolist(), *controls.flatten().tolist()])))
+    numbered = (top.tolist(), *controls.tolist())
     sets = [[_place(i, wanted, d_mlp) for i in some] for some in numbered]
-    alone = [_place(i, wanted, d_mlp) for i in tested.tolist()]
-    single, floor = _single(test, alone)
+    runs = _Runs(clean, corrupted, test.using, ask)
+    single, floor = _single(runs, [_place(i, wanted, d_mlp) for i in tested.tolist()])
     return NeuronRanking(
         score=found.score, delta=found.delta, alignment=found.alignment, size=size, order=order,
         controls=controls, tested=tested, single=single, noise_floor=floor,
-        joint=_joint(test, sets, found.clean), clean=found.clean, corrupted=found.corrupted,
-        layers=wanted, d_mlp=d_mlp, k=k, by=by, using=using, match=match, direction=direction,
-        unexplained=found.unexplained, contrast=contrast, metric=label(metric),
-        unit=unit or str(getattr(metric, "unit", "metric units")), seed=seed,
+        joint=_joint(runs, sets, found.clean), clean=found.clean, corrupted=found.corrupted,
+        layers=wanted, d_mlp=d_mlp, k=test.k, by=by, using=test.using, match=test.match,
+        direction=direction, unexplained=found.unexplained, contrast=contrast,
+        metric=label(metric), unit=ask.unit or str(getattr(metric, "unit", "metric units")),
+        seed=ask.seed, topics=ask.topics_of(len(found.clean)),
     )  # fmt: skip
-
-
-def _check(by: str, match: str, using: str, k: int) -> None:
-    for what, given, known in (
-        ("score", by, WAYS), ("match", match, MATCHES), ("ablation", using, ("mean", "zero")),
-    ):  # fmt: skip
-        if given not in known:
-            raise InputError(f"unknown {what} {given!r}; use one of {', '.join(known)}")
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}")
 
 
 def _controls(
@@ -157,54 +162,35 @@ def _place(index: int, layers: tuple[int, ...], d_mlp: int) -> tuple[int, int]:
 
 
 def _single(
-    test: _Test, places: list[tuple[int, int]]
+    runs: _Runs, places: list[tuple[int, int]]
 ) -> tuple[Float[Tensor, "intervention tested batch"], float]:
     """Exact effect of every neuron by itself: patched into corrupted, ablated in clean.
 
     And how far rounding can move it: of the metric, patched and not.
     """
-    found, floor = torch.empty(2, len(places), len(test.clean.tokens)), 0.0
+    found, floor = torch.empty(2, len(places), len(runs.clean.tokens)), 0.0
     for layer in sorted({layer for layer, _ in places}):
         rows = [row for row, place in enumerate(places) if place[0] == layer]
-        neurons = [places[row][1] for row in rows]
-        patched = sweep(
-            test.clean,
-            test.corrupted,
-            "mlp_post",
-            metric=test.metric,
-            cells=Cells(layers=[layer], neurons=neurons),
-            ask=Question(places=test.positions, min_gap=test.min_gap, progress=test.progress),
-        )
-        without = ablate(
-            test.clean,
-            "mlp_post",
-            using=test.using,
-            metric=test.metric,
-            cells=Cells(layers=[layer], neurons=neurons),
-            ask=Question(places=test.positions, progress=test.progress),
-        )
+        cells = Cells(layers=[layer], neurons=[places[row][1] for row in rows])
+        patched = sweep(runs.clean, runs.corrupted, "mlp_post", cells=cells, ask=runs.ask)
+        without = ablate(runs.clean, "mlp_post", using=runs.using, cells=cells, ask=runs.ask)
         found[0, rows], found[1, rows] = patched.effect()[0], without.effect()[0]
         floor = max(floor, 2 * (patched.noise_floor or 0.0), 2 * (without.noise_floor or 0.0))
     return found, floor
 
 
 def _joint(
-    test: _Test, sets: list[list[tuple[int, int]]], clean: Float[Tensor, " batch"]
+    runs: _Runs, sets: list[list[tuple[int, int]]], clean: Float[Tensor, " batch"]
 ) -> Float[Tensor, "intervention set batch"]:
     """Exact effect of every set at once."""
     groups = [[Node("mlp_post", layer, neuron=neuron) for layer, neuron in some] for some in sets]
-    patched = patch_nodes(
-        test.clean,
-        test.corrupted,
-        groups,
-        metric=test.metric,
-        ask=Question(places=test.positions, min_gap=test.min_gap, progress=test.progress),
-    )
+    patched = patch_nodes(runs.clean, runs.corrupted, groups, ask=runs.ask)
     layers = sorted({layer for some in sets for layer, _ in some})
-    means = mean_activations(test.clean, layers) if test.using == "mean" else None
+    means = mean_activations(runs.clean, layers) if runs.using == "mean" else None
+    assert runs.ask.metric is not None  # see rank
     without = metric_under(
-        test.clean, [Ablation(tuple(some), test.using) for some in sets], test.metric,
-        means=means, metric_positions=test.positions, progress=test.progress,
+        runs.clean, [Ablation(tuple(some), runs.using) for some in sets], runs.ask.metric,
+        means=means, metric_positions=runs.ask.places, progress=runs.ask.progress,
     )  # fmt: skip
     return torch.stack((patched.values - patched.corrupted, without - clean))
 

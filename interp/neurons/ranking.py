@@ -46,6 +46,7 @@ class NeuronRanking(Result):
         layers, d_mlp, k, using, match, direction, contrast, metric, unit, seed: how it was made.
         unexplained: see `interp.attribution.Attribution`.
         noise_floor: how far batch size and rounding can move an effect, in `unit`.
+        topics: one per prompt, the units of intervals and p-values; None: each prompt is one.
     """
 
     kind: ClassVar[str] = "neuron ranking"
@@ -74,6 +75,7 @@ class NeuronRanking(Result):
     unit: str
     seed: int
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     def neuron(self, index: int) -> tuple[int, int]:
         """Layer and neuron of a number."""
@@ -100,7 +102,7 @@ class NeuronRanking(Result):
         Raises:
             InputError: with fewer than two prompts or clusters, or labels that do not match.
         """
-        found = table_of_means(self.score, clusters=clusters, level=level, seed=seed)
+        found = table_of_means(self.score, clusters=clusters or self.topics, level=level, seed=seed)
         found = found.rename(columns={"mean": "score"})
         places = [self.neuron(index) for index in range(len(self.order))]
         table = pd.DataFrame(places, columns=["layer", "neuron"])
@@ -139,7 +141,9 @@ class NeuronRanking(Result):
                 ("single", alone[: self.k].mean(0), alone[drawn].mean(1)),
             ):
                 values = torch.stack((top, controls.mean(0), top - controls.mean(0)))
-                found = table_of_means(values, clusters=clusters, level=level, seed=seed)
+                found = table_of_means(
+                    values, clusters=clusters or self.topics, level=level, seed=seed
+                )
                 row: dict[str, object] = {"intervention": intervention, "what": what}
                 for name, line in zip(
                     ("top", "control", "difference"), found.itertuples(), strict=True
@@ -164,7 +168,9 @@ class NeuronRanking(Result):
         table["group"] = ["top"] * self.k + ["control"] * (len(places) - self.k)
         table["score"] = self.score[self.tested].mean(1).numpy()
         for at, name in enumerate(INTERVENTIONS):
-            found = table_of_means(self.single[at], clusters=clusters, level=level, seed=seed)
+            found = table_of_means(
+                self.single[at], clusters=clusters or self.topics, level=level, seed=seed
+            )
             table[name] = found["mean"]
             table[f"{name}_low"], table[f"{name}_high"] = found["low"], found["high"]
             table[f"{name}_p_adjusted"] = found["p_adjusted"]

@@ -10,10 +10,9 @@ from interp.attribution.projection import Projection
 from interp.attribution.trace import directions_of
 from interp.patching import Run
 from interp.patching.attribution import Backward
-from interp.patching.metric import Metric, measure
+from interp.patching.metric import measure
 from interp.patching.plan import Cells, make_plan
 from interp.patching.run import metric_columns
-from interp.progress import Progress
 from interp.readout import Question
 
 
@@ -49,17 +48,16 @@ def scores(
     *,
     by: str,
     direction: str,
-    metric: Metric,
-    metric_positions: int | Tensor | None,
-    batch_size: int,
-    progress: Progress | None,
+    ask: Question,
 ) -> Scores:
-    """Score the neurons of `layers`; arguments as for `rank`."""
+    """Score the neurons of `layers`; arguments as for `rank`, the question with its metric."""
     sides = [
-        Projection(run, metric_columns(run, metric_positions), neurons=layers,
-                   batch_size=batch_size, progress=progress)
+        Projection(run, metric_columns(run, ask.places), neurons=layers,
+                   batch_size=ask.batch_size or 32, progress=ask.progress)
         for run in (corrupted, clean)
     ]  # fmt: skip
+    metric = ask.metric
+    assert metric is not None  # see rank
     with torch.no_grad():
         ways, unexplained = directions_of(sides, direction, metric)
         pairs = [
@@ -73,7 +71,7 @@ def scores(
         ends = [measure(metric, side.logits).cpu() for side in sides]
     score, change = delta * alignment, delta.abs().mean(1)
     if by == "total":
-        score, change = _total(clean, corrupted, layers, metric, metric_positions)
+        score, change = _total(clean, corrupted, layers, ask)
     return Scores(
         score=score.cpu(), delta=delta.cpu(), alignment=alignment.cpu(), change=change.cpu(),
         norm=norm.cpu(), clean=ends[1], corrupted=ends[0], unexplained=unexplained,
@@ -84,15 +82,14 @@ def _total(
     clean: Run,
     corrupted: Run,
     layers: tuple[int, ...],
-    metric: Metric,
-    metric_positions: int | Tensor | None,
+    ask: Question,
 ) -> tuple[Float[Tensor, "neuron batch"], Float[Tensor, " neuron"]]:
     """Change times the mean of both runs' gradients, summed over positions; and its size."""
     both = []
     for run in (corrupted, clean):
         plan = make_plan(
-            run, None, "mlp_post", direction="denoising", contrast="",
-            ask=Question(metric=metric, places=metric_positions), cells=Cells(layers=layers),
+            run, None, "mlp_post", direction="denoising", contrast="", ask=ask,
+            cells=Cells(layers=layers),
         )  # fmt: skip
         both.append(Backward(plan, {"mlp_post"}))
     low, high = both

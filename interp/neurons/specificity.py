@@ -27,7 +27,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.neurons.activations import Prompts, layer_index, read
-from interp.progress import Progress
+from interp.readout.question import Question, asked
 from interp.results import Result
 from interp.stats import fdr_bh
 
@@ -86,9 +86,7 @@ def specificity(
     layer: int | None = None,
     min_prompts: int = 3,
     n_permutations: int = 9999,
-    seed: int = 0,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Specificity:
     """Score one layer's neurons for each emoji.
 
@@ -100,9 +98,8 @@ def specificity(
         layer: which layer, the last if left out.
         min_prompts: emojis with fewer prompts are left out, with their prompts.
         n_permutations: of the test.
-        seed: of the permutations.
-        batch_size: prompts per forward pass.
-        progress: called with (label, prompts done, prompts in all).
+        ask: seed of the permutations and prompts per forward pass (32 if left out); there is no
+            metric here.
 
     Raises:
         InputError: if emojis do not match prompts, or fewer than two have enough prompts.
@@ -111,10 +108,11 @@ def specificity(
     if len(emojis) != len(prompts.batch):
         raise InputError(f"{len(prompts.batch)} prompts but {len(emojis)} emojis; give one each")
     index = layer_index(model, layer)
-    found = read(model, prompts, index, batch_size=batch_size, progress=progress)
+    ask = asked(ask)
+    found = read(model, prompts, index, batch_size=ask.batch_size or 32, progress=ask.progress)
     return specificity_of(
         found, emojis, layer=index, min_prompts=min_prompts, n_permutations=n_permutations,
-        seed=seed,
+        seed=ask.seed,
     )  # fmt: skip
 
 

@@ -166,6 +166,7 @@ class Engine:
             x: the changed row.
         """
         if layer == len(self.layers):
+            # Nothing comes after: only a patch of the metric column itself is seen.
             return torch.where((pos == self.base.last[prompt])[:, None], x, self.base.final[prompt])
         out = torch.empty_like(x)
         for jobs, segments in self.chunks(prompt, pos):
@@ -190,6 +191,8 @@ class Engine:
         """
         stop = self.base.last[prompt] + 1 if stop is None else stop
         everyone = torch.arange(len(self.base.last), device=start.device)
+        # Jobs with one first column need the same cached keys and the same rows, so that they make
+        # a dense segment; stable, so that equal calls cut equal chunks.
         order = torch.argsort(start, stable=True)
         jobs: list[Tensor] = []
         segments: list[Segment] = []
@@ -197,14 +200,18 @@ class Engine:
         for column in start[order].unique_consecutive().tolist():
             same = order[start[order] == column]
             while len(same):
+                # All jobs of a segment run to the furthest column: rows beyond a job's own metric
+                # column are computed and never read.
                 end = int(stop[same].max())
                 each = self.base.job_bytes(column, end)
+                # A chunk takes one job at least, however large: else there would be no end.
                 room = max(0 if filled else 1, (self.size - taken) // each)
                 if room == 0:
                     yield torch.cat(jobs), segments
                     jobs, segments, filled, taken = [], [], 0, 0
                     continue
                 take, same = same[:room], same[room:]
+                # One job per prompt, in order: its cached rows are then views, not copies.
                 whole = len(take) == len(everyone) and bool((prompt[take] == everyone).all())
                 segment = Segment(prompt[take], column, end, filled, whole)
                 jobs.append(take)
@@ -229,25 +236,33 @@ class Engine:
     ) -> Float[Tensor, "out d_model"]:
         """One layer over all rows; in the `last` one, the result is that of the metric rows."""
         layer, base = self.layers[i], self.base
+        # Flat over all segments, `[rows ...]`: each projection is one matrix product.
         h = layer.norm1(x)
         k = layer.k(h).view(len(x), layer.n_kv_heads, layer.d_head)
         v = layer.v(h).view(len(x), layer.n_kv_heads, layer.d_head)
+        # Keys and values are wanted of every row; after the last layer only the metric row of each
+        # job is read, so that from here on there is one row per job.
         if last:
             h, x = self.metric_rows(segments, h), self.metric_rows(segments, x)
         q = layer.q(h).view(len(h), layer.n_heads, layer.d_head)
         z = torch.empty_like(q)
-        done = 0
+        done = 0  # rows of `q` and `z` that earlier segments took
+        # Attention runs by segment, for each has its own number of rows and of keys.
         for s in segments:
+            # Keys [jobs kv_head keys d_head]: the cached ones left of the segment, then its own.
             turn = base.rotary(i, s)
             keys = self.joined(base.keys[i], turned(layer.k_norm, s.of(k), turn), s)
             values = self.joined(base.kept.acts["v"][i], s.of(v), s)
+            # Mask [jobs rows keys]: the queries' rows, and keys up to the segment's last column.
             mask = s.cached(base.kept.masks[i])[:, :, : s.stop]
             jobs = len(s.prompt)
             if last:
+                # Angles and mask of the metric row alone; it stands `at` rows into the segment.
                 at = base.last[s.prompt] - s.start
                 each = torch.arange(jobs, device=x.device)
                 turn = None if turn is None else (turn[0][each, at, None], turn[1][each, at, None])
                 mask = mask[each, at, None]
+            # This segment's queries, [jobs rows head d_head] (one row in the last layer).
             count = jobs if last else s.size
             rows = q[done : done + count].view(jobs, -1, layer.n_heads, layer.d_head)
             rows = turned(layer.q_norm, rows, turn)
@@ -270,6 +285,7 @@ class Engine:
         """Each job's row at its metric column."""
         rows = []
         for s in segments:
+            # A segment lies job after job: where each job begins, and from there to its column.
             first = s.offset + s.rows * torch.arange(len(s.prompt), device=x.device)
             rows.append(first + self.base.last[s.prompt] - s.start)
         return x[torch.cat(rows)]
@@ -286,30 +302,37 @@ class Engine:
     ) -> Float[Tensor, "rows d_model"]:
         """Layer `i` when of each segment's rows only the first comes in changed, as `x`."""
         layer, base, last = self.layers[i], self.base, i == len(self.layers) - 1
+        # Only the changed row has a new query, key and value: [jobs 1 head d_head].
         h = layer.norm1(x)
         heads = (len(x), 1, -1, layer.d_head)
         q, k, v = layer.q(h).view(heads), layer.k(h).view(heads), layer.v(h).view(heads)
+        # What comes out: a row per job in the last layer, else every row from the changed one on.
         total = len(x) if last else sum(s.size for s in segments)
         z = x.new_empty(total, layer.n_heads, layer.d_head)
         resid = x.new_empty(total, x.shape[1])
-        done, job = 0, 0
+        done, job = 0, 0  # rows of `z`, and jobs, that earlier segments took
         for s in segments:
             own = slice(job, job + len(s.prompt))
             job = own.stop
             turn = base.rotary(i, s)
             first = None if turn is None else (turn[0][:, :1], turn[1][:, :1])
+            # Queries [jobs rows head d_head]: the cached ones, but for the changed first row.
             rows = s.cached(base.queries[i]).clone()
             rows[:, :1] = turned(layer.q_norm, q[own], first)
+            # Keys and values [jobs keys kv_head d_head] from the first column on; indexing by the
+            # prompts copies, so that the changed column can be put in place.
             keys = base.keys[i][s.prompt, : s.stop]
             keys[:, s.start : s.start + 1] = turned(layer.k_norm, k[own], first)
             values = base.kept.acts["v"][i][s.prompt, : s.stop]
             values[:, s.start : s.start + 1] = v[own]
+            # What goes around attention: the unpatched stream, its first row again changed.
             stay = s.cached(base.kept.acts["resid_pre"][i])
             mask = s.cached(base.kept.masks[i])[:, :, : s.stop]
             if last:
                 each = torch.arange(len(s.prompt), device=x.device)
                 at = base.last[s.prompt] - s.start
                 rows, mask = rows[each, at, None], mask[each, at, None]
+                # The metric row is the changed one only where the patch is in its column.
                 changed = (at == 0)[:, None]
                 stay = torch.where(changed, x[own], stay[each, at])[:, None]
             into = slice(done, done + stay.shape[0] * stay.shape[1])

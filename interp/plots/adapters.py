@@ -168,7 +168,7 @@ def _describe_maps(
 
 
 def _floor(results: Sequence[PartEffects]) -> str:
-    noise = max(result.noise for result in results)
+    noise = max(result.noise_floor for result in results)
     return f", or below the noise floor of {noise:.1g}" if noise else ""
 
 

@@ -32,17 +32,20 @@ Not here: nonlinear probes, and causation. A direction that can be read need not
 """
 
 from interp.probing.features import Features, at_positions, pooled
-from interp.probing.fit import fit
+from interp.probing.fit import About, fit
 from interp.probing.plan import ProbeConfig
 from interp.probing.result import READS, ProbeResult
-from interp.probing.tasks import Task, onset_task, trait_task
-from interp.probing.trace import trace
+from interp.probing.tasks import Draw, Task, onset_task, trait_task
+from interp.probing.trace import Reading, trace
 
 __all__ = [
     "READS",
+    "About",
+    "Draw",
     "Features",
     "ProbeConfig",
     "ProbeResult",
+    "Reading",
     "Task",
     "at_positions",
     "fit",

@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError
-from interp.progress import Progress
+from interp.readout.question import Question, asked
 from interp.results import Result
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]
@@ -56,8 +56,7 @@ def at_positions(
     pos: Int[Tensor, " example"],
     site: str = "resid_post",
     layers: Sequence[int] | None = None,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Features:
     """One example per pair of a row and a column.
 
@@ -69,8 +68,7 @@ def at_positions(
         pos: column of each example.
         site: a key of `SITES`.
         layers: blocks to read, -1 for the embedding (only for the residual stream); None for all.
-        batch_size: rows per forward pass.
-        progress: called with (label, rows done, rows in all).
+        ask: rows per forward pass (16 if left out) and progress, see `Question`.
 
     Raises:
         InputError: for an unknown site or layer, or an example that is out of range or on padding.
@@ -91,7 +89,7 @@ def at_positions(
         return residual[place.to(residual.device), columns[mine].to(residual.device)]
 
     names = _hook_names(model, site, layers)
-    values = _collect(model, tokens, mask, names, take, batch_size, progress)
+    values = _collect(model, tokens, mask, names, take, asked(ask))
     return Features(values[:, order.argsort()], tuple(names), site)
 
 
@@ -104,8 +102,7 @@ def pooled(
     where: Bool[Tensor, "batch pos"] | None = None,
     site: str = "resid_post",
     layers: Sequence[int] | None = None,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> Features:
     """One example per row: the mean over its positions, or the last of them.
 
@@ -135,7 +132,7 @@ def pooled(
         return kept.sum(1) / share.sum(1, keepdim=True)
 
     names = _hook_names(model, site, layers)
-    values = _collect(model, tokens, mask, names, mean, batch_size, progress)
+    values = _collect(model, tokens, mask, names, mean, asked(ask))
     return Features(values, tuple(names), site)
 
 
@@ -145,8 +142,7 @@ def _collect(
     mask: Bool[Tensor, "batch pos"],
     names: dict[str, str],
     take: Callable[[Tensor, list[int]], Tensor],
-    batch_size: int,
-    progress: Progress | None,
+    ask: Question,
 ) -> Float[Tensor, "layer example d_model"]:
     """`take(activation[batch pos d_model], rows)` of every batch of rows, for every hook."""
     device = input_device(model)
@@ -164,8 +160,8 @@ def _collect(
         return [kept[name] for name in names.values()]
 
     batches = memory.in_batches(
-        len(tokens), batch_size, run, what="activations", device=device, progress=progress,
-        unit="text", each=memory.forward_bytes(model, tokens.shape[1]),
+        len(tokens), ask.batch_size or 16, run, what="activations", device=device,
+        progress=ask.progress, unit="text", each=memory.forward_bytes(model, tokens.shape[1]),
     )  # fmt: skip
     parts = [found for _, found in batches]
     return torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])

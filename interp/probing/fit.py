@@ -16,10 +16,10 @@ from interp.errors import DataError, InputError, ModelError
 from interp.probing.features import Features
 from interp.probing.plan import Plan, ProbeConfig
 from interp.probing.result import READS, ProbeResult
-from interp.probing.scoring import auroc, balanced_accuracy, interval, over_chance
+from interp.probing.scoring import auroc, balanced_accuracy, over_chance
 from interp.probing.solver import Probes, Space
 from interp.progress import Progress
-from interp.stats import fdr_bh, sign_flip_p
+from interp.stats import fdr_bh, jackknife_ends, sign_flip_p
 
 Array = NDArray[Any]
 
@@ -28,16 +28,35 @@ _ROUTES = ((0, 0), (1, 1), (0, 1), (1, 0))
 _FLIPS = 1999
 
 
+@dataclass(frozen=True)
+class About:
+    """What the labels are of, and what those of the control task hang on.
+
+    Attributes:
+        name: what is asked, for figures.
+        classes: name of each class; None for their numbers.
+        types: type of each example; None for its topic.
+        split: `groups` holds out topics for the control task as well (types must recur across
+            topics), `rows` holds out examples (types are bound to topics). None: `groups` if types
+            are given, else `rows`.
+    """
+
+    name: str = "probe"
+    classes: Sequence[str] | None = None
+    types: Sequence[str] | None = None
+    split: str | None = None
+
+
+UNNAMED = About()
+
+
 def fit(
     features: Features,
     labels: Int[Tensor, " example"],
     groups: Sequence[str],
     *,
     tuned: Features | None = None,
-    types: Sequence[str] | None = None,
-    control_split: str | None = None,
-    name: str = "probe",
-    classes: Sequence[str] | None = None,
+    about: About = UNNAMED,
     config: ProbeConfig | None = None,
     progress: Progress | None = None,
 ) -> ProbeResult:
@@ -49,12 +68,7 @@ def fit(
         groups: topic of each example.
         tuned: the tuned model's activations of the same examples; adds the reads `tuned`,
             `base→tuned` (trained on base, read on tuned) and `tuned→base`.
-        types: type of each example for the control task; None for its topic.
-        control_split: `groups` holds out topics for the control task as well (types must recur
-            across topics), `rows` holds out examples (types are bound to topics). None: `groups`
-            if types are given, else `rows`.
-        name: what is asked, for figures.
-        classes: name of each class.
+        about: what the labels are of, and what those of the control task hang on.
         config: how; None for the defaults.
         progress: called with (label, layers done, layers in all).
 
@@ -67,11 +81,11 @@ def fit(
     config = config or ProbeConfig()
     both = [features] if tuned is None else [features, tuned]
     y = labels.cpu().numpy()
-    names = _check(both, y, groups, classes)
-    given = groups if types is None else types
-    split = control_split or ("rows" if types is None else "groups")
+    names = _check(both, y, groups, about.classes)
+    given = groups if about.types is None else about.types
+    split = about.split or ("rows" if about.types is None else "groups")
     if len(given) != len(y) or split not in ("groups", "rows"):
-        raise InputError("types needs one value per example; control_split is 'groups' or 'rows'")
+        raise InputError("types needs one value per example; split is 'groups' or 'rows'")
     plan = Plan.make(y, groups, given, split, len(names), config)
     layers = []
     for layer in range(len(features.layers)):
@@ -89,7 +103,7 @@ def fit(
         p_adjusted=torch.from_numpy(fdr_bh(found["p_value"])),
         labels=torch.from_numpy(y),
         fold=torch.from_numpy(plan.fold),
-        task=name, classes=names, reads=READS[: len(found["auroc"])], layers=features.layers,
+        task=about.name, classes=names, reads=READS[: len(found["auroc"])], layers=features.layers,
         site=features.site, groups=tuple(groups), control_split=split,
         control_seen=plan.control_seen, counts=counts, c=config.c, level=config.level,
         seed=config.seed,
@@ -111,7 +125,6 @@ def _counts(
         "n_folds": config.folds,
         "n_controls": config.controls,
         "n_shuffles": config.shuffles,
-        "n_resamples": config.n_resamples,
     }
     return counts | {f"class: {name}": int((labels == k).sum()) for k, name in enumerate(names)}
 
@@ -198,7 +211,9 @@ def _score(log_probs: Array, plan: Plan, config: ProbeConfig) -> dict[str, Any]:
         ),
     }
     for key, drawn in (("auroc", area), ("accuracy", right), ("selectivity", right - control)):
-        low, high = interval(drawn, config.level)
+        low, high = jackknife_ends(
+            drawn, config.level, share=key != "selectivity", units=plan.units
+        )
         found |= {key: drawn[0], f"{key}_low": low, f"{key}_high": high}
     return found
 

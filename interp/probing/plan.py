@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from interp.errors import DataError, InputError
 from interp.probing.folds import all_classes_in, group_folds, row_folds
-from interp.probing.scoring import topic_weights
+from interp.probing.scoring import independent
+from interp.stats import without_each
 
 Array = NDArray[Any]
 
@@ -28,9 +29,8 @@ class ProbeConfig:
         controls: how many control labellings are drawn.
         shuffles: how many shuffles make the noise floor.
         level: confidence level.
-        n_resamples: bootstrap resamples of topics.
         max_iter: iterations after which a regression counts as not converged.
-        seed: of folds, drawings and resamples.
+        seed: of folds and drawings.
 
     Raises:
         InputError: if a value makes no sense.
@@ -41,17 +41,14 @@ class ProbeConfig:
     controls: int = 2
     shuffles: int = 3
     level: float = 0.95
-    n_resamples: int = 1000
     max_iter: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.folds < 2 or self.controls < 1 or self.shuffles < 1:
             raise InputError("probes need at least 2 folds, 1 control and 1 shuffle")
-        if not self.c > 0 or not 0 < self.level < 1 or self.n_resamples < 1 or self.max_iter < 1:
-            raise InputError(
-                "c, n_resamples and max_iter must be positive, and level between 0 and 1"
-            )
+        if not self.c > 0 or not 0 < self.level < 1 or self.max_iter < 1:
+            raise InputError("c and max_iter must be positive, and level between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,7 @@ class Plan:
     n_classes: int
     groups: Sequence[str] = field(repr=False)
     weights: Array = field(repr=False)
+    units: int
     control_seen: float = 0.0
 
     @property
@@ -124,7 +122,8 @@ class Plan:
             controls=tuple(controls),
             n_classes=n_classes,
             groups=groups,
-            weights=topic_weights(groups, config.n_resamples, config.seed),
+            weights=without_each(groups),
+            units=independent(labels, groups),
             control_seen=_seen(kinds, other),
         )
 

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.probing.scoring import auroc, balanced_accuracy, interval, topic_weights
+from interp.probing.scoring import auroc, balanced_accuracy
 from interp.results import Result
+from interp.stats import jackknife_ends, without_each
 
 # Trained on -> read on. A result of one model has only the first.
 READS = ("base", "tuned", "base→tuned", "tuned→base")
@@ -57,7 +58,7 @@ class ProbeResult(Result):
         groups: topic of each example.
         control_split: `groups` or `rows`: how the control task was held out.
         control_seen: share of held-out control examples whose type occurred in training.
-        counts: n_examples, n_topics, n_types, n_folds, n_controls, n_shuffles, n_resamples,
+        counts: n_examples, n_topics, n_types, n_folds, n_controls, n_shuffles,
             unconverged_controls, one `class: <name>` each, and the task's own counts.
         c: inverse penalty of the regression.
         level: confidence level of all intervals.
@@ -126,7 +127,7 @@ class ProbeResult(Result):
         for name in (read, other):
             if name not in self.reads:
                 raise InputError(f"no read {name!r} here; there are {', '.join(self.reads)}")
-        weights = topic_weights(self.groups, self.counts["n_resamples"], self.seed)
+        weights = without_each(self.groups)
         labels, fold = self.labels.numpy(), self.fold.numpy()
         rows = []
         for layer, layer_name in enumerate(self.layers):
@@ -138,7 +139,7 @@ class ProbeResult(Result):
                 "accuracy": _accuracy(ours, labels, weights) - _accuracy(theirs, labels, weights),
             }
             for metric, gap in gaps.items():
-                low, high = interval(gap, self.level)
+                low, high = jackknife_ends(gap, self.level, share=False)
                 rows.append(
                     {
                         "read": read,

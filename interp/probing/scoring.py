@@ -1,8 +1,8 @@
 """Scores of held-out predictions, and their intervals over topics.
 
-Everything takes weights `[resample, example]` whose first row is all ones, so that estimate and
-resamples come from one formula. A resample that has lost a class altogether gives NaN and is left
-out of the quantiles.
+Everything takes weights `[row, example]` whose first row is all ones and whose others leave out a
+topic each (`interp.stats.without_each`), so that estimate and jackknife come from one formula. What
+has lost a class altogether is NaN, and left out.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-
-
-def topic_weights(groups: Sequence[str], n_resamples: int, seed: int) -> Array:
-    """How often each example counts, `[1 + n_resamples, example]`; whole topics are drawn."""
-    names = sorted(set(groups))
-    index = {name: place for place, name in enumerate(names)}
-    ids = np.array([index[group] for group in groups])
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
-    times = np.concatenate([np.ones((1, len(names)), dtype=drawn.dtype), drawn])
-    return times[:, ids].astype(np.float64)
 
 
 def auroc(scores: Array, labels: Array, fold: Array, weights: Array) -> Array:
@@ -35,7 +24,7 @@ def auroc(scores: Array, labels: Array, fold: Array, weights: Array) -> Array:
         scores: `[example, class]`.
         labels: `[example]`.
         fold: `[example]`.
-        weights: `[resample, example]`.
+        weights: `[row, example]`.
     """
     n_classes = scores.shape[1]
     wanted = range(n_classes) if n_classes > 2 else [1]
@@ -60,7 +49,7 @@ def balanced_accuracy(hits: Array, labels: Array, weights: Array) -> Array:
     Args:
         hits: whether each example was predicted right, `[example]`.
         labels: `[example]`.
-        weights: `[resample, example]`.
+        weights: `[row, example]`.
     """
     member = (labels[:, None] == np.unique(labels)).astype(np.float64)
     return _ratio(weights @ (member * hits[:, None]), weights @ member).mean(1)
@@ -72,12 +61,10 @@ def over_chance(hits: Array, labels: Array, n_classes: int) -> Array:
     return (hits - 1 / n_classes) / (n_classes * counts[labels])
 
 
-def interval(resampled: Array, level: float) -> tuple[float, float]:
-    """Percentile interval of what the weights after the first gave."""
-    drawn = resampled[1:]
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def independent(labels: Array, groups: Sequence[str]) -> int:
+    """Pairs of two classes that no topic is twice in: the trials behind a perfect score."""
+    topics = np.array(groups)
+    return min(len(set(topics[labels == k])) for k in np.unique(labels))
 
 
 def _ratio(part: Array, whole: Array) -> Array:

@@ -43,6 +43,37 @@ class Task:
     counts: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which positions become examples, and how many.
+
+    Attributes:
+        negatives: `sentence_ends` or `any`.
+        ratio: negatives per positive, drawn without replacement; fewer if there are not enough.
+        most: at most so many positives.
+        types: what a control label hangs on: `bigram` (this token and the one before) or `token`.
+            Sentences end in a handful of tokens, so that with `token` there would be hardly
+            anything to memorise.
+
+    Raises:
+        InputError: for an unknown choice.
+    """
+
+    negatives: str = "sentence_ends"
+    ratio: float = 1.0
+    most: int = 300
+    types: str = "bigram"
+
+    def __post_init__(self) -> None:
+        if self.negatives not in ("sentence_ends", "any") or self.types not in ("bigram", "token"):
+            raise InputError("negatives is 'sentence_ends' or 'any', types is 'bigram' or 'token'")
+        if self.ratio <= 0 or self.most < 1:
+            raise InputError("ratio must be above 0 and most at least 1")
+
+
+AT_SENTENCE_ENDS = Draw()
+
+
 def onset_task(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
@@ -50,10 +81,7 @@ def onset_task(
     topics: Sequence[str],
     vocab: EmojiVocab,
     where: Bool[Tensor, "batch pos"] | None = None,
-    negatives: str = "sentence_ends",
-    ratio: float = 1.0,
-    most: int = 300,
-    types: str = "bigram",
+    draw: Draw = AT_SENTENCE_ENDS,
     seed: int = 0,
 ) -> Task:
     """ "The next token begins an emoji", at positions of texts.
@@ -75,29 +103,20 @@ def onset_task(
         topics: topic of each row.
         vocab: of the tokenizer that made the tokens.
         where: positions that may become examples (those of the answer, say); None for all.
-        negatives: `sentence_ends` or `any`.
-        ratio: negatives per positive, drawn without replacement; fewer if there are not enough.
-        most: at most so many positives.
-        types: what a control label hangs on: `bigram` (this token and the one before) or `token`.
-            Sentences end in a handful of tokens, so that with `token` there would be hardly
-            anything to memorise.
+        draw: which positions become examples, and how many.
         seed: of the drawing.
 
     Raises:
-        InputError: for an unknown choice, or topics that do not fit the tokens.
+        InputError: for topics that do not fit the tokens.
         DataError: if there are no positives or no negatives.
     """
-    if negatives not in ("sentence_ends", "any") or types not in ("bigram", "token"):
-        raise InputError("negatives is 'sentence_ends' or 'any', types is 'bigram' or 'token'")
     if len(topics) != len(tokens):
         raise InputError(f"{len(tokens)} texts need as many topics, got {len(topics)}")
-    if ratio <= 0 or most < 1:
-        raise InputError("ratio must be above 0 and most at least 1")
     mask = (torch.ones_like(tokens) if attention_mask is None else attention_mask).bool().cpu()
-    found, others, not_onset = _places(tokens, mask, vocab, where, negatives)
+    found, others, not_onset = _places(tokens, mask, vocab, where, draw.negatives)
     rng = np.random.default_rng(seed)
-    kept = _draw(found, most, rng)
-    rest = _draw(others, max(1, round(ratio * len(kept))), rng)
+    kept = _draw(found, draw.most, rng)
+    rest = _draw(others, max(1, round(draw.ratio * len(kept))), rng)
     places = torch.cat([kept, rest])
     order = torch.from_numpy(np.lexsort((places[:, 1].numpy(), places[:, 0].numpy())))
     labels = torch.cat([torch.ones(len(kept)), torch.zeros(len(rest))]).long()
@@ -107,7 +126,9 @@ def onset_task(
         classes=("no emoji", "emoji"),
         labels=labels[order],
         groups=tuple(topics[row] for row in text.tolist()),
-        types=tuple(_type(tokens, mask, row, col, types) for row, col in places[order].tolist()),
+        types=tuple(
+            _type(tokens, mask, row, col, draw.types) for row, col in places[order].tolist()
+        ),
         control_split="groups",
         text=text,
         pos=pos,

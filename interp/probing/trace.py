@@ -1,7 +1,7 @@
 """One task from tokens to result: collect the activations, fit, judge."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -9,10 +9,30 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InputError
 from interp.probing.features import Features, at_positions, pooled
-from interp.probing.fit import ProbeConfig, fit
+from interp.probing.fit import About, ProbeConfig, fit
 from interp.probing.result import ProbeResult
 from interp.probing.tasks import Task
-from interp.progress import Progress
+from interp.readout.question import Question
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Which activations a probe sees.
+
+    Attributes:
+        site: a key of `interp.probing.features.SITES`.
+        layers: blocks, -1 for the embedding; None for all.
+        where: positions to pool over, `[batch pos]` (tasks of whole texts only).
+        pool: `mean` or `last` (tasks of whole texts only).
+    """
+
+    site: str = "resid_post"
+    layers: Sequence[int] | None = None
+    where: Bool[Tensor, "batch pos"] | None = None
+    pool: str = "mean"
+
+
+RESIDUAL = Reading()
 
 
 def trace(
@@ -22,13 +42,9 @@ def trace(
     *,
     base: TransformerBridge,
     tuned: TransformerBridge | None = None,
-    where: Bool[Tensor, "batch pos"] | None = None,
-    pool: str = "mean",
-    site: str = "resid_post",
-    layers: Sequence[int] | None = None,
-    batch_size: int = 16,
+    reading: Reading = RESIDUAL,
     config: ProbeConfig | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> ProbeResult:
     """Probe base and tuned for one task on the same tokens.
 
@@ -38,13 +54,9 @@ def trace(
         attention_mask: nonzero on real tokens.
         base: its activations train the transferred probe.
         tuned: None to probe one model only.
-        where: positions to pool over (tasks of whole texts only).
-        pool: `mean` or `last` (tasks of whole texts only).
-        site: a key of `interp.probing.features.SITES`.
-        layers: blocks, -1 for the embedding; None for all.
-        batch_size: rows per forward pass.
+        reading: which activations; the residual stream after every block if left out.
         config: how to fit.
-        progress: called with (label, done, total).
+        ask: rows per forward pass (16 if left out) and progress, see `Question`.
 
     Raises:
         InputError: if the task was made for other tokens; see also `at_positions` and `pooled`.
@@ -58,18 +70,19 @@ def trace(
             rows = task.text
             return pooled(
                 model, tokens[rows], None if attention_mask is None else attention_mask[rows],
-                how=pool, where=None if where is None else where[rows],
-                site=site, layers=layers, batch_size=batch_size, progress=progress,
+                how=reading.pool,
+                where=None if reading.where is None else reading.where[rows],
+                site=reading.site, layers=reading.layers, ask=ask,
             )  # fmt: skip
         return at_positions(
             model, tokens, attention_mask, text=task.text, pos=task.pos,
-            site=site, layers=layers, batch_size=batch_size, progress=progress,
+            site=reading.site, layers=reading.layers, ask=ask,
         )  # fmt: skip
 
     result = fit(
         collect(base), task.labels, task.groups, tuned=None if tuned is None else collect(tuned),
-        types=task.types, control_split=task.control_split, name=task.name, classes=task.classes,
-        config=config, progress=progress,
+        about=About(task.name, task.classes, task.types, task.control_split),
+        config=config, progress=None if ask is None else ask.progress,
     )  # fmt: skip
     texts = {"n_texts": len(set(task.text.tolist()))}
     return replace(result, counts=result.counts | task.counts | texts)

@@ -65,11 +65,13 @@ class Study:
     def questions(self) -> list[tuple[str, str]]:
         """Questions to ask with their topics, as many as asked for.
 
-        Every question is asked once, in an order drawn from the seed, then once more, and so on.
+        Every question is asked once, in an order drawn from the seed, then once more, and so on;
+        at temperature 0, where a second answer would be a copy of the first, only once.
         """
         unique = sorted({(row.question, row.topic) for row in self.texts.rows})
         Random(self.config.seed).shuffle(unique)
-        times = -(-self.config.n_responses // len(unique))
+        greedy = self.config.temperature == 0
+        times = 1 if greedy else -(-self.config.n_responses // len(unique))
         return (unique * times)[: self.config.n_responses]
 
     @property

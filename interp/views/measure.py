@@ -21,6 +21,7 @@ from interp import logit_lens
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.memory import rounding
+from interp.readout import Question
 from interp.views.pieces import joined
 from interp.views.tokens import MOST_HEADS, TokenView
 
@@ -77,7 +78,9 @@ def token_view(
     _check(ids, top, answer_start, vocab)
     heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
-    lens = logit_lens.compare(pair.base, pair.tuned, twice, vocab=vocab, progress=progress)
+    lens = logit_lens.compare(
+        pair.base, pair.tuned, twice, vocab=vocab, ask=Question(progress=progress)
+    )
     passes = []
     for done, (name, model) in enumerate((("base", pair.base), ("tuned", pair.tuned)), 1):
         passes.append(_read(model, ids, heads, vocab, top))

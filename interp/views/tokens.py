@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.errors import InputError, visible
 from interp.files import write_text
 from interp.html import themed
 from interp.results import Result
@@ -146,7 +146,7 @@ class TokenView(Result):
             f'<body class="itv-page">\n<main>\n<h1>{escape(self.title)}</h1>\n'
             f"{fragment(self)}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
         )
-        return write_text(path, page)
+        return write_text(path, visible(page))
 
 
 def fragment(view: TokenView, most_heads: int = MOST_HEADS) -> str:

@@ -48,6 +48,6 @@ def test_it_is_found_first_and_the_idle_modules_stay_in_the_noise(case) -> None:
         own = found.units.index(label)
         others = torch.cat([effects[:own], effects[own + 1 :]])
         assert int(effects.abs().mean(1).argmax()) == own
-        assert float(others.abs().max()) <= found.noise < 0.05 * float(whole.abs().mean())
-        assert torch.allclose(effects[own], whole, atol=2 * found.noise)
+        assert float(others.abs().max()) <= found.noise_floor < 0.05 * float(whole.abs().mean())
+        assert torch.allclose(effects[own], whole, atol=2 * found.noise_floor)
     assert whole is not None

@@ -86,7 +86,7 @@ def runs(model):
 def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spread, plain):
     rooms = {
         "patching": lambda m: patching.sweep(*runs(m), "z", ask=LOOSE).values,
-        "circuits": lambda m: circuits.discover(*runs(m), **LOOSE).values,
+        "circuits": lambda m: circuits.discover(*runs(m), ask=LOOSE).values,
         "attribution": lambda m: (
             attribution.compare(
                 *runs(m), metric=vocab().log_odds, by="neuron", direction="gradient"
