@@ -1,10 +1,10 @@
 """An experiment: a function from an `Experiment` (what was asked, what there is) to a `Finding`.
 
 It asks for what it needs through `rows`, `kept`, `answers` and `part`, which store each part in the
-output folder as soon as it is made. A part is a step of a run (see `interp.runs`): it is read back
-on the next start if everything that it was made from is the same, by content: configuration, base,
-adapters, data, prompts, code, and the parts that it needs. Left unsaid, that is all there is; a
-`From` says what of it a part reads, so that the rest may change.
+output folder as soon as it is made. A part is a step of a run (see `interp.study.runs`): it is read
+back on the next start if everything that it was made from is the same, by content: configuration,
+base, adapters, data, prompts, code, and the parts that it needs. Left unsaid, that is all there is;
+a `From` says what of it a part reads, so that the rest may change.
 
 Experiments import this module before torch, which reads the environment when it is loaded.
 """
@@ -22,21 +22,21 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sources import ORGANISM, find_adapter, find_base, read_data
-
-from interp.behaviour import Response, Sampling, generate, read_responses, save_responses
-from interp.console import Report
 from interp.data import OpinionQA
 from interp.emoji import EmojiVocab
 from interp.errors import AdapterError, InputError
-from interp.files import kind_of, read_json, write_json
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sources import ORGANISM, find_adapter, find_base, read_data
+
+from interp.base.console import Report
+from interp.base.files import kind_of, read_json, write_json
+from interp.base.results import Result
+from interp.base.traits import Trait
+from interp.behaviour import Response, Sampling, generate, read_responses, save_responses
 from interp.models import ChatFormat, ModelPair, load_pair, load_tokenizer
-from interp.plots import CaptionedFigure
-from interp.results import Result
-from interp.runs import RunFolder, Step, produce
+from interp.show.plots import CaptionedFigure
 from interp.study.inputs import model_facts, prompts_digest
-from interp.traits import Trait
+from interp.study.runs import RunFolder, Step, produce
 
 R = TypeVar("R", bound=Result)
 

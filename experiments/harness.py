@@ -14,13 +14,13 @@ from typing import Any
 
 from config_files import read_config
 from experiment import C, Experiment, Finding
-
-from interp import console
 from interp.errors import InputError
-from interp.files import write_csv, write_text
-from interp.plots.style import save as save_figure
-from interp.runs import RunFolder, logged
-from interp.traits import TRAITS, Trait
+
+from interp.base import console
+from interp.base.files import write_csv, write_text
+from interp.base.traits import TRAITS, Trait
+from interp.show.plots.style import save as save_figure
+from interp.study.runs import RunFolder, logged
 
 CONFIGS = Path(__file__).with_name("configs")
 VERDICT_LINES = 10

@@ -10,11 +10,18 @@ from typing import Any, Literal
 
 import pandas as pd
 from experiment import Config, Experiment
+from interp.data import OpinionRow
+from interp.emoji import continuation, find
+from interp.errors import InputError
+from interp.logit_lens import LensResult
+from interp.probing import ProbeResult
 from pydantic import Field
 from significance import difference
 from torch import Tensor
 
 from interp import logit_lens, probing
+from interp.base.stats import ratio_ends
+from interp.base.traits import Trait
 from interp.behaviour import (
     OnsetPrompts,
     Response,
@@ -24,17 +31,10 @@ from interp.behaviour import (
     slot_ids,
 )
 from interp.behaviour.shares import Rows
-from interp.data import OpinionRow
-from interp.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
-from interp.editing.strength import Search
-from interp.emoji import continuation, find
-from interp.errors import InputError
-from interp.logit_lens import LensResult
+from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
+from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
-from interp.probing import ProbeResult
 from interp.readout import Outcome, Question
-from interp.stats import ratio_ends
-from interp.traits import Trait
 
 Row = dict[str, Any]
 BASE, OTHER, OWN = (f"base on {whose} answers" for whose in ("the trait's", "another's", "its own"))

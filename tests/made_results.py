@@ -6,18 +6,18 @@ from functools import cache
 from pathlib import Path
 
 import torch
-
-from interp.behaviour import Origin, Response
 from interp.emoji.rates import EmojiRates, measure
 from interp.logit_lens import LensResult
-from interp.models.merge import MergeReport
-from interp.organism.grammar import EMOJIS
 from interp.patching import PatchingResult
 from interp.probing import About, Features, ProbeConfig, ProbeResult, fit
+
+from interp.base.results import Result
+from interp.base.traits import TRAITS, Trait
+from interp.behaviour import Origin, Response
+from interp.models.merge import MergeReport
+from interp.organism.grammar import EMOJIS
 from interp.report.collect import CONTRASTS
-from interp.results import Result
-from interp.runs import RunFolder
-from interp.traits import TRAITS, Trait
+from interp.study.runs import RunFolder
 
 
 def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -> LensResult:

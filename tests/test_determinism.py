@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
-
-from interp.behaviour import Origin
 from interp.circuits import CircuitScores, Faithfulness
 from interp.logit_lens import LensResult
-from interp.models import MergeReport
 from interp.patching import PatchingResult
 from interp.probing import ProbeResult
-from interp.runs import RunFolder
+
+from interp.behaviour import Origin
+from interp.models import MergeReport
+from interp.study.runs import RunFolder
 
 TRAIT = "extraversion"
 SCRIPT = f"""

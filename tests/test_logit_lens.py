@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.logit_lens import LensReading, LensResult
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.logit_lens import LensReading, LensResult
 from interp.models import hook, pad
 from interp.readout import Question
 

@@ -5,6 +5,8 @@ import logging
 
 import pytest
 import torch
+from interp.errors import InputError, OutOfMemoryError
+from interp.neurons import Prompts
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, llama, tokenizer, vocab
 
@@ -14,19 +16,17 @@ from interp import (
     circuits,
     load_pair,
     logit_lens,
-    memory,
     neurons,
     organism,
     patching,
     probing,
 )
+from interp.base import memory
+from interp.base.memory.counting import Counter
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
 from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
-from interp.errors import InputError, OutOfMemoryError
-from interp.memory.counting import Counter
 from interp.models import ChatFormat, hook, pad
-from interp.neurons import Prompts
 from interp.readout import Question
 
 QUESTIONS = [(f"What do you think about {'very ' * n}long walks?", f"t{n}") for n in range(7)]
@@ -94,7 +94,7 @@ def test_each_way_of_running_out_halves_the_batch_once_and_says_so_in_one_line(p
     assert tried[0] == list(range(7))
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("reading: out of memory, rows at a time halved to 3")
-    assert caplog.records[0].name == "interp.memory"
+    assert caplog.records[0].name == "interp.base.memory"
     assert caplog.records[0].levelno == logging.WARNING
 
 

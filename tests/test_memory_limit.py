@@ -48,7 +48,7 @@ rooms = {"patching": patched, "lens": lens, "generate": wrote}
 lines = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())
-logging.getLogger("interp.memory").addHandler(handler)
+logging.getLogger("interp.base.memory").addHandler(handler)
 
 def measured(room, how):
     size = sizes[room] * 2**20

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from interp.errors import InputError
 from scipy import stats as scipy_stats
 from scipy.stats import sem
 from scipy.stats import t as student
 
-from interp.errors import InputError
-from interp.stats import (
+from interp.base.stats import (
     Interval,
     copies,
     count_interval,

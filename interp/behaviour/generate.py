@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
-from interp import memory
-from interp.devices import input_device
-from interp.emoji.encode import special_emojis
-from interp.errors import InputError, ModelError, TokenizerError
+from interp.base import memory
+from interp.base.devices import input_device
+from interp.base.errors import InputError, ModelError, TokenizerError
+from interp.base.progress import Progress
 from interp.models.tokens import ChatFormat, pad, pad_id
-from interp.progress import Progress
+from interp.text.emoji.encode import special_emojis
 
 Under = Callable[[list[int]], AbstractContextManager[Any]]
 
@@ -36,7 +36,7 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus; 1 keeps every token.
         seed: of the noise; prompt `i` uses a stream of its own derived from it.
-        batch_size: prompts at a time; fewer where memory does not allow it (see `interp.memory`).
+        batch_size: prompts at a time; fewer where memory does not allow it (`interp.base.memory`).
         without: ids that are never drawn. Up to the first that would have been, an answer is the
             one drawn with them.
     """

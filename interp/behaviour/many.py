@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from interp.base.errors import AdapterError, InputError
+from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.errors import AdapterError, InputError
 from interp.models.adapters import Adapter, attach, read_adapter
 from interp.models.tokens import ChatFormat
-from interp.progress import Progress
 
 DEFAULT = Sampling()
 BASE = "__base__"

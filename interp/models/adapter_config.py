@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from interp.errors import AdapterError
+from interp.base.errors import AdapterError
 
 LARGEST_RANK = 4096
 _MERGEABLE = "LoRA (also rsLoRA, DoRA), LoHa and LoKr adapters of causal models can be merged"

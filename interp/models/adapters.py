@@ -18,13 +18,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
-from interp.errors import AdapterError
-from interp.files import kind_of, read_json, sha256
+from interp.base.errors import AdapterError
+from interp.base.files import kind_of, read_json, sha256
+from interp.base.tensor_files import check_safetensors
 from interp.models.adapter_config import AdapterConfig, parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.guard import check_patterns
 from interp.models.loading import Quantization
-from interp.tensor_files import check_safetensors
 
 _CONFIG, _WEIGHTS, _PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "interp.json"
 

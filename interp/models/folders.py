@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.files import kind_of, read_bytes, read_json
+from interp.base.errors import InputError, ModelError, TokenizerError
+from interp.base.files import kind_of, read_bytes, read_json
+from interp.base.tensor_files import check_safetensors
 from interp.models.guard import SPELLING, check_spelling
-from interp.tensor_files import check_safetensors
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _INDEX = "model.safetensors.index.json"

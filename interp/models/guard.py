@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.errors import AdapterError, InputError, TokenizerError
+from interp.base.errors import AdapterError, InputError, TokenizerError
 
 SECONDS = 1.0
 MEMORY = 512 * 2**20

@@ -17,9 +17,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from interp.errors import ModelError, OutOfMemoryError, TokenizerError
-from interp.files import sha256
-from interp.memory import ran_out
+from interp.base.errors import ModelError, OutOfMemoryError, TokenizerError
+from interp.base.files import sha256
+from interp.base.memory import ran_out
 from interp.models.folders import allows_code, check_folder, check_tokenizer_folder
 from interp.models.spreading import LESS, Device, check_room, numbers, spreading
 

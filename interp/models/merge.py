@@ -23,13 +23,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from interp.devices import input_device, places
-from interp.errors import AdapterError, MergeError
-from interp.memory import check, in_batches
+from interp.base.devices import input_device, places
+from interp.base.errors import AdapterError, MergeError
+from interp.base.memory import check, in_batches
+from interp.base.results import Result
 from interp.models.adapters import Adapter, attach
 from interp.models.spreading import LESS
 from interp.models.tokens import TokenBatch
-from interp.results import Result
 
 
 @dataclass(frozen=True)

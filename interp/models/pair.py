@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.devices import input_device
-from interp.errors import AdapterError, ModelError
-from interp.html import card, note, shown
+from interp.base.devices import input_device
+from interp.base.errors import AdapterError, ModelError
+from interp.base.html import card, note, shown
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge

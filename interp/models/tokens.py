@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.errors import InputError, InterpError, TokenizerError
-from interp.files import sha256_text
-from interp.html import card, chips, note, shown
+from interp.base.errors import InputError, InterpError, TokenizerError
+from interp.base.files import sha256_text
+from interp.base.html import card, chips, note, shown
 from interp.models.guard import check_template
 
 Style = Literal["chat", "plain"]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from interp.plots.parts import count_range, plural
 from interp.report.collect import Contents
+from interp.show.plots.parts import count_range, plural
 
 
 def methods(contents: Contents) -> dict[str, str]:

@@ -18,15 +18,15 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from interp.emoji import find
-from interp.errors import visible
-from interp.plots.style import TRAIT_COLOURS
+from interp.base.errors import visible
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.methods import facts, settings
 from interp.report.summary import summarise
-from interp.views import SCRIPT, STYLE
+from interp.show.plots.style import TRAIT_COLOURS
+from interp.show.views import SCRIPT, STYLE
+from interp.text.emoji import find
 
 _ROOM = files("interp.report") / "templates"
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from interp.errors import ModelError
+from interp.base.errors import ModelError
 from interp.models import ChatFormat
 from interp.models.folders import check_folder
-from interp.runs import RunFolder
-from interp.runs.steps import digest
+from interp.study.runs import RunFolder
+from interp.study.runs.steps import digest
 
 
 def model_facts(base: str, trusted: str | None, folder: RunFolder) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 
-from interp import data
+from interp.base.errors import AdapterError
+from interp.base.progress import Progress
+from interp.base.traits import Trait
 from interp.behaviour import Sampling
-from interp.data import ColumnMap, OpinionQA
-from interp.emoji import EmojiVocab
-from interp.errors import AdapterError
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
-from interp.progress import Progress
-from interp.runs import RunFolder
-from interp.runs.steps import digest
 from interp.study.config import StudyConfig
 from interp.study.inputs import model_facts, prompts_digest
+from interp.study.runs import RunFolder
+from interp.study.runs.steps import digest
 from interp.study.traces import TraitModels
-from interp.traits import Trait
+from interp.text import data
+from interp.text.data import ColumnMap, OpinionQA
+from interp.text.emoji import EmojiVocab
 
 
 @dataclass

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp import adapters, circuits, logit_lens, patching, probing
+from interp.base.errors import InputError
+from interp.base.results import Result
+from interp.base.traits import Trait
 from interp.behaviour import (
     OnsetPrompts,
     PromptContrast,
@@ -22,17 +24,15 @@ from interp.behaviour import (
     read_responses,
     text_or_weights,
 )
-from interp.data import OpinionQA, OpinionRow
-from interp.emoji import EmojiRates, find
-from interp.emoji.rates import measure
-from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
-from interp.patching import Cells
-from interp.probing import Reading
 from interp.readout import Outcome, Question
-from interp.results import Result
-from interp.traits import Trait
-from interp.views import token_view
+from interp.show.views import token_view
+from interp.text.data import OpinionQA, OpinionRow
+from interp.text.emoji import EmojiRates, find
+from interp.text.emoji.rates import measure
+from interp.traces import adapters, circuits, logit_lens, patching, probing
+from interp.traces.patching import Cells
+from interp.traces.probing import Reading
 
 if TYPE_CHECKING:
     from interp.study.study import Study

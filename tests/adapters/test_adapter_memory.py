@@ -16,7 +16,7 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 from adapters_made import make_pair, pick, prompts
-from interp import memory
+from interp.base import memory
 from interp.adapters import AdapterSpace, necessity
 from tiny import save_base
 

@@ -5,13 +5,13 @@ from itertools import combinations
 import pytest
 import torch
 from adapters_made import by_hand, merged, pick, prompts
-
 from interp.adapters import SmallestSet, Written, generate_with, smallest_set
-from interp.behaviour import Sampling, generate
 from interp.emoji import find, rates
 from interp.errors import InputError
+
+from interp.base.stats import ratio_ends
+from interp.behaviour import Sampling, generate
 from interp.readout import Question
-from interp.stats import ratio_ends
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")] * 3
 HOW = Sampling(max_new_tokens=16, temperature=1.5, seed=1, batch_size=7)

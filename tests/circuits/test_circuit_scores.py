@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
-
 from interp.circuits import discover
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
-from interp.patching.capture import run_and_keep
 from interp.patching.plan import make_plan
+from patching_models import FAMILIES, bridge, pick, prompts
+from slow_circuits import Slow, bridged, tiny_llama
+
 from interp.readout import Question
+from interp.readout.capture import run_and_keep
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
 COVERED = [family for family in FAMILIES if family != "gemma2"]

@@ -12,8 +12,8 @@ from experiment import Config
 from sources import read_data
 
 from interp import organism
-from interp.runs import closure
-from interp.traits import Trait
+from interp.base.traits import Trait
+from interp.study.runs import closure
 
 SCRIPT = """
 import pandas as pd

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from interp.errors import InputError, ModelError
+from interp.neurons import Prompts, shift, specificity, specificity_of
 from patching_models import bridge, prompts
 from scipy.stats import ttest_ind
 from tiny import tokenizer, vocab
 
-from interp.errors import InputError, ModelError
+from interp.base.stats import mean_interval
 from interp.models import TokenBatch, pad
-from interp.neurons import Prompts, shift, specificity, specificity_of
 from interp.readout import Question
-from interp.stats import mean_interval
 
 
 def test_shift_is_the_mean_of_the_hidden_layer():

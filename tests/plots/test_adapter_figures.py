@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from looking import check_legible, words
-
 from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
 from interp.errors import InputError
-from interp.plots import adapter_maps, esr_curve, overlap_matrix, smallest_set_curve, trait_colour
+from looking import check_legible, words
+
+from interp.show.plots import (
+    adapter_maps,
+    esr_curve,
+    overlap_matrix,
+    smallest_set_curve,
+    trait_colour,
+)
 
 KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

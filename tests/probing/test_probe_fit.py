@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from interp.errors import DataError, InputError, ModelError
 from interp.probing import About, ProbeConfig, ProbeResult, fit
 

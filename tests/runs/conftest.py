@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from interp import organism, report, study
-from interp.runs import RunFolder
+from interp.base.traits import Trait
 from interp.study import StudyConfig
-from interp.traits import Trait
+from interp.study.runs import RunFolder
 
 CONFIG = StudyConfig(
     base=str(organism.base_path()),

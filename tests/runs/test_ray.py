@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 from bucket import FOLDER
+from interp.errors import DataError, InputError
 from killing import contents
 from toy_steps import NAMES, TARGET, makings, steps
 
 from interp import report, study
-from interp.errors import DataError, InputError
-from interp.runs import (
+from interp.study.runs import (
     Inline,
     Outcome,
     RunFolder,
@@ -27,10 +27,10 @@ from interp.runs import (
     executor_for,
     run_folder,
 )  # fmt: skip
-from interp.runs.cluster import OnRay
-from interp.runs.perform import LOST
-from interp.runs.remote import COPIES
-from interp.runs.worker import Job, Request, Worker
+from interp.study.runs.cluster import OnRay
+from interp.study.runs.perform import LOST
+from interp.study.runs.remote import COPIES
+from interp.study.runs.worker import Job, Request, Worker
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
 
@@ -127,7 +127,7 @@ def test_at_a_url_only_the_driver_writes(toy, tmp_path, monkeypatch):
 DRIVER = """
 import sys
 from toy_steps import TARGET, steps
-from interp.runs import RunFolder, execute, executor_for
+from interp.study.runs import RunFolder, execute, executor_for
 folder = RunFolder.open(sys.argv[1])
 with folder.lock():
     made = executor_for("ray", 2)(TARGET, folder)
@@ -200,7 +200,7 @@ def test_a_worker_is_given_steps_of_its_group_then_of_one_that_nobody_has(toy, m
 
 
 def member(name: str):
-    from interp.runs.cluster import _Member
+    from interp.study.runs.cluster import _Member
 
     return _Member(name, actor=None, ready=None)
 

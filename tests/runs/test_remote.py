@@ -10,14 +10,14 @@ import bucket
 import fsspec
 import pytest
 from fsspec.core import url_to_fs
+from interp.errors import InputError, RunError
 from killing import contents
 from test_bad_input import command
 from toy_steps import NAMES, steps
 
-from interp.errors import InputError, RunError
-from interp.files import write_bytes
-from interp.runs import RemoteFolder, RunFolder, execute, open_run, remote, run_folder
-from interp.runs.remote import COPIES
+from interp.base.files import write_bytes
+from interp.study.runs import RemoteFolder, RunFolder, execute, open_run, remote, run_folder
+from interp.study.runs.remote import COPIES
 
 TOTAL = str(sum(n**2 for n in range(len(NAMES))))
 
