@@ -28,8 +28,8 @@ from interp.errors import AdapterError, InputError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sources import ORGANISM, find_adapter, find_base, read_data
 
-from interp.base.console import Report
 from interp.base.files import kind_of, read_json, write_json
+from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour import Response, Sampling, generate, read_responses, save_responses
@@ -143,7 +143,7 @@ class Experiment(Generic[C]):
 
     config: C
     folder: RunFolder
-    progress: Report | None = None
+    progress: Progress | None = None
     function: Callable[..., Finding] | None = None
 
     def __post_init__(self) -> None:

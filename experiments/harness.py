@@ -28,7 +28,7 @@ Function = Callable[[Experiment[C]], Finding]
 
 
 def conduct(
-    function: Function[C], config: C, out: Path, progress: console.Report | None = None
+    function: Function[C], config: C, out: Path, progress: Progress | None = None
 ) -> Finding:
     """Run an experiment, or go on with it, and write its files to `out`.
 
