@@ -13,6 +13,7 @@ text).
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -21,7 +22,6 @@ import secrets
 import stat
 from collections import Counter
 from collections.abc import Callable
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
@@ -194,7 +194,7 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
     return content
 
 
-def open_plain(path: Path | str, error: type[InputError] = InputError) -> BufferedReader:
+def open_plain(path: Path | str, error: type[InputError] = InputError) -> io.BufferedReader:
     """A regular file, opened for reading bytes.
 
     Raises:

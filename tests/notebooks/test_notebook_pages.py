@@ -97,12 +97,13 @@ def test_without_the_extra_the_library_works_and_shows_itself():
         BLOCKER
         + """
 import interp
-from interp import logit_lens, organism, plots, views
+from interp import logit_lens, organism
+from interp.show import plots, views
 from interp.emoji import EmojiVocab
 pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
 batch = pair.prompts(["Do you like tea?", "Why?"])
 vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
-lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask)
 view = views.token_view(pair, batch.tokens[0][batch.attention_mask[0]], vocab=vocab)
 figure = plots.lens_curves(lens, "E")
 shown = [one._repr_html_() for one in (pair, vocab, pair.merge_report, lens, view, figure)]
