@@ -22,9 +22,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pandas as pd
 import torch
-from interp.data import OpinionQA
-from interp.emoji import EmojiVocab
-from interp.errors import AdapterError, InputError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sources import ORGANISM, find_adapter, find_base, read_data
 
@@ -33,6 +30,9 @@ from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour import Response, Sampling, generate, read_responses, save_responses
+from interp.data import OpinionQA
+from interp.emoji import EmojiVocab
+from interp.errors import AdapterError, InputError
 from interp.models import ChatFormat, ModelPair, load_pair, load_tokenizer
 from interp.show.plots import CaptionedFigure
 from interp.study.inputs import model_facts, prompts_digest

@@ -19,10 +19,11 @@ from interp.base.devices import input_device
 from interp.base.errors import AdapterError, ModelError
 from interp.base.html import card, note, shown
 from interp.models.adapters import Adapter, read_adapter
+from interp.models.asking import Asking
 from interp.models.loading import LoadedBase, Quantization, load_base
 from interp.models.merge import MergeReport, merge
 from interp.models.spreading import Device
-from interp.models.tokens import ChatFormat, Style, TokenBatch, pad, pad_id
+from interp.models.tokens import ChatFormat, Style, pad, pad_id
 
 # What the merge report is measured on when no prompts are given.
 QUESTIONS = (
@@ -38,7 +39,7 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelPair:
+class ModelPair(Asking):
     """A base model and the same model with one adapter merged in.
 
     Attributes:
@@ -95,14 +96,6 @@ class ModelPair:
         return card(
             "Model pair", "a base and the same model tuned", facts, [note(merged), template]
         )
-
-    @property
-    def pad_id(self) -> int:
-        return pad_id(self.tokenizer)
-
-    def prompts(self, questions: Sequence[str]) -> TokenBatch:
-        """Questions as a left-padded batch of prompts."""
-        return pad([self.format.prompt_ids(question) for question in questions], self.pad_id)
 
 
 def load_pair(

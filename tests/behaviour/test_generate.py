@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from interp.emoji import EmojiVocab, find
-from interp.errors import InputError, ModelError, TokenizerError
 from scipy.stats import chisquare
 from tiny import llama, tokenizer, vocab
 
 from interp.behaviour import Sampling, decode, emoji_free, generate
+from interp.emoji import EmojiVocab, find
+from interp.errors import InputError, ModelError, TokenizerError
 from interp.models import ChatFormat, hook
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about long walks in the rain?", "b"), ("Why?", "c")]

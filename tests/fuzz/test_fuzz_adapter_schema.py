@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interp.errors import AdapterError, ModelError, TokenizerError
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny import llama, save_base
 
+from interp.errors import AdapterError, ModelError, TokenizerError
 from interp.models import ChatFormat, load_base, load_tokenizer, read_adapter
 from interp.models.adapter_config import KINDS, parse_adapter_config
 from interp.models.adapters import attach

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 from bucket import FOLDER
-from interp.errors import DataError, InputError
 from killing import contents
 from toy_steps import NAMES, TARGET, makings, steps
 
 from interp import report, study
+from interp.errors import DataError, InputError
 from interp.study.runs import (
     Inline,
     Outcome,
@@ -32,7 +32,7 @@ from interp.study.runs.perform import LOST
 from interp.study.runs.remote import COPIES
 from interp.study.runs.worker import Job, Request, Worker
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
 # Ray leaves sockets and processes to the interpreter's end, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")

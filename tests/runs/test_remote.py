@@ -10,12 +10,12 @@ import bucket
 import fsspec
 import pytest
 from fsspec.core import url_to_fs
-from interp.errors import InputError, RunError
 from killing import contents
 from test_bad_input import command
 from toy_steps import NAMES, steps
 
 from interp.base.files import write_bytes
+from interp.errors import InputError, RunError
 from interp.study.runs import RemoteFolder, RunFolder, execute, open_run, remote, run_folder
 from interp.study.runs.remote import COPIES
 

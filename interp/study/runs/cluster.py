@@ -7,7 +7,7 @@ trait) in memory, so it is given steps of that group first. It makes the steps a
 configuration, and does one only if its key is the driver's: other files, code or packages there are
 refused by name. A worker that dies, or takes longer over a step than the limit and is killed, costs
 that step, which is given out again. Without an address a quiet cluster of this machine is started,
-and ended with the run. Needs `pip install 'interp[ray]'`.
+and ended with the run. Needs the extra `ray`.
 """
 
 import contextlib
@@ -230,7 +230,9 @@ class OnRay:
 def check_ray() -> None:
     """Raise `InputError` if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise InputError("--executor ray needs Ray; install it with: pip install 'interp[ray]'")
+        raise InputError(
+            "--executor ray needs Ray; install it with: pip install -c constraints.txt -e '.[ray]'"
+        )
 
 
 def _gpus() -> int:
