@@ -352,7 +352,7 @@ def test_folder_keeps_what_it_was_asked(tmp_path):
 
 
 def test_another_environment_is_listed_beside_the_first(tmp_path, monkeypatch):
-    from interp.cli import doctor as room
+    from interp.base import environment as room
 
     RunFolder.create(tmp_path / "run", CONFIG)
     monkeypatch.setattr(room, "reproducibility", lambda: {"threads": 64})
