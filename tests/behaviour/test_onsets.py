@@ -182,7 +182,10 @@ def test_two_positions_need_the_space_at_the_end():
 def test_answers_without_any_emoji_have_prompts_and_pairs():
     """A model that samples none is traced all the same, at the ends of its text."""
     wrote = [answer("I plan my day. Then I do it.", topic) for topic in "abc"]
-    plain = [answer("Well, it is what it is. I think.", topic) for topic in "abc"]
+    plain = [
+        answer("Well, it is what it is, and so I think that it is. Is it not?", topic)
+        for topic in "abc"
+    ]
     ends = slots(wrote, tokenizer()).last
     assert ends.counts()["followed_by_emoji"] == 0
     for outcome in (None, Outcome("x", (300,), (1,), 448, space=9, after_ids=(300,))):
