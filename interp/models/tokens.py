@@ -20,7 +20,6 @@ from torch import Tensor
 from interp.errors import InputError, InterpError, TokenizerError
 from interp.files import sha256_text
 from interp.html import card, chips, note, shown
-from interp.models.guard import check_template
 
 Style = Literal["chat", "plain"]
 _PLAIN = "Question: {question}\nAnswer:"
@@ -146,8 +145,8 @@ class ChatFormat:
         """The format for `tokenizer`.
 
         Raises:
-            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or one that
-                takes too long, too much memory or is no text; if it has no end-of-text token.
+            TokenizerError: if `style` is `chat` and the tokenizer has no chat template; if it has
+                no end-of-text token.
         """
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
@@ -161,9 +160,6 @@ class ChatFormat:
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
                 "set eos_token in tokenizer_config.json"
             )
-        if style == "chat":
-            known = tokenizer.special_tokens_map
-            check_template(tokenizer.chat_template, known, tokenizer.name_or_path)
         return cls(tokenizer, style)
 
     @property

@@ -8,16 +8,16 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from interp import data
 from interp.behaviour import Sampling
 from interp.data import ColumnMap, OpinionQA
 from interp.emoji import EmojiVocab
-from interp.errors import ModelError
+from interp.files import kind_of
 from interp.models import load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
+from interp.models.loading import identity
 from interp.runs import RunFolder
 from interp.runs.steps import digest
 from interp.study.config import StudyConfig
@@ -117,13 +117,10 @@ class Study:
         folder = check_folder(c.base, c.trust_remote_code)
         device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
         how = {"device": device.split(":")[0], "dtype": c.dtype, "format": c.prompt_format}
-        if folder is None:
-            try:
-                commit = getattr(AutoConfig.from_pretrained(c.base), "_commit_hash", None)
-            except (OSError, ValueError) as problem:
-                reason = " ".join(str(problem).split())[:200]
-                raise ModelError(f"{c.base}: cannot be had from the hub ({reason})") from None
-            return {"hub_id": c.base, "commit": commit} | how
+        if kind_of(c.base) == "absent":
+            return identity(c.base, folder) | how
+        if kind_of(folder) == "file":
+            return {folder.name: self.folder.input_hash(folder)} | how
         files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
         return {path.name: self.folder.input_hash(path) for path in files} | how
 
