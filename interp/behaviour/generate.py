@@ -3,23 +3,31 @@
 Sampling is by the Gumbel-max trick: the next token is argmax(logits / T + g), g standard Gumbel
 noise, which has exactly the softmax's distribution. Each prompt draws its noise from a generator of
 its own, so that an answer does not depend on the batch size or on the other prompts in the batch
-(up to rounding of the logits). Temperature 0 is greedy decoding.
+(up to rounding of the logits). Temperature 0 is greedy decoding. Of the model's own generation
+settings only its end-of-text ids are used; ids that the tokenizer has no text for (rows that pad
+the vocabulary) are never drawn.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TopPLogitsWarper,
+)
 
 from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError, ModelError
-from interp.models.tokens import ChatFormat, pad, pad_id
+from interp.models.tokens import ChatFormat, decode, pad, pad_id
 
 Progress = Callable[[str, int, int], None]
 Under = Callable[[list[int]], AbstractContextManager[Any]]
@@ -46,8 +54,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.batch_size < 1:
             raise InputError("max_new_tokens and batch_size must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise InputError("temperature must be at least 0, and top_p in (0, 1]")
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
+            raise InputError("temperature must be at least 0 and finite, and top_p in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,16 @@ def generate(
     prompts = [known[question] for question, _ in questions]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)
+    stops = _stops(network, form)
+    known_ids = torch.tensor(sorted(set(form.tokenizer.get_vocab().values())))
 
     def sample(rows: list[int]) -> list[list[int]]:
         with under(rows) if under else nullcontext():
             return _sample(
-                network, form, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling
-            )
+                network, [prompts[i] for i in rows],
+                _Draw([numbers[i] for i in rows], sampling, known_ids),
+                stops, pad_id(form.tokenizer),
+            )  # fmt: skip
 
     responses: dict[int, Response] = {}
     batches = memory.in_batches(
@@ -124,51 +136,71 @@ def generate(
     )  # fmt: skip
     for rows, answers in batches:
         for index, ids in zip(rows, answers, strict=True):
-            responses[index] = _response(form, *questions[index], prompts[index], ids)
+            responses[index] = _response(form, *questions[index], prompts[index], ids, stops)
     return [responses[index] for index in range(len(prompts))]
 
 
 @torch.no_grad()
 def _sample(
-    network: Any, form: ChatFormat, prompts: list[list[int]], streams: list[int], how: Sampling
+    network: Any, prompts: list[list[int]], draw: "_Draw", stops: set[int], fill: int
 ) -> list[list[int]]:
-    fill = pad_id(form.tokenizer)
     batch = pad(prompts, fill).to(input_device(network))
-    processors = LogitsProcessorList()
-    if how.temperature > 0:
-        processors.append(_GumbelNoise(streams, how))
-    whole = network.generate(
-        input_ids=batch.tokens,
-        attention_mask=batch.attention_mask.long(),
-        max_new_tokens=how.max_new_tokens,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        num_beams=1,
-        use_cache=True,
-        pad_token_id=fill,
-        eos_token_id=list(form.stop_ids),
-        logits_processor=processors,
-    )
+    with _own_settings(network):
+        whole = network.generate(
+            input_ids=batch.tokens,
+            attention_mask=batch.attention_mask.long(),
+            max_new_tokens=draw.how.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=fill,
+            eos_token_id=sorted(stops),
+            logits_processor=LogitsProcessorList([draw]),
+        )
     return whole[:, batch.tokens.shape[1] :].tolist()
 
 
-class _GumbelNoise(LogitsProcessor):
-    """Adds Gumbel noise to logits / T, from one stream per row."""
+@contextmanager
+def _own_settings(network: Any) -> Iterator[None]:
+    """Without the model's generation config: what it leaves unset the library would take from it."""
+    before = network.generation_config
+    network.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = before
 
-    def __init__(self, streams: list[int], how: Sampling) -> None:
-        self.temperature = how.temperature
+
+class _Draw(LogitsProcessor):
+    """Adds Gumbel noise to logits / T, from one stream per row; greedy at temperature 0."""
+
+    def __init__(self, streams: list[int], how: Sampling, known: Tensor) -> None:
+        self.how, self.known = how, known
         self.nucleus = TopPLogitsWarper(how.top_p) if how.top_p < 1 else None
         self.generators = [_generator(how.seed, stream) for stream in streams]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        scores = scores.float() / self.temperature
+        if scores.isnan().any():
+            raise ModelError("the model's logits are no numbers (NaN); load it in float32")
+        scores = scores.float()
+        if len(self.known) < scores.shape[1]:
+            unknown = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)
+            unknown[self.known.to(scores.device)] = False
+            scores = scores.masked_fill(unknown, -torch.inf)
+        if self.how.temperature == 0:
+            return scores
+        scores = scores / self.how.temperature
         if self.nucleus is not None:
             scores = self.nucleus(input_ids, scores)
         uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
         tiny = torch.finfo(uniform.dtype).tiny
         return scores - torch.log(-torch.log(uniform.clamp_min(tiny))).to(scores.device)
+
+
+def _stops(network: Any, form: ChatFormat) -> set[int]:
+    """Ids that end an answer: the format's, and those that the model itself declares."""
+    own = getattr(network.generation_config, "eos_token_id", None)
+    return {*form.stop_ids, *([own] if isinstance(own, int) else own or ())}
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
@@ -177,19 +209,13 @@ def _generator(seed: int, stream: int) -> torch.Generator:
 
 
 def _response(
-    form: ChatFormat, question: str, topic: str, prompt: list[int], ids: list[int]
+    form: ChatFormat, question: str, topic: str, prompt: list[int], ids: list[int], stops: set[int]
 ) -> Response:
-    stops = set(form.stop_ids)
     end = next((index for index, token in enumerate(ids) if token in stops), None)
     kept = ids[:end] if end is not None else ids
     return Response(
         question, topic, tuple(prompt), tuple(kept), decode(form.tokenizer, kept), end is not None
     )
-
-
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Ids as text, special tokens left out, spaces as they are."""
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def _check_context(network: Any, wanted: int) -> None:

@@ -125,6 +125,15 @@ class _Mixed:
         self.config, self.device = live.config, live.device
         self.now: list[str] = []
 
+    @property
+    def generation_config(self) -> Any:
+        """The base model's."""
+        return self.live.get_base_model().generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: Any) -> None:
+        self.live.get_base_model().generation_config = config
+
     @contextmanager
     def rows(self, rows: list[int]) -> Iterator[None]:
         """The batch to come consists of these rows."""
