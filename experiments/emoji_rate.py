@@ -16,10 +16,10 @@ from methods import CONTROLS, MethodsConfig, answers, for_trait
 from significance import corrected, difference, written
 
 from interp.behaviour import Response
-from interp.behaviour.shares import share_interval
 from interp.emoji import find
 from interp.emoji.rates import measure
 from interp.plots.dots import dots
+from interp.stats import share_interval
 
 ESR = {"esr": "value", "esr_low": "low", "esr_high": "high"}
 
@@ -43,7 +43,7 @@ def run(x: Experiment[MethodsConfig]) -> Finding:
 def _rates(made: list[Response], base: list[Response] | None, seed: int) -> dict[str, Any]:
     has = [bool(find(answer.text)) for answer in made]
     topics = [answer.topic for answer in made]
-    share = share_interval(has, topics, seed=seed)
+    share = share_interval(has, topics)
     rates = measure([answer.text for answer in made])
     row: dict[str, Any] = {
         "esr": sum(has) / len(has), "esr_low": share.low, "esr_high": share.high, "n": len(made),

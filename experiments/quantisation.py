@@ -32,7 +32,7 @@ from interp.models import TokenBatch, hook, load_base
 from interp.models.adapters import attach, read_adapter
 from interp.patching import PatchingResult
 from interp.plots.dots import dots
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 from interp.traits import Trait
 
 REFERENCE, CONTROL = "NF4, live adapter", "control: no adapter"
@@ -151,7 +151,7 @@ def _rows(
     kl: Tensor,
     maps: dict[str, PatchingResult],
 ) -> list[dict[str, Any]]:
-    spread = bootstrap_mean(kl, seed=x.config.seed)
+    spread = mean_interval(kl, seed=x.config.seed)
     change = [float(h) - float(r) for h, r in zip(has[name], has[REFERENCE], strict=True)]
     rows = [
         Rows(0.95, x.config.seed).rate("ESR", has[name], topics),

@@ -24,7 +24,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.plots.dots import dots
 from interp.plots.measures import questionnaire_scores
-from interp.stats import bootstrap_mean, sign_flip_p
+from interp.stats import mean_interval, sign_flip_p
 from interp.traits import Trait
 
 
@@ -101,7 +101,7 @@ def _scores(
                 trait
             )
             by_item = change.mean((1, 2)).tolist()
-            interval = bootstrap_mean(by_item, seed=x.config.seed)
+            interval = mean_interval(by_item, seed=x.config.seed)
             rows.append({"measure": measure, "model": str(trait), "trait": str(trait),
                          "value": sum(by_item) / len(by_item), "low": interval.low,
                          "high": interval.high, "p": sign_flip_p(by_item, x.config.seed),

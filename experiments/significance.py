@@ -18,9 +18,9 @@ def difference(
     rows = Rows(0.95, seed)
     if len(set(values)) > 1:
         row = rows.mean(measure, values, topics)
-    else:  # a bootstrap of equal values would claim to be certain
+    else:  # an interval of equal values would claim to be certain
         row = rows.plain(measure, values[0], len(values))
-    return row | {"p": sign_flip_p(list(values), seed, clusters=topics)}
+    return row | {"p": sign_flip_p(list(values), seed, topics=topics)}
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:

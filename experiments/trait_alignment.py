@@ -91,7 +91,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             tables = [voice.to_dataframe()]
             if name != "base":
                 index = edit_index(first[0], voice)
-                p = sign_flip_p(index.values, x.config.seed, clusters=list(index.topics))
+                p = sign_flip_p(index.values, x.config.seed, topics=list(index.topics))
                 moved = index.to_dataframe()
                 tables.append(moved.assign(p=[p] + [None] * (len(moved) - 1)))
                 tables.append(adjective_evaluation(first[1], verdicts).to_dataframe())

@@ -1,11 +1,16 @@
 """Files that are whole when they exist: atomic writes, hashes, JSON with named errors.
 
+`open_plain` is the one function that opens a file whose kind is not known: a pipe would be waited
+for, a device read for ever. `write_bytes` is the one that writes: into a guarded folder (a run's)
+never through a link.
+
 What is read may come from a stranger. JSON is read strictly: no field twice in an object, no NaN
 or infinity, no half of a surrogate pair, no more than `LARGEST_JSON` bytes or `_MOST_VALUES`
 values, which together bound what parsing takes (about 0.5 GB; a short list costs 30 times its
 text).
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -16,15 +21,40 @@ import secrets
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
-from interp.errors import InputError
+from interp.errors import InputError, RunError
 
 LARGEST_JSON = 64 * 2**20
 _MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
 _KEPT = 50  # characters of a name; with 4 bytes each, they leave room for the rest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_guarded: set[Path] = set()
+
+
+def guard(folder: Path | str) -> None:
+    """From here on nothing in this process is written below `folder` by way of a link."""
+    _guarded.add(Path(folder).absolute())
+
+
+def check_place(path: Path | str) -> None:
+    """Check that `path`, if it is in a guarded folder, is reached without a link and stays there.
+
+    Raises:
+        RunError: naming the link.
+    """
+    path = Path(path).absolute()
+    for folder in _guarded.intersection(path.parents):
+        inside = path.relative_to(folder)
+        if ".." in inside.parts:
+            raise RunError(f"{path}: leads out of {folder}; nothing is written there")
+        for place in (folder / parent for parent in inside.parents if parent.name):
+            if place.is_symlink():
+                raise RunError(
+                    f"{place}: is a link, and nothing is written through one; remove it, or put a "
+                    "folder in its place"
+                )
 
 
 def write_bytes(path: Path | str, content: bytes) -> Path:
@@ -35,8 +65,10 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
 
     Raises:
         OSError: naming `path`.
+        RunError: if a link of a guarded folder leads there.
     """
     path = Path(path)
+    check_place(path)
     named = f".{path.name[:_KEPT]}.{secrets.token_hex(4)}{_TEMPORARY}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +79,7 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -54,6 +87,16 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
         problem.filename, problem.filename2 = str(path), None
         raise
     return path
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming last; not every file system lets a folder be synced."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_temporary(folder: Path | str) -> int:
@@ -101,14 +144,29 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
         InputError: (or the subclass given as `error`) if it is missing, no file, or too large.
     """
     try:
-        check_regular(path, error)
-        with Path(path).open("rb") as file:
+        with open_plain(path, error) as file:
             content = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     if len(content) > limit:
         raise error(f"{path}: larger than the {limit / 2**20:.3g} MiB that are read of such a file")
     return content
+
+
+def open_plain(path: Path | str, error: type[InputError] = InputError) -> BinaryIO:
+    """A regular file, opened for reading bytes.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is missing or anything but a file.
+        OSError: if it cannot be opened.
+    """
+    check_regular(path, error)
+    # Should a pipe take its place in this moment, the opening does not wait for it.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise error(f"{path}: is no file (a folder, a pipe or a device); name a file")
+    return file
 
 
 def check_regular(path: Path | str, error: type[InputError]) -> None:
@@ -196,10 +254,17 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def sha256(path: Path | str) -> str:
-    """Hex SHA-256 of a file's content."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path | str, error: type[InputError] = InputError) -> str:
+    """Hex SHA-256 of a file's content.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is missing, no file, or unreadable.
+    """
+    try:
+        with open_plain(path, error) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror})") from None
 
 
 def sha256_text(text: str) -> str:

@@ -114,7 +114,7 @@ def test_other_code_is_another_step(sums, monkeypatch):
     from interp.runs import steps
 
     sums.run()
-    monkeypatch.setattr(steps, "code_version", lambda: {"interp": "another"})
+    monkeypatch.setattr(steps, "closure", lambda _: "another")
     assert sums.run() == "abcd"
 
 
@@ -393,13 +393,13 @@ def test_file_in_the_way_is_refused(tmp_path):
 def test_inputs_are_hashed_again_only_when_they_change(tmp_path):
     folder, weights = RunFolder.create(tmp_path / "run", CONFIG), tmp_path / "w.safetensors"
     weights.write_bytes(b"one")
-    first = folder.input_hash(weights)
+    first = folder.input_hashes(weights)["w.safetensors"]
     assert first == sha256(weights)
     noted = folder.manifest["inputs"]
-    assert folder.input_hash(weights) == first
+    assert folder.input_hashes(weights)["w.safetensors"] == first
     assert folder.manifest["inputs"] == noted
     weights.write_bytes(b"three")
-    assert folder.input_hash(weights) == sha256(weights) != first
+    assert folder.input_hashes(weights)["w.safetensors"] == sha256(weights) != first
 
 
 def test_a_name_that_no_folder_can_have_is_said_in_one_line(tmp_path):

@@ -24,7 +24,7 @@ from interp.errors import AdapterError, InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import RESAMPLES, mean_ends
 
 CONDITIONS = ("base", "a", "b", "both")
 
@@ -71,25 +71,20 @@ class Added(Result):
         counts: dict[str, Counts] = dict(zip(CONDITIONS, self.esr, strict=True))
         return esr_table(counts, "condition", level)
 
-    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
-        """Mean metric by condition, and mean interaction, with bootstrap intervals.
+    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+        """Mean metric by condition, and mean interaction, with its interval over topics.
 
         Returns:
             Columns `condition` (the last is `interaction`), `mean`, `low`, `high` (NaN with fewer
             than two prompts or topics), `n`.
         """
-        rows = []
-        for name, values in (*zip(CONDITIONS, self.values, strict=True),
-                             ("interaction", self.interaction())):  # fmt: skip
-            low = high = float("nan")
-            if len(set(self.topics or range(len(values)))) > 1:
-                held = bootstrap_mean(
-                    values, clusters=self.topics, level=level, n_resamples=n_resamples,
-                    seed=self.seed,
-                )  # fmt: skip
-                low, high = held.low, held.high
-            rows.append((name, float(values.double().mean()), low, high, len(values)))
-        return pd.DataFrame(rows, columns=["condition", "mean", "low", "high", "n"])
+        values = torch.cat([self.values, self.interaction()[None]]).double()
+        low, high = mean_ends(
+            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
+        names = (*CONDITIONS, "interaction")
+        table = {"condition": names, "mean": values.mean(1).numpy(), "low": low, "high": high}
+        return pd.DataFrame(table).assign(n=values.shape[1])
 
 
 def added(

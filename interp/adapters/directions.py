@@ -40,7 +40,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.results import Result
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 
 Svd = tuple[Float[Tensor, "d_out rank"], Float[Tensor, " rank"], Float[Tensor, "rank d_in"]]
 _WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2")
@@ -91,7 +91,7 @@ class Directions(Result):
     seed: int
     notes: tuple[str, ...]
 
-    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """One row per component, largest absolute mean effect first.
 
         Returns:
@@ -100,18 +100,15 @@ class Directions(Result):
             exact components; missing for estimates), `exact`, `above_noise`, `cosine`, `z`,
             `p_align` (false discovery rate over the aligned components).
         """
-        units = len(set(self.topics or range(self.effects.shape[1])))
+        lows, highs = mean_ends(
+            self.effects, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
         rows = []
         for place in range(len(self.modules)):
-            effect, low, high, p = self.effects[place].double().numpy(), np.nan, np.nan, np.nan
-            if units > 1:
-                held = bootstrap_mean(
-                    effect, clusters=self.topics, level=level, n_resamples=n_resamples,
-                    seed=self.seed,
-                )  # fmt: skip
-                low, high = held.low, held.high
+            effect, p = self.effects[place].double().numpy(), np.nan
+            low, high = lows[place], highs[place]
             if self.exact[place]:
-                p = sign_flip_p(effect, self.seed, clusters=self.topics)
+                p = sign_flip_p(effect, self.seed, topics=self.topics)
             name, rank = self.modules[place], self.ranks[place]
             above = bool(abs(effect.mean()) > self.noise)
             first = (name, rank, float(self.singular[place]), effect.mean(), low, high, p)

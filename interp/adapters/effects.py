@@ -36,7 +36,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.results import Result
-from interp.stats import Interval, bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class PartEffects(Result):
         gap = self.tuned - self.base
         return self.values / torch.where(self.defined & (gap != 0), gap, torch.nan)
 
-    def summary(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+    def summary(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """One row per part, largest mean effect first.
 
         Args:
@@ -108,47 +108,39 @@ class PartEffects(Result):
             (false discovery rate over the parts) and `above_noise`. With fewer than two prompts (or
             topics) there are no intervals: NaN.
         """
-        rows = []
-        for place, label in enumerate(self.units):
-            effect = self.values[place].double().numpy()
-            low, high = _ends(self._interval(place, level, n_resamples))
-            share = self._share(place, level, n_resamples)
-            p = sign_flip_p(effect, self.seed, clusters=self.topics)
-            where = (label, self.layers[place], self.projections[place], self.n_prompts)
-            above = bool(abs(effect.mean()) > self.noise)
-            rows.append((*where, effect.mean(), low, high, *share, p, above))
-        columns = ["unit", "layer", "projection", "n", "effect", "low", "high", "share",
-                   "share_low", "share_high", "p", "above_noise"]  # fmt: skip
-        table = pd.DataFrame(rows, columns=columns)
-        table.insert(11, "p_adjusted", fdr_bh(table["p"].to_numpy()))
+        effect = self.values.double().numpy()
+        low, high = self._ends(level, n_resamples)
+        share, share_low, share_high = self._shares(level, n_resamples)
+        p = sign_flip_ps(effect, self.seed, topics=self.topics)
+        table = pd.DataFrame(
+            {
+                "unit": self.units, "layer": self.layers, "projection": self.projections,
+                "n": self.n_prompts, "effect": effect.mean(1), "low": low, "high": high,
+                "share": share, "share_low": share_low, "share_high": share_high, "p": p,
+                "p_adjusted": fdr_bh(p), "above_noise": np.abs(effect.mean(1)) > self.noise,
+            }
+        )  # fmt: skip
         return table.sort_values("effect", ascending=False, ignore_index=True, kind="stable")
 
-    def _interval(self, place: int, level: float, n_resamples: int) -> Interval | None:
-        """Of one part's mean effect, over prompts."""
-        values = self.values[place].double().numpy()
-        return self._resampled(values, self.topics, level, n_resamples)
+    def _ends(self, level: float, n_resamples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each part's mean effect, over prompts."""
+        return mean_ends(
+            self.values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
 
-    def _share(self, place: int, level: float, n_resamples: int) -> tuple[float, float, float]:
-        """Ratio of means with its interval, by resampling the linearised ratio."""
+    def _shares(
+        self, level: float, n_resamples: int
+    ) -> tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]:
+        """Ratio of means of each part with the ends of its interval."""
         use = self.defined.numpy()
         gap = (self.tuned - self.base).double().numpy()[use]
         if not use.any() or abs(gap.mean()) <= max(self.min_gap, self.noise):
             return np.nan, np.nan, np.nan
-        effect = self.values[place].double().numpy()[use]
-        ratio = float(effect.mean() / gap.mean())
-        linear = ratio + (effect - ratio * gap) / gap.mean()
+        effect = self.values.double().numpy()[:, use]
         topics = self.topics
         groups = None if topics is None else tuple(t for t, u in zip(topics, use, strict=True) if u)
-        return ratio, *_ends(self._resampled(linear, groups, level, n_resamples))
-
-    def _resampled(
-        self, values: np.ndarray, groups: tuple[str, ...] | None, level: float, n_resamples: int
-    ) -> Interval | None:
-        if (len(values) if groups is None else len(set(groups))) < 2:
-            return None
-        return bootstrap_mean(
-            values, clusters=groups, level=level, n_resamples=n_resamples, seed=self.seed
-        )
+        ends = ratio_ends(effect, gap, groups, level=level, n_resamples=n_resamples, seed=self.seed)
+        return effect.mean(1) / gap.mean(), *ends
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per part and prompt, with effect and share."""
@@ -163,10 +155,6 @@ class PartEffects(Result):
                 "share": self.share().flatten().numpy(),
             }
         )
-
-
-def _ends(interval: Interval | None) -> tuple[float, float]:
-    return (np.nan, np.nan) if interval is None else (interval.low, interval.high)
 
 
 def necessity(

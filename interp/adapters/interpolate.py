@@ -25,7 +25,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import RESAMPLES, mean_ends
 
 ALPHAS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -65,23 +65,18 @@ class Interpolation(Result):
         counts: dict[float, Counts] = dict(zip(self.alphas, self.esr, strict=True))
         return esr_table(counts, "alpha", level)
 
-    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
-        """Mean metric by alpha with its bootstrap interval over prompts (or topics).
+    def to_dataframe(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
+        """Mean metric by alpha with its interval over prompts (or topics).
 
         Returns:
             Columns `alpha`, `mean`, `low`, `high` (NaN with fewer than two prompts or topics), `n`.
         """
-        rows = []
-        for alpha, values in zip(self.alphas, self.values, strict=True):
-            low = high = float("nan")
-            if len(set(self.topics or range(len(values)))) > 1:
-                held = bootstrap_mean(
-                    values, clusters=self.topics, level=level, n_resamples=n_resamples,
-                    seed=self.seed,
-                )  # fmt: skip
-                low, high = held.low, held.high
-            rows.append((alpha, float(values.double().mean()), low, high, len(values)))
-        return pd.DataFrame(rows, columns=["alpha", "mean", "low", "high", "n"])
+        values = self.values.double()
+        low, high = mean_ends(
+            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
+        table = {"alpha": self.alphas, "mean": values.mean(1).numpy(), "low": low, "high": high}
+        return pd.DataFrame(table).assign(n=values.shape[1])
 
 
 def interpolate(

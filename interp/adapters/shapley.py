@@ -5,8 +5,8 @@ be switched on (Shapley 1953). Orders are sampled in antithetic pairs, each perm
 reverse (Mitchell et al. 2022); within one order the marginals telescope, so every prompt's values
 add up to metric(tuned) - metric(base) exactly, whatever the number of permutations.
 
-Intervals come from permutations *and* prompts: both are resampled independently (the pigeonhole
-bootstrap, Owen 2007, which is conservative). `permutation_se` is the permutations' part alone: if
+Intervals come from permutations *and* prompts: the interval over prompts (or topics), each side
+widened by `permutation_se`, the permutations' part alone, which is a little conservative: if
 it is large beside the interval, take more permutations, else more prompts.
 
 The gradient estimate beside them is the derivative of the metric by the gates, averaged along the
@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
+from scipy.stats import t as student
 from torch import Tensor
 
 from interp.adapters.effects import PartEffects, facts
@@ -36,7 +37,7 @@ from interp.adapters.written import Runs, Written, runs_of
 from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
-from interp.stats import Interval
+from interp.stats import RESAMPLES, mean_ends
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ShapleyEffects(PartEffects):
         found = spearmanr(self.gradient.mean(1).numpy(), self.mean().numpy())
         return float(found.statistic), float(found.pvalue)
 
-    def summary(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+    def summary(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """As for necessity, with the columns `permutation_se` and `gradient` at the end."""
         table = super().summary(level=level, n_resamples=n_resamples)
         place = [self.units.index(unit) for unit in table["unit"]]
@@ -85,23 +86,16 @@ class ShapleyEffects(PartEffects):
         table["gradient"] = self.gradient.mean(1).double().numpy()[place]
         return table
 
-    def _interval(self, place: int, level: float, n_resamples: int) -> Interval | None:
-        """Over permutations and prompts, resampled independently."""
-        samples = self.samples[:, place].double().numpy()
-        labels = list(range(self.n_prompts)) if self.topics is None else list(self.topics)
-        _, unit = np.unique(np.array(labels), return_inverse=True)
-        n_units = int(unit.max()) + 1
-        if n_units < 2:
-            return None
-        sums = np.stack([np.bincount(unit, row, n_units) for row in samples])
-        counts = np.bincount(unit, minlength=n_units)
-        rng = np.random.default_rng(self.seed)
-        pairs = rng.multinomial(len(samples), [1 / len(samples)] * len(samples), n_resamples)
-        prompts = rng.multinomial(n_units, [1 / n_units] * n_units, n_resamples)
-        total = np.einsum("rp,pu,ru->r", pairs, sums, prompts, optimize=True)
-        means = total / (len(samples) * (prompts @ counts))
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(low), float(high), level)
+    def _ends(self, level: float, n_resamples: int) -> tuple[np.ndarray, np.ndarray]:
+        """Over topics, each side widened by what permutations add."""
+        values = self.samples.double().mean(0)
+        low, high = mean_ends(
+            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
+        )
+        mean, draws = values.mean(1).numpy(), len(self.samples)
+        quantile = student.ppf((1 + level) / 2, draws - 1) if draws > 1 else 0.0
+        more = quantile * np.nan_to_num(self.permutation_se.numpy())
+        return mean - np.hypot(mean - low, more), mean + np.hypot(high - mean, more)
 
 
 def shapley(

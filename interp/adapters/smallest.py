@@ -31,7 +31,7 @@ from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import RESAMPLES, ratio_ends
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SmallestSet(Result):
     esr: dict[str, tuple[int, ...]]
     notes: tuple[str, ...]
 
-    def summary(self, *, level: float = 0.95, n_resamples: int = 2000) -> pd.DataFrame:
+    def summary(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
         """Share kept after each addition, and by the final set.
 
         Returns:
@@ -83,15 +83,11 @@ class SmallestSet(Result):
         for step, name, values, final in steps:
             effect = (values - self.base).double()
             ratio = float(effect.mean() / gap.mean())
-            linear = (ratio + (effect - ratio * gap) / gap.mean()).numpy()
-            low = high = float("nan")
-            if len(set(self.topics or range(len(linear)))) > 1:
-                interval = bootstrap_mean(
-                    linear, clusters=self.topics, level=level, n_resamples=n_resamples,
-                    seed=self.seed,
-                )  # fmt: skip
-                low, high = interval.low, interval.high
-            rows.append((step, name, float(effect.mean()), ratio, low, high, final))
+            low, high = ratio_ends(
+                effect[None], gap, self.topics, level=level, n_resamples=n_resamples,
+                seed=self.seed,
+            )  # fmt: skip
+            rows.append((step, name, float(effect.mean()), ratio, low[0], high[0], final))
         columns = ["step", "added", "effect", "share", "low", "high", "final"]
         return pd.DataFrame(rows, columns=columns)
 

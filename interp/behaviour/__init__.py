@@ -13,6 +13,7 @@ from interp.behaviour.adjectives import (
     judge_answers,
 )
 from interp.behaviour.alignment import EditIndex, TraitAlignment, edit_index, trait_alignment
+from interp.behaviour.answers import read_responses, save_responses
 from interp.behaviour.classifier import Classifier, HubClassifier, TraitClassifier
 from interp.behaviour.edit_scores import EditScores, score_edit
 from interp.behaviour.endings import Endless, EndSplit, natural_ends, own_ends, split_at_end
@@ -88,6 +89,8 @@ __all__ = [
     "own_ends",
     "prompt_contrast",
     "read_fluency",
+    "read_responses",
+    "save_responses",
     "score_edit",
     "self_report_agreement",
     "slot_ids",

@@ -27,11 +27,11 @@ from torch import Tensor
 from interp.behaviour.classifier import Classifier, Holdout
 from interp.behaviour.fluency import ngram_entropy
 from interp.behaviour.generate import Response
-from interp.behaviour.shares import Rows, frame, share_interval
+from interp.behaviour.shares import Rows, frame
 from interp.data.checks import without_emojis
 from interp.errors import InputError
 from interp.results import Result
-from interp.stats import Interval
+from interp.stats import Interval, share_interval
 from interp.traits import Trait
 
 COHERENT = 3.5
@@ -85,7 +85,7 @@ class TraitAlignment(Result):
     @property
     def interval(self) -> Interval:
         """Interval of `share` over topics."""
-        return share_interval(self.hits, self.topics, level=self.level, seed=self.seed)
+        return share_interval(self.hits, self.topics, level=self.level)
 
     @property
     def n_changed_by_emojis(self) -> int:
@@ -164,7 +164,7 @@ def trait_alignment(
         level=level,
         seed=seed,
     )
-    share_interval(made.hits, made.topics, seed=seed)  # one topic is an error now, not in a table
+    share_interval(made.hits, made.topics)  # one topic is an error now, not in a table
     return made
 
 

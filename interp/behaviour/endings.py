@@ -31,11 +31,12 @@ from torch import Tensor
 
 from interp.behaviour.generate import Response, decode
 from interp.behaviour.scoring import Progress, tail_logits
-from interp.behaviour.shares import Rows, frame, share_interval
+from interp.behaviour.shares import Rows, frame
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models.tokens import ChatFormat, pad_id
 from interp.results import Result
+from interp.stats import share_interval
 
 Rule = Literal["probability", "sentence"]
 _CLOSED = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*|[。！？]+[”’」』）]*)\s*$")
@@ -241,7 +242,7 @@ def split_at_end(
         level=level,
         seed=seed,
     )
-    share_interval([n > 0 for n in made.inside], made.topics, seed=seed)
+    share_interval([n > 0 for n in made.inside], made.topics)
     return made
 
 

@@ -162,7 +162,7 @@ def _sample(
 
 @contextmanager
 def _own_settings(network: Any) -> Iterator[None]:
-    """Without the model's generation config: what it leaves unset the library would take from it."""
+    """Put the model's generation config aside: the library would fill gaps from it."""
     before = network.generation_config
     network.generation_config = GenerationConfig()
     try:

@@ -25,7 +25,7 @@ from interp.devices import input_device
 from interp.emoji import EmojiVocab
 from interp.models.tokens import TokenBatch, pad
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 
 ROLES = ("base", "tuned")
 
@@ -55,7 +55,7 @@ class Origin(Result):
         for w, writer in enumerate(ROLES):
             for r, reader in enumerate(ROLES):
                 values = self.probability[w, r].tolist()
-                interval = bootstrap_mean(values, clusters=self.topics, seed=self.seed)
+                interval = mean_interval(values, self.topics, seed=self.seed)
                 mean = sum(values) / len(values)
                 rows.append((writer, reader, mean, interval.low, interval.high, len(values)))
         columns = ["writer", "reader", "probability", "low", "high", "n"]

@@ -38,7 +38,7 @@ from interp.errors import DataError, InputError
 from interp.files import read_json
 from interp.models.tokens import ChatFormat, pad_id
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 from interp.traits import TRAITS, Trait
 
 Orders = Literal["cycles", "all"] | Sequence[Sequence[int]]
@@ -166,7 +166,7 @@ class SelfReport(Result):
         for trait in TRAITS:
             scores = self.of(trait)
             by_item = scores.mean((1, 2)).tolist()
-            interval = bootstrap_mean(by_item, level=self.level, seed=self.seed)
+            interval = mean_interval(by_item, level=self.level, seed=self.seed)
             total = scores.mean(0)
             mine = [i for i, name in enumerate(self.traits) if name == trait]
             rows.append(

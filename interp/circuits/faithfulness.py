@@ -19,7 +19,7 @@ Cost: a forward pass of each run, and about one more per circuit, whatever its n
 memory in `mixing`.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,9 +32,9 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.results import Result
+from interp.stats import RESAMPLES, ratio_ends
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ class Faithfulness(Result):
         *,
         clusters: Sequence[Hashable] | None = None,
         level: float = 0.95,
-        n_resamples: int = 2000,
+        n_resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """CPR and CMD of a curve, with bootstrap intervals over prompts (or clusters of them).
+        """CPR and CMD of a curve, with intervals over prompts (or clusters of them).
 
         Returns:
             Rows `CPR` and `CMD`, columns `area`, `low`, `high` (NaN with fewer than two prompts or
@@ -112,13 +112,14 @@ class Faithfulness(Result):
         if len(self.shares) < 2:
             raise InputError("areas are those of a curve over circuit sizes; call curve()")
 
-        def area(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-            x = np.array(self.shares)
-            both = (np.trapezoid(ratios, x, axis=0), np.trapezoid(np.abs(1 - ratios), x, axis=0))
-            return np.stack(both)
-
-        whole = area(self.faithfulness().double().numpy()[:, None])[:, 0]
-        low, high = self._spread(area, clusters, level, n_resamples, seed)
+        ratios = self.faithfulness().double().numpy()
+        above, gap, groups = self._parts(clusters)
+        # Both areas are ratios of means, the second with each circuit on its side of 1.
+        side = np.sign(1 - ratios)[:, None]
+        below = np.trapezoid(side * (gap - above), self.shares, axis=0)
+        parts = np.stack([np.trapezoid(above, self.shares, axis=0), below])
+        whole = parts.mean(1) / gap.mean()
+        low, high = ratio_ends(parts, gap, groups, level=level, n_resamples=n_resamples, seed=seed)
         rows = [("CPR", whole[0], low[0], high[0]), ("CMD", whole[1], low[1], high[1])]
         return pd.DataFrame(rows, columns=["name", "area", "low", "high"])
 
@@ -127,18 +128,19 @@ class Faithfulness(Result):
         *,
         clusters: Sequence[Hashable] | None = None,
         level: float = 0.95,
-        n_resamples: int = 2000,
+        n_resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> pd.DataFrame:
         """One row per circuit: its size, mean metric, faithfulness and (if asked for) completeness.
 
-        Intervals are percentile bootstraps over prompts, or over whole clusters of them; NaN with
-        fewer than two.
+        Intervals are those of ratios of means over prompts, or over whole clusters of them; NaN
+        with fewer than two.
 
         Raises:
             InputError: if the clusters do not fit the prompts.
         """
-        low, high = self._spread(lambda ratios: ratios, clusters, level, n_resamples, seed)
+        above, gap, groups = self._parts(clusters)
+        low, high = ratio_ends(above, gap, groups, level=level, n_resamples=n_resamples, seed=seed)
         table = pd.DataFrame(
             {
                 "name": self.names,
@@ -162,33 +164,14 @@ class Faithfulness(Result):
         gap = self.clean[use].double().mean() - down
         return ((values[:, use].double().mean(1) - down) / gap).float()
 
-    def _spread(
-        self,
-        statistic: Statistic,
-        clusters: Sequence[Hashable] | None,
-        level: float,
-        n_resamples: int,
-        seed: int,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bootstrap interval of a statistic of the curve `[circuit resample]`."""
+    def _parts(
+        self, clusters: Sequence[Hashable] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Hashable] | None]:
+        """Effects `[circuit batch]`, gaps `[batch]` and clusters of the prompts that count."""
         use = self.defined.tolist()
-        labels = range(len(use)) if clusters is None else clusters
-        if len(labels) != len(use):
-            raise InputError(f"{len(use)} prompts but {len(labels)} cluster labels")
-        places: dict[Hashable, int] = {}
-        kept = [label for label, there in zip(labels, use, strict=True) if there]
-        unit = np.array([places.setdefault(label, len(places)) for label in kept])
-        values = self.values[:, self.defined].double().numpy()
-        if len(places) < 2:
-            none = np.full(len(statistic(values[:, :1])), np.nan)
-            return none, none
-        drawn = np.random.default_rng(seed).multinomial(
-            len(places), np.full(len(places), 1 / len(places)), n_resamples
-        )
-        weights = drawn[:, unit].T.astype(float)
-        down, up = (
-            x[self.defined].double().numpy() @ weights for x in (self.corrupted, self.clean)
-        )
-        ratios = (values @ weights - down) / (up - down)
-        low, high = np.quantile(statistic(ratios), [(1 - level) / 2, (1 + level) / 2], axis=1)
-        return low, high
+        if clusters is not None and len(clusters) != len(use):
+            raise InputError(f"{len(use)} prompts but {len(clusters)} cluster labels")
+        groups = None if clusters is None else [c for c, u in zip(clusters, use, strict=True) if u]
+        down = self.corrupted[self.defined].double()
+        above = self.values[:, self.defined].double() - down
+        return above.numpy(), (self.clean[self.defined].double() - down).numpy(), groups

@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.circuits.graph import Graph
 from interp.errors import InputError
 from interp.results import Result
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
 
 _CHUNK = 4_000_000
 
@@ -146,14 +146,14 @@ class CircuitScores(Result):
         *,
         most: int = 100,
         clusters: Sequence[Hashable] | None = None,
-        n_resamples: int = 2000,
+        n_resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> pd.DataFrame:
         """The `most` largest items by |mean score|, one row each.
 
         Returns:
-            `name`, `n` (prompts), `score` (mean, in `unit`), `low` and `high` (95 % bootstrap
-            interval; NaN with fewer than two prompts or clusters), `p` (sign-flip test of zero),
+            `name`, `n` (prompts), `score` (mean, in `unit`), `low` and `high` (95 % interval;
+            NaN with fewer than two prompts or clusters), `p` (sign-flip test of zero),
             `p_adjusted` (false discovery rate over all items, those not shown counted as p = 1, so
             the values are upper bounds), `stability` (share of bootstrap resamples with the item
             among the `most` largest) and `above_floor` (see `noise_floor`).
@@ -164,24 +164,25 @@ class CircuitScores(Result):
         labels = self._labels(clusters)
         stable = self.stability(most, clusters=clusters, n_resamples=200, seed=seed)
         floor = self.noise_floor(clusters=clusters, seed=seed)
-        values = self.values[self.defined]
-        rows = []
-        for item in order:
-            column = values[:, item]
-            low = high = float("nan")
-            if len(set(labels)) > 1:
-                spread = bootstrap_mean(column, clusters=labels, n_resamples=n_resamples, seed=seed)
-                low, high = spread.low, spread.high
-            p = sign_flip_p(column, seed, clusters=labels)
-            score = float(mean[item])
-            facts = (self.name(item), len(column), score, low, high, p)
-            rows.append((*facts, float(stable[item]), abs(score) > floor))
-        names = ["name", "n", "score", "low", "high", "p", "stability", "above_floor"]
-        table = pd.DataFrame(rows, columns=names)
+        values = self.values[self.defined][:, order].T
+        low, high = mean_ends(values, labels, n_resamples=n_resamples, seed=seed)
+        p = sign_flip_ps(values, seed, topics=labels)
         family = np.ones(len(mean))
-        family[: len(table)] = table["p"]
-        table.insert(6, "p_adjusted", fdr_bh(family)[: len(table)])
-        return table
+        family[: len(p)] = p
+        score = mean[order].double().numpy()
+        return pd.DataFrame(
+            {
+                "name": [self.name(item) for item in order],
+                "n": values.shape[1],
+                "score": score,
+                "low": low,
+                "high": high,
+                "p": p,
+                "p_adjusted": fdr_bh(family)[: len(p)],
+                "stability": stable[order].double().numpy(),
+                "above_floor": np.abs(score) > floor,
+            }
+        )
 
     def _labels(self, clusters: Sequence[Hashable] | None) -> list[Hashable]:
         """The cluster of each prompt that counts."""

@@ -31,10 +31,10 @@ from interp.results import Result
 from interp.stats import Interval, wilson
 
 # What an emoji becomes while sentences are split: a character that no text should hold.
-_MARK = "\ufdd0"
-_END = re.compile(rf"[.!?…]+[\"'”’»)\]]*(?=[\s{_MARK}]|$)|[。！？]+[”’」』）]*|\n")
-_ATTACHED = re.compile(rf"[^\S\n]*{_MARK}(?:[^\S\n]|[{_MARK}.!?…,;:)\]])*")
-_OWN_LINE = re.compile(rf"\s*{_MARK}[^\w\n]*(?=\n|$)")
+MARK = "\ufdd0"
+SENTENCE_END = re.compile(rf"[.!?…]+[\"'”’»)\]]*(?=[\s{MARK}]|$)|[。！？]+[”’」』）]*|\n")
+_ATTACHED = re.compile(rf"[^\S\n]*{MARK}(?:[^\S\n]|[{MARK}.!?…,;:)\]])*")
+_OWN_LINE = re.compile(rf"\s*{MARK}[^\w\n]*(?=\n|$)")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def measure(
         matches = find(text)
         pieces = _split(text, matches)
         n_sentences += len(pieces)
-        sentences_holding += sum(_MARK in marked for _, marked in pieces)
+        sentences_holding += sum(MARK in marked for _, marked in pieces)
         if not matches:
             continue
         counts.update(match.canonical for match in matches)
@@ -200,23 +200,23 @@ def _split(text: str, matches: Sequence[EmojiMatch]) -> list[tuple[str, str]]:
     # One mark per emoji, and where each marked character came from.
     marked, origin, place = "", [], 0
     for match in matches:
-        marked += text[place : match.start].replace(_MARK, " ") + _MARK
+        marked += text[place : match.start].replace(MARK, " ") + MARK
         origin += [*range(place, match.start), match.start]
         place = match.end
-    marked += text[place:].replace(_MARK, " ")
+    marked += text[place:].replace(MARK, " ")
     origin += [*range(place, len(text)), len(text)]
     found, start = [], 0
     while start < len(marked):
         end = _sentence_end(marked, start)
         piece = marked[start:end]
-        if re.search(rf"\w|{_MARK}", piece):
+        if re.search(rf"\w|{MARK}", piece):
             found.append((text[origin[start] : origin[end]].strip(), piece))
         start = end
     return found
 
 
 def _sentence_end(marked: str, start: int) -> int:
-    hit = _END.search(marked, start)
+    hit = SENTENCE_END.search(marked, start)
     if not hit:
         return len(marked)
     end = hit.end()

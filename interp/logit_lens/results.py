@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.results import Result
-from interp.stats import bootstrap_mean, wilson
+from interp.stats import mean_ends, wilson
 
 Quantity = Literal["log_odds", "probability", "log10_rank"]
 
@@ -111,12 +111,12 @@ class LensReading(Result):
         Args:
             quantity: `log_odds`, `probability` or `log10_rank`.
             clusters: label of each prompt's cluster (its topic), resampled as a whole.
-            level: confidence level of `low` and `high` (percentile bootstrap).
+            level: confidence level of `low` and `high` (`interp.stats.mean_ends`).
             seed: of the bootstrap.
 
         Raises:
-            InputError: if there are fewer than two prompts or clusters, or the onset position
-                was not read.
+            InputError: if the onset position was not read. With fewer than two prompts or clusters
+                `low` and `high` are NaN.
         """
         curve = self.at_onset(quantity)
         return _curve_table(curve, self.labels, quantity, clusters, level, seed)
@@ -264,24 +264,21 @@ def _curve_table(
     level: float,
     seed: int,
 ) -> pd.DataFrame:
-    rows = []
-    for layer, label in enumerate(labels):
-        interval = bootstrap_mean(curve[layer], clusters=clusters, level=level, seed=seed)
-        rows.append(
-            {
-                "layer": layer,
-                "reading": label,
-                "quantity": quantity,
-                "unit": UNITS[quantity],
-                "mean": float(curve[layer].double().mean()),
-                "low": interval.low,
-                "high": interval.high,
-                "level": level,
-                "n": curve.shape[1],
-                "n_clusters": curve.shape[1] if clusters is None else len(set(clusters)),
-            }
-        )
-    return pd.DataFrame(rows)
+    low, high = mean_ends(curve, clusters, level=level, seed=seed)
+    return pd.DataFrame(
+        {
+            "layer": range(len(labels)),
+            "reading": labels,
+            "quantity": quantity,
+            "unit": UNITS[quantity],
+            "mean": curve.double().mean(1).tolist(),
+            "low": low,
+            "high": high,
+            "level": level,
+            "n": curve.shape[1],
+            "n_clusters": curve.shape[1] if clusters is None else len(set(clusters)),
+        }
+    )
 
 
 def _stays_above(curve: Float[Tensor, "layer n"], threshold: float) -> Int[Tensor, " n"]:

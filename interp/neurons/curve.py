@@ -12,7 +12,7 @@ from torch import Tensor
 from interp.attribution.intervals import table_of_means
 from interp.errors import InputError
 from interp.results import Result
-from interp.stats import wilson
+from interp.stats import mean_ends, share_interval
 
 GROUPS = ("top", "control")
 QUANTITIES = ("esr", "log_odds")
@@ -160,9 +160,9 @@ class DoseCurve(Result):
     def _spread(
         self, quantity: str, values: Tensor, level: float, seed: int
     ) -> tuple[float, float, float]:
+        mean = float(values.double().mean())
         if quantity == "esr":
-            share = float(values.double().mean())
-            interval = wilson(round(share * len(values)), len(values), level)
-            return share, interval.low, interval.high
-        found = table_of_means(values[None], clusters=self.prompt_topics, level=level, seed=seed)
-        return tuple(float(found[name].iloc[0]) for name in ("mean", "low", "high"))  # type: ignore[return-value]
+            interval = share_interval(values.tolist(), self.topics, level=level)
+            return mean, interval.low, interval.high
+        low, high = mean_ends(values[None], self.prompt_topics, level=level, seed=seed)
+        return mean, float(low[0]), float(high[0])

@@ -1,7 +1,7 @@
 """Activation patching: which activations carry the emoji decision from one run to another."""
 
 from interp.patching.ablate import ablate
-from interp.patching.exact import sweep
+from interp.patching.exact import sweep, sweep_each
 from interp.patching.joint import Node, NodesResult, patch_nodes
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
@@ -17,4 +17,5 @@ __all__ = [
     "patch_nodes",
     "screen",
     "sweep",
+    "sweep_each",
 ]

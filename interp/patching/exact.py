@@ -14,18 +14,18 @@ Exact: values are those of one full forward pass per patch (`interp.patching.nai
 unpatched run by itself and refuses to go on if that differs from the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.errors import ModelError
+from interp.errors import InputError, ModelError
 from interp.memory import in_batches, rounding
 from interp.patching.engine import Base, Engine
 from interp.patching.memory import budget_of, part_of
-from interp.patching.metric import Metric, Readout, label, measure
+from interp.patching.metric import Metric, Readout, Several, label, measure, resolve
 from interp.patching.plan import Plan, Progress, make_plan, oriented, prompt_bytes
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
@@ -93,6 +93,53 @@ def sweep(
     return assemble(plan, values, before, source_metric, min_gap, "exact", notes, floor)
 
 
+def sweep_each(
+    clean: Run,
+    corrupted: Run,
+    site: str,
+    metrics: Mapping[str, Metric],
+    *,
+    by: str | None = None,
+    direction: str = "denoising",
+    positions: Sequence[int] | None = None,
+    min_gap: float = 1e-3,
+    max_memory: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, PatchingResult]:
+    """Patch once and read several metrics: a `sweep` for each, for the price of one.
+
+    Args:
+        metrics: by name, as `Outcome.metrics` gives them. The factors of one outcome share three
+            logsumexps per patch.
+        clean, corrupted, site, by, direction, positions, min_gap, max_memory, progress: as for
+            `sweep`.
+
+    Raises:
+        InputError, ModelError: as `sweep`; that there is nothing to recover, only if that holds
+            under every metric.
+    """
+    if not metrics:
+        raise InputError("no metric to read; name at least one")
+    base_run, source, way, contrast = oriented(clean, corrupted, direction)
+    plan = make_plan(
+        base_run, source, site, by=by, metric=next(iter(metrics.values())), unit=None,
+        direction=way, contrast=contrast, layers=None, positions=positions, heads=None,
+        neurons=None, metric_positions=None,
+    )  # fmt: skip
+    each = [resolve(metric, base_run.model) for metric in metrics.values()]
+    plan = replace(plan, metric=Several(tuple(each)))
+    values, before, ends, notes = in_parts(plan, None, min_gap, max_memory, progress)
+    assert ends is not None  # there is a source
+    one = longest_alone(plan, None, max_memory)
+    return {
+        name: assemble(
+            replace(plan, metric=metric), values[i], before[i], ends[i], min_gap, "exact", notes,
+            floor_of(plan, values[i], one[i]),
+        )
+        for i, (name, metric) in enumerate(zip(metrics, each, strict=True))
+    }  # fmt: skip
+
+
 @torch.no_grad()
 def in_parts(
     plan: Plan,
@@ -101,9 +148,9 @@ def in_parts(
     max_memory: int | None,
     progress: Progress | None,
 ) -> tuple[
-    Float[Tensor, "layer unit batch"],
-    Float[Tensor, " batch"],
-    Float[Tensor, " batch"] | None,
+    Float[Tensor, "*metric layer unit batch"],
+    Float[Tensor, "*metric batch"],
+    Float[Tensor, "*metric batch"] | None,
     tuple[str, ...],
 ]:
     """All patches of a plan, over as many prompts at once as memory allows.
@@ -133,33 +180,54 @@ def in_parts(
             each=prompt_bytes(plan.base), unit="prompt",
         )
     ]  # fmt: skip
-    values, before = torch.cat([part[0] for part in parts], -1), torch.cat([p[1] for p in parts])
+    values = torch.cat([part[0] for part in parts], -1)
+    before = torch.cat([part[1] for part in parts], -1)
     ends = [part[2] for part in parts if part[2] is not None]
-    source_metric = torch.cat(ends) if ends else None
+    source_metric = torch.cat(ends, -1) if ends else None
     check_gap(before, source_metric, min_gap)
     return values, before, source_metric, tuple(dict.fromkeys(n for part in parts for n in part[3]))
 
 
-@torch.no_grad()
 def noise_floor(
     plan: Plan, taken: list[Tensor] | None, values: Tensor, max_memory: int | None
 ) -> float:
     """How far the longest prompt's patches of the first layer move when it is swept alone."""
-    one = int((plan.at - plan.base.first).argmax())
-    part = replace(part_of(plan, [one]), layers=plan.layers[:1])
+    return floor_of(plan, values, longest_alone(plan, taken, max_memory))
+
+
+@torch.no_grad()
+def longest_alone(
+    plan: Plan, taken: list[Tensor] | None, max_memory: int | None
+) -> Float[Tensor, "*metric 1 unit 1"]:
+    """The longest prompt's patches of the first layer, swept without the others."""
+    part = replace(part_of(plan, [_longest(plan)]), layers=plan.layers[:1])
     acts = part.taken()[0] if taken is None else [act[:1] for act in taken]
-    again, _, _ = exact_values(part, acts, None, 0.0, max_memory, None)
-    return rounding(values[:1, :, [one]], again, float(values.abs().max()))
+    return exact_values(part, acts, None, 0.0, max_memory, None)[0]
+
+
+def floor_of(
+    plan: Plan,
+    values: Float[Tensor, "layer unit batch"],
+    alone: Float[Tensor, "1 unit 1"],
+) -> float:
+    """How far `alone` is from the same patches among all prompts."""
+    return rounding(values[:1, :, [_longest(plan)]], alone, float(values.abs().max()))
+
+
+def _longest(plan: Plan) -> int:
+    return int((plan.at - plan.base.first).argmax())
 
 
 def exact_values(
     plan: Plan,
     taken: list[Tensor],
-    source_metric: Float[Tensor, " batch"] | None,
+    source_metric: Float[Tensor, "*metric batch"] | None,
     min_gap: float,
     max_memory: int | None,
     progress: Progress | None,
-) -> tuple[Float[Tensor, "layer unit batch"], Float[Tensor, " batch"], tuple[str, ...]]:
+) -> tuple[
+    Float[Tensor, "*metric layer unit batch"], Float[Tensor, "*metric batch"], tuple[str, ...]
+]:
     """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
     base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
     before = measure(plan.metric, base.kept.logits)
@@ -182,7 +250,7 @@ def exact_values(
         parts.append(budget.halving(patched, smallest, smallest * len(cells) * len(plan.at)))
     if progress is not None:
         progress(f"patching {plan.site}", len(plan.layers), len(plan.layers))
-    return torch.stack(parts), before, tuple(budget.notes)
+    return torch.stack(parts, -3), before, tuple(budget.notes)
 
 
 def patch_cells(
@@ -192,24 +260,24 @@ def patch_cells(
     taken: list[Tensor],
     layer: int,
     cells: Int[Tensor, "unit two"],
-    unpatched: Float[Tensor, " batch"],
-) -> Float[Tensor, "unit batch"]:
+    unpatched: Float[Tensor, "*metric batch"],
+) -> Float[Tensor, "*metric unit batch"]:
     """Patches of one layer: `cells` are (element, column) as in `Plan.cells`.
 
     Cells that cannot change anything keep the unpatched value.
     """
     at_end = layer == len(engine.layers) - 1 and ends_in_its_row(plan.site)
     unit, prompt, start = live(cells[:, 1], plan.first, plan.at, row_at_the_end=at_end)
-    values = unpatched.expand(len(cells), -1).clone()
+    values = unpatched.unsqueeze(-2).repeat_interleave(len(cells), -2)
     if len(unit):
         jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
         rows = patch(engine, taken, plan.site, layer, jobs)
         if read.rowwise:
-            values[unit, prompt] = read.rows(rows)
+            values[..., unit, prompt] = read.rows(rows)
         else:
             final = engine.base.final.expand(len(cells), -1, -1).clone()
             final[unit, prompt] = rows
-            values[unit, prompt] = read(final)[unit, prompt]
+            values[..., unit, prompt] = read(final)[..., unit, prompt]
     return values
 
 

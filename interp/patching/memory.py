@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interp.memory import Budget
 from interp.patching.engine import Base
-from interp.patching.metric import Metric
+from interp.patching.metric import Metric, Several
 from interp.patching.plan import Plan
 from interp.patching.run import Run
 
@@ -47,7 +47,9 @@ def part_of(plan: Plan, rows: list[int]) -> Plan:
 
 def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:
     """A metric of all prompts, for some of them; the others' rows do not matter."""
-    if hasattr(metric, "ids"):  # the emoji log-odds, which looks at each row by itself
+    if isinstance(metric, Several):
+        return Several(tuple(metric_of_rows(one, rows, count) for one in metric.metrics))
+    if hasattr(metric, "ids"):  # of an outcome, which looks at each row by itself
         return metric
 
     def some(logits: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ default is the emoji log-odds of the model's own tokenizer, in nats. A metric ma
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,12 +45,31 @@ def resolve(metric: Metric | None, model: Any) -> Metric:
     return Outcome.emoji(model.tokenizer, stop=()).direct.metric()
 
 
-def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-    """Apply a metric and check what it returns.
+@dataclass(frozen=True)
+class Several:
+    """Metrics that are read from one pass: logits `[batch vocab]` to `[metric batch]`."""
+
+    metrics: tuple[Metric, ...]
+
+    def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "metric batch"]:
+        return torch.stack([measure(metric, logits) for metric in self.metrics])
+
+
+def shared_outcome(metric: Metric) -> Outcome | None:
+    """The outcome whose factor a metric is, or all of several are; None if they are others."""
+    members = metric.metrics if isinstance(metric, Several) else (metric,)
+    found = {one.outcome if isinstance(one, OutcomeMetric) else None for one in members}
+    return found.pop() if len(found) == 1 else None
+
+
+def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "*metric batch"]:
+    """Apply a metric, or `Several`, and check what it returns.
 
     Raises:
         InputError: if it returns no floating-point tensor of shape `[batch]`, or not finite values.
     """
+    if isinstance(metric, Several):
+        return metric(logits)
     value = metric(logits)
     if not isinstance(value, Tensor) or value.shape != logits.shape[:1]:
         shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -73,10 +93,10 @@ def label(metric: Metric) -> str:
 class Readout:
     """Metric values from residual streams after the last layer.
 
-    For a metric of an outcome the unembedding's rows are reordered once, as words, stop, outcome,
-    so that every factor is made of logsumexps over contiguous memory (one more copy of the
-    unembedding for as long as the sweep lasts). Any other metric sees logits `[batch vocab]` of
-    whole batches, one patch at a time.
+    For the metrics of one outcome the unembedding's rows are reordered once, as words, stop,
+    outcome, so that all factors are made of the same three logsumexps over contiguous memory (one
+    more copy of the unembedding for as long as the sweep lasts). Any other metric sees logits
+    `[batch vocab]` of whole batches, one patch at a time.
 
     Args:
         decoder: the decoder that is patched.
@@ -92,36 +112,40 @@ class Readout:
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.sizes: list[int] = []
-        unembed = decoder.unembed
-        if isinstance(metric, OutcomeMetric) and type(unembed) is nn.Linear:
-            order, self.sizes = _grouped(metric.outcome, len(unembed.weight))
+        outcome, unembed = shared_outcome(metric), decoder.unembed
+        if outcome is not None and type(unembed) is nn.Linear:
+            order, self.sizes = _grouped(outcome, len(unembed.weight))
             order = order.to(unembed.weight.device)
             self.weight = unembed.weight.detach()[order]
             # The bridge gives every unembedding a bias, of zeros if the model has none.
             if unembed.bias is not None and bool(unembed.bias.any()):
                 self.bias = unembed.bias.detach()[order]
 
-    def __call__(self, x: Float[Tensor, "unit batch d_model"]) -> Float[Tensor, "unit batch"]:
+    def __call__(
+        self, x: Float[Tensor, "unit batch d_model"]
+    ) -> Float[Tensor, "*metric unit batch"]:
         """Metric of every patched prompt."""
         if self.weight is None:
             step = max(1, self.floats // (x.shape[1] * self.vocab))
             parts = [
-                torch.stack([measure(self.metric, one) for one in self.decoder.logits(part)])
+                torch.stack([measure(self.metric, one) for one in self.decoder.logits(part)], -2)
                 for part in x.split(step)
             ]
-            return torch.cat(parts)
-        return self.rows(x.flatten(0, 1)).view(x.shape[:2])
+            return torch.cat(parts, -2)
+        return self.rows(x.flatten(0, 1)).unflatten(-1, x.shape[:2])
 
     @property
     def rowwise(self) -> bool:
         """Whether rows may be read by themselves, in any order."""
         return self.weight is not None
 
-    def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, " rows"]:
+    def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "*metric rows"]:
         """The metric of rows, whichever prompts they belong to; only if `rowwise`."""
-        assert isinstance(self.metric, OutcomeMetric)  # see rowwise
         parts = x.split(max(1, self.floats // self.vocab))
-        return self.metric.of(torch.cat([self._sums(part) for part in parts]))
+        sums, metric = torch.cat([self._sums(part) for part in parts]), self.metric
+        if isinstance(metric, Several):
+            return torch.stack([one.of(sums) for one in metric.metrics])  # type: ignore[attr-defined]
+        return metric.of(sums)  # type: ignore[attr-defined]
 
     def _sums(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows three"]:
         assert self.weight is not None  # see rowwise

@@ -100,7 +100,7 @@ class Plan:
         here = self.base.mask[:, columns] & (columns <= self.at[:, None])
         return (here | (columns == EVERYWHERE)).T.contiguous()
 
-    def taken(self) -> tuple[list[Tensor], Float[Tensor, " batch"] | None]:
+    def taken(self) -> tuple[list[Tensor], Float[Tensor, "*metric batch"] | None]:
         """Run the source: its activations at the site per layer, and its metric.
 
         For an ablation there is no metric. Mean ablation averages over all attended tokens of the

@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.patching.plan import Units
 from interp.results import Result
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class PatchingResult(Result):
         *,
         clusters: tuple[str, ...] | list[str] | None = None,
         level: float = 0.95,
-        n_resamples: int = 2000,
+        n_resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> pd.DataFrame:
         """One row per cell of the map: means, interval and p-value over prompts.
@@ -141,7 +141,7 @@ class PatchingResult(Result):
 
         Args:
             clusters: one label per prompt (its topic, say); whole clusters are resampled.
-            level: confidence level of the percentile bootstrap interval of the mean recovery.
+            level: confidence level of the interval of the mean recovery (`interp.stats`).
             n_resamples: bootstrap resamples.
             seed: the same seed gives the same table.
 
@@ -162,20 +162,23 @@ class PatchingResult(Result):
         recovery = effect if ablation else self.recovery().double().numpy()
         counts = self._counts.numpy()
         labels = None if clusters is None else np.array(clusters, dtype=object)
-        rows = []
-        for i, layer in enumerate(self.layers):
-            for j, unit in enumerate(self.units):
-                use = counts[j]
-                if not use.any():
-                    continue
-                groups = None if labels is None else labels[use].tolist()
-                here, moved = recovery[i, j, use], effect[i, j, use]
-                se, low, high = _spread(here, groups, level, n_resamples, seed)
-                p = sign_flip_p(moved, seed, clusters=groups)
-                means = (moved.mean(), here.mean())
-                rows.append((layer, unit, self.unit_labels[j], len(here), *means, se, low, high, p))
-        names = ["layer", self.axis, "label", "n", "effect", "recovery", "se", "low", "high", "p"]
-        table = pd.DataFrame(rows, columns=names)
+        tables = []
+        for j, unit in enumerate(self.units):
+            use = counts[j]
+            if not use.any():
+                continue
+            groups = None if labels is None else labels[use].tolist()
+            here, moved = recovery[:, j, use], effect[:, j, use]
+            low, high = mean_ends(here, groups, level=level, n_resamples=n_resamples, seed=seed)
+            spread = here.std(1, ddof=1) if here.shape[1] > 1 else np.nan
+            column = {
+                "layer": self.layers, self.axis: [unit] * len(here), "label": self.unit_labels[j],
+                "n": here.shape[1], "effect": moved.mean(1), "recovery": here.mean(1),
+                "se": spread / here.shape[1] ** 0.5, "low": low, "high": high,
+                "p": sign_flip_ps(moved, seed, topics=groups),
+            }  # fmt: skip
+            tables.append(pd.DataFrame(column))
+        table = pd.concat(tables).sort_values("layer", kind="stable", ignore_index=True)
         table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
         return table.drop(columns="recovery") if ablation else table
 
@@ -236,9 +239,11 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
 
 
 def check_gap(
-    one: Float[Tensor, " batch"], other: Float[Tensor, " batch"] | None, min_gap: float
+    one: Float[Tensor, "*metric batch"],
+    other: Float[Tensor, "*metric batch"] | None,
+    min_gap: float,
 ) -> None:
-    """Refuse a sweep in which no prompt has a recovery.
+    """Refuse a sweep in which no prompt has a recovery, under any metric.
 
     Raises:
         InputError: if the two runs agree within `min_gap` on every prompt.
@@ -251,15 +256,3 @@ def check_gap(
             f"clean and corrupted differ by at most {widest:.3g} on every prompt (min_gap "
             f"{min_gap:.3g}), so there is nothing to recover; use prompts or models further apart"
         )
-
-
-def _spread(
-    values: np.ndarray, groups: list[str] | None, level: float, n_resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Standard error and ends of the bootstrap interval; NaN with fewer than two units."""
-    if (len(values) if groups is None else len(set(groups))) < 2:
-        return np.nan, np.nan, np.nan
-    interval = bootstrap_mean(
-        values, clusters=groups, level=level, n_resamples=n_resamples, seed=seed
-    )
-    return float(values.std(ddof=1) / np.sqrt(len(values))), interval.low, interval.high

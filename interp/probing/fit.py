@@ -188,7 +188,7 @@ def _score(log_probs: Array, plan: Plan, config: ProbeConfig) -> dict[str, Any]:
         "p_value": sign_flip_p(
             over_chance(hits, labels, plan.n_classes),
             config.seed,
-            clusters=list(plan.groups),
+            topics=list(plan.groups),
             n_resamples=_FLIPS,
         ),
         "control_accuracy": control[0],

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.files import write_text
+from interp.files import check_place, write_text
 from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
-from interp.report.blocks import FIGURES, Maker, Section
+from interp.report.blocks import FIGURES, TABLES, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
 from interp.report.methods import methods
 from interp.report.page import page
@@ -58,6 +58,8 @@ def write(
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     contents = collect(folder)
+    for name in (FIGURES, TABLES):
+        check_place(folder.path / name / "*")
     maker = Maker(folder.path, pdf)
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}

@@ -6,8 +6,6 @@ from interp.runs.folder import (
     LOG,
     RunBusyError,
     RunFolder,
-    read_responses,
-    save_responses,
     unwritable,
 )
 from interp.runs.manifest import MANIFEST
@@ -32,8 +30,6 @@ __all__ = [
     "logged",
     "open_run",
     "perform",
-    "read_responses",
     "run_folder",
-    "save_responses",
     "unwritable",
 ]

@@ -19,7 +19,7 @@ from interp import errors
 from interp.errors import RunError
 from interp.runs.job import different
 from interp.runs.perform import LOST, Outcome
-from interp.runs.steps import Step, code_version
+from interp.runs.steps import Step, versions
 
 STILLBORN = 3
 """Workers that may die in a row before they are ready."""
@@ -154,7 +154,7 @@ class Crew:
 
     def _welcome(self, member: _Member, message: Mapping[str, Any]) -> None:
         """Refuse a worker whose results would not be this version's."""
-        found = different(dict(message["code"]), code_version(), ("there", "here"))
+        found = different(dict(message["code"]), versions(), ("there", "here"))
         if found:
             raise RunError(
                 f"{member.name} ({message['by']}, {message['python']}): has another version than "

@@ -286,14 +286,14 @@ class _Work:
         self.ended[outcome.name] = outcome.state
         if outcome.state == DONE:
             self.contents[outcome.name] = outcome.content
-        _log.log(
+        with _naming(outcome.name):
+            self.folder.write_manifest({**manifest, "skipped": skipped})
+        _log.log(  # what the log says is done, is recorded as done
             logging.ERROR if outcome.state == FAILED else logging.INFO,
             "%s: %s in %.2f s, peak %.0f MiB%s%s", outcome.name, outcome.state, outcome.seconds,
             outcome.peak_mib, f", {outcome.reason}" if outcome.reason else "",
             f"\n{outcome.details}" if outcome.details else "",
         )  # fmt: skip
-        with _naming(outcome.name):
-            self.folder.write_manifest({**manifest, "skipped": skipped})
         self._say()
 
     def _say(self) -> None:

@@ -15,14 +15,14 @@ import errno
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from interp.errors import RunError, TraitError
-from interp.files import read_json, remove_temporary, sha256, write_json
+from interp.errors import InputError, RunError, TraitError
+from interp.files import check_regular, guard, remove_temporary, sha256, write_json
 from interp.runs.manifest import (
     MANIFEST,
     differences,
@@ -56,6 +56,9 @@ class RunFolder:
     """A run's folder; `create` makes or continues one, `open` reads a finished or broken one."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        guard(self.path)
 
     @classmethod
     def create(
@@ -143,6 +146,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self._is_ours():  # not even a lock is left in somebody else's folder
                 raise RunError(f"{self}: exists and is no run folder; choose another --out")
+            if (self.path / LOCK).is_symlink():
+                raise RunError(f"{self.path / LOCK}: is a link; remove it")
             lock = FileLock(self.path / LOCK)
             lock.acquire(timeout=_GLANCE)
         except Timeout:
@@ -230,6 +235,8 @@ class RunFolder:
         return kind.load(path) if path.is_file() else None
 
     def save_responses(self, responses: "Sequence[Response]", *parts: str) -> None:
+        from interp.behaviour import save_responses
+
         save_responses(responses, self.file(*parts))
 
     def responses(self, *parts: str) -> "list[Response] | None":
@@ -238,6 +245,8 @@ class RunFolder:
         Raises:
             RunError: if the file is damaged.
         """
+        from interp.behaviour import read_responses
+
         path = self.file(*parts)
         return read_responses(path) if path.is_file() else None
 
@@ -245,20 +254,27 @@ class RunFolder:
         """Add facts to the manifest, merging dictionaries one level deep."""
         self.write_manifest(merged(self.manifest, facts))
 
-    def input_hash(self, path: Path) -> str:
-        """SHA-256 of an input file, remembered for as long as its size, place and times do.
+    def input_hashes(self, place: Path, error: type[InputError] = InputError) -> dict[str, str]:
+        """SHA-256 of an input file, or of every file of an input folder that may be read.
 
-        The time of the last change of the file's entry is among them: tools that copy a file with
-        its old time of writing cannot set that one.
+        Hashes are remembered for as long as a file's size, place and times are the same. The time
+        of the last change of the file's entry is among them: tools that copy a file with its old
+        time of writing cannot set that one.
+
+        Raises:
+            InputError: (or the subclass given as `error`) if one is a pipe or a device.
         """
-        stat = path.stat()
-        stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
-        name = str(path.resolve())
-        known = self.manifest.get("inputs", {}).get(name, {})
-        if known.get("stamp") != stamp:
-            known = {"stamp": stamp, "sha256": sha256(path)}
-            self.note(inputs={name: known})
-        return str(known["sha256"])
+        known = self.manifest.get("inputs", {})
+        found = {path: _hashed(path, known, error) for path in input_files(place)}
+        fresh = {
+            str(path.resolve()): facts
+            for path, facts in found.items()
+            if known.get(str(path.resolve())) != facts
+        }
+        if fresh:
+            self.note(inputs=fresh)
+        root = place if place.is_dir() else place.parent
+        return {path.relative_to(root).as_posix(): facts["sha256"] for path, facts in found.items()}
 
     def finish(self, seconds: float) -> None:
         """Note that everything is done, and what it took in all."""
@@ -281,26 +297,38 @@ class RunFolder:
             ) from None
 
 
-def save_responses(responses: "Sequence[Response]", path: Path) -> None:
-    """Write answers as JSON."""
-    write_json(path, [asdict(response) for response in responses])
+# What no library reads of a folder with a model, an adapter or a tokenizer in it.
+_UNREAD = {
+    ".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".bin", ".pt", ".pth", ".ckpt", ".h5",
+    ".msgpack", ".onnx", ".ot", ".pkl", ".log", ".lock",
+}  # fmt: skip
+_INNER = "additional_chat_templates"
 
 
-def read_responses(path: Path) -> "list[Response]":
-    """Read answers back.
+def input_files(place: Path) -> list[Path]:
+    """An input file, or what may be read of an input folder: all but pictures, pickles and notes.
 
-    Raises:
-        RunError: if the file is damaged.
+    Pipes and devices are among them, to be refused.
     """
-    from interp.behaviour import Response
-    from interp.results import from_fields
+    if not place.is_dir():
+        return [place]
+    found = [*place.iterdir(), *(place / _INNER).glob("*")]
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() not in _UNREAD and path.name[0] != "." and not path.is_dir()
+    )
 
-    rows = read_json(path, RunError)
-    if not isinstance(rows, list):
-        raise RunError(f"{path}: not the answers of a run (no list); delete it")
-    return [
-        from_fields(Response, row, f"{path}: answer {n}", RunError) for n, row in enumerate(rows, 1)
-    ]
+
+def _hashed(path: Path, known: dict[str, Any], error: type[InputError]) -> dict[str, str]:
+    """An input file's hash, with what shows that it is unchanged."""
+    check_regular(path, error)
+    stat = path.stat()
+    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
+    facts: dict[str, str] = known.get(str(path.resolve()), {})
+    if facts.get("stamp") == stamp and "sha256" in facts:
+        return facts
+    return {"stamp": stamp, "sha256": sha256(path, error)}
 
 
 def unwritable(path: Path, problem: OSError) -> RunError:

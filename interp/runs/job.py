@@ -28,7 +28,7 @@ from interp.files import read_json, sha256
 from interp.runs.folder import RunFolder
 from interp.runs.manifest import MANIFEST
 from interp.runs.perform import DONE, FATAL, Outcome, perform, worker_name
-from interp.runs.steps import Step, code_version
+from interp.runs.steps import Step, versions
 from interp.runs.store import Store, is_url, mirror_path
 
 PATIENCE = 60.0
@@ -121,7 +121,7 @@ class Worker:
 
     def hello(self) -> dict[str, Any]:
         """Get ready; who this is and with which code, or why it cannot work."""
-        facts = {"by": worker_name(), "code": code_version(), "python": sys.executable}
+        facts = {"by": worker_name(), "code": versions(), "python": sys.executable}
         try:
             if self.store is None:
                 self._check_shared()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, RunError
-from interp.files import sha256
+from interp.files import check_place, sha256
 from interp.runs.folder import RunFolder, unwritable
 from interp.runs.steps import Step
 
@@ -57,6 +57,7 @@ def perform(step: Step, folder: RunFolder) -> Outcome:
     began, reason, error, details, facts = time.monotonic(), "", "", "", {}
     _reset_peak()
     try:
+        check_place(path)
         facts = dict(step.write(path) or {})
         state = DONE
     except InputError as problem:

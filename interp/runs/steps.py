@@ -1,16 +1,16 @@
 """Steps: named pieces of work whose results are recognised by what they were made from.
 
 A step's key is the SHA-256 of its name, its settings (the part of the configuration that it uses,
-hashes of the files that it reads), the code's version, and the contents of the results that it
-needs. A result on disk stands for a step only if key and content are those that were recorded. So
-a changed file, setting or version of the code redoes just what depends on it; where a redone step
-comes out the same, nothing after it is redone.
+hashes of the files that it reads), the code that makes it (see `closure`), the versions of the
+packages that compute, and the contents of the results that it needs. A result on disk stands for a
+step only if key and content are those that were recorded. So a changed file, setting or definition
+redoes just what depends on it; where a redone step comes out the same, nothing after it is redone.
 """
 
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import RunError
+from interp.runs.closure import closure
 
 PACKAGES = (
-    "interp", "torch", "transformers", "peft", "bitsandbytes", "transformer-lens", "tokenizers",
-    "scikit-learn", "emoji",
+    "torch", "transformers", "peft", "bitsandbytes", "transformer-lens", "tokenizers",
+    "numpy", "scipy", "scikit-learn", "emoji",
 )  # fmt: skip
-# Rooms that read results and draw them; changing those changes no result.
-_READERS = {"cli", "plots", "report", "organism", "runs"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Step:
         needs: names of the steps whose results it reads.
         group: steps of one group share what is in memory (a trait's models).
         essential: without this result the others make no sense: bad input here ends the run.
+        code: the functions and classes that make the result; all that they reach is in the key.
+            What only wires steps together need not be. Left out, it is what `write` reaches.
     """
 
     name: str
@@ -49,13 +50,15 @@ class Step:
     needs: tuple[str, ...] = ()
     group: str = ""
     essential: bool = False
+    code: tuple[Callable[..., Any], ...] = ()
 
     def key(self, contents: Mapping[str, str]) -> str:
         """What the result is recognised by, given the hashes of the results that it needs."""
         facts = {
             "name": self.name,
             "file": self.file,
-            "code": code_version(),
+            "code": closure(self.code or (self.write,)),
+            "versions": versions(),
             "settings": dict(self.settings),
             "needs": {name: contents[name] for name in self.needs},
         }
@@ -90,21 +93,7 @@ def ordered(steps: Sequence[Step]) -> list[Step]:
 
 
 @cache
-def code_version() -> dict[str, str]:
-    """Versions of the packages that compute, and a hash of this package's own sources."""
-    root = Path(__file__).parent.parent
-    sources = (
-        path
-        for path in sorted(root.rglob("*.py"))
-        if path.relative_to(root).parts[0] not in _READERS
-    )
-    own = hashlib.sha256()
-    for path in sources:
-        own.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return versions() | {"sources": own.hexdigest()}
-
-
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that a result can depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 

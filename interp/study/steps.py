@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from interp import circuits, memory
-from interp.behaviour import Response
+from interp.behaviour import Response, read_responses, save_responses
 from interp.patching import PatchingResult
 from interp.patching.result import concatenated
 from interp.results import Result
-from interp.runs import RunFolder, Step, read_responses, save_responses
+from interp.runs import RunFolder, Step
 from interp.study.config import parse_config
 from interp.study.study import Progress, Study
 from interp.study.traces import MIN_GAP, N_VIEWED, TraitModels
@@ -106,6 +106,7 @@ class _TraitSteps:
         *,
         model: bool = True,
         facts: Callable[[TraitModels], dict[str, Any]] | None = None,
+        code: tuple[Callable[..., Any], ...] = (TraitModels,),
     ) -> Step:
         study, full = self.study, self._name(name)
 
@@ -124,6 +125,7 @@ class _TraitSteps:
             needs=needs,
             group=str(self.trait),
             essential=name in _ESSENTIAL,
+            code=code,
         )
 
     def _answers(self, who: str) -> Iterator[Step]:
@@ -142,8 +144,9 @@ class _TraitSteps:
             return write
 
         whole = Step(
-            name, f"{name}.json", sample(0, 1), settings, group=str(self.trait), essential=True
-        )
+            name, f"{name}.json", sample(0, 1), settings, group=str(self.trait), essential=True,
+            code=(TraitModels, save_responses),
+        )  # fmt: skip
         if shards == 1:
             yield whole
             return
@@ -151,6 +154,7 @@ class _TraitSteps:
             Step(
                 f"{name}.{shard}of{shards}", f"shards/{name}.{shard}of{shards}.json",
                 sample(shard, shards), settings, group=str(self.trait), essential=True,
+                code=whole.code,
             )
             for shard in range(shards)
         ]  # fmt: skip
@@ -164,7 +168,10 @@ class _TraitSteps:
             save_responses(answers, path)
 
         names = tuple(part.name for part in parts)
-        yield Step(name, whole.file, join, needs=names, group=str(self.trait), essential=True)
+        yield Step(
+            name, whole.file, join, needs=names, group=str(self.trait), essential=True,
+            code=(read_responses, save_responses),
+        )  # fmt: skip
 
     def _sweep(self, contrast: str, direction: str, site: str) -> Iterator[Step]:
         """One patching map, in shards where asked for; every shard has its own prompts."""
@@ -195,7 +202,14 @@ class _TraitSteps:
             return concatenated([PatchingResult.load(file) for file in files], MIN_GAP)
 
         names = tuple(part.name for part in parts)
-        yield self._result(name, join, names, {"min_gap": MIN_GAP}, model=False)
+        yield self._result(
+            name,
+            join,
+            names,
+            {"min_gap": MIN_GAP},
+            model=False,
+            code=(concatenated, PatchingResult),
+        )
 
     def _pair_counts(self, models: TraitModels) -> dict[str, Any]:
         return {"prompt_pairs": {str(self.trait): models.pair_counts()}}

@@ -13,8 +13,9 @@ from interp import data
 from interp.behaviour import Sampling
 from interp.data import ColumnMap, OpinionQA
 from interp.emoji import EmojiVocab
+from interp.errors import AdapterError, ModelError
 from interp.files import kind_of
-from interp.models import load_tokenizer
+from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.models.loading import identity
@@ -25,7 +26,6 @@ from interp.study.traces import TraitModels
 from interp.traits import Trait
 
 Progress = Callable[[str, int, int], None]
-_HASHED = ("*.json", "*.jinja", "*.model", "*.safetensors")
 
 
 @dataclass
@@ -107,8 +107,16 @@ class Study:
     # What results depend on ----------------------------------------------------------------
 
     @cached_property
+    def prompts(self) -> str:
+        """Digest of every question as it is put: a template may print today's date."""
+        c = self.config
+        tokenizer = load_tokenizer(c.base, c.trust_remote_code)
+        form = ChatFormat.from_tokenizer(tokenizer, c.prompt_format)
+        return digest([form.prompt_ids(text) for text in sorted({q for q, _ in self.questions})])
+
+    @cached_property
     def base_facts(self) -> dict[str, Any]:
-        """Hashes of the base's files, or its hub id and commit; and how it is run.
+        """Hashes of the base's files, or its hub id and commit; how it is run and asked.
 
         Raises:
             ModelError: if there is no such model.
@@ -116,19 +124,17 @@ class Study:
         c = self.config
         folder = check_folder(c.base, c.trust_remote_code)
         device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        how = {"device": device.split(":")[0], "dtype": c.dtype, "format": c.prompt_format}
+        how = {"device": device.split(":")[0], "dtype": c.dtype, "prompts": self.prompts}
         if kind_of(c.base) == "absent":
             return identity(c.base, folder) | how
-        if kind_of(folder) == "file":
+        if kind_of(folder) == "file":  # GGUF
             return {folder.name: self.folder.input_hash(folder)} | how
-        files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
-        return {path.name: self.folder.input_hash(path) for path in files} | how
+        return self.folder.input_hashes(folder, ModelError) | how
 
     def adapter_facts(self, trait: Trait) -> dict[str, Any]:
         """Hashes of an adapter's files, and what its base was quantised to."""
         adapter = self.adapter(trait)
-        files = sorted({path for pattern in _HASHED for path in adapter.path.glob(pattern)})
-        hashes = {path.name: self.folder.input_hash(path) for path in files}
+        hashes = self.folder.input_hashes(adapter.path, AdapterError)
         return hashes | {"kind": self.kind(trait), "any_base": self.config.any_base}
 
     def asked(self, count: int | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from interp.behaviour import (
     generate,
     onset_prompts,
     prompt_contrast,
+    read_responses,
     text_or_weights,
 )
 from interp.data import OpinionQA, OpinionRow
@@ -27,7 +28,6 @@ from interp.emoji.rates import measure
 from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
 from interp.results import Result
-from interp.runs import read_responses
 from interp.traits import Trait
 from interp.views import token_view
 

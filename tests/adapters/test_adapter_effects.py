@@ -23,7 +23,7 @@ from interp.behaviour import Sampling, generate
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models import TokenBatch, pad
-from interp.stats import bootstrap_mean, fdr_bh, sign_flip_p
+from interp.stats import fdr_bh, mean_interval, sign_flip_p
 
 HOW = {"metric": pick, "unit": "points"}
 
@@ -173,7 +173,7 @@ class TestSummary:
         table = made(self.values, self.base, self.tuned).summary().set_index("unit")
         for row, unit in enumerate(("layers.0.a", "layers.1.a", "layers.2.a")):
             effect = np.array(self.values[row])
-            line, held = table.loc[unit], bootstrap_mean(effect, seed=3)
+            line, held = table.loc[unit], mean_interval(effect, seed=3)
             assert line["effect"] == pytest.approx(effect.mean())
             assert (line["low"], line["high"]) == pytest.approx((held.low, held.high))
             assert line["p"] == pytest.approx(sign_flip_p(effect, 3))
@@ -194,7 +194,7 @@ class TestSummary:
 
     def test_topics_are_the_unit_of_resampling(self):
         found = made(self.values, self.base, self.tuned, topics=("x", "x", "y", "y"))
-        held = bootstrap_mean(self.values[0], clusters=["x", "x", "y", "y"], seed=3)
+        held = mean_interval(self.values[0], ["x", "x", "y", "y"], seed=3)
         line = found.summary().set_index("unit").loc["layers.0.a"]
         assert (line["low"], line["high"]) == pytest.approx((held.low, held.high))
         single = made(self.values, self.base, self.tuned, topics=("x",) * 4).summary()

@@ -10,7 +10,7 @@ from interp.adapters import SmallestSet, Written, generate_with, smallest_set
 from interp.behaviour import Sampling, generate
 from interp.emoji import find, rates
 from interp.errors import InputError
-from interp.stats import bootstrap_mean
+from interp.stats import ratio_ends
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")] * 3
 HOW = Sampling(max_new_tokens=16, temperature=1.5, seed=1, batch_size=7)
@@ -105,9 +105,8 @@ def test_interval_of_the_share_and_round_trip(small, tmp_path):
     found = smallest_set(small, prompts(), share=0.9, metric=pick, topics=topics)
     line = found.summary().iloc[0]
     gap, effect = (found.tuned - found.base).double(), (found.path[0] - found.base).double()
-    ratio = effect.mean() / gap.mean()
-    held = bootstrap_mean(ratio + (effect - ratio * gap) / gap.mean(), clusters=topics, seed=0)
-    assert (line["low"], line["high"]) == pytest.approx((held.low, held.high))
+    low, high = ratio_ends(effect[None], gap, topics, seed=0)
+    assert (line["low"], line["high"]) == pytest.approx((low[0], high[0]))
     back = SmallestSet.load(found.save(tmp_path / "s.safetensors"))
     assert back.summary().equals(found.summary())
     with pytest.raises(InputError, match="nothing was generated"):

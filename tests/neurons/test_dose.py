@@ -49,7 +49,7 @@ def test_planted_neurons_kill_the_emojis_and_controls_do_not(made):
     assert abs(odds["zero", "control", 2] - odds["zero", "control", 0]) < 0.5
     difference = curve.difference("log_odds")
     row = difference[(difference["using"] == "zero") & (difference["k"] == 2)].iloc[0]
-    assert row["high"] < -3
+    assert row["high"] < -2  # of six prompts
     assert row["p"] == pytest.approx(2 / 2**6)  # six prompts: the smallest there is
 
 

@@ -10,7 +10,7 @@ from tiny import tokenizer, vocab
 from interp.errors import InputError, ModelError
 from interp.models import TokenBatch, pad
 from interp.neurons import Prompts, shift, specificity, specificity_of
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 
 
 def test_shift_is_the_mean_of_the_hidden_layer():
@@ -40,7 +40,7 @@ def test_shift_is_the_mean_of_the_hidden_layer():
     table = found.summary(seed=2)
     row = table[(table["kind"] == "trait") & (table["neuron"] == 7)].iloc[0]
     change = found.of("trait")[1, :, 7] - found.of("trait")[0, :, 7]
-    interval = bootstrap_mean(change, clusters=["x", "x", "y"], seed=2)
+    interval = mean_interval(change, ["x", "x", "y"], seed=2)
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert len(table) == 2 * 48
     assert len(found.to_dataframe()) == found.activations.numel()

@@ -8,7 +8,7 @@ import torch
 
 from interp.errors import InputError
 from interp.patching import PatchingResult
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_summary(result):
     assert table["n"].tolist() == [3, 2]
     np.testing.assert_allclose(table["recovery"], [2 / 3, 0.5])
     np.testing.assert_allclose(table["effect"], [7 / 3, 2.0])
-    wanted = bootstrap_mean([0.5, 0.5, 1.0], seed=7)
+    wanted = mean_interval([0.5, 0.5, 1.0], seed=7)
     assert (table["low"][0], table["high"][0]) == (wanted.low, wanted.high)
     np.testing.assert_allclose(table["se"], [np.std([0.5, 0.5, 1], ddof=1) / 3**0.5, 0.5])
     # Three effects of one sign: 2 of 8 flips are as extreme; (4, 0): all with |sum| = 4.
@@ -62,7 +62,7 @@ def test_summary(result):
 
 def test_summary_by_cluster(result):
     table = result.summary(clusters=["a", "a", "b", "b"], seed=7)
-    wanted = bootstrap_mean([0.5, 0.5, 1.0], clusters=["a", "a", "b"], seed=7)
+    wanted = mean_interval([0.5, 0.5, 1.0], ["a", "a", "b"], seed=7)
     assert (table["low"][0], table["high"][0]) == (wanted.low, wanted.high)
     one = result.summary(clusters=["a"] * 4)
     assert one["low"].isna().all()

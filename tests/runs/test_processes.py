@@ -165,8 +165,8 @@ def test_a_folder_of_the_same_name_elsewhere_is_refused(toy):
 def test_a_worker_of_another_version_is_refused(toy, monkeypatch):
     from interp.runs import crew
 
-    ours = crew.code_version()
-    monkeypatch.setattr(crew, "code_version", lambda: ours | {"torch": "2.0.0"})
+    ours = crew.versions()
+    monkeypatch.setattr(crew, "versions", lambda: ours | {"torch": "2.0.0"})
     folder = toy()
     said = r"worker-1 \(\d+@.*\): has another version .*\(torch: 2\..* there, 2\.0\.0 here\)"
     with folder.lock(), pytest.raises(RunError, match=said):

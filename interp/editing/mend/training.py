@@ -36,7 +36,7 @@ from interp.editing.mend.rows import Edit, batch, edits
 from interp.errors import DataError, InputError, ModelError
 from interp.finetune.examples import Batch
 from interp.results import Result
-from interp.stats import bootstrap_mean
+from interp.stats import mean_interval
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class EditReport(Result):
         rows = []
         for name in ("before", "after", "locality"):
             values = getattr(self, name)
-            span = bootstrap_mean(values, clusters=self.topics, seed=self.seed)
+            span = mean_interval(values, self.topics, seed=self.seed)
             rows.append((name, float(values.mean()), span.low, span.high, len(values)))
         return pd.DataFrame(rows, columns=["measure", "nats", "low", "high", "n"])
 
