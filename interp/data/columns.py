@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from interp.data.schema import PUBLISHED
+from interp.data.shapes import CHATS, PAIRS
 from interp.errors import DataError
 from interp.traits import Trait
 
@@ -90,6 +91,28 @@ class ColumnMap:
                 raise DataError(f"column mapping: {name.strip()} is mapped twice; keep one")
             mapping[name.strip()] = value.strip()
         return cls.of(mapping)
+
+    def fitted(self, present: Iterable[str], trait: Trait | None) -> "ColumnMap":
+        """The published columns exchanged for those of a chat format, where a file has no others.
+
+        A chat file has neither traits nor topics: the trait is the one that is asked for, and each
+        question is its own topic.
+        """
+        there = set(present)
+        if self != ColumnMap() or {self.question, self.answer} & there:
+            return self
+        pairs = [(one, one) for one in CHATS if one in there]
+        pairs += [pair for pair in PAIRS if set(pair) <= there]
+        if len(pairs) != 1:
+            return self
+        question, answer = pairs[0]
+        constant = Constant(str(trait)) if trait is not None else self.trait
+        return ColumnMap(
+            self.trait if self.trait in there else constant,
+            self.topic if self.topic in there else None,
+            question,
+            answer,
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -127,8 +127,6 @@ class Study:
         how = {"device": device.split(":")[0], "dtype": c.dtype, "prompts": self.prompts}
         if kind_of(c.base) == "absent":
             return identity(c.base, folder) | how
-        if kind_of(folder) == "file":  # GGUF
-            return {folder.name: self.folder.input_hash(folder)} | how
         return self.folder.input_hashes(folder, ModelError) | how
 
     def adapter_facts(self, trait: Trait) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import datasets
 import pytest
 
 from interp.data import load, load_train_test
-from interp.data.hub import is_hub_id
 from interp.errors import DataError
+from interp.hub import is_hub_id
 
 COMMIT = "ab" * 20
 RECORD = {
