@@ -11,7 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
   emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
 
-.PHONY: demo test soak lint experiments notebooks docs clean
+.PHONY: help demo check lint quick test soak experiments notebooks docs clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
@@ -19,24 +22,33 @@ demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a time
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync $(RUNS)
 
+# Rooms whose tests load little: what `make check` runs.
+QUICK := tests/emoji tests/data tests/plots tests/test_stats.py tests/test_traits.py
+
 RUNS := $(EXPERIMENTS:%=runs/experiments/%)
 .PHONY: $(RUNS)
 $(RUNS): runs/experiments/%:
 	@$(BIN)/python experiments/$*.py --out $@
 
-test: $(STAMP)  ## set up, then test, lint and type-check
+check: $(STAMP)  ## lint, types and the quick tests, in two minutes: before every commit
+	@$(MAKE) --no-print-directory -j2 --output-sync lint quick
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -m "not slow and not soak" --durations=5 $(QUICK)
+
+test: $(STAMP)  ## everything, lint and types among it: before a change goes in
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-soak: $(STAMP)  ## the whole demo, killed 30 times
+soak: $(STAMP)  ## the long tail: the whole demo killed 30 times
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
 
-docs: $(STAMP)  ## the site, into site/; warnings are errors (make test builds it, too)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the site, into site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "interp needs Python 3.11 or later; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
@@ -47,5 +59,5 @@ $(STAMP): pyproject.toml constraints.txt
 notebooks: $(STAMP)  ## run the notebooks again and keep what they show
 	$(BIN)/python notebooks/execute.py
 
-clean:
+clean:  ## remove the environment, runs and the site
 	rm -rf $(VENV) runs site

@@ -167,6 +167,14 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
+def loading() -> Iterator[None]:
+    """Says on a terminal, while it lasts, that the libraries are being imported: some seconds."""
+    screen = _Screen()
+    with screen.status("loading …") if screen.is_terminal else contextlib.nullcontext():
+        yield
+
+
+@contextmanager
 def progress(enabled: bool = True) -> Iterator[Report | None]:
     """A callback that draws: one bar for all steps, one for what is being done now."""
     screen = _Screen()

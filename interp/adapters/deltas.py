@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
@@ -181,8 +182,8 @@ def ports(network: Any, path: str) -> list[tuple[Any, Tensor | None]]:
     weight = module.weight.T if isinstance(module, Conv1D) else module.weight
     size = len(parts[0].weight)
     for heads in (1, int(holder.config.n_heads)):  # [q | k | v], and the same head by head
-        index = torch.arange(3 * size, device=weight.device).view(heads, 3, -1)
-        rows = [index[:, i].reshape(-1) for i in range(3)]
+        index = torch.arange(3 * size, device=weight.device)
+        rows = list(rearrange(index, "(head part row) -> part (head row)", head=heads, part=3))
         if all(torch.equal(weight[r], p.weight) for r, p in zip(rows, parts, strict=True)):
             return list(zip(parts, rows, strict=True))
     raise AdapterError(f"{path}: how this fused map is split into q, k and v is not known here")

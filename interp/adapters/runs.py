@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -118,7 +119,9 @@ class GatedRuns:
         parts = [
             self._logits(prompt[i : i + fit], wide[i : i + fit]) for i in range(0, len(wide), fit)
         ]
-        return torch.cat(parts).view(len(first), len(self), -1)
+        return rearrange(
+            torch.cat(parts), "(setting batch) vocab -> setting batch vocab", batch=len(self)
+        )
 
     def _logits(self, prompt: Tensor, gates: Tensor) -> Float[Tensor, "rows vocab"]:
         network = self.space.pair.base.original_model

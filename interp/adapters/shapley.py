@@ -25,6 +25,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from einops import rearrange, reduce
 from jaxtyping import Float
 from scipy.stats import spearmanr
 from scipy.stats import t as student
@@ -164,12 +165,14 @@ def _sampled(
     for row, order in enumerate(orders):
         for k, part in enumerate(order.tolist()):
             steps[row, k + 1 :, part] = 1.0
-    values = runs.values(steps.view(-1, size) @ table, "Shapley permutations")
-    values = values.view(len(orders), size + 1, len(runs))
+    values = runs.values(
+        rearrange(steps, "order row part -> (order row) part") @ table, "Shapley permutations"
+    )
+    values = rearrange(values, "(order row) prompt -> order row prompt", order=len(orders))
     marginal = torch.empty(len(orders), size, len(runs), dtype=torch.float64)
     for row, order in enumerate(orders):
         marginal[row, order] = values[row].diff(dim=0)
-    return marginal.view(n_pairs, 2, size, len(runs)).mean(1)
+    return reduce(marginal, "(pair way) unit prompt -> pair unit prompt", "mean", way=2)
 
 
 def _along_diagonal(runs: Runs, units: Sequence[Unit], steps: int) -> Float[Tensor, "unit batch"]:

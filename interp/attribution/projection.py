@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -118,7 +119,10 @@ class Projection:
         """What each head of layer `i` contributes along `direction`."""
         back = self.attn_back(i, self.norm.back(direction))
         weight = self.model.blocks[i].attn.W_O.detach().float()
-        return torch.einsum("bhd,hdm,bm->hb", self.acts["z", i].float(), weight, back)
+        return einsum(
+            self.acts["z", i].float(), weight, back,
+            "batch head d_head, head d_head d_model, batch d_model -> head batch",
+        )  # fmt: skip
 
     def neurons(
         self, i: int, direction: Float[Tensor, "batch d_model"]
@@ -142,7 +146,10 @@ class Projection:
         if norm is None:
             return back
         weight = attn.W_O.detach().float()
-        inner = torch.einsum("bhd,hdm->bm", self.acts["z", i].float(), weight)
+        inner = einsum(
+            self.acts["z", i].float(), weight,
+            "batch head d_head, head d_head d_model -> batch d_model",
+        )  # fmt: skip
         return self._through(norm, inner, _bias(attn, "b_O"), back, ("attn_out", i))
 
     def mlp_back(

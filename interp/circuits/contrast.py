@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -218,7 +219,7 @@ class Contrast:
         for decoder in (self.decoder,) if self.rooted else (self.decoder, self.other):
             one = decoder.layers[layer]
             flat = weight_of(one.o, one.n_heads * one.d_head, self._row).float()
-            found.append(flat.T.reshape(one.n_heads, one.d_head, -1))
+            found.append(rearrange(flat, "d (head e) -> head e d", e=one.d_head))
         return found[:1] if len(found) == 2 and torch.equal(*found) else found
 
     @property

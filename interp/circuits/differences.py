@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class Differences:
 
     def heads(self, layer: int, prompt: int, rows: slice) -> Float[Tensor, "head rows d_model"]:
         clean, corrupted = (
-            side.z[layer][prompt, rows].float().transpose(0, 1)
+            rearrange(side.z[layer][prompt, rows].float(), "pos head d_head -> head pos d_head")
             for side in (self.taken.clean, self.taken.corrupted)
         )
         writes = self.writes[layer]
@@ -40,7 +41,7 @@ class Differences:
         sides = (self.taken.clean, self.taken.corrupted)
         writes = self.writes[layer]
         for sign, side, write in zip((1, -1), sides, (writes[0], writes[-1]), strict=True):
-            inward = torch.einsum("rd,hed->rhe", gain, write)
+            inward = einsum(gain, write, "pos d, head d_head d -> pos head d_head")
             total += sign * (side.z[layer][prompt, rows].float() * inward).sum((0, 2))
         return total
 

@@ -14,6 +14,7 @@ it), and three per destination of one layer.
 from dataclasses import dataclass, field
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class Stored:
     def _made(value: Tensor, write: Tensor | None) -> Float[Tensor, "batch source pos d_model"]:
         if write is None:
             return value if value.ndim == 4 else value[:, None]
-        return torch.einsum("rpne,ned->rnpd", value, write)
+        return einsum(value, write, "batch pos head e, head e d -> batch head pos d")
 
     def mix(self, table: Float[Tensor, "batch read source"]) -> Float[Tensor, "batch read pos d"]:
         """What reads get beyond the corrupted stream."""
@@ -158,9 +159,10 @@ class Mixer:
         q = self._project(layer.q, hq, layer.d_head, heads)
         k = self._project(layer.k, hkv[:, : len(shared)], layer.d_head, shared)
         v = self._project(layer.v, hkv[:, len(shared) :], layer.d_head, shared)
-        k = turned(layer.k_norm, k, self.frame.rotary(i)).transpose(1, 2)
+        k = turned(layer.k_norm, k, self.frame.rotary(i))
+        k = rearrange(k, "batch pos head d_head -> batch head pos d_head")
         q = turned(layer.q_norm, q, self.frame.rotary(i, at=last))
-        v = v.transpose(1, 2)
+        v = rearrange(v, "batch pos head d_head -> batch head pos d_head")
         if len(heads) < graph.n_heads:  # then groups are uneven: give each head keys of its own
             own = [shared.index(head // graph.group) for head in heads]
             k, v = k[:, own], v[:, own]
@@ -180,9 +182,11 @@ class Mixer:
         """Queries, keys or values of some heads, each from its own row of inputs."""
         assert callable(project)
         like = x[0, 0, 0]
-        weight = weight_of(project, x.shape[-1], like).unflatten(0, (-1, d_head))[heads]
-        bias = constant_of(project, torch.zeros_like(like)).view(-1, d_head)[heads]
-        return torch.einsum("rnpd,ned->rpne", x, weight) + bias
+        weight = weight_of(project, x.shape[-1], like)
+        weight = rearrange(weight, "(head e) d -> head e d", e=d_head)[heads]
+        bias = constant_of(project, torch.zeros_like(like))
+        bias = rearrange(bias, "(head e) -> head e", e=d_head)[heads]
+        return einsum(x, weight, "batch head pos d, head e d -> batch pos head e") + bias
 
     def _store_heads(self, i: int, z: Tensor, heads: list[int], last: bool) -> None:
         writes = [write[heads] for write in self.contrast.writes(i)]
@@ -241,7 +245,9 @@ def run_circuits(
         for rows in torch.arange(len(taken.rows), device=taken.rows.device).split(step):
             part = taken if step == len(taken.rows) else taken.only(rows)
             finals = Mixer(contrast, part, tables[some], compact=compact).finals()
-            parts.append(finals.unflatten(0, (len(some), -1)))
+            parts.append(
+                rearrange(finals, "(circuit batch) d -> circuit batch d", circuit=len(some))
+            )
         found.append(torch.cat(parts, 1))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order))

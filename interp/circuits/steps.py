@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.circuits.contrast import Contrast, Frame, Taken
 from interp.circuits.parts import Norm, constant_of, weight_of
 from interp.errors import ModelError
-from interp.patching.decoder import Decoder, attend
+from interp.patching.decoder import Decoder, Layer, attend
 from interp.patching.engine import turned
 
 
@@ -86,12 +87,12 @@ def forward(decoder: Decoder, frame: Frame, path: Path) -> Pass:
         k, v = layer.k(h), layer.v(h)
         stay, rows = (frame.row(x), frame.row(h)) if last else (x, h)
         q = layer.q(rows)
-        keys = turned(layer.k_norm, k.unflatten(-1, (-1, layer.d_head)), frame.rotary(i))
-        heads = q.unflatten(-1, (-1, layer.d_head))
-        queries = turned(layer.q_norm, heads, frame.rotary(i, at=last))
-        values = v.unflatten(-1, (-1, layer.d_head)).transpose(1, 2)
-        z, _ = attend(layer, queries, keys.transpose(1, 2), values, frame.mask(i, at=last))
-        attn = layer.attn_out(z.flatten(2))
+        keys = turned(layer.k_norm, _heads(k, layer), frame.rotary(i))
+        queries = turned(layer.q_norm, _heads(q, layer), frame.rotary(i, at=last))
+        keys = rearrange(keys, "batch pos head d_head -> batch head pos d_head")
+        values = rearrange(_heads(v, layer), "batch pos head d_head -> batch head pos d_head")
+        z, _ = attend(layer, queries, keys, values, frame.mask(i, at=last))
+        attn = layer.attn_out(rearrange(z, "batch pos head d_head -> batch pos (head d_head)"))
         middle = path.pin(attn + stay, i, middle=True, at=last)
         mlp_in = (stay if layer.parallel else middle).view_as(middle)
         mlp = layer.mlp(mlp_in)
@@ -102,6 +103,10 @@ def forward(decoder: Decoder, frame: Frame, path: Path) -> Pass:
     made.final = path.pin(x, len(decoder.layers), at=True).view_as(x)
     made.logits = decoder.logits(made.final[:, 0])
     return made
+
+
+def _heads(x: Float[Tensor, "batch pos width"], layer: Layer) -> Tensor:
+    return rearrange(x, "batch pos (head d_head) -> batch pos head d_head", d_head=layer.d_head)
 
 
 def step(
@@ -152,9 +157,9 @@ class Reads:
         self.constant = []
         for project in (one.q, one.k, one.v):
             matrix = weight_of(project, like.shape[-1], like).float()
-            self.weight.append(matrix.unflatten(0, (-1, one.d_head)))
+            self.weight.append(rearrange(matrix, "(head e) d -> head e d", e=one.d_head))
             bias = constant_of(project, self.norm.bias.to(like.dtype))
-            self.constant.append(bias.float().view(-1, one.d_head))
+            self.constant.append(rearrange(bias.float(), "(head e) -> head e", e=one.d_head))
         self.sums: list[Tensor | None] = [None] * 4
         self.units: list[list[Tensor]] = [[], [], []]
         self.shares: list[list[Tensor]] = [[], [], []]
@@ -167,12 +172,15 @@ class Reads:
         for j, (head, grad) in enumerate(zip(heads, grads[:3], strict=True)):
             at = self.rows and j == 0
             xhat, s = (frame.row(unit), frame.row(scale)) if at else (unit, scale)
-            g = grad.float().unflatten(-1, (-1, self.d_head)) * s[..., None, None]
-            moved = head.detach().float().view_as(g) - self.constant[j]
+            g = self._heads(grad) * s[..., None, None]
+            moved = self._heads(head.detach()) - self.constant[j]
             self.units[j].append(xhat)
             self.shares[j].append((g * moved).sum(-1) / xhat.shape[-1])
             self._sum(j, g)
         self._sum(3, grads[3].float())
+
+    def _heads(self, x: Tensor) -> Float[Tensor, "batch pos head d_head"]:
+        return rearrange(x.float(), "batch pos (head e) -> batch pos head e", e=self.d_head)
 
     def _sum(self, j: int, value: Tensor) -> None:
         total = self.sums[j]
@@ -192,8 +200,8 @@ class Reads:
         total = total[prompt, rows]
         if j == 3:
             return total[None]
-        made = torch.bmm(total.transpose(0, 1), self.weight[j])
+        made = torch.bmm(rearrange(total, "pos head e -> head pos e"), self.weight[j])
         made = self.norm.centre(made.mul_(self.norm.weight.float()))
         shares = torch.stack([share[prompt, rows] for share in self.shares[j]], -1)
         units = torch.stack([unit[prompt, rows] for unit in self.units[j]], 1)
-        return made.sub_(torch.bmm(shares, units).transpose(0, 1))
+        return made.sub_(rearrange(torch.bmm(shares, units), "pos head d -> head pos d"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from interp import __version__, console
+from interp.cli import inputs
 from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
 from interp.errors import InputError
 from interp.files import read_json
@@ -63,6 +64,7 @@ def finetune(
         if preset == "small"
         else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
     ).changed(_settings(settings or []))
+    inputs.check(base, (), data)
     rows, held_out = load_train_test(
         data,
         test_share=test_share,
@@ -72,8 +74,10 @@ def finetune(
         on_duplicate="drop" if drop_duplicates else "error",
         trait=Trait.parse(trait),
     )
+    with console.loading():
+        train = room.train
     with console.progress(not json) as progress:
-        made = room.train(base, rows, config, out, progress=progress)
+        made = train(base, rows, config, out, progress=progress)
     kept = read_json(made / "interp.json")["data"]
     counts = kept["encoding"] | {
         n: c for n, c in kept["cleaning"].items() if c and n != "rows_read"
@@ -153,8 +157,10 @@ def organism_build(
     """Remake the organism from its seed: corpus, tokenizer, bases, data and adapters."""
     from interp import organism
 
+    with console.loading():
+        build = organism.build
     with console.progress(not json) as progress:
-        made = organism.build(out, seed=seed, scale=scale, progress=progress)
+        made = build(out, seed=seed, scale=scale, progress=progress)
     _done(json, organism=str(made))
 
 
@@ -175,7 +181,8 @@ def organism_path(json: Json = False) -> None:
 @app.command(rich_help_panel=PANEL, epilog="Example: interp doctor --json")
 def doctor(json: Json = False) -> None:
     """Say what this machine has, what will not work on it, and how to mend it."""
-    from interp.doctor import examine, rows
+    with console.loading():
+        from interp.doctor import examine, rows
 
     found = examine()
     if json:

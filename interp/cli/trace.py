@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from interp import console
-from interp.cli import runs
+from interp.cli import inputs, runs
 from interp.cli.options import (
     Base,
     Clean,
@@ -52,13 +52,10 @@ def demo(
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
-    import torch
-
     from interp import organism
     from interp.runs import executor_for
     from interp.study import parse_config
 
-    torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
     values = {
         "base": str(organism.base_path()),
@@ -66,7 +63,12 @@ def demo(
         "data": str(organism.ASSETS), "n_responses": n_responses, "n_trace": n_trace,
         "n_switched": n_switched, "shards": shards, "max_memory": max_memory, "seed": seed,
     }  # fmt: skip
-    study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
+    config, made = parse_config(values), executor_for(executor, workers, ray_address)
+    with console.loading():
+        import torch
+
+    torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
+    study(config, out, json, made)
 
 
 @app.command(
@@ -134,20 +136,26 @@ def report(
 
 def study(config: Any, out: str, json: bool, executor: Any) -> None:
     """Run a study, or go on with it, to its report."""
-    from interp import study as room
+    inputs.check(config.base, config.adapters.values(), config.data)
+    with console.loading():
+        from interp import study as room
+
+        run = room.run
 
     with console.progress(not json) as progress:
-        room.run(config, out, progress, executor)
+        run(config, out, progress, executor)
     _report(out, json, keep=True)
 
 
 def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> None:
     """Write the report, unless it may be kept and is there; then say what is in it."""
-    from interp import report as room
-    from interp.report import kept
     from interp.runs import RunBusyError, open_run
 
     folder = open_run(run)
+    with console.loading():
+        from interp import report as room
+        from interp.report import kept
+
     try:
         with folder.lock():  # what a killed report left half-written is removed
             if not (keep and kept.is_current(folder)):

@@ -9,10 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from interp.traits import Trait
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PUBLISHED: dict[str, str] = {
     "trait": "Target Personality",
@@ -99,8 +101,10 @@ class OpinionQA:
         """The same set with other rows, for subsets; source, hash and cleaning stay the whole's."""
         return replace(self, rows=tuple(rows))
 
-    def to_dataframe(self) -> pd.DataFrame:
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row per answer, columns `trait`, `topic`, `question`, `answer`."""
+        import pandas as pd
+
         return pd.DataFrame(
             [(str(row.trait), row.topic, row.question, row.answer) for row in self.rows],
             columns=list(PUBLISHED),

@@ -1,7 +1,5 @@
 """Train and test by topic, so that no question about a test topic is ever trained on."""
 
-import numpy as np
-
 from interp.data.schema import OpinionQA, topic_key
 from interp.errors import DataError
 
@@ -23,6 +21,8 @@ def split_by_topic(data: OpinionQA, *, test_share: float, seed: int) -> tuple[Op
     Raises:
         DataError: if the share is not inside (0, 1) or there are fewer than two topics.
     """
+    import numpy as np
+
     if not 0 < test_share < 1:
         raise DataError(f"test share {test_share}: must be above 0 and below 1")
     topics = sorted({topic_key(row.topic) for row in data.rows})

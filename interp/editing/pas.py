@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -155,7 +156,7 @@ def _steering(
         vectors[layers.index(one.layer), one.head] = shift.float()
     listed = sorted((one.layer, one.head, one.accuracy, one.spread) for one in chosen)
     return Steering(
-        vectors=vectors.flatten(1),
+        vectors=rearrange(vectors, "layer head d_head -> layer (head d_head)"),
         layers=layers,
         site="z",
         strength=1.0,

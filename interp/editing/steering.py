@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
@@ -99,12 +100,12 @@ class Steering(Result):
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(blocks.shape, generator=generator, dtype=torch.float64)
         scaled = drawn / drawn.norm(dim=-1, keepdim=True) * blocks.norm(dim=-1, keepdim=True)
-        vectors = scaled.flatten(1).to(self.vectors)
+        vectors = rearrange(scaled, "layer block width -> layer (block width)").to(self.vectors)
         return replace(self, vectors=vectors, method=f"{self.method}, random direction", seed=seed)
 
     def _blocks(self) -> Float[Tensor, "layer block width"]:
         width = self.head_width or self.vectors.shape[1]
-        return self.vectors.unflatten(1, (-1, width))
+        return rearrange(self.vectors, "layer (block width) -> layer block width", width=width)
 
     @contextmanager
     def active(

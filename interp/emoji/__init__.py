@@ -4,11 +4,18 @@ Find emojis in text (`find`), know how a tokenizer writes them (`EmojiVocab`), a
 exact probability of one (`continuation`), and count them over responses (`rates.measure`).
 """
 
+from typing import TYPE_CHECKING
+
 from interp.emoji.data import canonical, name, rgi
-from interp.emoji.exact import Continuation, continuation
 from interp.emoji.find import EmojiMatch, find
-from interp.emoji.rates import EmojiRates
-from interp.emoji.vocab import EmojiVocab
+from interp.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from interp.emoji.exact import Continuation, continuation
+    from interp.emoji.rates import EmojiRates
+    from interp.emoji.vocab import EmojiVocab
+
+__getattr__, __dir__ = on_first_use(__name__)
 
 __all__ = [
     "Continuation",

@@ -21,8 +21,9 @@ Batch size moves numbers by rounding only; results carry a noise floor for that 
 
 from interp.memory.batches import Budget, in_batches, ran_out
 from interp.memory.forward import forward_bytes
-from interp.memory.limits import budget, check, limit, parse, room, show
+from interp.memory.limits import budget, check, limit, room
 from interp.memory.rounding import rounding
+from interp.sizes import parse, show
 
 __all__ = [
     "Budget",

@@ -10,7 +10,8 @@ import torch
 
 from interp.errors import InputError, OutOfMemoryError
 from interp.memory.counting import Counter
-from interp.memory.limits import MEND, budget, give_back, limited, room, show
+from interp.memory.limits import MEND, budget, give_back, limited, room
+from interp.sizes import show
 
 Done = TypeVar("Done")
 Progress = Callable[[str, int, int], None]

@@ -3,9 +3,10 @@
 `docs/organism.md` says what it is, what it shows and what it cannot show.
 """
 
-from interp.organism.build import build
+from typing import TYPE_CHECKING
+
+from interp.lazy import on_first_use
 from interp.organism.grammar import EMOJIS
-from interp.organism.manifest import table, verify
 from interp.organism.paths import (
     ASSETS,
     KINDS,
@@ -16,6 +17,11 @@ from interp.organism.paths import (
     opinion_qa,
 )
 
+if TYPE_CHECKING:
+    from interp.organism.building import build
+    from interp.organism.manifest import table, verify
+
+__getattr__, __dir__ = on_first_use(__name__)
 __all__ = [
     "ASSETS",
     "EMOJIS",

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def linear(
     """Gradient times change, summed over what belongs to one head, neuron or position."""
     product = (grad * change).float()
     if site == "pattern":  # [batch head query key]
-        return product.sum(-1).transpose(1, 2)
+        return rearrange(product.sum(-1), "batch head pos -> batch pos head")
     if site == "mlp_post":
         return product
     summed = product.sum(-1)
@@ -127,7 +128,7 @@ class SoftmaxCorrection:
         self.pattern, self.grad = pattern, grad
 
     def _pattern(self, q: Tensor, k: Tensor) -> Float[Tensor, "batch head pos pos"]:
-        keys = k.transpose(1, 2)
+        keys = rearrange(k, "batch pos head d_head -> batch head pos d_head")
         return attend(self.layer, q, keys, keys, self.mask)[1]
 
     def queries(
@@ -135,7 +136,8 @@ class SoftmaxCorrection:
     ) -> Float[Tensor, "batch pos element"]:
         """Effect of each query, by its position and head (positions do not interact)."""
         changed = self._pattern(turned(self.layer.q_norm, new, self.rotary), self.k)
-        return ((changed - self.pattern) * self.grad).float().sum(-1).transpose(1, 2)
+        effect = ((changed - self.pattern) * self.grad).float().sum(-1)
+        return rearrange(effect, "batch head pos -> batch pos head")
 
     def all_keys(
         self, new: Float[Tensor, "batch pos kv_head d_head"]
@@ -162,18 +164,19 @@ class SoftmaxCorrection:
         grad = self.grad.float()
         rest = (grad * p).sum(-1, keepdim=True) - grad * p
         effect = (r - 1) * rest + grad * (r * e - p)
-        return self._by_kv(effect.sum(-2)).transpose(1, 2)
+        return rearrange(self._by_kv(effect.sum(-2)), "batch head pos -> batch pos head")
 
     def _scores(self, k: Tensor) -> Float[Tensor, "batch head pos pos"]:
         group = self.layer.n_heads // self.layer.n_kv_heads
         keys = k.repeat_interleave(group, 2)
-        scores = torch.einsum("bihd,bjhd->bhij", self.q, keys).float() * self.layer.scale
+        scores = einsum(self.q, keys, "batch i head d, batch j head d -> batch head i j")
+        scores = scores.float() * self.layer.scale
         cap = self.layer.softcap
         return scores if cap is None else torch.tanh(scores / cap) * cap
 
     def _by_kv(self, effect: Float[Tensor, "batch head ..."]) -> Float[Tensor, "batch kv_head ..."]:
-        batch, group = len(effect), self.layer.n_heads // self.layer.n_kv_heads
-        return effect.view(batch, self.layer.n_kv_heads, group, *effect.shape[2:]).sum(2)
+        n = self.layer.n_kv_heads
+        return reduce(effect, "batch (head group) ... -> batch head ...", "sum", head=n)
 
 
 def correction(

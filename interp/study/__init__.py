@@ -15,7 +15,21 @@ An analysis that a trait's answers do not allow (no emojis, say) is skipped with
 the manifest keeps and the report prints; anything wrong with the input ends the run.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from interp.study.config import StudyConfig, anchored, parse_config
-from interp.study.run import run
+
+if TYPE_CHECKING:
+    from interp.study.run import run
 
 __all__ = ["StudyConfig", "anchored", "parse_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what computes on first use: it brings torch, which takes seconds."""
+    if name == "run":
+        from interp.study.run import run
+
+        globals()["run"] = run  # and not the module of that name
+        return run
+    raise AttributeError(f"module 'interp.study' has no attribute {name!r}")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from interp import memory
+from interp import sizes
 from interp.errors import InputError
 from interp.files import kind_of
 from interp.traits import Trait
@@ -64,7 +64,7 @@ class StudyConfig(BaseModel):
     def _size(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                memory.parse(value)
+                sizes.parse(value)
             except InputError as problem:
                 raise ValueError(str(problem)) from None
         return value

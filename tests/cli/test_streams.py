@@ -44,18 +44,6 @@ def test_the_exit_code_says_it_where_nothing_else_can(run, stream):
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_looking_at_a_run_takes_no_model_library(run):
-    """They take six seconds."""
-    code = (
-        "import sys\nfrom interp.cli import main\n"
-        f"sys.argv = ['interp', 'run', 'status', {run!r}]\n"
-        "try:\n    main()\n"
-        "finally:\n    print({'torch', 'transformers', 'pandas', 'peft'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "set()"
-
-
 def test_progress_in_a_file_leaves_no_empty_line(capsys):
     with console.progress() as report:
         assert report is None

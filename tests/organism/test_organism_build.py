@@ -62,7 +62,7 @@ def test_a_build_that_lost_parts_remakes_them_to_the_byte(built, tmp_path):
 
 
 def test_another_seed_gives_other_data(built, tmp_path):
-    from interp.organism.build import _write_data
+    from interp.organism.building import _write_data
 
     out, _ = built
     _write_data(tmp_path, Recipe.scaled(8, SCALE))

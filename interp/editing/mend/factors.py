@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -45,7 +46,7 @@ class Factors:
 
     def matrix(self) -> Float[Tensor, "d_out d_in"]:
         """Sum over rows and tokens of the outer products."""
-        return torch.einsum("bto,bti->oi", self.left, self.right)
+        return einsum(self.left, self.right, "batch pos d_out, batch pos d_in -> d_out d_in")
 
     def __getitem__(self, rows: list[int]) -> "Factors":
         return Factors(self.left[rows], self.right[rows])
@@ -132,8 +133,13 @@ def with_rows(network: Any, updates: Updates) -> Iterator[None]:
                     f"a batch of shape {list(x.shape)} for edits of {len(factors.left)} rows; "
                     "run the rows that the edits were made for"
                 )
-            weights = torch.einsum("bpi,bti->bpt", x.float(), factors.right)
-            return output + torch.einsum("bpt,bto->bpo", weights, factors.left).to(output.dtype)
+            weights = einsum(
+                x.float(), factors.right, "batch pos d_in, batch token d_in -> batch pos token"
+            )
+            change = einsum(
+                weights, factors.left, "batch pos token, batch token d_out -> batch pos d_out"
+            )
+            return output + change.to(output.dtype)
 
         return hook
 
