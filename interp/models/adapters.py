@@ -22,13 +22,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from interp.errors import AdapterError
-from interp.files import kind_of, read_json
+from interp.files import kind_of, read_json, sha256
+from interp.hub import is_hub_id, snapshot
 from interp.models.adapter_config import parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.loading import Quantization
 from interp.tensor_files import read_safetensors
 
 _CONFIG, _WEIGHTS, _PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "interp.json"
+_COMPANIONS = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+_FILES = (_CONFIG, _WEIGHTS, _PROVENANCE, *sorted(_COMPANIONS), "special_tokens_map.json")
 _LARGEST_CONFIG = 16 * 2**20
 _IN_BASE = "base_model.model."
 # Parameters that PEFT keeps once for all layers, and lists at each: their absence says nothing.
@@ -72,6 +75,8 @@ class Adapter:
         sha256: of the weight file.
         peft: the config as PEFT reads it.
         ignored: fields that are on and that PEFT does not know.
+        companions: hashes of the tokenizer's files beside it, by name.
+        name: of the folder, or the hub id.
     """
 
     path: Path
@@ -81,6 +86,8 @@ class Adapter:
     sha256: str
     peft: PeftConfig = field(repr=False, compare=False)
     ignored: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def rank(self) -> int | None:
@@ -126,9 +133,11 @@ def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
     Raises:
         AdapterError: as `read_adapter` does.
     """
-    path = Path(folder)
-    if kind_of(path) == "absent":
-        raise AdapterError(f"{folder}: no such adapter folder")
+    path, name = Path(folder), Path(folder).name
+    if kind_of(path) == "absent" and not path.is_symlink():
+        if not is_hub_id(str(folder)):
+            raise AdapterError(f"{folder}: no such adapter folder")
+        path, name = snapshot(str(folder), _FILES, AdapterError), str(folder)
     check_is_folder(path, AdapterError)
     there = {one.name for one in path.iterdir()}
     if _CONFIG not in there:
@@ -147,7 +156,16 @@ def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
     _check_tensors(tensors, path / _WEIGHTS)
     where = path / _PROVENANCE
     recorded = _provenance(check_inside(where, AdapterError)) if _PROVENANCE in there else None
-    return Adapter(path, raw["peft_type"], raw, recorded, digest, config, ignored), tensors
+    if ignored:
+        _log.warning("%s: PEFT does not know %s, and leaves it out", path, ", ".join(ignored))
+    companions = tuple(
+        f"{one} {sha256(check_inside(path / one, AdapterError))}"
+        for one in sorted(there & _COMPANIONS)
+        if kind_of(path / one) == "file"
+    )
+    kind = raw["peft_type"]
+    made = Adapter(path, kind, raw, recorded, digest, config, ignored, companions, name)
+    return made, tensors
 
 
 def _provenance(path: Path) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class ModelPair:
     @property
     def tuned_name(self) -> str:
         """What the tuned model came from: the adapter's folder, or the fine-tune's name."""
-        return self.adapter.path.name if self.adapter else _name(self.tuned_identity)
+        return self.adapter.name if self.adapter else _name(self.tuned_identity)
 
     @property
     def tuned_source(self) -> str:

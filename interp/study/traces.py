@@ -56,7 +56,7 @@ class TraitModels:
         c = self.config
         return load_pair(
             c.base,
-            c.adapters[self.trait],
+            **{"tuned" if c.tuned else "adapter": c.adapters[self.trait]},
             device=c.device,
             dtype=c.dtype,
             quantization=None if c.quantization == "none" else c.quantization,
