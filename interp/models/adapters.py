@@ -113,8 +113,10 @@ class Adapter:
 
     @property
     def saved(self) -> tuple[str, ...]:
-        """Names of the modules that were trained whole."""
-        return tuple(getattr(self.peft, "modules_to_save", None) or ())
+        """Names of the modules that were trained whole; with one of two tied ones, the other."""
+        names = tuple(getattr(self.peft, "modules_to_save", None) or ())
+        tied = names and getattr(self.peft, "ensure_weight_tying", False)
+        return (*names, "embed_tokens", "lm_head") if tied else names
 
 
 def read_adapter(folder: str | Path) -> Adapter:

@@ -7,6 +7,7 @@ named (`trust_remote_code="org/name"`), never by a plain yes.
 
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from interp.emoji.data import rgi
 from interp.errors import ModelError, OutOfMemoryError, TokenizerError
 from interp.files import kind_of, read_json, sha256
 from interp.hub import is_hub_id, snapshot, split_id
@@ -182,13 +184,42 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
 
 
 def fit_tokenizer(tokenizer: Any) -> None:
-    """Take out of a tokenizer, in place, what makes ids depend on chance or on earlier calls."""
+    """Take out of a tokenizer, in place, what makes ids depend on chance or on earlier calls.
+
+    Raises:
+        TokenizerError: if it takes emojis away.
+    """
     inner = tokenizer.backend_tokenizer
     inner.no_padding()
     inner.no_truncation()
     if getattr(inner.model, "dropout", None):
         _log.warning("%s: its BPE dropout is off here", tokenizer.name_or_path)
         inner.model.dropout = None
+    if lost := _lost_emojis(tokenizer):
+        raise TokenizerError(
+            f"{tokenizer.name_or_path}: loses emojis ({' '.join(lost[:5])}): its normalizer or its "
+            "decoder takes them away; take that out of tokenizer.json"
+        )
+
+
+def _lost_emojis(tokenizer: Any) -> list[str]:
+    """Emojis that are not in what a tokenizer makes of them, other than for want of a token."""
+    rewrite = tokenizer.backend_tokenizer.normalizer
+    inner, unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
+    every = [one for one in rgi() if len(one) < 3]
+    made = [one.ids for one in inner.encode_batch(every, add_special_tokens=False)]
+    texts = inner.decode_batch(made, skip_special_tokens=False)
+    return [
+        one
+        for one, ids, text in zip(every, made, texts, strict=True)
+        if (rewrite and _bare(one) not in _bare(rewrite.normalize_str(one)))
+        or (ids and unknown not in ids and _bare(one) not in _bare(text))
+    ]
+
+
+def _bare(text: str) -> str:
+    """What of a text Unicode's normal forms and lost variation selectors leave as it is."""
+    return unicodedata.normalize("NFKC", text.replace("\ufe0f", "")).casefold()
 
 
 def identity(source: str | Path, path: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def merge(
         check(taken, f"{adapter.path.name}: the tuned copy of the base", model.device, mend=LESS)
     prompts = prompts.to(input_device(model))
     live = attach(copy.deepcopy(model), adapter, tensors)
-    unmerged, again = _logits(live, prompts), _batched_logits(live, prompts)
+    unmerged, again = _unmerged(live, adapter, prompts)
     if is_packed(model):
         dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         model = dequantise(model, dtype)
@@ -141,6 +141,17 @@ def merge(
             f"{max_share:.0%} is accepted. Try dtype float32, or raise max_merge_error"
         )
     return model, share(tuned, model), report
+
+
+def _unmerged(live: Any, adapter: Adapter, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Logits of the live adapter, prompts alone and in a padded batch."""
+    try:
+        return _logits(live, prompts), _batched_logits(live, prompts)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as problem:
+        if ran_out(problem):
+            raise
+        said = " ".join(str(problem).split())[:300]
+        raise AdapterError(f"{adapter.path}: PEFT cannot run it on plain text ({said})") from None
 
 
 def _merged(live: Any, adapter: Adapter) -> Any:

@@ -96,7 +96,11 @@ class _TraitSteps:
         pair = models.pair
         tuned = pair.adapter.sha256 if pair.adapter else pair.tuned_identity
         hashes = {"base": pair.identity, "data": self.study.texts.sha256, str(self.trait): tuned}
-        return {"hashes": hashes, "template": {str(self.trait): pair.format.told}}
+        return {
+            "hashes": hashes,
+            "base_kinds": {str(self.trait): self.study.kind(self.trait)},
+            "template": {str(self.trait): pair.format.told},
+        }
 
     def _result(
         self,

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from tiny import llama, tokenizer
+from transformers import GenerationConfig
 
 from interp.behaviour import Sampling, generate
 from interp.errors import InputError, ModelError
@@ -80,3 +81,63 @@ def test_no_questions_and_too_long_answers_are_refused(bridge, form):
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)
+
+
+BENDING = (
+    {"repetition_penalty": 1.3}, {"suppress_tokens": list(range(5, 60))}, {"max_time": 1e-6},
+    {"guidance_scale": 1.5}, {"return_dict_in_generate": True}, {"stop_strings": ["x"]},
+    {"prompt_lookup_num_tokens": 3}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 9},
+    {"forced_eos_token_id": 3}, {"begin_suppress_tokens": list(range(99))}, {"num_beams": 3},
+    {"bad_words_ids": [[9], [10]]}, {"sequence_bias": [[[11], 9.0]]}, {"penalty_alpha": 0.6},
+    {"temperature": 0.1, "top_k": 2, "do_sample": True}, {"use_cache": False},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", BENDING, ids=lambda one: next(iter(one)))
+def test_the_bases_generation_config_does_not_bend_samples(bridge, form, settings):
+    how = Sampling(max_new_tokens=8, seed=1)
+    wanted = generate(bridge, form, QUESTIONS, how)
+    network = bridge.original_model
+    before = network.generation_config
+    network.generation_config = GenerationConfig(**settings)
+    try:
+        assert generate(bridge, form, QUESTIONS, how) == wanted
+        assert network.generation_config.to_diff_dict().keys() >= settings.keys() - {"use_cache"}
+    finally:
+        network.generation_config = before
+
+
+def test_the_models_own_end_of_text_ends_an_answer(bridge, form):
+    how = Sampling(max_new_tokens=12, temperature=0.0)
+    whole = generate(bridge, form, QUESTIONS[:1], how)[0].ids
+    network = bridge.original_model
+    before = network.generation_config
+    network.generation_config = GenerationConfig(eos_token_id=[whole[4], 1])
+    try:
+        (cut,) = generate(bridge, form, QUESTIONS[:1], how)
+    finally:
+        network.generation_config = before
+    assert cut.ids == whole[: whole.index(whole[4])]
+    assert cut.ended
+
+
+def test_ids_without_text_are_never_drawn(form):
+    size = len(tokenizer())
+    padded = llama(vocab_size=size + 64)
+    padded.lm_head.weight.data[size:] = 4.0  # they would be drawn all the time
+    for temperature in (0.0, 1.0):
+        how = Sampling(max_new_tokens=8, temperature=temperature)
+        made = generate(hook(padded, tokenizer()), form, QUESTIONS, how)
+        assert max(max(answer.ids, default=0) for answer in made) < size
+
+
+def test_logits_that_are_no_numbers_are_named(form):
+    broken = llama()
+    broken.lm_head.weight = torch.nn.Parameter(torch.full_like(broken.lm_head.weight, torch.nan))
+    for temperature in (0.0, 0.7):
+        how = Sampling(max_new_tokens=4, temperature=temperature)
+        with pytest.raises(ModelError, match="logits are no numbers"):
+            generate(hook(broken, tokenizer()), form, QUESTIONS, how)
+    for wrong in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(InputError, match="temperature must be at least 0 and finite"):
+            Sampling(temperature=wrong)
