@@ -25,7 +25,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from interp.errors import AdapterError
 
 LARGEST_RANK = 4096
-_MERGEABLE = "adapters that PEFT can merge into a causal model's weights are read (LoRA, LoHa, ...)"
+_MERGEABLE = "PEFT merges LoRA, LoHa, LoKr, IA3, VeRA, OFT and others into a causal model's weights"
 _LABELS = frozenset(
     (
         "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version",
@@ -54,7 +54,7 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
         raise AdapterError(f"{path}: must be an object of fields, is a {type(raw).__name__}")
     kind = raw.get("peft_type")
     if not _is_mergeable(kind):
-        raise AdapterError(f"{path}: peft_type: {kind!r:.60} is not known; {_MERGEABLE}")
+        raise AdapterError(f"{path}: peft_type: {kind!r:.60} cannot be merged; {_MERGEABLE}")
     given = {name: value for name, value in raw.items() if name not in _LABELS}
     if not is_off(given.pop("auto_map", None)):
         raise AdapterError(f"{path}: auto_map asks to run the adapter's own code; refused")

@@ -1,10 +1,12 @@
-"""Any file of a folder replaced, any field of a config changed: a named error, or the same numbers."""
+"""Any file replaced, any field of a config changed: a named error, or the same numbers."""
 
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from peft import LoHaConfig, LoraConfig, OFTConfig, PeftConfig
 from refusals import is_safe
 
 from interp import load_pair
-from interp.errors import AdapterError, InterpError
+from interp.errors import InterpError
 from interp.hub import within
 from interp.models.adapter_config import parse_adapter_config
 
@@ -34,6 +36,14 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
+    """What `work` returns, or the text of the error that the package raises."""
+    try:
+        return work(), ""
+    except InterpError as problem:
+        return None, str(problem)
 
 
 def logits(base: Path, adapter: Path) -> torch.Tensor:
@@ -97,11 +107,10 @@ def test_any_file_replaced(tmp_path, wanted, which, name, how):
     folders = {"base": good_base(), "adapter": good_adapter()}
     folders = {one: shutil.copytree(path, tmp_path / one) for one, path in folders.items()}
     how(folders[which] / name)
-    try:
-        found = logits(folders["base"], folders["adapter"])
-    except InterpError as problem:
-        assert is_safe(str(problem))
-        assert str(tmp_path) in str(problem)
+    found, said = attempt(lambda: logits(folders["base"], folders["adapter"]))
+    if said:
+        assert is_safe(said)
+        assert str(tmp_path) in said
     else:
         torch.testing.assert_close(found, wanted)
 
@@ -111,14 +120,13 @@ def test_any_file_replaced(tmp_path, wanted, which, name, how):
 def test_any_value_in_any_field_is_peft_s_or_refused(kind, data):
     name = data.draw(st.sampled_from([field.name for field in dataclasses.fields(TYPES[kind])]))
     raw = {"peft_type": kind, "target_modules": ["q_proj"], name: data.draw(JSON)}
-    try:
-        found, unknown = parse_adapter_config(raw, Path("adapter_config.json"))
-    except AdapterError as problem:
-        assert is_safe(str(problem))
-        assert "adapter_config.json" in str(problem)
+    found, said = attempt(lambda: parse_adapter_config(raw, Path("adapter_config.json")))
+    if said:
+        assert is_safe(said)
+        assert "adapter_config.json" in said
     else:
-        assert isinstance(found, PeftConfig)
-        assert not unknown
+        assert isinstance(found[0], PeftConfig)
+        assert not found[1]
 
 
 @settings(quick, max_examples=40)
@@ -127,8 +135,5 @@ def test_any_value_in_any_field_is_merged_or_refused(tmp_path_factory, name, val
     where = shutil.copytree(good_adapter(), tmp_path_factory.mktemp("a") / "adapter")
     path = where / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    try:
-        logits(good_base(), where)
-    except InterpError as problem:
-        assert is_safe(str(problem))
-        assert str(where) in str(problem)
+    _, said = attempt(lambda: logits(good_base(), where))
+    assert not said or (is_safe(said) and str(where) in said)

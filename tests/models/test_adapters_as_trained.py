@@ -138,7 +138,7 @@ def test_labels_and_fields_that_peft_does_not_know_are_left_out_and_said(
 
 
 REFUSED = {
-    "peft_type": ("PREFIX_TUNING", "peft_type: 'PREFIX_TUNING' is not known"),
+    "peft_type": ("PREFIX_TUNING", "peft_type: 'PREFIX_TUNING' cannot be merged"),
     "task_type": ("SEQ_CLS", "no causal model's"),
     "auto_map": ({"AutoModel": "code.Model"}, "asks to run the adapter's own code"),
     "layer_replication": ([[0, 2], [1, 3]], "builds a model with more layers"),
