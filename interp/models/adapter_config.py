@@ -11,7 +11,6 @@ up.
 """
 
 import dataclasses
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -67,7 +66,7 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
     for name, value in given.items():
         if name in known and name not in _OF_TRAINING:
             default = _default(known[name])
-            if not (is_off(value) and is_off(default)):
+            if not (is_off(value) and (is_off(default) or default == 0)):
                 kept[name] = _checked(name, value, default, path)
     _check_base_is_kept(kept, path)
     _check_patterns(kept, path)
@@ -99,7 +98,7 @@ def _checked(name: str, value: Any, default: Any, path: Path) -> Any:
     if isinstance(default, bool) and isinstance(value, str) and not name.startswith("init_"):
         raise AdapterError(f"{path}: {name}: {value!r:.60} is neither true nor false")
     if isinstance(default, int | float) and not isinstance(default, bool):
-        if not is_number or not math.isfinite(value):
+        if not is_number or not abs(value) < 1e30:  # nor NaN
             raise AdapterError(f"{path}: {name}: {value!r:.60} is no finite number")
         if name == "r" and not (isinstance(value, int) and 0 <= value <= LARGEST_RANK):
             raise AdapterError(
