@@ -203,6 +203,9 @@ def attach(
         AdapterError: if the adapter was made for another base, or lacks tensors.
     """
     tensors = dict(open_adapter(adapter.path)[1] if tensors is None else tensors)
+    for key in [key for key in tensors if ".modules_to_save." in key]:
+        if key.replace(".modules_to_save", "") in tensors:  # saved twice, with the embeddings
+            del tensors[key]
     _check_copies(model, adapter, tensors)
     try:
         with quiet():

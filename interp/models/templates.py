@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from transformers.utils.chat_template_utils import _compile_jinja_template
+
 from interp.errors import TokenizerError
 from interp.files import sha256_text
 
@@ -82,16 +84,24 @@ class Template:
             TokenizerError: if the template fails.
         """
         told = {name: value for name, value in self.told.items() if name != "date"}
-        if len(told) < len(self.told):
-            told |= {"strftime_now": DATE.strftime, "datetime": _FROZEN}
         try:
-            return tokenizer.apply_chat_template(
-                turn,
-                chat_template=self.text,
-                tokenize=False,
+            if "date" not in self.told:
+                return tokenizer.apply_chat_template(
+                    turn,
+                    chat_template=self.text,
+                    tokenize=False,
+                    add_generation_prompt=is_open,
+                    **told,
+                )
+            made: str = _compile_jinja_template(self.text).render(
+                messages=turn,
                 add_generation_prompt=is_open,
+                strftime_now=DATE.strftime,
+                datetime=_FROZEN,
+                **tokenizer.special_tokens_map,
                 **told,
             )
+            return made
         except Exception as problem:  # a template is a program: it can raise anything
             kind = type(problem).__name__
             said = f"{kind}: {problem}" if str(problem) else kind

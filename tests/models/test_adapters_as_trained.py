@@ -1,6 +1,8 @@
 """What PEFT merges is merged, and equals the live adapter; what it cannot is refused by name."""
 
 import json
+import sys
+from pathlib import Path
 
 import peft
 import pytest
@@ -174,18 +176,23 @@ def test_weights_that_are_not_those_of_the_config_are_refused(bases, plain, tmp_
         )
 
 
-def test_each_file_is_opened_once(bases, plain, tmp_path, monkeypatch):
-    from pathlib import Path
+OPENED: list[str] | None = None
 
-    folder, opened = changed(plain, tmp_path), []
-    real = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: (opened.append(self), real(self, *a, **k))[1]
-    )
+
+def note(event, arguments):
+    if OPENED is not None and event == "open":
+        OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(note)
+
+
+def test_each_file_is_opened_once(bases, plain, tmp_path, monkeypatch):
+    folder = changed(plain, tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "OPENED", [])
     load_pair(bases["llama"], folder, device="cpu")
-    assert sorted(one.name for one in opened if one.parent == folder) == [
-        "adapter_config.json", "adapter_model.safetensors",
-    ]  # fmt: skip
+    names = [Path(one).name for one in OPENED if Path(one).parent == folder]
+    assert sorted(names) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
 def test_the_packages_own_adapters_are_plain_lora(tmp_path):

