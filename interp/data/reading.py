@@ -62,7 +62,7 @@ def read_file(path: Path) -> Table:
         raise DataError(f"{path}: the file is empty; give one with a row per answer")
     if content.startswith(_ARCHIVES):
         raise DataError(f"{path}: is an archive under another name; unpack it first")
-    columns, records = reader(_utf8(content), str(path))
+    columns, records = reader(_utf8(content, str(path)), str(path))
     if not records:
         raise DataError(f"{path}: no data rows; give a file with a row per answer")
     digest = hashlib.sha256(content).hexdigest()
@@ -114,11 +114,14 @@ def find_files(folder: Path, split: str | None) -> list[Path]:
     return found
 
 
-def _utf8(content: bytes) -> bytes:
+def _utf8(content: bytes, where: str) -> bytes:
     """UTF-16 with a byte order mark as UTF-8; anything else as it is."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "surrogatepass").encode("utf-8", "surrogatepass")
-    return content
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content
+    try:
+        return content.decode("utf-16").encode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{where}: broken UTF-16 ({problem.reason}); save it as UTF-8") from None
 
 
 def _text(content: bytes, where: str) -> str:
