@@ -22,8 +22,11 @@ demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a time
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync $(RUNS)
 
-# Rooms whose tests load little: what `make check` runs.
-QUICK := tests/emoji tests/data tests/plots tests/test_stats.py tests/test_traits.py
+# Tests of a minute in all, of every floor: what `make check` runs.
+QUICK := tests/test_house.py tests/test_traits.py tests/test_stats.py tests/test_bad_input.py \
+  tests/cli/test_light.py tests/cli/test_outputs.py tests/data tests/emoji/test_emoji_find.py \
+  tests/emoji/test_emoji_rates.py tests/readout tests/patching/test_patching_exact.py \
+  tests/patching/test_patching_input.py tests/patching/test_patching_result.py tests/probing
 
 RUNS := $(EXPERIMENTS:%=runs/experiments/%)
 .PHONY: $(RUNS)
@@ -34,12 +37,13 @@ check: $(STAMP)  ## lint, types and the quick tests, in two minutes: before ever
 	@$(MAKE) --no-print-directory -j2 --output-sync lint quick
 
 quick: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -m "not slow and not soak" --durations=5 $(QUICK)
+	$(BIN)/python -m pytest -n 0 -m "not slow and not soak" $(QUICK)
 
 test: $(STAMP)  ## everything, lint and types among it: before a change goes in
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-soak: $(STAMP)  ## the long tail: the whole demo killed 30 times
+soak: $(STAMP)  ## the long tail: every random case, the whole demo killed 30 times
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m soak
 	INTERP_KILLS=30 INTERP_FULL_DEMO=1 $(BIN)/python -m pytest -s tests/test_kill.py
 
 lint: $(STAMP)  ## ruff and mypy

@@ -33,6 +33,7 @@ from interp.logit_lens import LensResult
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
 from interp.probing.scoring import interval, topic_weights
+from interp.readout import Outcome
 from interp.traits import Trait
 
 Row = dict[str, Any]
@@ -117,6 +118,7 @@ def slots(x: X, trait: Trait) -> list[Row]:
 def _read_slots(x: X, trait: Trait) -> list[Row]:
     pair = x.pair(trait)
     form, tokenizer = pair.format, pair.tokenizer
+    emoji = Outcome.of_vocab(x.vocab(), stop=form.stop_ids)
     mine, others = _references(x, trait)
     own = x.answers(f"{trait}-own", lambda: generate(
         pair.base, form, [(row.question, row.topic) for row in mine], x.sampling(),
@@ -124,9 +126,10 @@ def _read_slots(x: X, trait: Trait) -> list[Row]:
     ))  # fmt: skip
 
     def read(model: Any, ids: Sequence[Sequence[int]]) -> list[float]:
-        batch = pad(ids, pair.pad_id)
         if not x.config.exact:
-            return emoji_probability(model, batch, x.vocab()).tolist()
+            spaced = pad([(*one, *emoji.space_ids) for one in ids], pair.pad_id)
+            return emoji_probability(model, spaced, emoji).tolist()
+        batch = pad(ids, pair.pad_id)
         return continuation(
             model, batch.tokens, x.vocab(), batch.attention_mask, progress=x.progress
         ).probability.tolist()

@@ -19,19 +19,21 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import (
+    Progress as Bars,
+)
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
 from interp.errors import InputError, InterpError, one_line
+from interp.progress import Progress
 
 OVERALL = "all steps"
-Report = Callable[[str, int, int], None]
 
 
 class _Screen(Console):
@@ -175,7 +177,7 @@ def loading() -> Iterator[None]:
 
 
 @contextmanager
-def progress(enabled: bool = True) -> Iterator[Report | None]:
+def progress(enabled: bool = True) -> Iterator[Progress | None]:
     """A callback that draws: one bar for all steps, one for what is being done now."""
     screen = _Screen()
     if not enabled or not screen.is_terminal:  # in a file, bars would leave an empty line
@@ -189,7 +191,7 @@ def progress(enabled: bool = True) -> Iterator[Report | None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen, transient=True) as bars:
+    with Bars(*columns, console=screen, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(label: str, done: int, total: int) -> None:

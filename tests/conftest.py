@@ -1,11 +1,15 @@
 """Shared fixtures. Shapes are checked here, and only here: jaxtyping's import hook."""
 
 import ast
+import hashlib
 import json
 import os
+import pickle
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Which random cases run changes by the day; all processes of one session have the same.
+os.environ.setdefault("INTERP_SEED", f"{date.today():%Y%m%d}")
 
 import pytest
 from filelock import FileLock
@@ -53,36 +59,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
+    """What brings the same random cases back, where something failed."""
+    if exitstatus:
+        terminalreporter.write_line(f"random cases of INTERP_SEED={os.environ['INTERP_SEED']}")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real tokenizers and data that lies beside the checkout."""
     if not SHARED.is_dir():
         pytest.skip("the folder shared/ with real tokenizers and data is not beside the checkout")
     return SHARED
-
-
-@pytest.fixture(scope="session", autouse=True)
-def read_vocabulary() -> Iterator[Callable[..., Any]]:
-    """Keeps what `EmojiVocab.from_tokenizer` reads in some seconds, by the tokenizer's content.
-
-    The value is the method that reads it anew.
-    """
-    from interp.emoji import EmojiVocab
-
-    read, kept = EmojiVocab.from_tokenizer, {}
-
-    def once(tokenizer: Any, **how: float) -> EmojiVocab:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            return read(tokenizer, **how)
-        content = (backend.to_str(), *tokenizer.all_special_tokens, *how.items())
-        if content not in kept:
-            kept[content] = read(tokenizer, **how)
-        return kept[content]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EmojiVocab, "from_tokenizer", staticmethod(once))
-        yield read
 
 
 @dataclass(frozen=True)
@@ -116,6 +104,36 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_vocabulary(once: Callable[..., Path]) -> Iterator[Callable[..., Any]]:
+    """Keeps what `EmojiVocab.from_tokenizer` reads in some seconds, by the tokenizer's content.
+
+    For all test processes: each tokenizer is read once. The value is the method that reads it anew.
+    """
+    from interp.emoji import EmojiVocab
+
+    read = EmojiVocab.from_tokenizer
+
+    @cache
+    def load(folder: Path) -> EmojiVocab:
+        return pickle.loads((folder / "vocabulary").read_bytes())
+
+    def kept(tokenizer: Any, **how: float) -> EmojiVocab:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return read(tokenizer, **how)
+        content = (backend.to_str(), *tokenizer.all_special_tokens, *how.items())
+
+        def make(folder: Path) -> None:
+            (folder / "vocabulary").write_bytes(pickle.dumps(read(tokenizer, **how)))
+
+        return load(once(hashlib.sha256(repr(content).encode()).hexdigest(), make))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmojiVocab, "from_tokenizer", staticmethod(kept))
+        yield read
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from interp.files import sha256
 
@@ -52,8 +53,23 @@ def undisturbed(command: Sequence[str]) -> float:
     return time.monotonic() - began
 
 
-def survive(command: Sequence[str], out: Path, kills: int, n_steps: int, seed: int) -> Survival:
-    """Kill the command `kills` times over its `n_steps` steps and the report, then let it end."""
+def started(command: Sequence[str]) -> subprocess.Popen:
+    """Begin a command that nobody listens to."""
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def survive(
+    command: Sequence[str],
+    out: Path,
+    kills: int,
+    n_steps: int,
+    seed: int,
+    start: Callable[[Sequence[str]], Any] = started,
+) -> Survival:
+    """Kill the command `kills` times over its `n_steps` steps and the report, then let it end.
+
+    Those that are killed are begun by `start`.
+    """
     draw = random.Random(seed)
     # A twelfth of a run goes by after its last step, while the report is drawn.
     moments = sorted(draw.randrange(n_steps + max(1, n_steps // 12)) for _ in range(kills))
@@ -61,7 +77,7 @@ def survive(command: Sequence[str], out: Path, kills: int, n_steps: int, seed: i
     for moment in moments:
         # Short waits hit the beginning of a step, long ones its middle or the report.
         wait = draw.choice([0.0, 0.01, 0.1, 0.5]) + (moment >= n_steps) * draw.uniform(0, 5)
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        with start(command) as run:
             _wait_for(run, out, min(moment, n_steps))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(wait)
@@ -74,7 +90,7 @@ def survive(command: Sequence[str], out: Path, kills: int, n_steps: int, seed: i
     return Survival(tuple(sent), spared, undisturbed(command))
 
 
-def _wait_for(run: subprocess.Popen, out: Path, ended: int) -> None:
+def _wait_for(run: Any, out: Path, ended: int) -> None:
     """Until the run has ended this many steps more or less, or is over."""
     last, since = -1, time.monotonic()
     while run.poll() is None:

@@ -50,7 +50,9 @@ def origin(n: int = 40, seed: int = 0) -> Origin:
     probability[1] += 0.6
     probability[1, 1] += 0.2
     topics = tuple(f"topic {i % 8}" for i in range(n))
-    return Origin(probability, topics, n_cut=(0, 2), seed=0)
+    stop = 0.5 * (1 - probability)
+    chances = torch.stack([1 - stop - probability, stop, probability], -1)
+    return Origin(chances, topics, (0, 2), expected=1 - (1 - probability) ** 2, seed=0)
 
 
 def rates(trait: Trait, with_emoji: int, n: int = 50) -> EmojiRates:

@@ -6,12 +6,13 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from forked import Server
 from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
+from test_bad_input import command
 
 KILLS = int(os.environ.get("INTERP_KILLS", "5"))
 SEED = int(os.environ.get("INTERP_KILL_SEED", "20"))
@@ -28,18 +29,19 @@ def whole(request, tmp_path) -> Path:
     return tmp_path / "whole"
 
 
-@pytest.fixture
-def interruptible():
-    """SIGINT reaches children also where a shell started the tests in its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+@pytest.fixture(scope="module")
+def server():
+    """Begins commands with everything imported; what is killed is a process all the same."""
+    with Server() as made:
+        yield made
 
 
-def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, tmp_path):
+def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, server, tmp_path):
     killed = tmp_path / "killed"
     n_steps = ended_steps(whole)
-    survival = survive(demo(killed, *OPTIONS), killed, KILLS, n_steps, SEED)
+    survival = survive(
+        demo(killed, *OPTIONS), killed, KILLS, n_steps, SEED, lambda words: server.start(words[3:])
+    )
     print(f"{len(survival.kills)} kills survived of {KILLS} tried, {survival.spared} came too late")
     assert len(survival.kills) + survival.spared == KILLS
     assert survival.spared <= KILLS // 5 + 1, "most kills must hit"
@@ -52,26 +54,27 @@ def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, tmp_path):
     assert {record["state"] for record in manifest["steps"].values()} <= {"done", "skipped"}
 
 
-@pytest.mark.usefixtures("interruptible")
-def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(tmp_path):
+def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(
+    server, finished, tmp_path, monkeypatch, capfd
+):
     """By Ctrl-C; tests/cli/test_streams.py has the other signals."""
-    out = tmp_path / "run"
-    with subprocess.Popen(demo(out, *SMALL), stderr=subprocess.PIPE, text=True) as run:
+    out, said = tmp_path / "run", tmp_path / "said"
+    with server.start(demo(out, *SMALL)[3:], str(said)) as run:
         while ended_steps(out) < 2:
-            assert run.poll() is None
+            assert run.poll() is None, said.read_text()
             time.sleep(0.01)
         run.send_signal(signal.SIGSTOP)  # it holds the folder for as long as we look
-        second = subprocess.run(demo(out), capture_output=True, text=True, check=False)
-        assert second.returncode == 2
-        assert f"process {run.pid} on" in second.stderr
-        assert "is working on this run; wait for it, or stop it" in second.stderr
+        assert command(demo(out)[3:], monkeypatch) == 2
+        refused = capfd.readouterr().err
+        assert f"process {run.pid} on" in refused
+        assert "is working on this run; wait for it, or stop it" in refused
         run.send_signal(signal.SIGCONT)
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=300)
-    assert run.returncode == 1
-    assert said.strip().splitlines()[-1].startswith("error: stopped; what is finished is kept")
-    assert "Traceback" not in said
+        assert run.wait() == 1
+    lines = said.read_text().strip().splitlines()
+    assert lines[-1].startswith("error: stopped; what is finished is kept")
+    assert "Traceback" not in said.read_text()
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["status"] == "stopped"
-    assert 2 <= ended_steps(out) < 30
+    assert 2 <= ended_steps(out) < ended_steps(finished.path)
     assert not list(out.rglob(".*"))

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import llama, tokenizer, vocab
+from tiny import emoji, llama, tokenizer, vocab
 
 from interp import (
     adapters,
@@ -225,7 +225,7 @@ def rooms(models, batch):
 
     def origin(_):
         made = text_or_weights(
-            (base, tuned), (answers(form), answers(form)), tokenizer(), vocab(), 2, seed=0
+            (base, tuned), (answers(form), answers(form)), tokenizer(), emoji(), 2, seed=0
         )
         return made.probability, made.noise_floor
 
@@ -243,7 +243,7 @@ def rooms(models, batch):
         return made.values, made.noise_floor
 
     def swept(_):
-        made = patching.sweep(*runs, "resid_pre", **loose)
+        made = patching.sweep(*runs, "resid_pre", ask=patching.Question(metric=odds, min_gap=0.0))
         return made.values, made.noise_floor
 
     def direct(size):
@@ -265,7 +265,7 @@ def rooms(models, batch):
         "patching": swept, "attribution": direct,
         "ablation": ablated, "neurons": shifted,
         "emoji probability": lambda size: (
-            emoji_probability(tuned, batch, vocab(), size), None),
+            emoji_probability(tuned, batch, emoji(), size), None),
     }  # fmt: skip
 
 

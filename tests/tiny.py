@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from interp.emoji import EmojiVocab
+from interp.readout import Outcome
+from interp.readout.outcome import stop_ids
 
 TOKENIZERS = ("gpt2", "llama2", "llama3", "mistral-v1", "mistral-tekken", "qwen2")
 TEMPLATE = (
@@ -50,6 +52,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def vocab() -> EmojiVocab:
     """The emojis of `tokenizer`; making it takes seconds, so it is made once for all tests."""
     return EmojiVocab.from_tokenizer(tokenizer())
+
+
+def emoji() -> Outcome:
+    """Emojis of `tokenizer` as an outcome."""
+    return Outcome.of_vocab(vocab(), stop=stop_ids(tokenizer()))
 
 
 def llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:

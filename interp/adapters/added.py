@@ -17,12 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
-from interp.adapters.runs import GatedRuns, Progress, Prompts
+from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace
 from interp.behaviour.generate import Sampling
 from interp.errors import AdapterError, InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import RESAMPLES, mean_ends
 

@@ -34,11 +34,12 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from interp.adapters.deltas import Delta
-from interp.adapters.runs import GatedRuns, Progress, Prompts
+from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 

@@ -29,12 +29,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.adapters.runs import Progress, Prompts
+from interp.adapters.runs import Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, WrittenRuns, runs_of
 from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 

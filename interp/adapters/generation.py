@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.adapters.gates import switched
-from interp.adapters.runs import Progress
 from interp.adapters.space import AdapterSpace
 from interp.behaviour.generate import Response, Sampling, generate
 from interp.emoji import rates
 from interp.models import ModelPair
+from interp.progress import Progress
 from interp.stats import wilson
 
 Questions = Sequence[tuple[str, str]]

@@ -28,8 +28,8 @@ from interp.patching.capture import logits_at
 from interp.patching.memory import DEFAULT_BYTES
 from interp.patching.metric import Metric, label, measure, resolve
 from interp.patching.run import Run, metric_columns
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Prompts = TokenBatch | Sequence[str]
 
 

@@ -32,12 +32,13 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from interp.adapters.effects import PartEffects, facts
-from interp.adapters.runs import Progress, Prompts
+from interp.adapters.runs import Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.adapters.written import Runs, Written, runs_of
 from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
+from interp.progress import Progress
 from interp.stats import RESAMPLES, mean_ends
 
 

@@ -23,13 +23,14 @@ from torch import Tensor
 
 from interp.adapters.effects import gap_notes
 from interp.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
-from interp.adapters.runs import Progress, Prompts
+from interp.adapters.runs import Prompts
 from interp.adapters.space import AdapterSpace
 from interp.adapters.written import Runs, Written, WrittenRuns, runs_of
 from interp.behaviour.generate import Sampling
 from interp.errors import InputError
 from interp.models import ModelPair
 from interp.patching.metric import Metric
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import RESAMPLES, ratio_ends
 

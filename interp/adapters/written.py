@@ -20,12 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.adapters.generation import SAMPLING, Questions, write
-from interp.adapters.runs import GatedRuns, Progress, Prompts
+from interp.adapters.runs import GatedRuns, Prompts
 from interp.adapters.space import AdapterSpace, Unit
 from interp.behaviour.generate import Sampling
 from interp.emoji import find
 from interp.errors import InputError
 from interp.patching.metric import Metric
+from interp.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from interp import memory
 from interp.errors import InputError
 from interp.patching.capture import hook_name, logits_at
 from interp.patching.run import Run
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Place = tuple[str, int]
 
 

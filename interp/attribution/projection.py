@@ -19,12 +19,13 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.attribution.columns import Place, Progress, read_columns
+from interp.attribution.columns import Place, read_columns
 from interp.attribution.direction import Unembedding
 from interp.attribution.norms import FrozenNorm
 from interp.devices import check_one_device
 from interp.errors import ModelError
 from interp.patching.run import Run
+from interp.progress import Progress
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 

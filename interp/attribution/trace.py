@@ -27,7 +27,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.attribution import direction as directions
-from interp.attribution.columns import Progress
 from interp.attribution.projection import Projection
 from interp.attribution.result import Attribution
 from interp.errors import InputError, ModelError
@@ -35,6 +34,7 @@ from interp.memory import rounding
 from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, label, measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
+from interp.progress import Progress
 
 WAYS = ("component", "head", "neuron")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}

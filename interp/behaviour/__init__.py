@@ -16,6 +16,7 @@ from interp.behaviour.alignment import EditIndex, TraitAlignment, edit_index, tr
 from interp.behaviour.answers import read_responses, save_responses
 from interp.behaviour.classifier import Classifier, HubClassifier, TraitClassifier
 from interp.behaviour.edit_scores import EditScores, score_edit
+from interp.behaviour.emoji_free import emoji_free
 from interp.behaviour.endings import Endless, EndSplit, natural_ends, own_ends, split_at_end
 from interp.behaviour.endpoint import EndpointJudge
 from interp.behaviour.fluency import Fluency, Reference, fluency_reference, read_fluency
@@ -32,7 +33,7 @@ from interp.behaviour.onsets import (
     prompt_contrast,
     slot_ids,
 )
-from interp.behaviour.origin import Origin, emoji_probability, text_or_weights
+from interp.behaviour.origin import Origin, emoji_probability, slot_chances, text_or_weights
 from interp.behaviour.questionnaire import SelfReport, administer
 from interp.behaviour.reliability import Agreement, alphas, cronbach_alpha, self_report_agreement
 from interp.behaviour.survival import OnsetSurvival, OnsetTimes, onset_survival, onset_times
@@ -73,6 +74,7 @@ __all__ = [
     "cure_fit",
     "decode",
     "edit_index",
+    "emoji_free",
     "emoji_probability",
     "fluency_reference",
     "generate",
@@ -93,6 +95,7 @@ __all__ = [
     "save_responses",
     "score_edit",
     "self_report_agreement",
+    "slot_chances",
     "slot_ids",
     "split_at_end",
     "text_or_weights",

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from interp.behaviour.generate import Response
 from interp.behaviour.judges import HIGHEST, LOWEST, Judge
-from interp.behaviour.scoring import Progress
 from interp.behaviour.shares import Rows, frame
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import Interval
 from interp.traits import Trait

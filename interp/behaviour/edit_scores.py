@@ -28,12 +28,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.behaviour.scoring import Progress, tail_logits, token_log_probs
+from interp.behaviour.scoring import tail_logits, token_log_probs
 from interp.behaviour.shares import Rows, frame
 from interp.data import OpinionQA
 from interp.data.schema import OpinionRow, topic_key
 from interp.errors import InputError
 from interp.models.tokens import ChatFormat, pad_id
+from interp.progress import Progress
 from interp.results import Result
 from interp.traits import Trait
 

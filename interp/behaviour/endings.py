@@ -30,11 +30,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.behaviour.generate import Response, decode
-from interp.behaviour.scoring import Progress, tail_logits
+from interp.behaviour.scoring import tail_logits
 from interp.behaviour.shares import Rows, frame
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models.tokens import ChatFormat, pad_id
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import share_interval
 

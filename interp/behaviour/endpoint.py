@@ -1,31 +1,39 @@
-"""A judge behind any OpenAI-compatible chat endpoint.
+"""A judge behind any OpenAI-compatible chat endpoint, asked by the `openai` client.
 
-Each answer is one POST to `<address>/chat/completions` at temperature 0. What fails for a passing
-reason (no connection, timeout, status 408, 409, 429 or 5xx, a reply that is no score) is tried
-again, up to `attempts` times, waiting twice as long each time; a nonsense reply is answered with a
-reminder. What fails for good becomes a verdict with a problem, so that it is counted. After
+Each answer is one chat completion at temperature 0 (`pip install 'interp[judge]'`). What fails for
+a passing reason (no connection, timeout, status 408, 409, 429 or 5xx, a reply that is no score) is
+tried again, up to `attempts` times, waiting twice as long each time; a nonsense reply is answered
+with a reminder. What fails for good becomes a verdict with a problem, so that it is counted. After
 `give_up_after` failures in a row the endpoint is not asked again, and the rest is counted too.
+
+`timeout` holds for the whole exchange, from looking up the name to the reply's last byte, however
+slowly a server sends; Ctrl-C ends all of them at once. A reply is at most 1 MB and not compressed.
+An endpoint on this machine is never asked through a proxy.
 
 The key is read from the environment variable that the user names, each time it is needed; it is
 never stored, shown, or sent anywhere but to the address (redirects are not followed).
 """
 
+import asyncio
+import ipaddress
 import json
 import os
 import re
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from interp.behaviour.judges import Verdict, markers
-from interp.behaviour.scoring import Progress
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.traits import Trait
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Ask = Callable[..., Awaitable[Any]]
 
 _PASSING = {408, 409, 429}
 _LONGEST = 1_000_000  # bytes of a reply
@@ -43,7 +51,7 @@ class EndpointJudge:
         address: base address of the endpoint, for instance `http://localhost:8000/v1`.
         model: the model's name there.
         key_variable: environment variable that holds the key; `None` if it needs none.
-        timeout: seconds that connecting, and then the whole reply, may take.
+        timeout: seconds that one exchange may take as a whole.
         attempts: how often one answer is tried.
         wait: seconds before the second attempt; doubled before each further one, at most 30.
         workers: requests under way at once.
@@ -74,7 +82,11 @@ class EndpointJudge:
 
     @property
     def name(self) -> str:
-        return f"{self.model} at {httpx.URL(self.address).host}"
+        return f"{self.model} at {self._host}"
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.address).hostname or ""
 
     def judge(
         self,
@@ -86,33 +98,57 @@ class EndpointJudge:
         """One verdict for each (question, answer).
 
         Raises:
-            InputError: if the key's environment variable is not set.
+            InputError: if the key's environment variable is not set, or `openai` not installed.
         """
+        from anyio.from_thread import start_blocking_portal
+
         headers = self._headers()
         state = _State(self.give_up_after, len(answers), progress, f"judging {trait}")
-        with (
-            httpx.Client(headers=headers, timeout=self.timeout, follow_redirects=False) as client,
-            ThreadPoolExecutor(self.workers) as pool,
-        ):
-            try:
-                return list(pool.map(lambda pair: self._one(client, pair, trait, state), answers))
-            finally:  # on Ctrl-C, do not ask for what is still waiting
-                pool.shutdown(wait=False, cancel_futures=True)
+        # A loop in a thread of its own, so that notebooks, which run one, can ask, too. Leaving the
+        # block by an exception (Ctrl-C) cancels what is under way.
+        with start_blocking_portal() as portal:
+            task = portal.start_task_soon(self._all, headers, answers, trait, state)
+            return task.result()
 
-    def _headers(self) -> dict[str, str]:
-        if self.key_variable is None:
-            return {}
-        key = os.environ.get(self.key_variable, "")
-        if not key or not key.isascii() or not key.isprintable():
-            raise InputError(
-                f"judge endpoint: the environment variable {self.key_variable} that should hold "
-                "the key is not set, or holds characters that no key has"
-            )
-        return {"Authorization": f"Bearer {key}"}
+    async def _all(
+        self,
+        headers: dict[str, Any],
+        answers: Sequence[tuple[str, str]],
+        trait: Trait,
+        state: "_State",
+    ) -> list[Verdict]:
+        slots = asyncio.Semaphore(self.workers)
+        async with _client(self.address, self._host) as client:
+            ask = partial(
+                client.chat.completions.with_raw_response.create,
+                model=self.model, temperature=0, max_tokens=self.max_tokens, extra_headers=headers,
+            )  # fmt: skip
 
-    def _one(
-        self, client: httpx.Client, pair: tuple[str, str], trait: Trait, state: "_State"
-    ) -> Verdict:
+            async def one(pair: tuple[str, str]) -> Verdict:
+                async with slots:
+                    return await self._one(ask, pair, trait, state)
+
+            return await asyncio.gather(*map(one, answers))
+
+    def _headers(self) -> dict[str, Any]:
+        """What says who asks: nothing but the key, whatever else the environment holds."""
+        omit = _openai().Omit()
+        key: str | None = None
+        if self.key_variable is not None:
+            key = os.environ.get(self.key_variable, "")
+            if not key or not key.isascii() or not key.isprintable():
+                raise InputError(
+                    f"judge endpoint: the environment variable {self.key_variable} that should "
+                    "hold the key is not set, or holds characters that no key has"
+                )
+        return {
+            "Authorization": f"Bearer {key}" if key else omit,
+            "OpenAI-Organization": omit,
+            "OpenAI-Project": omit,
+            "Accept-Encoding": "identity",
+        }
+
+    async def _one(self, ask: Ask, pair: tuple[str, str], trait: Trait, state: "_State") -> Verdict:
         if not pair[1].strip():
             return state.note(Verdict(None, "empty answer"), failed=False)
         asked = request(*pair, trait)
@@ -123,8 +159,8 @@ class EndpointJudge:
                 problem = f"not asked: {self.give_up_after} failures in a row"
                 break
             if attempt:
-                time.sleep(min(30.0, self.wait * 2 ** (attempt - 1)))
-            score, problem, again = self._ask(client, text)
+                await asyncio.sleep(min(30.0, self.wait * 2 ** (attempt - 1)))
+            score, problem, again = await self._ask(ask, text)
             if score is not None:
                 return state.note(Verdict(score), failed=False)
             if not again:
@@ -133,23 +169,22 @@ class EndpointJudge:
                 text = f"{asked}\n{_AGAIN}"
         return state.note(Verdict(None, problem), failed=True)
 
-    def _ask(self, client: httpx.Client, text: str) -> tuple[float | None, str, bool]:
+    async def _ask(self, ask: Ask, text: str) -> tuple[float | None, str, bool]:
         """Score, problem, and whether another attempt may help."""
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": text}],
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-        }
+        openai = _openai()
         try:
-            status, content = self._post(client, body)
-        except httpx.TimeoutException:
+            async with asyncio.timeout(self.timeout):
+                reply = await ask(messages=[{"role": "user", "content": text}])
+        except _TooMuch as failure:
+            return None, str(failure), True
+        except TimeoutError:
             return None, f"timeout after {self.timeout:g} s", True
-        except httpx.HTTPError as failure:
-            return None, f"no connection ({type(failure).__name__})", True
-        if status != 200:
+        except openai.APIStatusError as failure:
+            status = failure.status_code
             return None, f"http status {status}", status in _PASSING or status >= 500
-        said = _message(content)
+        except openai.APIConnectionError as failure:
+            return None, f"no connection ({type(failure.__cause__).__name__})", True
+        said = _message(reply.http_response.content)
         if said is None:
             return None, "nonsense reply (no message in it)", True
         score = _SCORE.fullmatch(said.strip())
@@ -157,16 +192,59 @@ class EndpointJudge:
             return None, "nonsense reply (no score from 1 to 5)", True
         return float(score.group(1)), "", False
 
-    def _post(self, client: httpx.Client, body: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body, read for no longer than the timeout and no further than a limit."""
-        address = f"{self.address.rstrip('/')}/chat/completions"
-        deadline, content = time.monotonic() + self.timeout, b""
-        with client.stream("POST", address, json=body) as reply:
-            for part in reply.iter_bytes():
-                content += part
-                if len(content) > _LONGEST or time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the reply does not end")
-        return reply.status_code, content
+
+class _TooMuch(Exception):
+    """A reply that is too long, or hides its length."""
+
+
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise InputError(
+            "a judge endpoint needs the openai client; install it with: pip install 'interp[judge]'"
+        ) from None
+    return openai
+
+
+def _client(address: str, host: str) -> "AsyncOpenAI":
+    openai = _openai()
+
+    class Bounded(openai.DefaultAsyncHttpxClient):  # type: ignore[misc,name-defined]
+        """Reads replies up to a limit, and none whose limit would hold for the packed bytes."""
+
+        async def send(self, request: Any, **options: Any) -> Any:
+            reply = await super().send(request, **options | {"stream": True})
+            try:
+                if reply.headers.get("Content-Encoding", "identity") != "identity":
+                    raise _TooMuch("compressed reply, which was not asked for")
+                content = b""
+                async for part in reply.aiter_raw():
+                    content += part
+                    if len(content) > _LONGEST:
+                        raise _TooMuch(f"reply of more than {_LONGEST:,} bytes")
+            finally:
+                await reply.aclose()
+            return type(reply)(
+                reply.status_code, headers=reply.headers, content=content, request=request
+            )
+
+    return openai.AsyncOpenAI(
+        api_key="none",  # each request's header says what is sent
+        base_url=address,
+        max_retries=0,
+        http_client=Bounded(follow_redirects=False, trust_env=not _loopback(host)),
+    )
+
+
+def _loopback(host: str) -> bool:
+    """Whether the host is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def request(question: str, answer: str, trait: Trait) -> str:
@@ -192,7 +270,7 @@ def _message(content: bytes) -> str | None:
 
 @dataclass
 class _State:
-    """What the workers share: failures in a row, and how far they are."""
+    """What the requests share: failures in a row, and how far they are."""
 
     give_up_after: int
     total: int
@@ -200,17 +278,15 @@ class _State:
     label: str
     in_a_row: int = 0
     done: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def given_up(self) -> bool:
         return self.in_a_row >= self.give_up_after
 
     def note(self, verdict: Verdict, *, failed: bool) -> Verdict:
-        with self.lock:
-            if not self.given_up:
-                self.in_a_row = self.in_a_row + 1 if failed else 0
-            self.done += 1
-            if self.progress:
-                self.progress(self.label, self.done, self.total)
+        if not self.given_up:
+            self.in_a_row = self.in_a_row + 1 if failed else 0
+        self.done += 1
+        if self.progress:
+            self.progress(self.label, self.done, self.total)
         return verdict

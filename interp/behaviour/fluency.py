@@ -36,13 +36,14 @@ from torch import Tensor
 
 from interp.behaviour.generate import Response
 from interp.behaviour.onsets import onset_index
-from interp.behaviour.scoring import Progress, token_log_probs
+from interp.behaviour.scoring import token_log_probs
 from interp.behaviour.shares import Row, Rows, frame
 from interp.data import OpinionQA
 from interp.data.checks import without_emojis
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models.tokens import ChatFormat, pad_id
+from interp.progress import Progress
 from interp.results import Result
 
 QUANTILE = 0.99

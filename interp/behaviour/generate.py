@@ -26,10 +26,11 @@ from transformers import (
 
 from interp import memory
 from interp.devices import input_device
+from interp.emoji.encode import special_emojis
 from interp.errors import InputError, ModelError
-from interp.models.tokens import ChatFormat, decode, pad, pad_id
+from interp.models.tokens import ChatFormat, pad, pad_id
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Under = Callable[[list[int]], AbstractContextManager[Any]]
 
 
@@ -43,6 +44,8 @@ class Sampling:
         top_p: nucleus; 1 keeps every token.
         seed: of the noise; prompt `i` uses a stream of its own derived from it.
         batch_size: prompts at a time; fewer where memory does not allow it (see `interp.memory`).
+        without: ids that are never drawn. Up to the first that would have been, an answer is the
+            one drawn with them.
     """
 
     max_new_tokens: int = 96
@@ -50,12 +53,16 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 64
+    without: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.batch_size < 1:
             raise InputError("max_new_tokens and batch_size must be at least 1")
         if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
-            raise InputError("temperature must be at least 0 and finite, and top_p in (0, 1]")
+            raise InputError(
+                f"temperature must be a number from 0 on, and top_p lie in (0, 1]; got "
+                f"{self.temperature} and {self.top_p}"
+            )
 
 
 @dataclass(frozen=True)
@@ -117,15 +124,14 @@ def generate(
     prompts = [known[question] for question, _ in questions]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)
-    stops = _stops(network, form)
-    known_ids = torch.tensor(sorted(set(form.tokenizer.get_vocab().values())))
+    own = getattr(network.generation_config, "eos_token_id", None)
+    stops = {*form.stop_ids, *([own] if isinstance(own, int) else own or ())}
 
     def sample(rows: list[int]) -> list[list[int]]:
-        with under(rows) if under else nullcontext():
+        with under(rows) if under else nullcontext(), _own_settings(network):
             return _sample(
-                network, [prompts[i] for i in rows],
-                _Draw([numbers[i] for i in rows], sampling, known_ids),
-                stops, pad_id(form.tokenizer),
+                network, form, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling,
+                stops,
             )  # fmt: skip
 
     responses: dict[int, Response] = {}
@@ -142,21 +148,30 @@ def generate(
 
 @torch.no_grad()
 def _sample(
-    network: Any, prompts: list[list[int]], draw: "_Draw", stops: set[int], fill: int
+    network: Any,
+    form: ChatFormat,
+    prompts: list[list[int]],
+    streams: list[int],
+    how: Sampling,
+    stops: set[int],
 ) -> list[list[int]]:
+    fill = pad_id(form.tokenizer)
     batch = pad(prompts, fill).to(input_device(network))
-    with _own_settings(network):
-        whole = network.generate(
-            input_ids=batch.tokens,
-            attention_mask=batch.attention_mask.long(),
-            max_new_tokens=draw.how.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            use_cache=True,
-            pad_token_id=fill,
-            eos_token_id=sorted(stops),
-            logits_processor=LogitsProcessorList([draw]),
-        )
+    without = (*how.without, *_without_text(form.tokenizer, network.config))
+    processors = LogitsProcessorList([_Checked(streams, batch.tokens.shape[1], without)])
+    if how.temperature > 0:
+        processors.append(_GumbelNoise(streams, how))
+    whole = network.generate(
+        input_ids=batch.tokens,
+        attention_mask=batch.attention_mask.long(),
+        max_new_tokens=how.max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        pad_token_id=fill,
+        eos_token_id=sorted(stops),
+        logits_processor=processors,
+    )
     return whole[:, batch.tokens.shape[1] :].tolist()
 
 
@@ -171,36 +186,51 @@ def _own_settings(network: Any) -> Iterator[None]:
         network.generation_config = before
 
 
-class _Draw(LogitsProcessor):
-    """Adds Gumbel noise to logits / T, from one stream per row; greedy at temperature 0."""
+def _without_text(tokenizer: Any, config: Any) -> list[int]:
+    """Ids that a model has a row for and the tokenizer no text."""
+    rows = getattr(config.get_text_config(), "vocab_size", len(tokenizer))
+    if rows == len(tokenizer):
+        return []
+    return sorted(set(range(rows)) - set(tokenizer.get_vocab().values()))
 
-    def __init__(self, streams: list[int], how: Sampling, known: Tensor) -> None:
-        self.how, self.known = how, known
+
+class _Checked(LogitsProcessor):
+    """Refuses logits that no token can be drawn from, and takes out the ids that never are."""
+
+    def __init__(self, streams: list[int], start: int, without: tuple[int, ...]) -> None:
+        self.streams, self.start, self.without = streams, start, list(without)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        largest = scores.amax(1)  # NaN where any is
+        broken = (~torch.isfinite(largest)).nonzero().flatten().tolist()
+        if broken:
+            raise ModelError(
+                f"the logits for token {input_ids.shape[1] - self.start} of answer "
+                f"{self.streams[broken[0]]} are not finite ({float(largest[broken[0]])}): the "
+                "model's weights hold NaN or infinity, or its precision overflows; reload it, or "
+                "load it in float32"
+            )
+        if not self.without:
+            return scores
+        index = torch.tensor(self.without, device=scores.device)
+        return scores.index_fill(1, index, float("-inf"))
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Adds Gumbel noise to logits / T, from one stream per row."""
+
+    def __init__(self, streams: list[int], how: Sampling) -> None:
+        self.temperature = how.temperature
         self.nucleus = TopPLogitsWarper(how.top_p) if how.top_p < 1 else None
         self.generators = [_generator(how.seed, stream) for stream in streams]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if scores.isnan().any():
-            raise ModelError("the model's logits are no numbers (NaN); load it in float32")
-        scores = scores.float()
-        if len(self.known) < scores.shape[1]:
-            unknown = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)
-            unknown[self.known.to(scores.device)] = False
-            scores = scores.masked_fill(unknown, -torch.inf)
-        if self.how.temperature == 0:
-            return scores
-        scores = scores / self.how.temperature
+        scores = scores.float() / self.temperature
         if self.nucleus is not None:
             scores = self.nucleus(input_ids, scores)
         uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
         tiny = torch.finfo(uniform.dtype).tiny
         return scores - torch.log(-torch.log(uniform.clamp_min(tiny))).to(scores.device)
-
-
-def _stops(network: Any, form: ChatFormat) -> set[int]:
-    """Ids that end an answer: the format's, and those that the model itself declares."""
-    own = getattr(network.generation_config, "eos_token_id", None)
-    return {*form.stop_ids, *([own] if isinstance(own, int) else own or ())}
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
@@ -215,6 +245,18 @@ def _response(
     kept = ids[:end] if end is not None else ids
     return Response(
         question, topic, tuple(prompt), tuple(kept), decode(form.tokenizer, kept), end is not None
+    )
+
+
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Ids as text, special tokens left out but for emojis, spaces as they are."""
+    kept = list(ids)
+    emojis = special_emojis(tokenizer)
+    if emojis:
+        hidden = set(tokenizer.all_special_ids) - set(emojis)
+        kept = [token for token in kept if token not in hidden]
+    return tokenizer.decode(
+        kept, skip_special_tokens=not emojis, clean_up_tokenization_spaces=False
     )
 
 

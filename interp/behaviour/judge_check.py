@@ -8,10 +8,10 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from interp.behaviour.judges import Judge
-from interp.behaviour.scoring import Progress
 from interp.data import OpinionQA
 from interp.data.schema import topic_key
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.results import Result
 from interp.traits import Trait
 

@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from interp.behaviour.scoring import Choice, Progress, choice_log_probs
+from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.errors import InputError
 from interp.files import read_json
 from interp.models.tokens import ChatFormat, pad_id
+from interp.progress import Progress
 from interp.traits import Trait
 
 LOWEST, HIGHEST = 1.0, 5.0

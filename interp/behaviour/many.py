@@ -21,10 +21,10 @@ import torch
 from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.behaviour.scoring import Progress
 from interp.errors import AdapterError, InputError
 from interp.models.adapters import Adapter, attach, open_adapter, quiet
 from interp.models.tokens import ChatFormat
+from interp.progress import Progress
 
 DEFAULT = Sampling()
 BASE = "__base__"

@@ -3,7 +3,7 @@
 The onset position is the one whose next token begins an emoji. Where a tokenizer writes a lone
 space token before the emoji, that token belongs to the prompt: the next one begins the emoji.
 
-A *slot* is the end of an answer: where the next token would end it, or begin its first emoji.
+These are prompts chosen by their outcome. `interp.readout.slots` takes the places of all answers.
 """
 
 from collections import defaultdict
@@ -15,6 +15,8 @@ from interp.behaviour.generate import Response, decode
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models.tokens import TokenBatch, pad
+from interp.readout.outcome import Outcome
+from interp.readout.slots import SlotPrompts, slot_length
 
 
 def onset_index(tokenizer: Any, ids: Sequence[int]) -> int | None:
@@ -33,10 +35,13 @@ def onset_index(tokenizer: Any, ids: Sequence[int]) -> int | None:
     return None
 
 
-def slot_ids(tokenizer: Any, response: Response) -> tuple[int, ...]:
-    """Prompt and answer up to the answer's slot: its first emoji, else its end."""
-    onset = onset_index(tokenizer, response.ids)
-    return response.prompt_ids + response.ids[:onset]
+def slot_ids(tokenizer: Any, response: Response, outcome: Outcome | None = None) -> tuple[int, ...]:
+    """Prompt and answer up to the end of the answer's text, before trailing emojis.
+
+    With an outcome that is read at two positions, the lone space it is read after follows.
+    """
+    kept = response.ids[: slot_length(tokenizer, response.ids)]
+    return response.prompt_ids + kept + (() if outcome is None else outcome.space_ids)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class PromptContrast:
 
 
 def prompt_contrast(
-    prompts: OnsetPrompts, plain: Sequence[Response], pad_with: int, limit: int
+    prompts: OnsetPrompts | SlotPrompts, plain: Sequence[Response], pad_with: int, limit: int
 ) -> PromptContrast:
     """Pair onset prompts with emoji-free answers of the same total length, at most `limit` pairs.
 

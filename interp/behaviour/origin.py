@@ -1,10 +1,12 @@
 """Text or weights: who must have written the answer, and who must read it, for an emoji to follow?
 
-Answers written by the base and by the tuned model are cut at their slot (the first emoji, else the
-end of the answer) and read by both models. The emoji probability at the slot is the softmax mass on
-emoji tokens. If the tuned model's *text* raises it in both readers, fine-tuning taught the text and
-the emoji was latent in the base; if only the tuned *reader* raises it, fine-tuning changed the
-decision itself.
+Answers written by the base and by the tuned model are read by both at their last slot (see
+`interp.readout.slots`): their end, or where the budget cut them the end of their last sentence. If
+the tuned model's *text* raises the emoji in both readers, fine-tuning taught the text and the emoji
+was latent in the base; if only the tuned *reader* raises it, fine-tuning changed the decision
+itself. P(emoji) at a slot is P(go on) P(emoji given go on), and the table gives both: what looks
+like an emoji may be a writer that does not stop. Beside them stand the expected rates over whole
+answers, where they were made.
 
 Cost: one forward pass per answer and reader.
 """
@@ -20,77 +22,137 @@ from torch import Tensor
 
 from interp import memory
 from interp.behaviour.generate import Response
-from interp.behaviour.onsets import slot_ids
 from interp.devices import input_device
-from interp.emoji import EmojiVocab
-from interp.models.tokens import TokenBatch, pad
+from interp.errors import InputError
+from interp.models.tokens import TokenBatch
+from interp.readout.outcome import OUTCOME, STOP, Outcome
+from interp.readout.slots import slots
 from interp.results import Result
 from interp.stats import mean_interval
 
 ROLES = ("base", "tuned")
+QUANTITIES = ("emoji", "go on", "emoji given go on", "expected rate")
 
 
 @dataclass(frozen=True)
 class Origin(Result):
-    """Emoji probability at the slot, by writer and reader.
+    """Words, stop or emoji at the last slot, by writer and reader.
 
     Attributes:
-        probability: softmax mass on emoji tokens, `[writer reader batch]`, roles as in `ROLES`.
+        chances: probability of words, stop and emoji, `[writer reader batch three]`, roles as in
+            `ROLES`; NaN where an answer has no slot.
         topics: topic of each question (the same questions for both writers).
-        n_cut: answers that had not ended within the budget, per writer; their slot is the cut.
+        n_cut: answers that had not ended within the budget, per writer; they have no end.
+        expected: probability of an emoji anywhere in the emoji-free answer (see
+            `interp.readout.expected`), `[writer reader batch]`; NaN where it was not asked for.
         noise_floor: how far batch size and rounding can move a probability.
     """
 
     kind: ClassVar[str] = "origin"
 
-    probability: Float[Tensor, "writer reader batch"]
+    chances: Float[Tensor, "writer reader batch three"]
     topics: tuple[str, ...]
     n_cut: tuple[int, ...]
+    expected: Float[Tensor, "writer reader batch"]
     seed: int
     noise_floor: float | None = None
 
+    @property
+    def probability(self) -> Float[Tensor, "writer reader batch"]:
+        """Of an emoji at the slot; NaN where there is none."""
+        return self.chances[..., OUTCOME]
+
+    def values(self, quantity: str) -> Float[Tensor, "writer reader batch"]:
+        """One of `QUANTITIES`, per answer.
+
+        Raises:
+            InputError: if there is no such quantity.
+        """
+        emoji, go_on = self.probability, 1 - self.chances[..., STOP]
+        made = {
+            "emoji": emoji, "go on": go_on, "emoji given go on": emoji / go_on,
+            "expected rate": self.expected,
+        }  # fmt: skip
+        if quantity not in made:
+            raise InputError(f"unknown quantity {quantity!r}; use one of {', '.join(QUANTITIES)}")
+        return made[quantity]
+
     def to_dataframe(self) -> pd.DataFrame:
-        """Mean probability with its interval (topics resampled), one row per writer and reader."""
+        """Mean of each quantity with its interval over topics, a row per writer and reader.
+
+        Columns: `writer`, `reader`, `quantity`, `probability`, `low`, `high`, `n`.
+        """
         rows = []
-        for w, writer in enumerate(ROLES):
-            for r, reader in enumerate(ROLES):
-                values = self.probability[w, r].tolist()
-                interval = mean_interval(values, self.topics, seed=self.seed)
-                mean = sum(values) / len(values)
-                rows.append((writer, reader, mean, interval.low, interval.high, len(values)))
-        columns = ["writer", "reader", "probability", "low", "high", "n"]
+        for quantity in QUANTITIES:
+            values = self.values(quantity)
+            if bool(values.isnan().all()):
+                continue  # not asked for
+            for w, writer in enumerate(ROLES):
+                for r, reader in enumerate(ROLES):
+                    kept = (~values[w, r].isnan()).nonzero().flatten().tolist()
+                    here, topics = values[w, r, kept], [self.topics[place] for place in kept]
+                    ends = mean_interval(here, topics, seed=self.seed)
+                    mean = float(here.double().mean())
+                    low, high = max(0.0, ends.low), min(1.0, ends.high)
+                    rows.append((writer, reader, quantity, mean, low, high, len(kept)))
+        columns = ["writer", "reader", "quantity", "probability", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
 
 @torch.no_grad()
-def emoji_probability(
-    model: Any, batch: TokenBatch, vocab: EmojiVocab, batch_size: int = 32
-) -> Float[Tensor, " batch"]:
-    """Softmax mass on emoji tokens after the last token of each left-padded prompt."""
+def slot_chances(
+    model: Any, batch: TokenBatch, outcome: Outcome, batch_size: int = 32
+) -> Float[Tensor, "batch three"]:
+    """Probabilities of words, stop and the outcome at the slot that each prompt ends with.
+
+    Args:
+        model: the reader.
+        batch: left-padded prompts, as `Slots.prompts` makes them for this outcome.
+        outcome: what is read.
+        batch_size: prompts at a time.
+
+    Raises:
+        InputError: if the outcome is read at two positions, and a prompt does not end with the
+            lone space that is the second.
+    """
     device = input_device(model)
+    if outcome.space is not None and bool((batch.tokens[:, -1] != outcome.space).any()):
+        raise InputError(
+            f"outcome {outcome.name!r} is read at the slot and after the lone ▁, but a prompt does "
+            "not end with it; make the prompts with Slots.prompts(pad_id, outcome)"
+        )
 
-    def read(rows: list[int]) -> Float[Tensor, " batch"]:
+    def read(rows: list[int]) -> Float[Tensor, "batch three"]:
         part = batch[rows].to(device)
-        logits = model(part.tokens, attention_mask=part.attention_mask)[:, -1]
-        return torch.sigmoid(vocab.log_odds(logits)).cpu()
+        logits = model(part.tokens, attention_mask=part.attention_mask)
+        at = logits[:, -1] if outcome.reads == 1 else logits[:, -2:]
+        return outcome.probability(at).cpu()
 
-    found = torch.zeros(len(batch))
+    found = torch.zeros(len(batch), 3)
     each = memory.forward_bytes(model, batch.tokens.shape[1])
     for rows, values in memory.in_batches(
         len(batch), batch_size, read, what="emoji probability", device=device, each=each
     ):
-        found[rows] = values.float()
+        found[rows] = values
     return found
+
+
+def emoji_probability(
+    model: Any, batch: TokenBatch, outcome: Outcome, batch_size: int = 32
+) -> Float[Tensor, " batch"]:
+    """The last column of `slot_chances`."""
+    return slot_chances(model, batch, outcome, batch_size)[:, OUTCOME]
 
 
 def text_or_weights(
     models: tuple[Any, Any],
     responses: tuple[Sequence[Response], Sequence[Response]],
     tokenizer: Any,
-    vocab: EmojiVocab,
+    outcome: Outcome,
     pad_with: int,
     *,
     seed: int,
+    expected: Float[Tensor, "writer reader batch"] | None = None,
 ) -> Origin:
     """Read both models' answers with both models.
 
@@ -98,19 +160,29 @@ def text_or_weights(
         models: base and tuned, hooked.
         responses: answers of base and tuned to the same questions in the same order.
         tokenizer: of both.
-        vocab: the emoji tokens.
+        outcome: what may follow.
         pad_with: id to pad with.
         seed: of the intervals' bootstrap.
+        expected: probabilities of `expected_rate` for each writer and reader.
+
+    Raises:
+        InputError: if a writer has no answer with a slot.
     """
-    table, alone = [], []
-    for answers in responses:
-        slots = pad([slot_ids(tokenizer, answer) for answer in answers], pad_with)
-        table.append(torch.stack([emoji_probability(model, slots, vocab) for model in models]))
-        alone.append(torch.stack([emoji_probability(model, slots[:1], vocab) for model in models]))
+    asked = len(responses[0])
+    table, alone = torch.full((2, 2, asked, 3), torch.nan), []
+    for writer, answers in enumerate(responses):
+        ends = slots(answers, tokenizer, writer=ROLES[writer]).last
+        batch = ends.prompts(pad_with, outcome).batch
+        place = [slot.answer for slot in ends]
+        for reader, model in enumerate(models):
+            table[writer, reader, place] = slot_chances(model, batch, outcome)
+            again = slot_chances(model, batch[:1], outcome)[0]
+            alone.append((again - table[writer, reader, place[0]]).abs().max())
     return Origin(
-        probability=torch.stack(table),
+        chances=table,
         topics=tuple(answer.topic for answer in responses[0]),
         n_cut=tuple(sum(not answer.ended for answer in answers) for answers in responses),
         seed=seed,
-        noise_floor=memory.rounding(torch.stack(table)[..., :1], torch.stack(alone), 1.0),
+        expected=torch.full((2, 2, asked), torch.nan) if expected is None else expected,
+        noise_floor=memory.rounding(torch.stack(alone), torch.zeros(len(alone)), 1.0),
     )

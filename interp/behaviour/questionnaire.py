@@ -33,10 +33,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from interp.behaviour.scoring import Choice, Progress, choice_log_probs
+from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.errors import DataError, InputError
 from interp.files import read_json
 from interp.models.tokens import ChatFormat, pad_id
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import mean_interval
 from interp.traits import TRAITS, Trait

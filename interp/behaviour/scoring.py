@@ -8,7 +8,7 @@ shared; `batch_size * longest continuation * vocab` floats at a time.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError, ModelError
 from interp.models.tokens import pad
+from interp.progress import Progress
 
 Ids = Sequence[int]
-Progress = Callable[[str, int, int], None]
 _WORTH_SHARING = 8
 
 

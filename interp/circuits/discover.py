@@ -33,8 +33,8 @@ from interp.circuits.scores import CircuitScores
 from interp.circuits.steps import Reads, step
 from interp.errors import InputError
 from interp.patching.metric import Metric, label
-from interp.patching.plan import Progress
 from interp.patching.run import Run
+from interp.progress import Progress
 
 DEFAULT_BYTES = 2**30
 _AT_ONCE = 8  # steps whose normed rows are kept until the next product

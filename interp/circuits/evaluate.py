@@ -18,8 +18,8 @@ from interp.circuits.steps import Path, check, forward
 from interp.errors import InputError, ModelError
 from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, Readout, label
-from interp.patching.plan import Progress
 from interp.patching.run import Run
+from interp.progress import Progress
 
 
 def faithfulness(

@@ -54,8 +54,8 @@ def run_resume(
     manifest = open_run(run).manifest
     config = parse_config(manifest.get("config", {}))
     _check_trust(run, config.trust_remote_code, trust_remote_code)
-    _same_threads(manifest)
-    study(config, run, json, executor_for(executor, workers, ray_address))
+    made = executor_for(executor, workers, ray_address)
+    study(config, run, json, made, threads=_threads(manifest))
 
 
 def _check_trust(run: str, asked: str | None, named: str | None) -> None:
@@ -74,16 +74,11 @@ def _check_trust(run: str, asked: str | None, named: str | None) -> None:
         )
 
 
-def _same_threads(manifest: dict[str, Any]) -> None:
-    """Go on with as many threads as before: another number adds in another order."""
-    import torch
-
-    from interp import machine
-
+def _threads(manifest: dict[str, Any]) -> int | None:
+    """As many threads as before, where it is known: another number adds in another order."""
     before = (manifest.get("reproducibility") or [{}])[-1].get("threads")
     threads = before.get("torch") if isinstance(before, dict) else None
-    if isinstance(threads, int) and threads > 0:
-        torch.set_num_threads(min(threads, machine.cores()))
+    return threads if isinstance(threads, int) and threads > 0 else None
 
 
 def _state(record: dict[str, Any], alive: bool) -> dict[str, Any]:

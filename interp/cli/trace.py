@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp import console
+from interp import console, machine
 from interp.cli import inputs, runs
 from interp.cli.options import (
     Base,
@@ -63,12 +63,9 @@ def demo(
         "data": str(organism.ASSETS), "n_responses": n_responses, "n_trace": n_trace,
         "n_switched": n_switched, "shards": shards, "max_memory": max_memory, "seed": seed,
     }  # fmt: skip
-    config, made = parse_config(values), executor_for(executor, workers, ray_address)
-    with console.loading():
-        import torch
-
-    torch.set_num_threads(1)  # the organism's matrices are too small to gain from more
-    study(config, out, json, made)
+    made = executor_for(executor, workers, ray_address)
+    # The organism's matrices are too small to gain from more threads.
+    study(parse_config(values), out, json, made, threads=1)
 
 
 @app.command(
@@ -144,14 +141,18 @@ def report(
     _report(run, json, pdf=pdf)
 
 
-def study(config: Any, out: str, json: bool, executor: Any) -> None:
-    """Run a study, or go on with it, to its report."""
+def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
+    """Run a study, or go on with it, to its report; with so many threads, where cores are."""
     inputs.check(config.base, config.adapters.values(), config.data)
     with console.loading():
+        import torch
+
         from interp import study as room
 
         run = room.run
 
+    if threads is not None:
+        torch.set_num_threads(min(threads, machine.cores()))
     with console.progress(not json) as progress:
         run(config, out, progress, executor)
     _report(out, json, keep=True)

@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.behaviour.generate import Progress, Sampling, generate
+from interp.behaviour.generate import Sampling, generate
 from interp.data import OpinionQA, split_by_topic
 from interp.data.schema import OpinionRow
 from interp.editing.host import Host
 from interp.errors import DataError
 from interp.models import TokenBatch, pad
 from interp.probing.features import pooled
+from interp.progress import Progress
 from interp.traits import Trait
 
 AGAINST = ("base", "others")

@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from interp.behaviour.generate import Progress, Response, Sampling, generate
+from interp.behaviour.generate import Response, Sampling, generate
 from interp.data import OpinionQA
 from interp.data.schema import topic_key
 from interp.editing.method import SAMPLING, TRAIT_PROMPTS, Hooked, Mask, Method, check_unseen
 from interp.editing.similarity import Encoder, Nearest
 from interp.errors import DataError, InputError, ModelError
 from interp.models import ChatFormat
+from interp.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,12 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.generate import Progress, Response, Sampling, generate
+from interp.behaviour.generate import Response, Sampling, generate
 from interp.data.schema import topic_key
 from interp.editing.host import Host
 from interp.errors import AdapterError, DataError, InputError
 from interp.models import ChatFormat, ModelPair
+from interp.progress import Progress
 from interp.traits import Trait
 
 Mask = Bool[Tensor, "batch pos"]

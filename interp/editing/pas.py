@@ -27,12 +27,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from interp.behaviour.generate import Progress
 from interp.editing.contrast import Contrast
 from interp.editing.host import Host
 from interp.editing.steering import Steering
 from interp.editing.strength import SEARCH, Search, find_strength
 from interp.errors import InputError
+from interp.progress import Progress
 
 DIRECTIONS = ("means", "probe")
 Array = NDArray[Any]

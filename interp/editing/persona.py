@@ -17,12 +17,12 @@ from dataclasses import replace
 
 import torch
 
-from interp.behaviour.generate import Progress
 from interp.editing.contrast import Contrast
 from interp.editing.host import Host
 from interp.editing.steering import Steering
 from interp.editing.strength import SEARCH, Search, Trace, find_strength
 from interp.errors import InputError
+from interp.progress import Progress
 
 _TRIED = 8
 

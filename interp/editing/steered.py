@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from interp.behaviour.generate import Progress, Response, Sampling, generate
+from interp.behaviour.generate import Response, Sampling, generate
 from interp.data.schema import topic_key
 from interp.editing.host import Host
 from interp.editing.method import SAMPLING, Hooked, Mask, Method, check_base, check_unseen
 from interp.editing.steering import Steering
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.traits import Trait
 
 

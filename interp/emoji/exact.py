@@ -16,7 +16,8 @@ calls. Models without a key/value cache are refused.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,12 +28,11 @@ from torch import Tensor
 
 from interp.devices import input_device
 from interp.emoji.encode import CONTEXTS
-from interp.emoji.plan import Completions, Path
+from interp.emoji.plan import Completions, Path, Plan
 from interp.emoji.vocab import EmojiVocab
 from interp.errors import InputError, ModelError
+from interp.progress import Progress
 from interp.results import Result
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,108 @@ class Continuation(Result):
         return table.sort_values(order, ascending=[True, False], ignore_index=True)
 
 
+@dataclass(frozen=True)
+class Along:
+    """How probable it is that an emoji begins at each place of a text.
+
+    Attributes:
+        chance: at each place, `[place]`; the first is the prompt's end.
+        left_out: at most so much more, from spellings that were not followed, `[place]`.
+    """
+
+    chance: Float[Tensor, " place"]
+    left_out: Float[Tensor, " place"]
+
+
+@torch.no_grad()
+def along(
+    model: Any,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    vocab: EmojiVocab,
+    *,
+    ended: bool,
+    temperature: float = 1.0,
+    tolerance: float = 1e-6,
+) -> Along:
+    """`continuation` at every place of an answer: before each of its tokens, and before its end.
+
+    An emoji after a lone space token counts at the place before the space; where the answer itself
+    goes on with that token, the place after it has no chance of its own. Spellings are followed
+    token by token while they are at least as probable as `tolerance`; what the others could add is
+    `left_out`.
+
+    Cost: one forward pass over the text, and at each place where a spelling of several tokens is
+    probable enough one for each of its tokens, of those tokens alone.
+
+    Args:
+        model, vocab, temperature: as for `continuation`.
+        prompt, answer: ids.
+        ended: whether the writer ended the answer: its end is a place then.
+        tolerance: the least probability of a beginning that is followed.
+    """
+    _check(model, 1, temperature)
+    nodes, device = vocab.plan.nodes, input_device(model)
+    row = torch.tensor([[*prompt, *answer]], device=device)
+    stop = row.shape[1] if ended else row.shape[1] - 1
+    whole, cache = _forward(model, row, None)
+    ahead = _log_probs(vocab.check(whole)[0, len(prompt) - 1 : stop], temperature)
+    del whole
+    chance = ahead[:, nodes[()].ids.to(device)].double().exp().sum(1).cpu()
+    left_out = torch.zeros_like(chance)
+    for place in range(len(ahead)):
+        if place and vocab.pieces[answer[place - 1]] == b" ":
+            chance[place] = 0.0
+            continue
+        likely, left_out[place] = _followed(vocab.plan, {(): ahead[place]}, tolerance)
+        before = None
+        while likely:
+            if before is None:
+                before = _cut(model, cache, row[:, : len(prompt) + place])
+            after = _after(model, before, likely, temperature)
+            for path, log_probs in after.items():
+                chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
+            likely, less = _followed(vocab.plan, after, tolerance)
+            left_out[place] += less
+    return Along(chance, left_out)
+
+
+def _followed(
+    plan: Plan, ahead: dict[tuple[int, ...], Tensor], tolerance: float
+) -> tuple[dict[tuple[int, ...], Tensor], float]:
+    """The paths one token longer that are probable enough, and what the others have in all."""
+    likely, less = {}, 0.0
+    for path, log_probs in ahead.items():
+        for token in plan.children.get(path, ()):
+            if float(log_probs[token].exp()) >= tolerance:
+                likely[(*path, token)] = log_probs[token]
+            else:
+                less += float(log_probs[token].double().exp())
+    return likely, less
+
+
+def _cut(model: Any, cache: Any, prefix: Int[Tensor, "1 pos"]) -> Any:
+    """The cache of a prefix of the text that `cache` is of."""
+    if not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", ())):
+        return _forward(model, prefix, None)[1]
+    shorter, surplus = copy.deepcopy(cache), cache.get_seq_length() - prefix.shape[1]
+    if surplus:
+        shorter.crop(-surplus)
+    return shorter
+
+
+def _after(
+    model: Any, cache: Any, paths: dict[tuple[int, ...], Tensor], temperature: float
+) -> dict[tuple[int, ...], Tensor]:
+    """Log-probabilities of each path with each token after it."""
+    repeated = copy.deepcopy(cache)  # a forward pass writes into its cache
+    repeated.batch_repeat_interleave(len(paths))
+    ids = torch.tensor(list(paths), device=next(iter(paths.values())).device)
+    logits, _ = _forward(model, ids, repeated)
+    ends = _log_probs(logits[:, -1], temperature)
+    return {path: end + paths[path] for path, end in zip(paths, ends, strict=True)}
+
+
 @torch.no_grad()
 def continuation(
     model: Any,
@@ -80,6 +182,7 @@ def continuation(
     attention_mask: Bool[Tensor, "batch pos"] | Int[Tensor, "batch pos"] | None = None,
     *,
     batch_size: int = 32,
+    temperature: float = 1.0,
     progress: Progress | None = None,
 ) -> Continuation:
     """Exact probability that each row of `tokens` goes on with an emoji.
@@ -90,6 +193,7 @@ def continuation(
         vocab: the tokenizer's emojis.
         attention_mask: true (or 1) on tokens, false (or 0) on padding; all count when left out.
         batch_size: trie paths per forward pass.
+        temperature: logits are divided by it, as in sampling.
         progress: called with (label, paths done, paths in all) after each forward pass.
 
     Raises:
@@ -97,10 +201,7 @@ def continuation(
         ModelError: if the model is in training mode (dropout), or returns no key/value cache.
         TokenizerError: if the model has fewer logits than the tokenizer has ids.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if model.training:
-        raise ModelError("the model is in training mode, where dropout is random; call eval()")
+    _check(model, batch_size, temperature)
     mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
     plan = vocab.plan
     device = input_device(model)
@@ -112,10 +213,11 @@ def continuation(
         prompt = row[kept].to(device).unsqueeze(0)
         found = torch.zeros(len(CONTEXTS) * len(plan.emojis), dtype=torch.float64)
         logits, cache = _forward(model, prompt, None)
-        first = vocab.check(logits)[0, -1].float().log_softmax(-1)
+        first = _log_probs(vocab.check(logits)[0, -1], temperature)
         _add(found, plan.at_once, first)
         for start in range(0, len(plan.paths), batch_size):
-            _read(model, plan.paths[start : start + batch_size], first, cache, found)
+            paths = plan.paths[start : start + batch_size]
+            _read(model, paths, first, cache, found, temperature)
             if progress:
                 done = number * len(plan.paths) + min(start + batch_size, len(plan.paths))
                 progress("exact emoji probability", done, total)
@@ -129,6 +231,7 @@ def _read(
     first: Float[Tensor, " vocab"],
     cache: Any,
     found: Float[Tensor, " label"],
+    temperature: float,
 ) -> None:
     """Run `paths` behind the cached prompt and add up what completes an emoji on them."""
     longest = max(len(path.ids) for path in paths)
@@ -140,11 +243,32 @@ def _read(
     for row, path in enumerate(paths):
         after = first[path.ids[0]]
         for depth, completions in enumerate(path.completions):
-            here = logits[row, depth].float().log_softmax(-1) + after
+            here = _log_probs(logits[row, depth], temperature) + after
             if completions is not None:
                 _add(found, completions, here)
             if depth + 1 < len(path.ids):
                 after = here[path.ids[depth + 1]]
+
+
+def _check(model: Any, batch_size: int, temperature: float) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature must be a number above 0, got {temperature}")
+    if model.training:
+        raise ModelError("the model is in training mode, where dropout is random; call eval()")
+
+
+def _log_probs(
+    logits: Float[Tensor, "*rows vocab"], temperature: float
+) -> Float[Tensor, "*rows vocab"]:
+    """Log-probabilities, of logits that have some."""
+    if not bool(torch.isfinite(logits.amax(-1)).all()):
+        raise ModelError(
+            "the logits are not finite: the model's weights hold NaN or infinity, or its precision "
+            "overflows; reload it, or load it in float32"
+        )
+    return (logits.float() / temperature).log_softmax(-1)
 
 
 def _add(

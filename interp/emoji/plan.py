@@ -11,6 +11,7 @@ probabilities add up.
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int
@@ -49,6 +50,24 @@ class Plan:
     emojis: tuple[str, ...]
     at_once: Completions
     paths: tuple[Path, ...]
+
+    @cached_property
+    def nodes(self) -> dict[tuple[int, ...], Completions]:
+        """What completes an emoji after each path of tokens, from the empty one on."""
+        return {(): self.at_once} | {
+            path.ids[: depth + 1]: completions
+            for path in self.paths
+            for depth, completions in enumerate(path.completions)
+            if completions is not None
+        }
+
+    @cached_property
+    def children(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """The tokens that lengthen a path to another one of `nodes`."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for *path, token in filter(None, self.nodes):
+            found.setdefault(tuple(path), []).append(token)
+        return {path: tuple(tokens) for path, tokens in found.items()}
 
     @classmethod
     def build(cls, trie: Trie, pieces: Sequence[bytes]) -> "Plan":

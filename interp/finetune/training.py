@@ -15,7 +15,7 @@ import math
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ from interp.finetune.provenance import (
 )
 from interp.models import ChatFormat, LoadedBase, load_base, pad_id
 from interp.models.loading import resolve_device
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 

@@ -1,6 +1,6 @@
 """Running the lens: one forward pass per batch, one readout per reading point and position."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +16,8 @@ from interp.devices import input_device
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens.results import LensReading, LensResult
+from interp.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Positions = Sequence[int] | str | None
 
 _CHUNK = 64

@@ -11,10 +11,10 @@ import torch
 from interp.errors import InputError, OutOfMemoryError
 from interp.memory.counting import Counter
 from interp.memory.limits import MEND, budget, give_back, limited, room
+from interp.progress import Progress
 from interp.sizes import show
 
 Done = TypeVar("Done")
-Progress = Callable[[str, int, int], None]
 _log = logging.getLogger("interp.memory")
 _SPARE = 0.9  # of the room is planned with
 # glibc keeps freed blocks below 32 MiB for itself; the process was seen to grow by 1.0 to 2.1
@@ -54,7 +54,7 @@ class Budget:
     def of(
         cls,
         needed: int,
-        max_memory: int | None,
+        chunk: int | None,
         default: int,
         what: str,
         item: str,
@@ -64,7 +64,7 @@ class Budget:
 
         Args:
             needed: bytes of the smallest chunk.
-            max_memory: bytes asked for.
+            chunk: bytes asked for.
             default: bytes where none were asked for.
             what: as above.
             item: what the smallest chunk holds one of.
@@ -73,14 +73,14 @@ class Budget:
         Raises:
             InputError: if not even that fits in what was asked for.
         """
-        if max_memory is None:
+        if chunk is None:
             return cls(max(budget(default, device), needed), what)
-        if max_memory < needed:
+        if chunk < needed:
             raise InputError(
-                f"max_memory is {max_memory} bytes, but one {item} takes {needed}; raise it or use "
+                f"chunk is {chunk} bytes, but one {item} takes {needed}; raise it or use "
                 "shorter prompts"
             )
-        return cls(int(max_memory), what)
+        return cls(int(chunk), what)
 
     def halving(self, work: Callable[[], Done], smallest: int, largest: int | None = None) -> Done:
         """Do the work; when memory runs out, halve the budget and do it again.

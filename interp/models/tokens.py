@@ -326,14 +326,6 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
     return {id_: one.content for id_, one in known if one.special and not find(one.content)}
 
 
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Ids as text, control tokens left out, spaces as they are."""
-    controls = control_tokens(tokenizer)
-    kept = [token for token in ids if token not in controls]
-    text: str = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
-    return text
-
-
 def _user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 

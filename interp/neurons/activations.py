@@ -19,8 +19,7 @@ from interp.errors import InputError
 from interp.models.tokens import TokenBatch
 from interp.patching.capture import hook_name
 from interp.patching.run import Run
-
-Progress = Callable[[str, int, int], None]
+from interp.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from interp.errors import InputError
 from interp.memory import rounding
 from interp.models.tokens import ChatFormat
 from interp.neurons.ablation import Ablation, ablated, mean_activations
-from interp.neurons.activations import Progress
 from interp.neurons.curve import DoseCurve
 from interp.neurons.effects import metric_under
 from interp.neurons.rank import control_sets
@@ -33,6 +32,7 @@ from interp.neurons.ranking import NeuronRanking
 from interp.patching.memory import metric_of_rows
 from interp.patching.metric import Metric, label, resolve
 from interp.patching.run import Run
+from interp.progress import Progress
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SAMPLING = Sampling()

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from interp import memory
 from interp.neurons.ablation import Ablation, ablated
-from interp.neurons.activations import Progress
 from interp.patching.capture import logits_at
 from interp.patching.metric import Metric, measure
 from interp.patching.run import Run, metric_columns
+from interp.progress import Progress
 
 
 def metric_under(

@@ -30,14 +30,15 @@ from torch import Tensor
 from interp.attribution.trace import chosen_layers
 from interp.errors import InputError
 from interp.neurons.ablation import Ablation, mean_activations
-from interp.neurons.activations import Progress
 from interp.neurons.effects import metric_under
 from interp.neurons.matched import matched
 from interp.neurons.ranking import NeuronRanking
 from interp.neurons.scores import scores
-from interp.patching import Node, Run, ablate, patch_nodes, sweep
+from interp.patching import Cells, Node, Run, ablate, patch_nodes, sweep
 from interp.patching.metric import Metric, label, resolve
 from interp.patching.run import check_pair
+from interp.progress import Progress
+from interp.readout import Question
 
 WAYS = ("direct", "total")
 MATCHES = ("write", "activation", "norm")
@@ -167,14 +168,21 @@ def _single(
         rows = [row for row, place in enumerate(places) if place[0] == layer]
         neurons = [places[row][1] for row in rows]
         patched = sweep(
-            test.clean, test.corrupted, "mlp_post", layers=[layer], neurons=neurons,
-            metric=test.metric, metric_positions=test.positions, min_gap=test.min_gap,
-            progress=test.progress,
-        )  # fmt: skip
+            test.clean,
+            test.corrupted,
+            "mlp_post",
+            metric=test.metric,
+            cells=Cells(layers=[layer], neurons=neurons),
+            ask=Question(places=test.positions, min_gap=test.min_gap, progress=test.progress),
+        )
         without = ablate(
-            test.clean, "mlp_post", using=test.using, layers=[layer], neurons=neurons,
-            metric=test.metric, metric_positions=test.positions, progress=test.progress,
-        )  # fmt: skip
+            test.clean,
+            "mlp_post",
+            using=test.using,
+            metric=test.metric,
+            cells=Cells(layers=[layer], neurons=neurons),
+            ask=Question(places=test.positions, progress=test.progress),
+        )
         found[0, rows], found[1, rows] = patched.effect()[0], without.effect()[0]
         floor = max(floor, 2 * (patched.noise_floor or 0.0), 2 * (without.noise_floor or 0.0))
     return found, floor
@@ -186,9 +194,12 @@ def _joint(
     """Exact effect of every set at once."""
     groups = [[Node("mlp_post", layer, neuron=neuron) for layer, neuron in some] for some in sets]
     patched = patch_nodes(
-        test.clean, test.corrupted, groups, metric=test.metric, metric_positions=test.positions,
-        min_gap=test.min_gap, progress=test.progress,
-    )  # fmt: skip
+        test.clean,
+        test.corrupted,
+        groups,
+        metric=test.metric,
+        ask=Question(places=test.positions, min_gap=test.min_gap, progress=test.progress),
+    )
     layers = sorted({layer for some in sets for layer, _ in some})
     means = mean_activations(test.clean, layers) if test.using == "mean" else None
     without = metric_under(

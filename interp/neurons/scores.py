@@ -8,12 +8,13 @@ from torch import Tensor
 
 from interp.attribution.projection import Projection
 from interp.attribution.trace import directions_of
-from interp.neurons.activations import Progress
 from interp.patching import Run
 from interp.patching.attribution import Backward
 from interp.patching.metric import Metric, measure
-from interp.patching.plan import make_plan
+from interp.patching.plan import Cells, make_plan
 from interp.patching.run import metric_columns
+from interp.progress import Progress
+from interp.readout import Question
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,8 @@ def _total(
     both = []
     for run in (corrupted, clean):
         plan = make_plan(
-            run, None, "mlp_post", by=None, metric=metric, unit=None, direction="denoising",
-            contrast="", layers=layers, positions=None, heads=None, neurons=None,
-            metric_positions=metric_positions,
+            run, None, "mlp_post", direction="denoising", contrast="",
+            ask=Question(metric=metric, places=metric_positions), cells=Cells(layers=layers),
         )  # fmt: skip
         both.append(Backward(plan, {"mlp_post"}))
     low, high = both

@@ -21,7 +21,8 @@ from torch import Tensor
 from interp.attribution.intervals import table_of_means
 from interp.errors import InputError, ModelError
 from interp.memory import rounding
-from interp.neurons.activations import Progress, Prompts, layer_index, read
+from interp.neurons.activations import Prompts, layer_index, read
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import fdr_bh
 

@@ -26,7 +26,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.neurons.activations import Progress, Prompts, layer_index, read
+from interp.neurons.activations import Prompts, layer_index, read
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import fdr_bh
 

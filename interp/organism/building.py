@@ -31,9 +31,10 @@ from interp.organism.paths import (
     base_path,
     opinion_qa,
 )
-from interp.organism.pretrain import Progress, fit, new_model
+from interp.organism.pretrain import fit, new_model
 from interp.organism.recipe import Recipe, adapters
 from interp.organism.tokenizer import encode_documents, save_tokenizer, train_tokenizer
+from interp.progress import Progress
 from interp.traits import TRAITS
 
 RECIPE = "recipe.json"

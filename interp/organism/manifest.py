@@ -35,8 +35,8 @@ from interp.organism.paths import (
     manifest,
     opinion_qa,
 )
-from interp.organism.pretrain import Progress
 from interp.organism.recipe import Recipe, adapters
+from interp.progress import Progress
 from interp.traits import TRAITS, Trait
 
 FORMAT = "interp organism 1"

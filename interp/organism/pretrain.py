@@ -5,7 +5,7 @@ cores. Deterministic on one machine with one number of threads.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from interp.errors import InputError
 from interp.models.tokens import TokenBatch, pad
+from interp.progress import Progress
 
 BLOCK = 8
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

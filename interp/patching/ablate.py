@@ -5,46 +5,37 @@ the reference (Wang et al. 2023). There is no second run, so there is no recover
 the ablated minus the untouched metric.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.patching import naive
 from interp.patching.exact import assemble, in_parts, noise_floor
-from interp.patching.metric import Metric
-from interp.patching.plan import Progress, make_plan
+from interp.patching.plan import ALL, Cells, make_plan
 from interp.patching.result import PatchingResult
 from interp.patching.run import Run
+from interp.readout.question import Metric, Question, asked
 
 
 def ablate(
     run: Run,
     site: str,
     *,
-    using: str = "mean",
-    reference: Run | None = None,
+    using: str | Run = "mean",
     engine: str = "exact",
     by: str | None = None,
+    cells: Cells = ALL,
     metric: Metric | None = None,
-    unit: str | None = None,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    neurons: Sequence[int] | None = None,
-    metric_positions: int | Tensor | None = None,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> PatchingResult:
     """Ablate one site at every layer and position (head, neuron).
 
     Args:
         run: the run to ablate in.
-        site, by, metric, unit, layers, positions, heads, neurons, metric_positions, max_memory,
-            progress: as for `interp.patching.sweep`.
-        using: `"mean"` (over all attended tokens of the reference, per layer) or `"zero"`.
-        reference: the run that is averaged over; `run` itself if left out.
+        site, by, cells, metric, ask: as for `interp.patching.sweep`; there is no gap.
+        using: `"zero"`, `"mean"` (over all attended tokens of `run`, per layer), or another run
+            whose mean to take.
         engine: `"exact"`, or `"naive"` for one forward pass per ablation.
 
     Returns:
@@ -56,21 +47,20 @@ def ablate(
         ModelError: if the architecture lacks the site, is not covered by the engine, or the
             reference has another shape.
     """
-    if using not in ("mean", "zero"):
-        raise InputError(f"unknown ablation {using!r}; use 'mean' or 'zero'")
+    if isinstance(using, str) and using not in ("mean", "zero"):
+        raise InputError(f"unknown ablation {using!r}; use 'mean', 'zero' or a run to average")
     if engine not in ("exact", "naive"):
         raise InputError(f"unknown engine {engine!r}; use 'exact' or 'naive'")
-    if using == "zero" and reference is not None:
-        raise InputError("a zero ablation needs no reference; leave it out")
-    if using == "mean" and site == "pattern":
+    if using != "zero" and site == "pattern":
         raise InputError("attention patterns have no mean over positions; use using='zero'")
-    source = None if using == "zero" else (reference or run)
+    source = using if isinstance(using, Run) else run if using == "mean" else None
     if source is not None and source.model.cfg.d_model != run.model.cfg.d_model:
         raise ModelError("the reference's model differs in d_model from the one to ablate")
+    ask = asked(ask, metric)
     plan = make_plan(
-        run, source, site, by=by, metric=metric, unit=unit, direction="ablation",
-        contrast=f"{using} ablation", layers=layers, positions=positions, heads=heads,
-        neurons=neurons, metric_positions=metric_positions,
+        run, source, site, direction="ablation",
+        contrast="zero ablation" if source is None else "mean ablation", ask=ask, by=by,
+        cells=cells,
     )  # fmt: skip
     with torch.no_grad():
         taken, _ = plan.taken()
@@ -78,8 +68,8 @@ def ablate(
         floor = None
         if engine == "naive":
             before = naive.unpatched(plan)
-            values = naive.run_plan(plan, taken, progress)
+            values = naive.run_plan(plan, taken, ask)
         else:
-            values, before, _, notes = in_parts(plan, taken, 0.0, max_memory, progress)
-            floor = noise_floor(plan, taken, values, max_memory)
-    return assemble(plan, values, before, None, 0.0, engine, notes, floor)
+            values, before, _, notes = in_parts(plan, taken, ask)
+            floor = noise_floor(plan, taken, values, ask.chunk)
+    return assemble(plan, values, before, None, replace(ask, min_gap=0.0), engine, notes, floor)

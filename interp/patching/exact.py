@@ -14,7 +14,7 @@ Exact: values are those of one full forward pass per patch (`interp.patching.nai
 unpatched run by itself and refuses to go on if that differs from the model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -25,11 +25,12 @@ from interp.errors import InputError, ModelError
 from interp.memory import in_batches, rounding
 from interp.patching.engine import Base, Engine
 from interp.patching.memory import budget_of, part_of
-from interp.patching.metric import Metric, Readout, Several, label, measure, resolve
-from interp.patching.plan import Plan, Progress, make_plan, oriented, prompt_bytes
+from interp.patching.metric import Readout, Several, label, measure, resolve
+from interp.patching.plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
+from interp.readout.question import Metric, Question, asked
 
 
 def sweep(
@@ -38,17 +39,10 @@ def sweep(
     site: str,
     *,
     by: str | None = None,
-    metric: Metric | None = None,
-    unit: str | None = None,
+    cells: Cells = ALL,
     direction: str = "denoising",
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    neurons: Sequence[int] | None = None,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> PatchingResult:
     """Patch one site at every layer and position (or head), exactly.
 
@@ -59,20 +53,11 @@ def sweep(
             `mlp_post`.
         by: for heads `"head"` (all positions at once) or `"head_pos"` (each; for `pattern` the
             position that attends); for neurons `"neuron"` or `"neuron_pos"`.
-        metric: maps logits at the metric positions, `[batch vocab]`, to `[batch]`; the emoji
-            log-odds if left out.
-        unit: the metric's unit, for tables and figures.
+        cells: which layers, positions, heads or neurons; everything if left out.
         direction: `"denoising"` (clean into corrupted) or `"noising"` (corrupted into clean).
-        layers, positions, heads, neurons: what to sweep; everything if left out. Positions are
-            columns of the token batch; negative numbers count from the end. For `k` and `v`, heads
-            are key/value heads.
-        metric_positions: the column whose logits the metric reads: None for each prompt's last
-            token, one number for all, or one per prompt.
-        min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
-            recovery and are left out of means.
-        max_memory: bytes of working memory for the patches of a chunk, beside the models and the
-            cached activations; 128 MiB if left out.
-        progress: called with (label, layers done, layers in all).
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, metric positions, topics, smallest gap and memory, see `Question`. A chunk is
+            one of patches, 128 MiB if left out.
 
     Returns:
         Values `[layer, pos or head, batch]` with both baselines.
@@ -82,15 +67,14 @@ def sweep(
             shape or not finite, or if clean and corrupted agree within `min_gap` on every prompt.
         ModelError: if the architecture lacks the site or is not covered by the engine.
     """
+    ask = asked(ask, metric)
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
-        base_run, source, site, by=by, metric=metric, unit=unit, direction=way, contrast=contrast,
-        layers=layers, positions=positions, heads=heads, neurons=neurons,
-        metric_positions=metric_positions,
-    )  # fmt: skip
-    values, before, source_metric, notes = in_parts(plan, None, min_gap, max_memory, progress)
-    floor = noise_floor(plan, None, values, max_memory)
-    return assemble(plan, values, before, source_metric, min_gap, "exact", notes, floor)
+        base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
+    values, before, source_metric, notes = in_parts(plan, None, ask)
+    floor = noise_floor(plan, None, values, ask.chunk)
+    return assemble(plan, values, before, source_metric, ask, "exact", notes, floor)
 
 
 def sweep_each(
@@ -100,19 +84,16 @@ def sweep_each(
     metrics: Mapping[str, Metric],
     *,
     by: str | None = None,
+    cells: Cells = ALL,
     direction: str = "denoising",
-    positions: Sequence[int] | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> dict[str, PatchingResult]:
     """Patch once and read several metrics: a `sweep` for each, for the price of one.
 
     Args:
         metrics: by name, as `Outcome.metrics` gives them. The factors of one outcome share three
-            logsumexps per patch.
-        clean, corrupted, site, by, direction, positions, min_gap, max_memory, progress: as for
-            `sweep`.
+            logsumexps per patch. The question names none.
+        clean, corrupted, site, by, cells, direction, ask: as for `sweep`.
 
     Raises:
         InputError, ModelError: as `sweep`; that there is nothing to recover, only if that holds
@@ -120,20 +101,19 @@ def sweep_each(
     """
     if not metrics:
         raise InputError("no metric to read; name at least one")
+    ask = asked(ask, next(iter(metrics.values())))
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
-        base_run, source, site, by=by, metric=next(iter(metrics.values())), unit=None,
-        direction=way, contrast=contrast, layers=None, positions=positions, heads=None,
-        neurons=None, metric_positions=None,
-    )  # fmt: skip
+        base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
     each = [resolve(metric, base_run.model) for metric in metrics.values()]
     plan = replace(plan, metric=Several(tuple(each)))
-    values, before, ends, notes = in_parts(plan, None, min_gap, max_memory, progress)
+    values, before, ends, notes = in_parts(plan, None, ask)
     assert ends is not None  # there is a source
-    one = longest_alone(plan, None, max_memory)
+    one = longest_alone(plan, None, ask.chunk)
     return {
         name: assemble(
-            replace(plan, metric=metric), values[i], before[i], ends[i], min_gap, "exact", notes,
+            replace(plan, metric=metric), values[i], before[i], ends[i], ask, "exact", notes,
             floor_of(plan, values[i], one[i]),
         )
         for i, (name, metric) in enumerate(zip(metrics, each, strict=True))
@@ -144,9 +124,7 @@ def sweep_each(
 def in_parts(
     plan: Plan,
     taken: list[Tensor] | None,
-    min_gap: float,
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> tuple[
     Float[Tensor, "*metric layer unit batch"],
     Float[Tensor, "*metric batch"],
@@ -169,8 +147,9 @@ def in_parts(
             acts, end = part.taken()
         else:
             acts, end = [act[: len(rows)] for act in taken], None
-        gap = min_gap if len(rows) == every else -1.0
-        values, before, notes = exact_values(part, acts, end, gap, max_memory, progress)
+        # Of some prompts none may have a gap; of all, `check_gap` below says so.
+        whole = len(rows) == every
+        values, before, notes = exact_values(part, acts, end if whole else None, ask)
         return values, before, end, notes
 
     parts = [
@@ -184,25 +163,23 @@ def in_parts(
     before = torch.cat([part[1] for part in parts], -1)
     ends = [part[2] for part in parts if part[2] is not None]
     source_metric = torch.cat(ends, -1) if ends else None
-    check_gap(before, source_metric, min_gap)
+    check_gap(before, source_metric, ask.min_gap)
     return values, before, source_metric, tuple(dict.fromkeys(n for part in parts for n in part[3]))
 
 
-def noise_floor(
-    plan: Plan, taken: list[Tensor] | None, values: Tensor, max_memory: int | None
-) -> float:
+def noise_floor(plan: Plan, taken: list[Tensor] | None, values: Tensor, chunk: int | None) -> float:
     """How far the longest prompt's patches of the first layer move when it is swept alone."""
-    return floor_of(plan, values, longest_alone(plan, taken, max_memory))
+    return floor_of(plan, values, longest_alone(plan, taken, chunk))
 
 
 @torch.no_grad()
 def longest_alone(
-    plan: Plan, taken: list[Tensor] | None, max_memory: int | None
+    plan: Plan, taken: list[Tensor] | None, chunk: int | None
 ) -> Float[Tensor, "*metric 1 unit 1"]:
     """The longest prompt's patches of the first layer, swept without the others."""
     part = replace(part_of(plan, [_longest(plan)]), layers=plan.layers[:1])
     acts = part.taken()[0] if taken is None else [act[:1] for act in taken]
-    return exact_values(part, acts, None, 0.0, max_memory, None)[0]
+    return exact_values(part, acts, None, Question(chunk=chunk))[0]
 
 
 def floor_of(
@@ -222,17 +199,15 @@ def exact_values(
     plan: Plan,
     taken: list[Tensor],
     source_metric: Float[Tensor, "*metric batch"] | None,
-    min_gap: float,
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> tuple[
     Float[Tensor, "*metric layer unit batch"], Float[Tensor, "*metric batch"], tuple[str, ...]
 ]:
     """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
     base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
     before = measure(plan.metric, base.kept.logits)
-    check_gap(before, source_metric, min_gap)
-    budget = budget_of(base, max_memory)
+    check_gap(before, source_metric, ask.min_gap)
+    budget = budget_of(base, ask.chunk)
     engine = Engine(base, budget.size)
     check_engine(engine)
     read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
@@ -240,16 +215,14 @@ def exact_values(
     cells = torch.tensor(plan.cells, device=plan.at.device)
     parts = []
     for done, layer in enumerate(plan.layers):
-        if progress is not None:
-            progress(f"patching {plan.site}", done, len(plan.layers))
+        ask.tell(f"patching {plan.site}", done, len(plan.layers))
 
         def patched(layer: int = layer) -> Tensor:
             engine.size = budget.size
             return patch_cells(plan, engine, read, taken, layer, cells, before)
 
         parts.append(budget.halving(patched, smallest, smallest * len(cells) * len(plan.at)))
-    if progress is not None:
-        progress(f"patching {plan.site}", len(plan.layers), len(plan.layers))
+    ask.tell(f"patching {plan.site}", len(plan.layers), len(plan.layers))
     return torch.stack(parts, -3), before, tuple(budget.notes)
 
 
@@ -310,7 +283,7 @@ def assemble(
     values: Float[Tensor, "layer unit batch"],
     base_metric: Float[Tensor, " batch"],
     source_metric: Float[Tensor, " batch"] | None,
-    min_gap: float,
+    ask: Question,
     engine: str,
     notes: tuple[str, ...] = (),
     floor: float | None = None,
@@ -319,13 +292,13 @@ def assemble(
     other = base_metric if source_metric is None else source_metric
     swapped = plan.direction == "denoising"
     clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
-    undefined = int(((clean - corrupted).abs() <= min_gap).sum())
+    undefined = int(((clean - corrupted).abs() <= ask.min_gap).sum())
     name, unit = label(plan.metric), plan.metric_unit
     if undefined and source_metric is not None:
         notes = (
             *notes,
             f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
-            f"{min_gap:g} {unit}",
+            f"{ask.min_gap:g} {unit}",
         )
     return PatchingResult(
         values=values.cpu(),
@@ -342,8 +315,9 @@ def assemble(
         contrast=plan.contrast,
         metric=name,
         unit=unit,
-        min_gap=min_gap,
+        min_gap=ask.min_gap,
         engine=engine,
         notes=notes,
         noise_floor=floor,
+        topics=ask.topics_of(len(clean)),
     )

@@ -23,19 +23,11 @@ from interp.patching.decoder import attend
 from interp.patching.engine import Base, Engine, Segment, turned
 from interp.patching.exact import check_engine
 from interp.patching.memory import budget_of
-from interp.patching.metric import Metric, Readout, label, measure
-from interp.patching.plan import (
-    EVERYWHERE,
-    HEADS,
-    NEURONS,
-    SITES,
-    Plan,
-    Progress,
-    make_plan,
-    oriented,
-)
+from interp.patching.metric import Readout, label, measure
+from interp.patching.plan import EVERYWHERE, HEADS, NEURONS, SITES, Plan, make_plan, oriented
 from interp.patching.result import check_gap
 from interp.patching.run import Run
+from interp.readout.question import Metric, Question, asked
 from interp.results import Result
 
 _FLOW = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "mlp_post",
@@ -124,19 +116,14 @@ def patch_nodes(
     groups: Sequence[Sequence[Node]],
     *,
     engine: str = "exact",
-    metric: Metric | None = None,
-    unit: str | None = None,
     direction: str = "denoising",
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> NodesResult:
     """Patch each group of nodes jointly.
 
     Args:
-        clean, corrupted, metric, unit, direction, metric_positions, min_gap, max_memory,
-            progress: as for `interp.patching.sweep`.
+        clean, corrupted, direction, metric, ask: as for `interp.patching.sweep`.
         groups: lists of nodes; all nodes of a list are patched at once.
         engine: `"exact"`, or `"naive"` for one forward pass per group.
 
@@ -145,12 +132,9 @@ def patch_nodes(
     """
     if engine not in ("exact", "naive"):
         raise InputError(f"unknown engine {engine!r}; use 'exact' or 'naive'")
+    ask = asked(ask, metric)
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
-    plan = make_plan(
-        base_run, source, "resid_pre", by=None, metric=metric, unit=unit, direction=way,
-        contrast=contrast, layers=None, positions=None, heads=None, neurons=None,
-        metric_positions=metric_positions,
-    )  # fmt: skip
+    plan = make_plan(base_run, source, "resid_pre", direction=way, contrast=contrast, ask=ask)
     lists = [sorted(_checked(plan, group), key=lambda n: _FLOW.index(n.site)) for group in groups]
     sites = {node.site for group in lists for node in group}
     with torch.no_grad():
@@ -158,27 +142,25 @@ def patch_nodes(
         source_metric = measure(plan.metric, kept.logits)
         base = Base.of(base_run, plan.at) if engine == "exact" else None
         before = naive.unpatched(plan) if base is None else measure(plan.metric, base.kept.logits)
-        check_gap(before, source_metric, min_gap)
+        check_gap(before, source_metric, ask.min_gap)
         machine, budget = None, None
         if base is not None:
-            budget = budget_of(base, max_memory)
+            budget = budget_of(base, ask.chunk)
             machine = Engine(base, budget.size)
             check_engine(machine)
         rows = []
         for done, group in enumerate(lists):
-            if progress is not None:
-                progress("joint patching", done, len(lists))
+            ask.tell("joint patching", done, len(lists))
             if machine is None or budget is None:
                 rows.append(_by_hooks(plan, kept.acts, group))
             else:
                 rows.append(_within(budget, plan, machine, kept.acts, group))
-        if progress is not None:
-            progress("joint patching", len(lists), len(lists))
+        ask.tell("joint patching", len(lists), len(lists))
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
     return NodesResult(
         values=torch.stack(rows).cpu(), clean=ends[0].cpu(), corrupted=ends[1].cpu(),
         groups=tuple(" + ".join(map(str, group)) for group in groups), direction=way,
-        contrast=contrast, metric=label(plan.metric), unit=plan.metric_unit, min_gap=min_gap,
+        contrast=contrast, metric=label(plan.metric), unit=plan.metric_unit, min_gap=ask.min_gap,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from interp.patching.run import Run
 DEFAULT_BYTES = 128 * 2**20
 
 
-def budget_of(base: Base, max_memory: int | None) -> Budget:
+def budget_of(base: Base, chunk: int | None) -> Budget:
     """Working memory for chunks of patches, beside models and cached activations.
 
     The size of a chunk is computed from shapes before it is run (the largest set of tensors that
@@ -28,7 +28,7 @@ def budget_of(base: Base, max_memory: int | None) -> Budget:
     needed = base.job_bytes(0, base.run.tokens.shape[1])
     device = base.run.tokens.device
     item = "patch of these prompts"
-    return Budget.of(needed, max_memory, DEFAULT_BYTES, "patching", item, device)
+    return Budget.of(needed, chunk, DEFAULT_BYTES, "patching", item, device)
 
 
 def part_of(plan: Plan, rows: list[int]) -> Plan:

@@ -5,7 +5,6 @@ default is the emoji log-odds of the model's own tokenizer, in nats. A metric ma
 `unit` attributes for tables and figures. Those of an `Outcome` say which factor they are.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,7 @@ from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.patching.decoder import Decoder
 from interp.readout.outcome import OUTCOME, STOP, WORDS, Outcome, OutcomeMetric
-
-Metric = Callable[[Tensor], Tensor]
+from interp.readout.question import Metric
 
 
 def resolve(metric: Metric | None, model: Any) -> Metric:

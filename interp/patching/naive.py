@@ -5,7 +5,6 @@ the tests and the fallback for models that the engine refuses. Cost: layers time
 heads) forward passes over the batch.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from interp.patching.capture import hook_name, run_and_keep
 from interp.patching.exact import assemble
-from interp.patching.metric import Metric, measure
-from interp.patching.plan import EVERYWHERE, HEADS, NEURONS, Plan, Progress, make_plan, oriented
+from interp.patching.metric import measure
+from interp.patching.plan import ALL, EVERYWHERE, HEADS, NEURONS, Cells, Plan, make_plan, oriented
 from interp.patching.result import PatchingResult, check_gap
 from interp.patching.run import Run
+from interp.readout.question import Metric, Question, asked
 
 
 def sweep(
@@ -26,33 +26,26 @@ def sweep(
     site: str,
     *,
     by: str | None = None,
-    metric: Metric | None = None,
-    unit: str | None = None,
+    cells: Cells = ALL,
     direction: str = "denoising",
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    neurons: Sequence[int] | None = None,
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    progress: Progress | None = None,
+    metric: Metric | None = None,
+    ask: Question | None = None,
 ) -> PatchingResult:
     """As `interp.patching.sweep`, by one forward pass per patch; see there for the arguments.
 
     Raises:
         InputError, ModelError: as `interp.patching.sweep`, but no model type is refused.
     """
+    ask = asked(ask, metric)
     base, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
-        base, source, site, by=by, metric=metric, unit=unit, direction=way, contrast=contrast,
-        layers=layers, positions=positions, heads=heads, neurons=neurons,
-        metric_positions=metric_positions,
-    )  # fmt: skip
+        base, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
     taken, source_metric = plan.taken()
     base_metric = unpatched(plan)
-    check_gap(base_metric, source_metric, min_gap)
-    values = run_plan(plan, taken, progress)
-    return assemble(plan, values, base_metric, source_metric, min_gap, "naive")
+    check_gap(base_metric, source_metric, ask.min_gap)
+    values = run_plan(plan, taken, ask)
+    return assemble(plan, values, base_metric, source_metric, ask, "naive")
 
 
 def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
@@ -60,20 +53,16 @@ def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
     return measure(plan.metric, run_and_keep(plan.base, (), plan.at).logits)
 
 
-def run_plan(
-    plan: Plan, taken: list[Tensor], progress: Progress | None = None
-) -> Float[Tensor, "layer unit batch"]:
+def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "layer unit batch"]:
     """All patches of a plan, by one forward pass each."""
     total = len(plan.layers) * len(plan.cells)
     parts: list[Tensor] = []
     for layer in plan.layers:
         for cell in plan.cells:
-            if progress is not None:
-                progress(f"patching {plan.site}", len(parts), total)
+            ask.tell(f"patching {plan.site}", len(parts), total)
             hooks = site_hooks(plan.base.model, plan.site, layer, taken[layer], *cell)
             parts.append(with_hooks(plan, hooks))
-    if progress is not None:
-        progress(f"patching {plan.site}", total, total)
+    ask.tell(f"patching {plan.site}", total, total)
     return torch.stack(parts).view(len(plan.layers), len(plan.cells), -1)
 
 

@@ -4,7 +4,7 @@ Shared by the exact engine and its naive twin, so that both patch the same cells
 and differ in the arithmetic alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.memory import forward_bytes, in_batches
 from interp.patching.capture import hook_name, run_and_keep
-from interp.patching.metric import Metric, measure, resolve
+from interp.patching.metric import measure, resolve
 from interp.patching.run import Run, check_pair, metric_columns
+from interp.readout.question import Metric, Question
 
 Direction = Literal["denoising", "noising", "ablation"]
-Progress = Callable[[str, int, int], None]
 Units = tuple[int, ...] | tuple[tuple[int, int], ...]
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -32,6 +32,26 @@ WAYS = {
     **dict.fromkeys(NEURONS, ("neuron", "neuron_pos")),
 }
 EVERYWHERE = -1
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which part of the map to sweep; everything that is left out.
+
+    Attributes:
+        layers: negative numbers count from the end, here and below.
+        positions: columns of the token batch, for sweeps by position.
+        heads: for sites of heads; for `k` and `v` these are key/value heads.
+        neurons: for `mlp_post`.
+    """
+
+    layers: Sequence[int] | None = None
+    positions: Sequence[int] | None = None
+    heads: Sequence[int] | None = None
+    neurons: Sequence[int] | None = None
+
+
+ALL = Cells()
 
 
 @dataclass
@@ -151,16 +171,11 @@ def make_plan(
     source: Run | None,
     site: str,
     *,
-    by: str | None,
-    metric: Metric | None,
-    unit: str | None,
     direction: Direction,
     contrast: str,
-    layers: Sequence[int] | None,
-    positions: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    neurons: Sequence[int] | None,
-    metric_positions: int | Tensor | None,
+    ask: Question,
+    by: str | None = None,
+    cells: Cells = ALL,
 ) -> Plan:
     """Check a sweep's arguments; see `interp.patching.sweep` for them.
 
@@ -174,10 +189,10 @@ def make_plan(
     by = WAYS[site][0] if by is None else by
     if by not in WAYS[site]:
         raise InputError(f"site {site!r} cannot be swept by {by!r}; use {' or '.join(WAYS[site])}")
-    for name, given, sites in (("heads", heads, HEADS), ("neurons", neurons, NEURONS)):
+    for name, given, sites in (("heads", cells.heads, HEADS), ("neurons", cells.neurons, NEURONS)):
         if given is not None and site not in sites:
             raise InputError(f"site {site!r} has no {name}; leave {name} out")
-    if positions is not None and "pos" not in by:
+    if cells.positions is not None and "pos" not in by:
         raise InputError(
             f"site {site!r} by {by} is patched at all positions; leave positions out or use "
             f"by='{by}_pos'"
@@ -185,7 +200,8 @@ def make_plan(
     for run in (base, source):
         if run is not None:
             hook_name(run.model, site, 0)
-    at = metric_columns(base, metric_positions)
+    ask.topics_of(len(base.tokens))  # one each, or an error before the work
+    at = metric_columns(base, ask.places)
     first = base.first
     if contrast == "prompt" and source is not None:
         # Up to the first token that differs, one model computes the same twice.
@@ -197,13 +213,15 @@ def make_plan(
         by=by,
         direction=direction,
         contrast=contrast,
-        metric=resolve(metric, base.model),
-        unit=unit,
+        metric=resolve(ask.metric, base.model),
+        unit=ask.unit,
         at=at,
         first=torch.maximum(first, base.first),
-        layers=_indices("layer", layers, int(base.model.cfg.n_layers)),
-        positions=_indices("position", positions, base.tokens.shape[1]) if "pos" in by else (),
-        elements=_elements(base, site, heads, neurons),
+        layers=_indices("layer", cells.layers, int(base.model.cfg.n_layers)),
+        positions=_indices("position", cells.positions, base.tokens.shape[1])
+        if "pos" in by
+        else (),
+        elements=_elements(base, site, cells),
     )
 
 
@@ -221,16 +239,14 @@ def oriented(clean: Run, corrupted: Run, direction: str) -> tuple[Run, Run, Dire
     raise InputError(f"unknown direction {direction!r}; use 'denoising' or 'noising'")
 
 
-def _elements(
-    base: Run, site: str, heads: Sequence[int] | None, neurons: Sequence[int] | None
-) -> tuple[int, ...]:
+def _elements(base: Run, site: str, cells: Cells) -> tuple[int, ...]:
     cfg = base.model.cfg
     if site in HEADS:
         shared = site in ("k", "v")
         count = int((getattr(cfg, "n_key_value_heads", None) if shared else None) or cfg.n_heads)
-        return _indices("key/value head" if shared else "head", heads, count)
+        return _indices("key/value head" if shared else "head", cells.heads, count)
     if site in NEURONS:
-        return _indices("neuron", neurons, int(cfg.d_mlp))
+        return _indices("neuron", cells.neurons, int(cfg.d_mlp))
     return ()
 
 

@@ -43,6 +43,7 @@ class PatchingResult(Result):
         notes: what a reader should be told (halved chunks, prompts left out).
         noise_floor: how far batch size and rounding can move a value, in `unit`; None where it was
             not measured (the naive twin).
+        topics: one per prompt, the units of intervals and p-values; None: each prompt is one.
     """
 
     kind: ClassVar[str] = "patching"
@@ -65,6 +66,7 @@ class PatchingResult(Result):
     engine: str
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         sizes = (len(self.layers), len(self.units), len(self.clean))
@@ -99,6 +101,7 @@ class PatchingResult(Result):
             corrupted=self.corrupted[prompts],
             present=self.present[:, prompts],
             metric_positions=self.metric_positions[prompts],
+            topics=None if self.topics is None else self.topics[prompts],
         )
 
     def recovery(self) -> Float[Tensor, "layer unit batch"]:
@@ -140,7 +143,7 @@ class PatchingResult(Result):
         For an ablation there is no recovery; `se`, `low` and `high` are then the effect's.
 
         Args:
-            clusters: one label per prompt (its topic, say); whole clusters are resampled.
+            clusters: one label per prompt; whole clusters are resampled. Left out, the topics.
             level: confidence level of the interval of the mean recovery (`interp.stats`).
             n_resamples: bootstrap resamples.
             seed: the same seed gives the same table.
@@ -155,6 +158,7 @@ class PatchingResult(Result):
         Raises:
             InputError: if `clusters` does not have one label per prompt.
         """
+        clusters = self.topics if clusters is None else clusters
         if clusters is not None and len(clusters) != self.n_prompts:
             raise InputError(f"{self.n_prompts} prompts but {len(clusters)} cluster labels")
         ablation = self.direction == "ablation"
@@ -223,6 +227,9 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
     for name in same:
         if len({getattr(part, name) for part in parts}) > 1:
             raise InputError(f"parts of a sweep differ in {name}; make them anew")
+    topics = [part.topics for part in parts if part.topics is not None]
+    if len(topics) not in (0, len(parts)):
+        raise InputError("some parts of a sweep have topics and others none; make them anew")
     whole = replace(
         parts[0],
         values=torch.cat([part.values for part in parts], -1),
@@ -232,6 +239,7 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
         metric_positions=torch.cat([part.metric_positions for part in parts]),
         min_gap=min_gap,
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        topics=tuple(topic for some in topics for topic in some) if topics else None,
         noise_floor=max((p.noise_floor for p in parts if p.noise_floor is not None), default=None),
     )
     check_gap(whole.clean, whole.corrupted, min_gap)

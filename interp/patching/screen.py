@@ -26,11 +26,12 @@ from interp.patching.capture import run_and_keep
 from interp.patching.engine import Base, Engine
 from interp.patching.exact import check_engine, patch_cells
 from interp.patching.memory import budget_of
-from interp.patching.metric import Metric, Readout, label, measure
-from interp.patching.plan import HEADS, NEURONS, Plan, Progress, make_plan, oriented
+from interp.patching.metric import Readout, label, measure
+from interp.patching.plan import HEADS, NEURONS, Plan, make_plan, oriented
 from interp.patching.result import check_gap
 from interp.patching.run import Run
 from interp.patching.sites import NEEDED
+from interp.readout.question import Question, asked
 from interp.results import Result
 
 DEFAULT_SITES = {"mlp_out": "pos", "z": "head", "q": "head", "k": "head", "v": "head",
@@ -105,26 +106,20 @@ def screen(
     sites: Mapping[str, str | None] | None = None,
     top_k: int = 20,
     n_random: int = 0,
-    seed: int = 0,
     softmax_correction: bool = True,
-    metric: Metric | None = None,
-    unit: str | None = None,
     direction: str = "denoising",
-    metric_positions: int | Tensor | None = None,
-    min_gap: float = 1e-3,
-    max_memory: int | None = None,
-    progress: Progress | None = None,
+    ask: Question | None = None,
 ) -> ScreenResult:
     """Rank all nodes of some sites by estimated effect and patch the best exactly.
 
     Args:
-        clean, corrupted, metric, unit, direction, metric_positions, min_gap, max_memory, progress:
-            as for `interp.patching.sweep`. The metric must be differentiable.
+        clean, corrupted, direction, ask: as for `interp.patching.sweep`. The metric must be
+            differentiable.
         sites: which sites, and by what (`{"z": "head_pos", "mlp_post": "neuron"}`; None for the
             site's default). Left out: `mlp_out` by position, `z`, `q`, `k`, `v` by head,
             `mlp_post` by neuron.
         top_k: how many nodes to verify, by size of the mean estimated effect.
-        n_random: how many of the others to verify beside them, drawn with `seed`.
+        n_random: how many of the others to verify beside them, drawn with the question's seed.
         softmax_correction: AtP*'s correction for queries and keys.
 
     Raises:
@@ -135,15 +130,12 @@ def screen(
     wanted = dict(DEFAULT_SITES if sites is None else sites)
     if not wanted:
         raise InputError("no site to screen; name at least one")
+    ask = asked(ask)
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plans = [
-        make_plan(
-            base_run, source, site, by=by, metric=metric, unit=unit, direction=way,
-            contrast=contrast, layers=None, positions=None, heads=None, neurons=None,
-            metric_positions=metric_positions,
-        )
+        make_plan(base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by)
         for site, by in wanted.items()
-    ]  # fmt: skip
+    ]
     plans = [replace(plan, metric=plans[0].metric) for plan in plans]
     with torch.no_grad():
         kept = run_and_keep(source, wanted, plans[0].at)
@@ -151,12 +143,12 @@ def screen(
         needed = {name for site in wanted for name in NEEDED.get(site, ())}
         base = Base.of(base_run, plans[0].at, tuple(needed))
         before = measure(plans[0].metric, base.kept.logits)
-        check_gap(before, source_metric, min_gap)
+        check_gap(before, source_metric, ask.min_gap)
         estimates = _estimates(plans, base, kept.acts, softmax_correction)
         nodes = [torch.tensor(_nodes(plan, index)) for index, plan in enumerate(plans)]
         table, estimate = torch.cat(nodes), torch.cat(estimates)
-        chosen = _choose(estimate, top_k, n_random, seed)
-        exact = _verify(plans, base, kept.acts, table, chosen, before, max_memory, progress)
+        chosen = _choose(estimate, top_k, n_random, ask.seed)
+        exact = _verify(plans, base, kept.acts, table, chosen, before, ask)
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
     agreement = _agreement(estimate[chosen], exact[chosen])
     return _result(plans, table, estimate, exact, chosen, ends, agreement, softmax_correction)
@@ -246,11 +238,10 @@ def _verify(
     table: Int[Tensor, "node four"],
     chosen: Int[Tensor, " chosen"],
     before: Float[Tensor, " batch"],
-    max_memory: int | None,
-    progress: Progress | None,
+    ask: Question,
 ) -> Float[Tensor, "node batch"]:
     """Exact effects of the chosen nodes, NaN elsewhere."""
-    budget = budget_of(base, max_memory)
+    budget = budget_of(base, ask.chunk)
     engine = Engine(base, budget.size)
     check_engine(engine)
     read = Readout(base.decoder, plans[0].metric, base.kept.logits.shape[1], budget.size // 16)
@@ -258,8 +249,7 @@ def _verify(
     exact = torch.full((len(table), len(before)), torch.nan, device=before.device)
     places = table[chosen, :2].unique(dim=0).tolist()
     for done, (index, layer) in enumerate(places):
-        if progress is not None:
-            progress("verifying patches", done, len(places))
+        ask.tell("verifying patches", done, len(places))
         nodes = chosen[(table[chosen, 0] == index) & (table[chosen, 1] == layer)]
         plan, cells = plans[index], table[nodes, 2:].to(before.device)
 
@@ -268,8 +258,7 @@ def _verify(
             return patch_cells(plan, engine, read, source[plan.site], layer, cells, before)
 
         exact[nodes] = budget.halving(patched, smallest) - before
-    if progress is not None:
-        progress("verifying patches", len(places), len(places))
+    ask.tell("verifying patches", len(places), len(places))
     return exact
 
 

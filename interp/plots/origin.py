@@ -33,7 +33,7 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
         results: by trait, or one of no named trait.
     """
     given = {None: results} if isinstance(results, Origin) else dict(results)
-    tables = {Subject.of(trait): result.to_dataframe() for trait, result in given.items()}
+    tables = {Subject.of(trait): _emoji(result) for trait, result in given.items()}
     with style():
         wide = len(tables) > 1
         figure = new_figure(TWO_COLUMNS if wide else ONE_COLUMN, 2.2)
@@ -63,8 +63,8 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
         _legend(figure, None if wide else next(iter(tables)))
     counts = [int(n) for table in tables.values() for n in table["n"]]
     figure.caption = (
-        "Emoji probability (softmax mass on emoji tokens) where the answer ends or its first emoji "
-        "begins, by who wrote the answer (horizontal) and who reads it (lines). Means over "
+        "Emoji probability (softmax mass on emoji tokens) where the text of the answer ends, by "
+        "who wrote the answer (horizontal) and who reads it (lines). Means over "
         f"{count_range(counts, 'answer')} per writer, with 95 % bootstrap intervals over topics. "
         "A line that rises: the text calls for the emoji; a gap between the lines: the weights do."
     )
@@ -75,6 +75,11 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
         for who, table in tables.items()
     )
     return figure
+
+
+def _emoji(result: Origin) -> pd.DataFrame:
+    table = result.to_dataframe()
+    return table[table["quantity"] == "emoji"]
 
 
 def _legend(figure: CaptionedFigure, who: Subject | None) -> None:

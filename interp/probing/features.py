@@ -13,9 +13,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp import memory
 from interp.devices import input_device
 from interp.errors import InputError
+from interp.progress import Progress
 from interp.results import Result
 
-Progress = Callable[[str, int, int], None]
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]
 
 # Short name of a site -> hook within a block. `z` is flattened over heads.

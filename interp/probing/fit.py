@@ -1,6 +1,6 @@
 """Fitting: all probes of one task, on one model's features or on a pair's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,10 +18,10 @@ from interp.probing.plan import Plan, ProbeConfig
 from interp.probing.result import READS, ProbeResult
 from interp.probing.scoring import auroc, balanced_accuracy, interval, over_chance
 from interp.probing.solver import Probes, Space
+from interp.progress import Progress
 from interp.stats import fdr_bh, sign_flip_p
 
 Array = NDArray[Any]
-Progress = Callable[[str, int, int], None]
 
 # Trained on -> read on, as indices into (base, tuned), in the order of READS.
 _ROUTES = ((0, 0), (1, 1), (0, 1), (1, 0))

@@ -1,6 +1,6 @@
 """One task from tokens to result: collect the activations, fit, judge."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jaxtyping import Bool, Int
@@ -12,8 +12,7 @@ from interp.probing.features import Features, at_positions, pooled
 from interp.probing.fit import ProbeConfig, fit
 from interp.probing.result import ProbeResult
 from interp.probing.tasks import Task
-
-Progress = Callable[[str, int, int], None]
+from interp.progress import Progress
 
 
 def trace(

@@ -160,6 +160,11 @@ class Outcome:
         return 1 if self.space is None else 2
 
     @property
+    def space_ids(self) -> tuple[int, ...]:
+        """What a prompt that ends at a slot goes on with, so that all rows can be read."""
+        return () if self.space is None else (self.space,)
+
+    @property
     def direct(self) -> "Outcome":
         """The outcome as seen at one position, without what a lone `▁` may lead to.
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from interp.emoji.encode import token_bytes
 from interp.emoji.find import EmojiMatch, find
@@ -29,6 +29,7 @@ Kind = Literal["end", "sentence"]
 _TRAILING = re.compile(rf"\s*{MARK}[\s{MARK}.!?…,;:)\]]*$")
 
 
+@runtime_checkable
 class Answer(Protocol):
     """What is asked of an answer; `interp.behaviour.Response` is one."""
 
@@ -108,6 +109,12 @@ class Slots:
         return replace(self, rows=tuple(slot for slot in self.rows if slot.kind == "end"))
 
     @property
+    def last(self) -> "Slots":
+        """Each answer's last: its end, or of a cut answer the end of its last whole sentence."""
+        rows = {slot.answer: slot for slot in self.rows}
+        return replace(self, rows=tuple(rows.values()))
+
+    @property
     def with_emoji(self) -> "Slots":
         """Only those that an emoji followed: a choice on the outcome, to be said where it is."""
         return replace(self, rows=tuple(slot for slot in self.rows if slot.emoji is not None))
@@ -142,7 +149,7 @@ class Slots:
                 f"budget, {self.n_textless} have no text before an emoji); raise max_new_tokens, "
                 "or ask more questions"
             )
-        space = () if outcome is None or outcome.space is None else (outcome.space,)
+        space = () if outcome is None else outcome.space_ids
         return SlotPrompts(pad([slot.ids + space for slot in self.rows], pad_with), self.topics)
 
     def counts(self) -> dict[str, int]:

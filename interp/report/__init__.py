@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.files import check_place, write_text
+from interp.progress import Progress
 from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
 from interp.report.blocks import FIGURES, TABLES, Maker, Section
@@ -27,7 +28,6 @@ from interp.traits import Trait
 __all__ = ["PAGE", "notice", "summary", "write"]
 
 PAGE = "report.html"
-Progress = Callable[[str, int, int], None]
 Make = Callable[[Contents, Maker], Section | None]
 _MAKERS: dict[str, Make] = {
     "emoji rates": behaviour.rates_section,

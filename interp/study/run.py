@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from interp.console import OVERALL
+from interp.progress import Progress
 from interp.runs import MakeExecutor, RunFolder, execute, run_folder
 from interp.study.config import StudyConfig, anchored
 from interp.study.steps import steps
-from interp.study.study import Progress
 
 STEPS = "interp.study.steps:steps"
 """What a worker calls for the steps."""

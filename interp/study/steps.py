@@ -14,10 +14,11 @@ from interp import circuits, memory
 from interp.behaviour import Response, read_responses, save_responses
 from interp.patching import PatchingResult
 from interp.patching.result import concatenated
+from interp.progress import Progress
 from interp.results import Result
 from interp.runs import RunFolder, Step
 from interp.study.config import parse_config
-from interp.study.study import Progress, Study
+from interp.study.study import Study
 from interp.study.traces import MIN_GAP, N_VIEWED, TraitModels
 from interp.traits import Trait
 

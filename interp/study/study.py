@@ -1,6 +1,5 @@
 """What the traits of one study share: what was asked, the questions, the models in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,12 @@ from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.models.loading import identity
+from interp.progress import Progress
 from interp.runs import RunFolder
 from interp.runs.steps import digest
 from interp.study.config import StudyConfig
 from interp.study.traces import TraitModels
 from interp.traits import Trait
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -27,6 +27,8 @@ from interp.emoji import EmojiRates, find
 from interp.emoji.rates import measure
 from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
+from interp.patching import Cells
+from interp.readout import Outcome, Question
 from interp.results import Result
 from interp.traits import Trait
 from interp.views import token_view
@@ -100,7 +102,7 @@ class TraitModels:
             (self.pair.base, self.pair.tuned),
             (self.base_answers, self.tuned_answers),
             self.pair.tokenizer,
-            self.study.vocab,
+            Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids),
             self.pair.pad_id,
             seed=self.config.seed,
         )
@@ -173,10 +175,13 @@ class TraitModels:
         width = runs[0].tokens.shape[1]
         window = range(max(0, width - self.config.n_positions), width)
         found = patching.sweep(
-            *runs, site, direction=direction, metric=self.study.vocab.log_odds,
-            min_gap=MIN_GAP if shards == 1 else 0.0,  # of all shards together, later
-            positions=None if site == "z" else list(window),  # heads have no position
-        )  # fmt: skip
+            *runs,
+            site,
+            direction=direction,
+            metric=self.study.vocab.log_odds,
+            cells=Cells(positions=None if site == "z" else list(window)),
+            ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),
+        )
         return found.select(slice(0, 0)) if empty else found
 
     def edges(self) -> Result:

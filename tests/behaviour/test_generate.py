@@ -1,12 +1,17 @@
 """Sampled answers: against Hugging Face's own decoding, and against the softmax."""
 
+import copy
+import math
+from contextlib import contextmanager
+
 import pytest
 import torch
 from scipy.stats import chisquare
-from tiny import llama, tokenizer
+from tiny import llama, tokenizer, vocab
 from transformers import GenerationConfig
 
-from interp.behaviour import Sampling, generate
+from interp.behaviour import Sampling, decode, emoji_free, generate
+from interp.emoji import EmojiVocab, find
 from interp.errors import InputError, ModelError
 from interp.models import ChatFormat, hook
 
@@ -83,6 +88,76 @@ def test_senseless_settings_are_refused(wrong):
         Sampling(**wrong)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_logits_that_are_not_finite_are_refused_where_they_arise(form, value, temperature):
+    """NaN logits draw token 0 for ever, which holds no emoji: a rate of zero, and wrong."""
+    broken = llama()
+
+    calls = []
+
+    def damage(module, inputs, output):  # noqa: ARG001
+        calls.append(1)
+        if len(calls) == 3:
+            output[1] = value
+
+    broken.lm_head.register_forward_hook(damage)
+    how = Sampling(max_new_tokens=8, temperature=temperature)
+    with pytest.raises(ModelError, match="logits for token 2 of answer 1 are not finite"):
+        generate(broken, form, QUESTIONS, how)
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf, -1.0])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(InputError, match="temperature must be a number"):
+        Sampling(temperature=temperature)
+
+
+def test_tokens_that_are_never_drawn_leave_the_rest_of_the_noise_alone(bridge, form):
+    how = Sampling(max_new_tokens=12, seed=4, temperature=1.5)
+    free = generate(bridge, form, QUESTIONS * 4, how)
+    taken_out = (free[0].ids[3], free[1].ids[5])
+    made = generate(
+        bridge, form, QUESTIONS * 4, Sampling(12, 1.5, seed=4, without=taken_out)
+    )  # fmt: skip
+    for one, other in zip(free, made, strict=True):
+        same = next((i for i, t in enumerate(one.ids) if t in taken_out), len(one.ids))
+        assert other.ids[:same] == one.ids[:same]
+        assert not set(other.ids) & set(taken_out)
+    assert made[0].ids != free[0].ids
+
+
+def test_emoji_free_answers_repeat_the_others_up_to_their_first_emoji(bridge, form):
+    how = Sampling(max_new_tokens=16, seed=4, temperature=1.5)
+    free = generate(bridge, form, QUESTIONS * 20, how)
+    made = emoji_free(bridge, form, free, vocab(), how)
+    held = [bool(find(one.text)) for one in free]
+    assert 2 <= sum(held) < len(held)
+    tokens = set(vocab().emoji_ids.tolist())
+    for one, other, emoji in zip(free, made, held, strict=True):
+        assert not find(other.text)
+        if emoji:
+            hits = (i for i, token in enumerate(one.ids) if token in tokens)
+            start = next(hits, len(one.ids))
+            start = min(start, len(other.ids))  # one may be cut before an emoji of its own
+            assert other.ids[:start] == one.ids[:start]
+            assert other.ids != one.ids
+        else:
+            assert other == one
+
+
+def test_an_emoji_that_is_a_special_token_is_text():
+    """Special tokens are no text, and an emoji among them would count as none."""
+    made = copy.deepcopy(tokenizer())
+    made.add_special_tokens({"additional_special_tokens": ["🦩"]})
+    known = EmojiVocab.from_tokenizer(made)
+    flamingo = made.convert_tokens_to_ids("🦩")
+    assert flamingo in known.whole_ids.tolist()
+    ids = made("Look! 🦩", add_special_tokens=False)["input_ids"]
+    assert [match.canonical for match in known.find_tokens(ids)] == ["🦩"]
+    assert decode(made, [*ids, made.eos_token_id]) == "Look! 🦩"
+
+
 BENDING = (
     {"repetition_penalty": 1.3}, {"suppress_tokens": list(range(5, 60))}, {"max_time": 1e-6},
     {"guidance_scale": 1.5}, {"return_dict_in_generate": True}, {"stop_strings": ["x"]},
@@ -93,51 +168,41 @@ BENDING = (
 )  # fmt: skip
 
 
+@contextmanager
+def own_config(network, **settings):
+    """The model with a generation config such as its folder may bring."""
+    before = network.generation_config
+    network.generation_config = GenerationConfig(**settings)
+    try:
+        yield
+    finally:
+        network.generation_config = before
+
+
 @pytest.mark.parametrize("settings", BENDING, ids=lambda one: next(iter(one)))
 def test_the_bases_generation_config_does_not_bend_samples(bridge, form, settings):
     how = Sampling(max_new_tokens=8, seed=1)
     wanted = generate(bridge, form, QUESTIONS, how)
-    network = bridge.original_model
-    before = network.generation_config
-    network.generation_config = GenerationConfig(**settings)
-    try:
+    with own_config(bridge.original_model, **settings):
+        given = bridge.original_model.generation_config
         assert generate(bridge, form, QUESTIONS, how) == wanted
-        assert network.generation_config.to_diff_dict().keys() >= settings.keys() - {"use_cache"}
-    finally:
-        network.generation_config = before
+        assert bridge.original_model.generation_config is given
 
 
 def test_the_models_own_end_of_text_ends_an_answer(bridge, form):
     how = Sampling(max_new_tokens=12, temperature=0.0)
     whole = generate(bridge, form, QUESTIONS[:1], how)[0].ids
-    network = bridge.original_model
-    before = network.generation_config
-    network.generation_config = GenerationConfig(eos_token_id=[whole[4], 1])
-    try:
+    with own_config(bridge.original_model, eos_token_id=[whole[4], 1]):
         (cut,) = generate(bridge, form, QUESTIONS[:1], how)
-    finally:
-        network.generation_config = before
     assert cut.ids == whole[: whole.index(whole[4])]
     assert cut.ended
 
 
 def test_ids_without_text_are_never_drawn(form):
     size = len(tokenizer())
-    padded = llama(vocab_size=size + 64)
+    padded = llama(vocab_size=size + 64, tie_word_embeddings=False)
     padded.lm_head.weight.data[size:] = 4.0  # they would be drawn all the time
     for temperature in (0.0, 1.0):
         how = Sampling(max_new_tokens=8, temperature=temperature)
         made = generate(hook(padded, tokenizer()), form, QUESTIONS, how)
         assert max(max(answer.ids, default=0) for answer in made) < size
-
-
-def test_logits_that_are_no_numbers_are_named(form):
-    broken = llama()
-    broken.lm_head.weight = torch.nn.Parameter(torch.full_like(broken.lm_head.weight, torch.nan))
-    for temperature in (0.0, 0.7):
-        how = Sampling(max_new_tokens=4, temperature=temperature)
-        with pytest.raises(ModelError, match="logits are no numbers"):
-            generate(hook(broken, tokenizer()), form, QUESTIONS, how)
-    for wrong in (float("nan"), float("inf"), -1.0):
-        with pytest.raises(InputError, match="temperature must be at least 0 and finite"):
-            Sampling(temperature=wrong)

@@ -1,7 +1,9 @@
 """Judges: the local one by brute force, the endpoint against a real server that misbehaves."""
 
-import contextlib
+import asyncio
+import gzip
 import json
+import signal
 import threading
 import time
 from collections import Counter
@@ -162,13 +164,15 @@ KEY = "sk-very-secret-0123"
 
 
 @contextmanager
-def server(script):
+def server(script, drips=0):
     """A chat endpoint; `script(text, nth time that text's answer was asked)` says what it does.
 
-    Returns a number or text (the reply), a status as `int` below 0, `"hang"`, or raw bytes.
+    Returns a number or text (the reply), a status as `int` below 0, `"hang"`, raw bytes, or a list
+    of what is written to the socket, piece by piece and slowly.
     """
     asked: Counter[str] = Counter()
     seen: list[dict] = []
+    hung_up: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -176,18 +180,27 @@ def server(script):
             text = body["messages"][0]["content"]
             name = next(word for word in text.split() if word.startswith("answer-"))
             asked[name] += 1
-            seen.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+            seen.append(
+                {
+                    "path": self.path,
+                    "key": self.headers.get("Authorization"),
+                    "encoding": self.headers["Accept-Encoding"],
+                    "says": self.headers.get("OpenAI-Organization"),
+                    **body,
+                }
+            )
             said = script(name, asked[name])
             if said == "hang":
                 time.sleep(0.6)
                 return
-            if said in ("drip", "flood"):
-                self.send_response(200)
-                self.end_headers()
-                with contextlib.suppress(OSError):  # the client hangs up
-                    for _ in range(10):
-                        self.wfile.write(b" " * (1 if said == "drip" else 300_000))
-                        time.sleep(0.08 if said == "drip" else 0)
+            if isinstance(said, list):
+                try:
+                    for piece in said:
+                        self.wfile.write(piece)
+                        time.sleep(0.05)
+                except OSError:
+                    hung_up.append(name)
+                self.close_connection = True
                 return
             if isinstance(said, int) and said < 0:
                 self.send_response(-said)
@@ -211,6 +224,8 @@ def server(script):
     thread.start()
     try:
         yield f"http://127.0.0.1:{running.server_port}/v1", asked, seen
+        while len(hung_up) < drips:  # a client that waits for the end of a drip never comes here
+            time.sleep(0.01)
     finally:
         running.shutdown()
         thread.join()
@@ -252,12 +267,11 @@ def test_passing_failures_are_tried_again_and_lasting_ones_counted():
         return {
             "answer-dead": "hang", "answer-broken": -500, "answer-vague": "between 2 and 4",
             "answer-high": 9, "answer-shape": b'{"choices": []}', "answer-text": b"<html>",
-            "answer-gone": -404, "answer-moved": -307, "answer-drip": "drip",
-            "answer-flood": "flood",
+            "answer-gone": -404, "answer-moved": -307,
         }[name]  # fmt: skip
 
     names = ["late", "busy", "odd", "dead", "broken", "vague", "high", "shape", "text", "gone",
-             "moved", "drip", "flood"]  # fmt: skip
+             "moved"]  # fmt: skip
     with server(script) as (address, asked, _):
         made = endpoint(address, give_up_after=99).judge(pairs(*names), E)
     assert [v.score for v in made[:3]] == [4, 4, 4]
@@ -266,10 +280,81 @@ def test_passing_failures_are_tried_again_and_lasting_ones_counted():
         "timeout after 0.2 s", "http status 500", "nonsense reply (no score from 1 to 5)",
         "nonsense reply (no score from 1 to 5)", "nonsense reply (no message in it)",
         "nonsense reply (no message in it)", "http status 404", "http status 307",
-        "timeout after 0.2 s", "timeout after 0.2 s",
     ]  # fmt: skip
     counts = [asked[f"answer-{name}"] for name in names]
-    assert counts == [2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1, 3, 3], "what cannot pass is asked once"
+    assert counts == [2, 2, 2, 3, 3, 3, 3, 3, 3, 1, 1], "what cannot pass is asked once"
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "headers": [OK, b"X-Slow: ", *[b"a"] * 400],
+    "interim": [b"HTTP/1.1 100 Continue\r\n\r\n"] * 400,
+    "body": [OK + b"\r\n", *[b" "] * 400],
+    "length": [OK + b"Content-Length: 400\r\n\r\n", *[b" "] * 400],
+    "chunks": [OK + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 400],
+}
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_the_timeout_holds_for_the_whole_exchange_however_it_drips(kind):
+    with server(lambda *_: DRIPS[kind], drips=1) as (address, asked, _):
+        made = endpoint(address, attempts=1).judge(pairs("a"), E)
+    assert made == [Verdict(None, "timeout after 0.2 s")]
+    assert asked["answer-a"] == 1
+
+
+def test_interrupting_ends_what_drips():
+    both = threading.Barrier(2, timeout=60)
+    main = threading.main_thread().ident
+
+    def script(*_):
+        if both.wait() == 0:
+            signal.pthread_kill(main, signal.SIGINT)
+        return DRIPS["body"]
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with server(script, drips=2) as (address, asked, _), pytest.raises(KeyboardInterrupt):
+            endpoint(address, timeout=600, workers=2).judge(pairs("a", "b", "c"), E)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert set(asked) == {"answer-a", "answer-b"}
+
+
+def test_a_reply_is_bounded_and_never_unpacked():
+    packed = gzip.compress(gzip.compress(bytes(1_000_000)))
+    replies = {
+        "answer-flood": [OK + b"\r\n" + b" " * 1_100_000],
+        "answer-packed": [OK + b"Content-Encoding: gzip, gzip\r\nContent-Length: "
+                          + str(len(packed)).encode() + b"\r\n\r\n" + packed],
+    }  # fmt: skip
+    with server(lambda name, _: replies[name]) as (address, _, seen):
+        made = endpoint(address, attempts=1, timeout=10).judge(pairs("flood", "packed"), E)
+    assert [v.problem for v in made] == [
+        "reply of more than 1,000,000 bytes", "compressed reply, which was not asked for",
+    ]  # fmt: skip
+    assert {s["encoding"] for s in seen} == {"identity"}
+
+
+def test_this_machine_is_never_asked_through_a_proxy(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with server(lambda *_: 3) as (address, _, seen), server(lambda *_: 4) as (proxy, _, through):
+        monkeypatch.setenv("HTTP_PROXY", proxy.removesuffix("/v1"))
+        other = address.replace("127.0.0.1", "localhost")
+        made = [endpoint(a, timeout=10).judge(pairs("a"), E)[0].score for a in (address, other)]
+        assert (made, len(seen), through) == ([3, 3], 2, [])
+        far = endpoint("http://judge.example/v1", timeout=10).judge(pairs("a"), E)
+    assert far == [Verdict(4.0)], "others go where the environment says"
+    assert through[0]["path"] == "http://judge.example/v1/chat/completions"
+
+
+def test_a_running_loop_may_ask():
+    async def inside(address):
+        return endpoint(address).judge(pairs("a"), E)
+
+    with server(lambda *_: 2) as (address, *_):
+        assert asyncio.run(inside(address)) == [Verdict(2.0)]
 
 
 def test_a_nonsense_reply_is_answered_with_a_reminder():
@@ -296,11 +381,13 @@ def test_a_dead_endpoint_is_given_up_and_the_rest_counted():
 
 def test_the_key_goes_to_the_address_and_nowhere_else(monkeypatch, caplog):
     monkeypatch.setenv("JUDGE_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-another")
+    monkeypatch.setenv("OPENAI_ORG_ID", "somebody")
     caplog.set_level(0)
     with server(lambda name, _: -302 if name == "answer-b" else 3) as (address, _, seen):
         judge = endpoint(address, key_variable="JUDGE_KEY")
         made = judge.judge(pairs("a", "b"), E)
-    assert {s["key"] for s in seen} == {f"Bearer {KEY}"}
+    assert {(s["key"], s["says"]) for s in seen} == {(f"Bearer {KEY}", None)}
     assert made[1].problem == "http status 302", "a redirect is not followed"
     assert KEY not in repr(judge) + repr(made) + judge.name + caplog.text
     monkeypatch.setenv("JUDGE_KEY", f"{KEY}\n")

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from tiny import TOKENIZERS, llama, tokenizer
+from tiny import TOKENIZERS, emoji, llama, tokenizer
 from transformers import AutoTokenizer
 
 from interp.behaviour import (
@@ -13,12 +13,14 @@ from interp.behaviour import (
     onset_index,
     onset_prompts,
     prompt_contrast,
+    slot_chances,
     slot_ids,
     text_or_weights,
 )
 from interp.emoji import EmojiVocab, find
 from interp.errors import InputError
 from interp.models import ChatFormat, hook, pad
+from interp.readout import Outcome
 
 TEXTS = [
     "I love it! 😊 So much.",
@@ -69,6 +71,8 @@ def answer(text: str, topic: str = "t", ended: bool = True) -> Response:
 def test_slot_is_the_first_emoji_else_the_end():
     plain, happy = answer("I plan my day."), answer("I plan my day. 😊")
     assert slot_ids(tokenizer(), plain) == plain.prompt_ids + plain.ids
+    spaced = Outcome("x", (300,), (1,), 448, space=9, after_ids=(300,))
+    assert slot_ids(tokenizer(), plain, spaced) == (*plain.prompt_ids, *plain.ids, 9)
     assert tokenizer().decode(slot_ids(tokenizer(), happy)).rstrip().endswith("I plan my day.")
 
 
@@ -124,24 +128,52 @@ def test_nothing_to_pair_is_an_error():
 def test_emoji_probability_is_the_softmax_mass_on_emoji_tokens(vocab):
     plain = llama()
     rows = [list(answer("Yes! I love").prompt_ids), list(answer("Oh no, what").ids)]
-    made = emoji_probability(hook(llama(), tokenizer()), pad(rows, 0), vocab)
+    made = emoji_probability(hook(llama(), tokenizer()), pad(rows, 0), emoji())
     for ids, value in zip(rows, made, strict=True):
         mass = plain(torch.tensor([ids])).logits[0, -1].softmax(-1)[vocab.emoji_ids].sum()
         assert value == pytest.approx(float(mass), rel=1e-4)
 
 
-def test_origin_tells_the_writer_from_the_reader(vocab):
+def test_origin_tells_the_writer_from_the_reader():
     """With one model in both roles the readers agree, and only the texts can differ."""
     model, other = hook(llama(0), tokenizer()), hook(llama(5), tokenizer())
     base = [answer("I plan my day.", "a"), answer("It is what it is.", "b")]
-    tuned = [answer("I love it! 😊", "a"), answer("Oh no, what if?", "b", ended=False)]
-    same = text_or_weights((model, model), (base, tuned), tokenizer(), vocab, 0, seed=0)
-    assert torch.equal(same.probability[:, 0], same.probability[:, 1])
-    assert not torch.equal(same.probability[0], same.probability[1])
+    tuned = [answer("I love it! 😊", "a"), answer("Oh no. What if", "b", ended=False)]
+    same = text_or_weights((model, model), (base, tuned), tokenizer(), emoji(), 0, seed=0)
+    assert torch.equal(same.chances[:, 0], same.chances[:, 1])
+    assert not torch.equal(same.chances[0], same.chances[1])
     assert same.n_cut == (0, 1)
-    two = text_or_weights((model, other), (base, tuned), tokenizer(), vocab, 0, seed=0)
-    assert torch.equal(two.probability[:, 0], same.probability[:, 0])
-    assert not torch.equal(two.probability[:, 1], same.probability[:, 1])
+    two = text_or_weights((model, other), (base, tuned), tokenizer(), emoji(), 0, seed=0)
+    assert torch.equal(two.chances[:, 0], same.chances[:, 0])
+    assert not torch.equal(two.chances[:, 1], same.chances[:, 1])
     table = two.to_dataframe()
-    assert list(table["n"]) == [2] * 4
+    assert list(table["n"]) == [2] * 12
     assert ((table["low"] <= table["probability"]) & (table["probability"] <= table["high"])).all()
+    alone = slot_chances(other, pad([slot_ids(tokenizer(), tuned[0])], 0), emoji())[0]
+    torch.testing.assert_close(two.chances[1, 1, 0], alone, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        two.values("go on") * two.values("emoji given go on"), two.probability
+    )
+    with pytest.raises(InputError, match="unknown quantity 'stop'"):
+        two.values("stop")
+
+
+def test_an_answer_without_a_slot_counts_in_no_mean():
+    model = hook(llama(0), tokenizer())
+    base = [answer("I plan.", topic) for topic in "abc"]
+    tuned = [answer("😊", "a"), *base[1:]]
+    expected = torch.rand(2, 2, 3)
+    found = text_or_weights(
+        (model, model), (base, tuned), tokenizer(), emoji(), 0, seed=0, expected=expected
+    )
+    assert found.probability[1].isnan().sum() == 2
+    table = found.to_dataframe().set_index(["quantity", "writer", "reader"])
+    assert table.loc[("emoji", "tuned", "base"), "n"] == 2
+    assert table.loc[("expected rate", "tuned", "base"), "n"] == 3
+
+
+def test_two_positions_need_the_space_at_the_end():
+    spaced = Outcome("x", (300,), (1,), 448, space=9, after_ids=(300,))
+    model, ids = llama(), [7, 8, 30]
+    with pytest.raises(InputError, match="a prompt does not end with it"):
+        slot_chances(model, pad([ids], 0), spaced)

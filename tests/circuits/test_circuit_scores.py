@@ -11,6 +11,7 @@ from interp.patching import Run
 from interp.patching.attribution import Backward
 from interp.patching.capture import run_and_keep
 from interp.patching.plan import make_plan
+from interp.readout import Question
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
 COVERED = [family for family in FAMILIES if family != "gemma2"]
@@ -127,9 +128,8 @@ def test_node_scores_are_gradients_at_the_models_own_hooks(family):
         if corrupted.model is not one:
             continue  # the other model writes heads by other matrices than z's gradient sees
         plan = make_plan(
-            clean, corrupted, "z", by=None, metric=pick, unit=None, direction="noising",
-            contrast="prompt", layers=None, positions=None, heads=None, neurons=None,
-            metric_positions=None,
+            clean, corrupted, "z", direction="denoising", contrast="prompt",
+            ask=Question(metric=pick),
         )  # fmt: skip
         back = Backward(plan, {"z", "mlp_out"})
         base = run_and_keep(corrupted, ("z", "mlp_out"), plan.at).acts

@@ -19,9 +19,7 @@ ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 def interp(*words: str | bytes, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "interp", *words]
-    return subprocess.run(
-        command, capture_output=True, env=os.environ | environment, check=False, timeout=60
-    )
+    return subprocess.run(command, capture_output=True, env=os.environ | environment, check=False)
 
 
 @pytest.fixture

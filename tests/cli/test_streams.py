@@ -1,14 +1,17 @@
 """The command line where nobody listens or nothing can be written, and how it begins."""
 
+import contextlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import torch
+from test_bad_input import command
 
 from interp import console, study
+from interp.cli import runs, stopping, trace
 from interp.runs import RunFolder
 from interp.study import StudyConfig
 from interp.traits import Trait
@@ -50,39 +53,48 @@ def test_progress_in_a_file_leaves_no_empty_line(capsys):
     assert capsys.readouterr().err == ""
 
 
-SLEEPER = """
-import signal, sys, time
+WAITING = """
+import signal, sys
 {before}
 from interp import console
-from interp.cli import stopping
+from interp.cli import runs, stopping, trace
+
+stopping.PATIENCE = {patience}
+
+def wait(where):
+    print(where, flush=True)
+    sys.stdin.readline()
 
 def work():
     try:
-        print("ready", flush=True)
-        time.sleep(60)
+        wait("at work")
     finally:
-        time.sleep({cleaning})
-        print("clean", flush=True)
+        wait("cleaning up")
 
 with stopping.stoppable():
     code = console.guarded(work)
-time.sleep(0.3)
+wait("ending")
 sys.exit(code)
 """
 
 
-def stopped(*signals: tuple[int, float], before: str = "", cleaning: float = 0.3) -> tuple:
-    """Exit code and output of a command that gets signals, each some seconds after the other."""
-    code = SLEEPER.format(before=before, cleaning=cleaning)
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        for number, pause in signals:
-            process.send_signal(number)
-            time.sleep(pause)
-        out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+def stopped(signals: dict[str, tuple[int, ...]], before: str, patience: float) -> tuple:
+    """Exit code, places and standard error of a command that gets signals, by the place it is at.
+
+    It goes on from there when it is told to, or a signal makes it.
+    """
+    code, places = WAITING.format(before=before, patience=patience), []
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        while place := process.stdout.readline().strip():
+            places.append(place)
+            for number in signals.get(place, ()):
+                process.send_signal(number)
+            if place != "at work":
+                with contextlib.suppress(BrokenPipeError):
+                    print(file=process.stdin, flush=True)
+        process.wait()
+        return process.returncode, places, process.stderr.read()
 
 
 STOPPED = "error: stopped; what is finished is kept, and the same command goes on from there\n"
@@ -95,21 +107,23 @@ MASKED = (
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_any_way_to_stop_a_command_stops_it_once(number):
     """The second signal comes while it cleans up, the third when it is about to end."""
-    found = stopped((number, 0.1), (number, 0.35), (number, 0), before=MASKED)
-    assert found == (1, "clean\n", STOPPED)
+    places = ["at work", "cleaning up", "ending"]
+    found = stopped(dict.fromkeys(places, (number,)), MASKED, patience=1000)
+    assert found == (1, places, STOPPED)
 
 
 def test_who_still_waits_after_a_second_ends_it_at_once():
-    began = time.monotonic()
-    found = stopped((signal.SIGINT, 1.2), (signal.SIGINT, 0), before=MASKED, cleaning=50)
-    assert found == (1, "", "")
-    assert time.monotonic() - began < 30
+    assert stopping.PATIENCE == 1
+    signals = dict.fromkeys(("at work", "cleaning up"), (signal.SIGINT,))
+    assert stopped(signals, MASKED, patience=-1) == (1, list(signals), "")
 
 
 def test_nohup_means_it():
     ignoring = MASKED + "; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    code, out, err = stopped((signal.SIGHUP, 0.3), (signal.SIGTERM, 0), before=ignoring)
-    assert (code, out, err) == (1, "clean\n", STOPPED)
+    code, places, err = stopped(
+        {"at work": (signal.SIGHUP, signal.SIGTERM)}, ignoring, patience=1000
+    )
+    assert (code, places, err) == (1, ["at work", "cleaning up", "ending"], STOPPED)
 
 
 def test_a_command_in_a_deleted_folder_says_so(tmp_path):
@@ -136,31 +150,47 @@ def test_paths_of_a_run_are_whole_so_that_it_goes_on_from_anywhere(tmp_path, mon
     assert study.anchored(hub).base == study.anchored(hub).trust_remote_code == "org/name"
 
 
-def test_a_run_goes_on_with_as_many_threads_as_before(monkeypatch):
-    import torch
+@pytest.mark.parametrize(
+    ("manifest", "threads"),
+    [
+        ({}, None),
+        ({"reproducibility": []}, None),
+        ({"reproducibility": [{"threads": {"torch": "x"}}]}, None),
+        ({"reproducibility": [{}, {"threads": {"torch": 1}}]}, 1),
+    ],
+)
+def test_a_run_goes_on_with_as_many_threads_as_before(manifest, threads):
+    assert runs._threads(manifest) == threads
 
-    from interp.cli import runs
 
-    before = torch.get_num_threads()
+@pytest.mark.parametrize(("asked", "found"), [(None, 2), (1, 1), (64, 2)])
+def test_threads_are_no_more_than_the_cores(asked, found, monkeypatch):
+    """They would wait for each other."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr("interp.machine.cores", lambda: 2)
+    monkeypatch.setattr("interp.cli.inputs.check", lambda *_: None)
+    monkeypatch.setattr("interp.study.run", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("interp.cli.trace._report", lambda *_, **__: None)
+    asks = StudyConfig(base="b", adapters={}, data="d")
     try:
         torch.set_num_threads(2)
-        for odd in (
-            {},
-            {"reproducibility": []},
-            {"reproducibility": [{"threads": {"torch": "x"}}]},
-        ):
-            runs._same_threads(odd)
-            assert torch.get_num_threads() == 2
-        runs._same_threads({"reproducibility": [{}, {"threads": {"torch": 1}}]})
-        assert torch.get_num_threads() == 1
-        monkeypatch.setattr("interp.machine.cores", lambda: 2)
-        runs._same_threads({"reproducibility": [{"threads": {"torch": 64}}]})
-        assert torch.get_num_threads() == 2, "more than there are cores would wait for each other"
+        trace.study(asks, "out", True, None, threads=asked)
     finally:
         torch.set_num_threads(before)
+    assert seen == [found]
 
 
-def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path):
+def test_a_terminal_is_told_what_is_waited_for(monkeypatch, capsys):
+    with console.loading():
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.loading():
+        pass
+    assert "loading …" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path, monkeypatch, capfd):
     """A real one, where the user may mount it; the results are kept."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -169,9 +199,8 @@ def test_a_disk_that_is_full_when_the_report_is_drawn_is_named(tmp_path):
         pytest.skip("this user may not mount a small file system")
     try:
         folder = RunFolder.create(place / "run", {"seed": 1, "adapters": {"openness": "a"}})
-        done = shell(f"{sys.executable} -m interp report {folder.path}")
-        assert done.returncode == 2, done.stderr
-        (line,) = done.stderr.splitlines()
+        assert command(["report", str(folder.path)], monkeypatch) == 2
+        (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("error: the report: ")
         assert "cannot be written (No space left on device); free the disk" in line
         assert not list(place.rglob("*.tmp"))

@@ -18,6 +18,7 @@ from transformers import (
 
 from interp.emoji import Continuation, EmojiVocab, continuation, find, rgi
 from interp.emoji.data import countable
+from interp.emoji.exact import along
 from interp.errors import InputError, ModelError, TokenizerError
 
 
@@ -265,3 +266,40 @@ def test_refuses(
             continuation(llama, tokens, small_vocab)
     finally:
         llama.eval()
+
+
+def test_along_a_text_it_is_the_continuation_at_every_place(
+    small: PreTrainedTokenizerFast, small_vocab: EmojiVocab, llama: LlamaForCausalLM
+) -> None:
+    prompt, answer = ids(small, "What a day"), ids(small, " we had it.  So")
+    ended = along(llama, prompt, answer, small_vocab, ended=True, temperature=1.3, tolerance=0.0)
+    spaces = [small_vocab.pieces[token] == b" " for token in answer]
+    assert any(spaces)
+    for place in range(len(answer) + 1):
+        text = torch.tensor([prompt + answer[:place]])
+        alone = float(continuation(llama, text, small_vocab, temperature=1.3).probability)
+        expected = 0.0 if place and spaces[place - 1] else alone
+        assert float(ended.chance[place]) == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    assert float(ended.left_out.max()) == 0.0
+    cut = along(llama, prompt, answer, small_vocab, ended=False, temperature=1.3, tolerance=0.0)
+    torch.testing.assert_close(cut.chance, ended.chance[:-1])
+    some = along(llama, prompt, answer, small_vocab, ended=True, temperature=1.3, tolerance=0.01)
+    assert bool((some.left_out > 0).any())
+    assert bool((some.chance <= ended.chance + 1e-9).all())
+    assert bool((some.chance + some.left_out >= ended.chance - 1e-9).all())
+
+
+@pytest.mark.parametrize("temperature", [0.0, float("nan")])
+def test_a_temperature_without_a_softmax_is_refused(
+    small_vocab: EmojiVocab, llama: LlamaForCausalLM, temperature: float
+) -> None:
+    with pytest.raises(InputError, match="temperature must be a number above 0"):
+        continuation(llama, torch.tensor([[1, 2]]), small_vocab, temperature=temperature)
+
+
+def test_logits_that_are_not_finite_are_refused(
+    small_vocab: EmojiVocab, llama: LlamaForCausalLM
+) -> None:
+    handle = llama.lm_head.register_forward_hook(lambda *parts: parts[-1].fill_(float("nan")))
+    with handle, pytest.raises(ModelError, match="the logits are not finite"):
+        continuation(llama, torch.tensor([[1, 2]]), small_vocab)

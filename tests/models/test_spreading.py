@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from peft import LoraConfig, get_peft_model
-from tiny import save_base, tokenizer, vocab
+from tiny import emoji, save_base, tokenizer, vocab
 
 from interp import attribution, circuits, load_pair, logit_lens, patching, probing
 from interp.behaviour import Sampling, emoji_probability, generate
@@ -57,10 +57,10 @@ def test_logits_and_every_room_that_calls_modules_are_those_of_plain_loading(spr
             "logits": model(BATCH.tokens, attention_mask=BATCH.attention_mask),
             "answers": [a.ids for a in generate(model, FORM, QUESTIONS, Sampling(8, 1.0))],
             "scores": torch.cat(token_log_probs(model, [[5, 6]] * 2, [[7, 8], [9, 3]], 2)),
-            "emoji": emoji_probability(model, BATCH, vocab()),
+            "emoji": emoji_probability(model, BATCH, emoji()),
             "lens": logit_lens.read(model, *both(), vocab=vocab()).log_odds,
             "probing": probing.pooled(model, *both()).values,
-            "naive": patching.naive.sweep(*runs(model), "resid_pre", **LOOSE).values,
+            "naive": patching.naive.sweep(*runs(model), "resid_pre", ask=LOOSE).values,
         }
     for name, wanted in plain.made.items():
         if name == "answers":
@@ -70,7 +70,7 @@ def test_logits_and_every_room_that_calls_modules_are_those_of_plain_loading(spr
     assert plain.made["logits"].std() > 0.1
 
 
-LOOSE = {"metric": vocab().log_odds, "min_gap": 0.0}
+LOOSE = patching.Question(metric=vocab().log_odds, min_gap=0.0)
 
 
 def both():
@@ -85,7 +85,7 @@ def runs(model):
 
 def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spread, plain):
     rooms = {
-        "patching": lambda m: patching.sweep(*runs(m), "z", **LOOSE).values,
+        "patching": lambda m: patching.sweep(*runs(m), "z", ask=LOOSE).values,
         "circuits": lambda m: circuits.discover(*runs(m), **LOOSE).values,
         "attribution": lambda m: (
             attribution.compare(

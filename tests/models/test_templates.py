@@ -8,10 +8,9 @@ import transformers.utils.chat_template_utils as rendering
 from tiny import TEMPLATE, tokenizer
 from transformers import AutoTokenizer
 
-from interp.emoji import find
 from interp.errors import TokenizerError
 from interp.models import ChatFormat, load_tokenizer
-from interp.models.tokens import control_tokens, decode
+from interp.models.tokens import control_tokens
 
 TURN = (
     "{% for m in messages %}{% if m.role == 'user' %}Q {{ m.content }} A {% else %}"
@@ -134,15 +133,6 @@ def test_control_tokens_of_real_tokenizers(shared, name):
     starts = made.prompt_ids("Why?")
     assert [i for i in ids if i in controls] == [i for i in starts if i in controls]
     assert text in real.decode(ids)
-
-
-def test_an_emoji_that_is_a_special_token_is_text():
-    mine = copy.deepcopy(tokenizer())
-    mine.add_special_tokens({"additional_special_tokens": ["🥑", "<|user|>", "<|assistant|>"]})
-    ids = mine("I love 🥑!<|eos|>", add_special_tokens=False)["input_ids"]
-    assert mine.convert_tokens_to_ids("🥑") in ids
-    assert decode(mine, ids) == "I love 🥑!"
-    assert len(find(decode(mine, ids))) == 1
 
 
 NORMALISERS = {

@@ -11,7 +11,7 @@ from interp.models import ChatFormat
 from interp.models.pair import hook
 from interp.neurons import Ablation, ablated, mean_activations
 from interp.neurons.effects import metric_under
-from interp.patching import Run, ablate
+from interp.patching import Cells, Run, ablate
 
 GONE = ((0, 3), (0, 17), (2, 40), (2, 41))
 QUESTIONS = [("What do you think?", "a"), ("Rain?", "b"), ("I love them, do you?", "c")]
@@ -63,7 +63,9 @@ def test_single_ablations_are_those_of_the_patching_engine(family, using):
     tokens, mask = prompts([6, 4])
     run = Run(model, tokens, mask)
     neurons = [0, 5, 33]
-    wanted = ablate(run, "mlp_post", using=using, layers=[1], neurons=neurons, metric=pick)
+    wanted = ablate(
+        run, "mlp_post", using=using, metric=pick, cells=Cells(layers=[1], neurons=neurons)
+    )
     means = mean_activations(run, [1])
     sets = [Ablation(((1, neuron),), using) for neuron in neurons]
     for rows in (2, 100):

@@ -12,7 +12,7 @@ from interp.models.pair import hook
 from interp.neurons import Ablation, ablated, dose, rank
 from interp.organism.planted import planted
 from interp.patching import Run
-from interp.stats import wilson
+from interp.stats import share_interval
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_sampled_doses_share_their_dice():
     form = ChatFormat.from_tokenizer(tokenizer())
     texts = ("I love them so much!", "Oh no, what if it all goes wrong?", "Rain?")
     batch = pad([form.prompt_ids(text) for text in texts], 2)
-    questions = [(text, "t") for text in texts] * 3
+    questions = [(text, text) for text in texts] * 3
     clean, corrupted = (Run(m, batch.tokens, batch.attention_mask) for m in (model, other))
     metric = vocab().log_odds
     ranking = rank(clean, corrupted, k=2, draws=1, metric=metric, direction="gradient")
@@ -97,7 +97,7 @@ def test_sampled_doses_share_their_dice():
     answers = generate(model, form, questions, how)
     assert [float(bool(find(a.text))) for a in answers] == curve.wrote_before.tolist()
     row = curve.curve("esr").iloc[0]
-    interval = wilson(int(curve.wrote_before.sum()), 9)
+    interval = share_interval(curve.wrote_before.tolist(), texts * 3)
     assert (row["k"], row["low"], row["high"]) == (0, interval.low, interval.high)
 
 

@@ -9,7 +9,7 @@ from interp.models.pair import hook
 from interp.neurons import rank
 from interp.neurons.matched import matched
 from interp.organism.planted import planted
-from interp.patching import Node, Run, naive, patch_nodes
+from interp.patching import Cells, Node, Run, naive, patch_nodes
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_effects_are_exact(contrast):
     places = [found.neuron(int(i)) for i in found.tested]
     for row, (layer, neuron) in enumerate(places):
         slow = naive.sweep(
-            clean, corrupted, "mlp_post", layers=[layer], neurons=[neuron], metric=pick
+            clean, corrupted, "mlp_post", metric=pick, cells=Cells(layers=[layer], neurons=[neuron])
         )
         torch.testing.assert_close(found.single[0, row], slow.effect()[0, 0], atol=1e-4, rtol=0)
     groups = [

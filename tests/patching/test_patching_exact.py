@@ -6,7 +6,8 @@ from patching_models import VOCAB, bridge, pick, prompts
 
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
-from interp.patching import Run, naive, sweep
+from interp.patching import Cells, Run, naive, sweep
+from interp.readout import Question
 
 
 def both(clean, corrupted, site, **options):
@@ -37,7 +38,7 @@ def test_metric_left_of_the_end():
     tokens, mask = prompts([7, 6])
     columns = torch.tensor([3, 5])
     fast = both(
-        Run(one, tokens, mask), Run(other, tokens, mask), "mlp_out", metric_positions=columns
+        Run(one, tokens, mask), Run(other, tokens, mask), "mlp_out", ask=Question(places=columns)
     )
     assert torch.equal(fast.metric_positions, columns)
     right = fast.effect()[:, 4:, 0]
@@ -82,10 +83,12 @@ def test_choice_of_layers_positions_and_heads():
     tokens, _ = prompts([6, 6])
     clean, corrupted = Run(one, tokens), Run(other, tokens)
     whole = sweep(clean, corrupted, "resid_pre", metric=pick)
-    part = sweep(clean, corrupted, "resid_pre", metric=pick, layers=[2, 0], positions=[-1, 1])
+    part = sweep(
+        clean, corrupted, "resid_pre", metric=pick, cells=Cells(layers=[2, 0], positions=[-1, 1])
+    )
     assert (part.layers, part.units) == ((2, 0), (5, 1))
     torch.testing.assert_close(part.values, whole.values[[2, 0]][:, [5, 1]], atol=1e-5, rtol=0)
-    heads = sweep(clean, corrupted, "z", metric=pick, heads=[3])
+    heads = sweep(clean, corrupted, "z", metric=pick, cells=Cells(heads=[3]))
     assert heads.values.shape == (3, 1, 2)
     assert heads.axis == "head"
 
@@ -110,7 +113,7 @@ def test_reports_progress():
         Run(other, tokens),
         "z",
         metric=pick,
-        progress=lambda *call: calls.append(call),
+        ask=Question(progress=lambda *call: calls.append(call)),
     )
     assert calls == [("patching z", done, 3) for done in range(4)]
 

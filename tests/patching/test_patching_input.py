@@ -1,11 +1,14 @@
 """Bad input is refused by name, before anything is patched."""
 
+import pandas as pd
 import pytest
 import torch
 from patching_models import VOCAB, bridge, pick, prompts
 
 from interp.errors import InputError, ModelError
-from interp.patching import Run, naive, sweep
+from interp.patching import Cells, Question, Run, naive, sweep
+
+CELLS = {"layers", "positions", "heads", "neurons"}
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +24,17 @@ def runs():
     [
         ({"site": "resid"}, "unknown site 'resid'; use one of resid_pre"),
         ({"direction": "both"}, "unknown direction 'both'"),
+        ({"topics": ["one"]}, "2 prompts but 1 topics; give one per prompt"),
+        ({"ask": Question(metric=pick)}, "the metric is given twice"),
         ({"layers": [3]}, "layer 3 does not exist; this model has 3"),
         ({"positions": [6]}, "position 6 does not exist; this model has 6"),
         ({"positions": []}, "no position to sweep"),
         ({"heads": [0]}, "site 'resid_pre' has no heads"),
         ({"site": "z", "heads": [4]}, "head 4 does not exist; this model has 4"),
         ({"site": "z", "positions": [1]}, "patched at all positions"),
-        ({"metric_positions": 6}, "metric position 6 lies outside prompt 0"),
-        ({"metric_positions": 1}, "metric position 1 lies outside prompt 1"),
-        ({"metric_positions": torch.tensor([1, 2, 3])}, "one per prompt"),
+        ({"places": 6}, "metric position 6 lies outside prompt 0"),
+        ({"places": 1}, "metric position 1 lies outside prompt 1"),
+        ({"places": torch.tensor([1, 2, 3])}, "one per prompt"),
         ({"metric": lambda logits: logits}, "one value per prompt"),
         ({"metric": lambda _: 1.0}, "got float"),
         ({"metric": lambda logits: logits[:, 0] * torch.nan}, "not finite for prompt 0"),
@@ -37,8 +42,41 @@ def runs():
 )
 def test_bad_arguments(runs, engine, options, message):
     options = {"site": "resid_pre", "metric": pick} | options
+    cells = {name: options.pop(name) for name in CELLS & options.keys()}
+    question = {name: options.pop(name) for name in ("places", "topics") if name in options}
+    options = {"ask": Question(**question)} | options
     with pytest.raises(InputError, match=message):
-        engine(*runs, options.pop("site"), **options)
+        engine(*runs, options.pop("site"), cells=Cells(**cells), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"places": torch.tensor([1.0])}, "whole numbers of columns, got torch.float32"),
+        ({"topics": "food"}, "a list of labels, one per prompt"),
+        ({"topics": []}, "a list of labels, one per prompt"),
+        ({"min_gap": -1.0}, "min_gap must be a finite number from 0 on, got -1.0"),
+        ({"min_gap": float("nan")}, "min_gap must be a finite number"),
+        ({"chunk": 0}, "chunk must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_questions(options, message):
+    with pytest.raises(InputError, match=message):
+        Question(**options)
+
+
+def test_topics_are_the_units_of_intervals(runs):
+    clean, corrupted = runs
+    tokens, mask = prompts([5, 5, 4, 4])
+    sides = [Run(run.model, tokens, mask) for run in (clean, corrupted)]
+    plain = sweep(*sides, "z", metric=pick)
+    told = sweep(*sides, "z", metric=pick, ask=Question(topics=["a", "a", "b", "b"]))
+    torch.testing.assert_close(told.values, plain.values, atol=0, rtol=0)
+    table = told.summary()
+    pd.testing.assert_frame_equal(table, plain.summary(clusters=["a", "a", "b", "b"]))
+    assert not table["p"].equals(plain.summary()["p"])
+    assert told.select(slice(1, 3)).topics == ("a", "b")
 
 
 def test_bad_runs():

@@ -11,6 +11,7 @@ from patching_models import bridge, pick, prompts
 
 from interp.errors import InputError
 from interp.patching import Run, sweep
+from interp.readout import Question
 
 _SCRIPT = """
 import json, os, resource, sys
@@ -20,7 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 torch.set_num_threads(1)
 from patching_models import bridge, pick, prompts
-from interp.patching import Run, sweep
+from interp.patching import Cells, Question, Run, sweep
 
 def status(field):
     lines = open("/proc/self/status").read().splitlines()
@@ -33,13 +34,14 @@ tokens, mask = prompts([80] * 16)
 sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, head_dim=32)
 run = [Run(bridge("llama", seed, **sizes), tokens, mask) for seed in (1, 2)]
 budget, head_room = int(sys.argv[2]), int(sys.argv[3])
-small = sweep(*run, "resid_pre", metric=pick, layers=[0], max_memory=4 * 2**20)
+ask = Question(metric=pick, chunk=4 * 2**20)
+small = sweep(*run, "resid_pre", cells=Cells(layers=[0]), ask=ask)
 reset_peak()
 before = status("VmRSS")
-large = sweep(*run, "resid_pre", metric=pick, layers=[0], max_memory=budget)
+large = sweep(*run, "resid_pre", metric=pick, cells=Cells(layers=[0]), ask=Question(chunk=budget))
 grown = status("VmHWM") - before
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + head_room, -1))
-halved = sweep(*run, "resid_pre", metric=pick, layers=[0], max_memory=2**32)
+halved = sweep(*run, "resid_pre", metric=pick, cells=Cells(layers=[0]), ask=Question(chunk=2**32))
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 errors = [float((one.values - small.values).abs().max()) for one in (large, halved)]
 found = {"grown": grown, "errors": errors, "notes": [*large.notes], "halved": [*halved.notes]}
@@ -71,7 +73,7 @@ def test_budget_is_respected_and_halved_when_memory_runs_out():
 def test_a_budget_too_small_for_one_patch_is_refused():
     tokens, _ = prompts([6, 6])
     runs = Run(bridge("llama", 1), tokens), Run(bridge("llama", 2), tokens)
-    with pytest.raises(InputError, match=r"max_memory is 1000 bytes, but one patch .* takes \d+"):
-        sweep(*runs, "z", metric=pick, max_memory=1000)
-    small, large = (sweep(*runs, "z", metric=pick, max_memory=n) for n in (50_000, None))
+    with pytest.raises(InputError, match=r"chunk is 1000 bytes, but one patch .* takes \d+"):
+        sweep(*runs, "z", metric=pick, ask=Question(chunk=1000))
+    small, large = (sweep(*runs, "z", metric=pick, ask=Question(chunk=n)) for n in (50_000, None))
     torch.testing.assert_close(small.values, large.values, atol=1e-5, rtol=0)

@@ -1,7 +1,8 @@
 """The exact engine against one whole forward pass per patch, over random small configurations.
 
-Every family meets every site. Which contrast, direction, padding, head count and metric position go
-with a case is drawn by a seeded generator, so that a failure can be run again by its name.
+Every family and every site is met, each day in a third of their pairs (all: `make soak`). Which
+contrast, direction, padding, head count and metric position go with a case is drawn by a seeded
+generator, so that a failure can be run again by its name.
 """
 
 from functools import cache
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
+from thinned import thinned
 
 from interp.errors import ModelError
-from interp.patching import Node, Run, ablate, naive, patch_nodes, sweep
+from interp.patching import Cells, Node, Question, Run, ablate, naive, patch_nodes, sweep
 from interp.patching.plan import WAYS
 
 model = cache(bridge)
 CASES = [(site, by) for site, ways in WAYS.items() for by in ways]
+GRID = thinned(FAMILIES, CASES)
 
 
 def draw(family, seed):
@@ -35,23 +38,22 @@ def draw(family, seed):
         corrupted = Run(clean.model, others, mask)
     options = {"metric": pick, "direction": str(rng.choice(["denoising", "noising"]))}
     if rng.random() < 0.3:
-        options["metric_positions"] = torch.maximum(clean.first, clean.last - 1)
+        options["ask"] = Question(places=torch.maximum(clean.first, clean.last - 1))
     return clean, corrupted, options, rng
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("site", "by"), CASES)
-def test_sweep_equals_one_forward_per_patch(family, site, by):
-    clean, corrupted, options, rng = draw(family, CASES.index((site, by)))
+@pytest.mark.parametrize(("family", "case"), GRID)
+def test_sweep_equals_one_forward_per_patch(family, case):
+    site, by = case
+    clean, corrupted, options, rng = draw(family, CASES.index(case))
     if site == "resid_mid" and family == "gpt_neox":
         with pytest.raises(ModelError, match="'resid_mid': gpt_neox has no such activation"):
             sweep(clean, corrupted, site, **options)
         return
-    options |= {"by": by, "layers": [0, 2] if rng.random() < 0.5 else [1]}
-    if "neuron" in by:
-        options["neurons"] = rng.integers(0, 48, size=2).tolist()
-    if by.endswith("_pos"):
-        options["positions"] = [1, -2]
+    layers = [0, 2] if rng.random() < 0.5 else [1]
+    neurons = rng.integers(0, 48, size=2).tolist() if "neuron" in by else None
+    positions = [1, -2] if by.endswith("_pos") else None
+    options |= {"by": by, "cells": Cells(layers, positions, neurons=neurons)}
     fast, slow = (engine(clean, corrupted, site, **options) for engine in (sweep, naive.sweep))
     torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0)
     assert slow.effect().abs().max() > 1e-3  # the patches do something
@@ -92,29 +94,26 @@ def test_joint_patch_equals_one_forward_per_group(family):
 @pytest.mark.parametrize("using", ["mean", "zero"])
 def test_ablation_equals_one_forward_per_ablation(family, site, by, using):
     run, other, _, _ = draw(family, 5)
-    options = {"by": by, "using": using, "metric": pick, "layers": [1]}
-    if using == "mean":
-        options["reference"] = other
+    options = {"by": by, "metric": pick, "cells": Cells(layers=[1])}
+    options["using"] = other if using == "mean" else "zero"
     fast, slow = (ablate(run, site, engine=engine, **options) for engine in ("exact", "naive"))
     torch.testing.assert_close(fast.values, slow.values, atol=1e-4, rtol=0)
     assert slow.effect().abs().max() > 1e-3
     assert fast.contrast == f"{using} ablation"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("site", "by"), CASES)
-def test_half_precision_agrees_to_its_rounding(family, site, by):
+@pytest.mark.parametrize(("family", "case"), GRID)
+def test_half_precision_agrees_to_its_rounding(family, case):
     """bf16 keeps 8 bits: 5 % of the spread of the metric, against 1e-4 in single precision."""
+    site, by = case
     if site == "resid_mid" and family == "gpt_neox":
         pytest.skip("parallel blocks have no resid_mid")
     tokens, mask = prompts([6, 4])
     one, other = (model(family, seed, torch.bfloat16) for seed in (1, 2))
     runs = Run(one, tokens, mask), Run(other, tokens, mask)
-    options = {"by": by, "metric": pick, "layers": [1]}
-    if "neuron" in by:
-        options["neurons"] = [3, 40]
-    if by.endswith("_pos"):
-        options["positions"] = [1, -2]
+    neurons = [3, 40] if "neuron" in by else None
+    positions = [1, -2] if by.endswith("_pos") else None
+    options = {"by": by, "metric": pick, "cells": Cells([1], positions, neurons=neurons)}
     fast, slow = (engine(*runs, site, **options) for engine in (sweep, naive.sweep))
     spread = (slow.clean - slow.corrupted).abs().max()
     assert (fast.values - slow.values).abs().max() < 0.05 * spread

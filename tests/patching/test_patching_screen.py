@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from interp.errors import InputError
 from interp.patching import Run, ScreenResult, naive, screen
+from interp.readout import Question
 
 FAMILIES = ("llama", "gemma2", "gpt2", "gpt_neox")
 
@@ -51,7 +52,7 @@ def test_estimate_is_the_derivative_along_the_change(family, site, by, name):
     if site == "resid_mid" and family == "gpt_neox":
         pytest.skip("parallel blocks have no resid_mid")
     clean, corrupted = runs(family)
-    found = screen(clean, corrupted, sites={site: by}, metric=pick, top_k=1)
+    found = screen(clean, corrupted, sites={site: by}, top_k=1, ask=Question(metric=pick))
     new, step = kept(clean, f"blocks.1.{name}"), 2e-3
     if site == "resid_mid":  # moved by way of attn_out, which is added to it
         new = kept(clean, "blocks.1.hook_resid_mid") - kept(corrupted, "blocks.1.hook_resid_pre")
@@ -89,7 +90,7 @@ def test_closed_form_of_a_patched_key(family):
 def check_pattern(family, site, by):
     """Patch by hooks, read the pattern, and take the gradient with respect to it."""
     clean, corrupted = runs(family)
-    found = screen(clean, corrupted, sites={site: by}, metric=pick, top_k=1)
+    found = screen(clean, corrupted, sites={site: by}, top_k=1, ask=Question(metric=pick))
     pattern, layer = "blocks.1.attn.hook_pattern", 1
     before = kept(corrupted, pattern)
     source = kept(clean, f"blocks.1.attn.hook_{site}")
@@ -119,9 +120,13 @@ def test_verified_nodes_are_exact_and_marked(tmp_path):
     sites = {"z": "head", "mlp_out": None, "k": "head_pos", "mlp_post": "neuron"}
     calls = []
     found = screen(
-        clean, corrupted, sites=sites, metric=pick, top_k=12, n_random=6, seed=3,
-        progress=lambda *call: calls.append(call),
-    )  # fmt: skip
+        clean,
+        corrupted,
+        sites=sites,
+        top_k=12,
+        n_random=6,
+        ask=Question(metric=pick, seed=3, progress=lambda *call: calls.append(call)),
+    )
     assert int(found.verified.sum()) == 18
     assert calls[-1][1] == calls[-1][2]
     for site, by in sites.items():
@@ -147,7 +152,7 @@ def test_verified_nodes_are_exact_and_marked(tmp_path):
 
 def test_the_model_asks_for_gradients_only_meanwhile():
     clean, corrupted = runs("llama", torch.float32)
-    screen(clean, corrupted, sites={"z": "head"}, metric=pick, top_k=1)
+    screen(clean, corrupted, sites={"z": "head"}, top_k=1, ask=Question(metric=pick))
     for parameter in corrupted.model.original_model.parameters():
         assert not parameter.requires_grad
         assert parameter.grad is None
@@ -159,9 +164,13 @@ def test_screen_is_better_with_its_correction():
     errors = {}
     for corrected in (True, False):
         found = screen(
-            clean, corrupted, sites={"q": "head"}, metric=pick, top_k=12,
+            clean,
+            corrupted,
+            sites={"q": "head"},
+            top_k=12,
             softmax_correction=corrected,
-        )  # fmt: skip
+            ask=Question(metric=pick),
+        )
         errors[corrected] = float((found.estimate - found.exact).abs().mean())
     assert errors[True] < errors[False]
 
@@ -169,8 +178,8 @@ def test_screen_is_better_with_its_correction():
 def test_bad_input():
     clean, corrupted = runs("llama", torch.float32)
     with pytest.raises(InputError, match="top_k must be at least 1"):
-        screen(clean, corrupted, top_k=0, metric=pick)
+        screen(clean, corrupted, top_k=0, ask=Question(metric=pick))
     with pytest.raises(InputError, match="no site to screen"):
-        screen(clean, corrupted, sites={}, metric=pick)
+        screen(clean, corrupted, sites={}, ask=Question(metric=pick))
     with pytest.raises(InputError, match="cannot be swept by 'pos'; use head or head_pos"):
-        screen(clean, corrupted, sites={"z": "pos"}, metric=pick)
+        screen(clean, corrupted, sites={"z": "pos"}, ask=Question(metric=pick))

@@ -87,6 +87,7 @@ def test_what_has_no_slot_is_counted():
     }  # fmt: skip
     assert [slot.answer for slot in found.with_emoji] == [2, 4]
     assert [slot.answer for slot in found.ends] == [4]
+    assert [slot.answer for slot in found.last] == [0, 2, 4]
     with pytest.raises(InputError, match="none of 1 answers has a slot"):
         slots(answers[3:4], tokenizer()).prompts(0)
 

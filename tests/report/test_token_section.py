@@ -131,4 +131,4 @@ def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
     section = adapter_section(*made("necessity", openness=effects))
     assert re.search(r"by −10 points \[−\d+, \+\d+\] \(block 3's o\)\.", section.answer)
     words = section.parts[0].answer
-    assert re.search(r"costliest, block 3's o, .* by −10 points \[−\d+, 0\] \(p = 1\)", words)
+    assert re.search(r"costliest, block 3's o, .* by −10 points \[−\d+, \+\d+\] \(p = 1\)", words)

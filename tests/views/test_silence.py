@@ -6,7 +6,7 @@ import interp
 import interp.circuits
 from interp import logit_lens, organism, patching
 from interp.behaviour import Sampling, generate
-from interp.patching import Run
+from interp.patching import Cells, Run
 from interp.views import progress
 
 KERNEL = """
@@ -28,7 +28,7 @@ def test_the_library_says_nothing(capfd, vocab) -> None:
     batch = pair.prompts(["Do you like tea?", "What do you think about dogs?"])
     logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
     tuned, base = (Run(m, batch.tokens, batch.attention_mask) for m in (pair.tuned, pair.base))
-    patching.sweep(tuned, base, "resid_pre", metric=vocab.log_odds, positions=[-1])
+    patching.sweep(tuned, base, "resid_pre", metric=vocab.log_odds, cells=Cells(positions=[-1]))
     interp.circuits.discover(tuned, base, metric=vocab.log_odds)
     assert capfd.readouterr() == ("", "")
 
@@ -48,7 +48,7 @@ def test_in_a_kernel_without_widgets_nothing_is_left() -> None:
     pytest.importorskip("ipykernel", reason="needs interp[notebooks]")
     cell = nbformat.v4.new_code_cell(KERNEL)
     notebook = nbformat.v4.new_notebook(cells=[cell])
-    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert [output.output_type for output in outputs] == ["display_data"], outputs
     assert outputs[0].data == {"text/plain": ""}, "the bar was there and is empty"

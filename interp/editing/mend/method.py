@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from interp.behaviour.generate import Progress, Response, Sampling, generate
+from interp.behaviour.generate import Response, Sampling, generate
 from interp.data import OpinionQA
 from interp.data.schema import OpinionRow, topic_key
 from interp.editing.mend.edit import edit, updates
@@ -13,6 +13,7 @@ from interp.editing.mend.factors import with_rows
 from interp.editing.mend.folder import Editor
 from interp.editing.method import SAMPLING, Hooked, Mask, Method, check_base, check_unseen
 from interp.errors import DataError, InputError
+from interp.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

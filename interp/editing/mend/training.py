@@ -25,7 +25,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.behaviour.generate import Progress
 from interp.data import OpinionQA, split_by_topic
 from interp.data.schema import topic_key
 from interp.editing.host import Host
@@ -35,6 +34,7 @@ from interp.editing.mend.folder import Editor
 from interp.editing.mend.rows import Edit, batch, edits
 from interp.errors import DataError, InputError, ModelError
 from interp.finetune.examples import Batch
+from interp.progress import Progress
 from interp.results import Result
 from interp.stats import mean_interval
 

@@ -1,0 +1,25 @@
+"""Grids of cases, of which each day runs a part: the rest is the long tail, `make soak`."""
+
+import os
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+
+SEED = int(os.environ["INTERP_SEED"])  # tests/conftest.py sets it, where the user does not
+
+
+def thinned(*axes: Sequence[Any], keep: int = 3) -> list[Any]:
+    """Every combination of the axes; all but each `keep`th diagonal, by the day, marked `soak`.
+
+    What runs holds every value of each axis at least once, if the others have `keep` values.
+    """
+    grid = product(*map(enumerate, axes))
+    return [_case(*zip(*indexed, strict=True), keep) for indexed in grid]
+
+
+def _case(places: tuple[int, ...], values: tuple[Any, ...], keep: int) -> Any:
+    words = [word for value in values for word in (value if isinstance(value, tuple) else [value])]
+    marks = () if (sum(places) + SEED) % keep == 0 else pytest.mark.soak
+    return pytest.param(*values, marks=marks, id="-".join(map(str, words)))
