@@ -99,20 +99,21 @@ class ColumnMap:
         question is its own topic.
         """
         there = set(present)
-        if self != ColumnMap() or {self.question, self.answer} & there:
+        usual = ColumnMap()
+        mapped = (self.question, self.answer) != (usual.question, usual.answer)
+        if mapped or {self.question, self.answer} & there:
             return self
         pairs = [(one, one) for one in CHATS if one in there]
         pairs += [pair for pair in PAIRS if set(pair) <= there]
         if len(pairs) != 1:
             return self
         question, answer = pairs[0]
-        constant = Constant(str(trait)) if trait is not None else self.trait
-        return ColumnMap(
-            self.trait if self.trait in there else constant,
-            self.topic if self.topic in there else None,
-            question,
-            answer,
-        )
+        of_trait, topic = self.trait, self.topic
+        if isinstance(of_trait, str) and of_trait not in there and trait is not None:
+            of_trait = Constant(str(trait))
+        if topic == usual.topic and topic not in there:
+            topic = None
+        return ColumnMap(of_trait, topic, question, answer)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ model's thinking, it is told to. Of several named templates `default` is taken.
 """
 
 import datetime
-import logging
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -23,7 +22,6 @@ _SWITCHES = {
     "enable_thinking": re.compile(r"\benable_thinking\b"),
     "thinking": re.compile(r"\b(?:if|elif|and|or|not)\s+thinking\b"),
 }
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,12 @@ class Template:
     Attributes:
         text: its source.
         name: whose it is, for errors.
+        among: names of the templates that it was taken from.
     """
 
     text: str
     name: str
+    among: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Template":
@@ -46,13 +46,13 @@ class Template:
             TokenizerError: if it has none, or several and no `default`.
         """
         found, name = tokenizer.chat_template, str(tokenizer.name_or_path)
+        among = tuple(map(str, found)) if isinstance(found, dict) else ()
         if isinstance(found, dict):
             if "default" not in found:
                 raise TokenizerError(
-                    f"{name}: has chat templates named {', '.join(map(str, found))}, none of them "
+                    f"{name}: has chat templates named {', '.join(among)}, none of them "
                     "default; set tokenizer.chat_template to one of them"
                 )
-            _log.warning("%s: of its chat templates `default` is used", name)
             found = found["default"]
         if not found:
             raise TokenizerError(
@@ -61,10 +61,14 @@ class Template:
             )
         if not isinstance(found, str):
             raise TokenizerError(f"{name}: chat_template is {type(found).__name__}, not text")
-        made = cls(found, name)
-        for what, value in made.told.items():
-            _log.warning("%s: the chat template is told %s = %s", name, what, value)
-        return made
+        return cls(found, name, among)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how it is used."""
+        named = f"of the chat templates {', '.join(self.among)} `default` is used"
+        told = [f"the chat template is told {what} = {value}" for what, value in self.told.items()]
+        return [named, *told] if self.among else told
 
     @property
     def told(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ Padding goes to the left unless asked otherwise, so that the last column of a ba
 last token. Models see ids and masks, never text.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +28,10 @@ from interp.html import card, chips, note, shown
 from interp.models.templates import Template
 
 Style = Literal["chat", "plain"]
+_log = logging.getLogger(__name__)
 _PLAIN = "Question: {question}\nAnswer:"
+_MARK = "\ue000"  # of private use
+_MARKED = re.compile(rf"((?:[^{_MARK}]{_MARK})+)", re.DOTALL)
 _PROBE = "Yes, 7 or 8 of them."  # an answer that no template has a reason to change
 
 
@@ -156,7 +161,8 @@ class ChatFormat:
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
         if style == "chat":
-            Template.of(tokenizer)
+            for note_ in Template.of(tokenizer).notes:
+                _log.warning("%s: %s", tokenizer.name_or_path, note_)
         if tokenizer.eos_token_id is None:
             raise TokenizerError(
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
@@ -189,7 +195,7 @@ class ChatFormat:
 
     def prompt_ids(self, question: str) -> list[int]:
         """Ids of the turn up to where the answer begins."""
-        return self._encode(self._prompt_text(question), self._texts(question))[0]
+        return self._encode(self._prompt_text(question))[0]
 
     def example(self, question: str, answer: str) -> Example:
         """Ids of the whole turn: prompt, answer, end of turn.
@@ -197,16 +203,17 @@ class ChatFormat:
         Raises:
             TokenizerError: if the chat template does not show the answer as it is.
         """
-        prompt, texts = self._prompt_text(question), self._texts(question)
+        answer = self._marked(answer)
+        prompt = self._prompt_text(question)
         rest = self._turn_text(question, answer, prompt)
         at = rest.find(answer)
         if not answer or at < 0 or rest[:at].strip():
             raise self._changed(answer)
-        prompt_ids, _ = self._encode(prompt, texts)
-        ids, starts = self._encode(prompt + rest, [*texts, answer])
+        prompt_ids, _ = self._encode(prompt)
+        ids, starts = self._encode(prompt + rest)
         cut = len(prompt)
         if ids[: len(prompt_ids)] != prompt_ids:  # a token would straddle: encode the rest alone
-            tail, starts = self._encode(rest, [answer], start=False)
+            tail, starts = self._encode(rest, start=False)
             ids, starts, cut = prompt_ids + tail, [-1] * len(prompt_ids) + starts, 0
         answer_end = cut + at + len(answer)
         stop = next((i for i, s in enumerate(starts) if s >= answer_end), len(ids))
@@ -225,11 +232,7 @@ class ChatFormat:
         turns = [*self.demonstrations(question), (question, "")]
         if self.instruction:
             turns[0] = (f"{self.instruction} {turns[0][0]}", turns[0][1])
-        return turns
-
-    def _texts(self, question: str) -> list[str]:
-        """What people wrote in the turn up to the answer, in order."""
-        return [text for asked in self._asked(question) for text in asked if text]
+        return [(self._marked(asked), self._marked(answer)) for asked, answer in turns]
 
     def _prompt_text(self, question: str) -> str:
         """What stands before the answer in a finished turn.
@@ -264,60 +267,53 @@ class ChatFormat:
         return whole[len(prompt) :]
 
     def _changed(self, answer: str) -> TokenizerError:
+        shown = answer.replace(_MARK, "")[:40]
         return TokenizerError(
             f"{self.tokenizer.name_or_path}: the chat template changes the answer's text "
-            f"({answer[:40]!r}…), or what stands before it; strip it first, or use the prompt "
-            "format 'plain'"
+            f"({shown!r}…), or what stands before it; strip it first, or use the prompt format "
+            "'plain'"
         )
 
     @cached_property
     def _controls(self) -> tuple[str, ...]:
         return tuple(control_tokens(self.tokenizer).values())
 
-    def _encode(
-        self, text: str, texts: Sequence[str], *, start: bool = True
-    ) -> tuple[list[int], list[int]]:
+    def _marked(self, text: str) -> str:
+        """What people wrote, a mark after each character where it reads as a control token.
+
+        Mostly that is the text itself. A marked text holds no control token while a template is
+        rendered, and is found again when the turn is encoded.
+        """
+        if not any(control in text for control in self._controls):
+            return text
+        return "".join(letter + _MARK for letter in text.strip() if letter != _MARK)
+
+    def _encode(self, text: str, *, start: bool = True) -> tuple[list[int], list[int]]:
         """Ids of `text`, and where in it each id's characters start.
 
         Args:
-            text: a turn, or its end.
-            texts: what people wrote in it, in order; it never becomes control tokens.
+            text: a turn, or its end; marked parts never become control tokens.
             start: whether it is the start of the turn.
         """
         special = start and self.style == "plain"  # a template writes BOS itself
         ids: list[int] = []
         starts: list[int] = []
         at = 0
-        for piece, is_said in self._pieces(text, texts):
+        for piece in filter(None, _MARKED.split(text)) if _MARK in text else [text]:
+            is_said = _MARK in piece
             made = self.tokenizer(
-                piece,
+                piece.replace(_MARK, ""),
                 add_special_tokens=special and not at,
                 split_special_tokens=is_said,
                 return_offsets_mapping=True,
             )
             ids += made["input_ids"]
-            starts += [at + first for first, _ in made["offset_mapping"]]
+            starts += [at + (1 + is_said) * first for first, _ in made["offset_mapping"]]
             at += len(piece)
         closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
         if closes and not text.endswith(self.tokenizer.eos_token):
             ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
         return ids, starts
-
-    def _pieces(self, text: str, texts: Sequence[str]) -> list[tuple[str, bool]]:
-        """`text` cut where people wrote what reads as a control token; mostly it is one piece."""
-        pieces, rest = [], text
-        for said in texts:
-            if not any(control in said for control in self._controls):
-                continue
-            before, found, after = rest.partition(said.strip())
-            if not found:
-                raise TokenizerError(
-                    f"{self.tokenizer.name_or_path}: a text holds control tokens, and the chat "
-                    f"template does not show it as it is ({said[:40]!r}…); take them out of it"
-                )
-            pieces += [(before, False), (found, True)]
-            rest = after
-        return [piece for piece in (*pieces, (rest, False)) if piece[0]] or [(text, False)]
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
