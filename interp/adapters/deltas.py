@@ -205,12 +205,16 @@ def _changed(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
 
 def _differing(base: Any, tuned: Any) -> dict[str, dict[str, Tensor]]:
     """The modules in which two whole models differ, by path."""
-    paths = {name.rpartition(".")[0] for name, _ in base.named_parameters(remove_duplicate=False)}
-    clean = {".".join(p for p in path.split(".") if p != _WRAPPER) for path in paths}
     found: dict[str, dict[str, Tensor]] = {}
-    for path in clean:
-        one, other = (dict(leaf(m, path).named_parameters(recurse=False)) for m in (base, tuned))
-        if any(not torch.equal(one[key], other[key]) for key in one):
+    seen: set[int] = set()
+    for path in filter(None, _names(base)):
+        one, other = leaf(base, path), leaf(tuned, path)
+        if id(one) in seen:  # the bridge has a second name for it
+            continue
+        seen.add(id(one))
+        mine = dict(other.named_parameters(recurse=False))
+        own = one.named_parameters(recurse=False)
+        if any(not torch.equal(tensor, mine[key]) for key, tensor in own):
             found[path] = {}
     return found
 

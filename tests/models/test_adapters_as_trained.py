@@ -2,11 +2,14 @@
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import peft
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from tiny import llama, save_base
 from trained import off, save_family, save_trained
 
@@ -79,6 +82,25 @@ def test_merged_equals_live(bases, tmp_path, name):
     assert error < 1e-3 < 1e-2 < effect
     assert pair.merge_report.share < 1e-4
     assert pair.merge_report.effect_mean_kl > 1e-6
+
+
+def test_experts_one_by_one_as_older_versions_saved_them(bases, tmp_path):
+    """PEFT converts such keys to the stacked experts of today."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for layer, expert, (name, d_out, d_in) in product(
+        range(2), range(4), (("w1", 64, 64), ("w2", 64, 64), ("w3", 64, 64))
+    ):
+        key = f"base_model.model.model.layers.{layer}.block_sparse_moe.experts.{expert}.{name}"
+        for part, shape in (("lora_A", (4, d_in)), ("lora_B", (d_out, 4))):
+            tensors[f"{key}.{part}.weight"] = 0.2 * torch.randn(shape, generator=generator)
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8}
+    config |= {"target_modules": ["w1", "w2", "w3"], "peft_version": "0.15.0"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    pair = load_pair(bases["mixtral"], tmp_path, device="cpu")
+    error, effect = off(pair, bases["mixtral"], tmp_path)
+    assert error < 1e-3 < 1e-2 < effect
 
 
 # Fields -------------------------------------------------------------------------------------
