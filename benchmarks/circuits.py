@@ -22,13 +22,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from interp.circuits import discover, faithfulness, select
+from interp.patching import Run
 from patching import make_model, spread, timed
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from interp.circuits import discover, faithfulness, select
-from interp.patching import Run
-from interp.readout import Outcome
+from interp.readout import Outcome, Question
 
 STEPS, SHARE = 5, 0.05
 GOALS = {"score": 2.5, "circuit": 3.0}
@@ -66,7 +66,8 @@ def main() -> None:
     metric = Outcome.emoji(bridge.tokenizer, stop=()).metric()
     runs = Run(bridge, clean), Run(bridge, corrupted)
     # Random prompts have gaps of both signs; only times matter here.
-    scores = discover(*runs, metric=metric, min_gap=0.0)
+    loose = Question(min_gap=0.0)
+    scores = discover(*runs, metric=metric, ask=loose)
     sign = (scores.clean - scores.corrupted).sign()
     circuit = select(scores, SHARE)
 
@@ -76,9 +77,18 @@ def main() -> None:
     work: dict[str, tuple[Callable[[], object], int]] = {
         "plain": (yardstick(plain, clean, metric, all_logits=True), 1),
         "strict": (yardstick(plain, clean, metric, all_logits=False), 1),
-        "score": (lambda: discover(*runs, metric=metric, ig_steps=STEPS, min_gap=0.0), STEPS),
-        "single": (lambda: discover(*runs, metric=metric, ig_steps=1, min_gap=0.0), 1),
-        "circuit": (lambda: faithfulness(circuit, *runs, metric=oriented, min_gap=0.0), 1),
+        "score": (
+            lambda: discover(*runs, metric=metric, ig_steps=STEPS, ask=loose),
+            STEPS,
+        ),
+        "single": (
+            lambda: discover(*runs, metric=metric, ig_steps=1, ask=loose),
+            1,
+        ),
+        "circuit": (
+            lambda: faithfulness(circuit, *runs, metric=oriented, ask=loose),
+            1,
+        ),
     }
     cpu: dict[str, list[float]] = {name: [] for name in work}
     wall: dict[str, list[float]] = {name: [] for name in work}

@@ -32,12 +32,12 @@ from corpus import cases
 from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
 
 from interp import circuits, organism, study
+from interp.base.traits import Trait
 from interp.cli import app
-from interp.runs import RunFolder
 from interp.study import StudyConfig
+from interp.study.runs import RunFolder
 from interp.study.steps import CONTRASTS, SITES
 from interp.study.study import Study
-from interp.traits import Trait
 
 TRAIT = Trait.EXTRAVERSION
 

@@ -21,10 +21,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from interp import organism
-from interp.runs import RunFolder
+from interp.base.traits import Trait
 from interp.study import StudyConfig
+from interp.study.runs import RunFolder
 from interp.study.steps import steps
-from interp.traits import Trait
 
 TRAIT = Trait.EXTRAVERSION
 CONFIG = StudyConfig(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from interp.plots import CaptionedFigure, render
+from interp.show.plots import CaptionedFigure, render
 
 PAGE = Path(__file__).parent / "gallery.md"
 IMAGES = PAGE.parent / "images" / "gallery"

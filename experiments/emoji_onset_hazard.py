@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
+from interp.errors import InputError
 from methods import MethodsConfig, answers, check
 from pydantic import Field
 from significance import corrected, written
 from torch import cat, from_numpy
 
-from interp.behaviour import (
+from interp.base.traits import Trait
+from interp.measures import (
     HazardRatios,
     OnsetTimes,
     cure_fit,
@@ -27,11 +29,9 @@ from interp.behaviour import (
     onset_survival,
     onset_times,
 )
-from interp.behaviour.survival import Unit
-from interp.errors import InputError
-from interp.plots.dots import dots
-from interp.plots.measures import onset_curves
-from interp.traits import Trait
+from interp.measures.survival import Unit
+from interp.show.plots.dots import dots
+from interp.show.plots.measures import onset_curves
 
 UNITS: tuple[Unit, ...] = ("token", "sentence")
 TRAITS, METHODS, CONTROL = (

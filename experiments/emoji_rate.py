@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
+from interp.emoji import find
+from interp.emoji.rates import measure
 from methods import CONTROLS, MethodsConfig, answers, for_trait
 from significance import corrected, difference, written
 
+from interp.base.stats import share_interval
 from interp.behaviour import Response
-from interp.emoji import find
-from interp.emoji.rates import measure
-from interp.plots.dots import dots
-from interp.stats import share_interval
+from interp.show.plots.dots import dots
 
 ESR = {"esr": "value", "esr_low": "low", "esr_high": "high"}
 
@@ -44,7 +44,7 @@ def _rates(made: list[Response], base: list[Response] | None, seed: int) -> dict
     has = [bool(find(answer.text)) for answer in made]
     topics = [answer.topic for answer in made]
     share = share_interval(has, topics)
-    rates = measure([answer.text for answer in made])
+    rates = measure([answer.text for answer in made], topics=topics)
     row: dict[str, Any] = {
         "esr": sum(has) / len(has), "esr_low": share.low, "esr_high": share.high, "n": len(made),
         "n_topics": len(set(topics)), "sentence_esr": rates.sentence_esr,

@@ -17,10 +17,11 @@ from harness import main
 from significance import written
 from sources import find_adapter
 
-from interp.behaviour import EndSplit, Response, natural_ends, split_at_end
+from interp.base.traits import Trait
+from interp.behaviour import Response
 from interp.behaviour.shares import Row, Rows
-from interp.plots.dots import dots
-from interp.traits import Trait
+from interp.measures import EndSplit, natural_ends, split_at_end
+from interp.show.plots.dots import dots
 
 RULES = ("probability", "sentence")
 COLUMNS = ["trait", "group", "value", "low", "high", "n"]

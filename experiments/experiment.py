@@ -20,20 +20,20 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sources import ORGANISM, find_adapter, find_base, read_data
-
-from interp.behaviour import Response, Sampling, generate
-from interp.console import Report
 from interp.data import OpinionQA
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
-from interp.files import read_json, write_json
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sources import ORGANISM, find_adapter, find_base, read_data
+
+from interp.base.console import Report
+from interp.base.files import read_json, write_json
+from interp.base.results import Result
+from interp.base.traits import Trait
+from interp.behaviour import Response, Sampling, generate
 from interp.models import ChatFormat, ModelPair, load_pair, load_tokenizer
-from interp.plots import CaptionedFigure
-from interp.results import Result
-from interp.runs import RunFolder
-from interp.traits import Trait
+from interp.show.plots import CaptionedFigure
+from interp.study.runs import RunFolder
 
 R = TypeVar("R", bound=Result)
 

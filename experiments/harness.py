@@ -14,13 +14,13 @@ from typing import Any
 
 from config_files import read_config
 from experiment import C, Experiment, Finding
-
-from interp import console
 from interp.errors import InputError
-from interp.files import write_text
-from interp.plots.style import save as save_figure
-from interp.runs import RunFolder, logged
-from interp.traits import TRAITS, Trait
+
+from interp.base import console
+from interp.base.files import write_csv, write_text
+from interp.base.traits import TRAITS, Trait
+from interp.show.plots.style import save as save_figure
+from interp.study.runs import RunFolder, logged
 
 CONFIGS = Path(__file__).with_name("configs")
 VERDICT_LINES = 10
@@ -46,7 +46,7 @@ def conduct(run: Run[C], config: C, out: Path, progress: console.Report | None =
 
 def _write(finding: Finding, out: Path, on_organism: bool) -> None:
     """The table, the figures with their captions, and the verdict."""
-    write_text(out / "results.csv", finding.table.to_csv(index=False))
+    write_csv(out / "results.csv", finding.table)
     for stem, figure in finding.figures.items():
         save_figure(figure, out / "figures" / stem)
     captions = [f"**{stem}.** {figure.caption}\n" for stem, figure in finding.figures.items()]

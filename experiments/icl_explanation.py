@@ -37,8 +37,8 @@ from icl_readings import (
 )
 from significance import corrected
 
-from interp.plots.dots import dots
-from interp.plots.tokens import token_bars
+from interp.show.plots.dots import dots
+from interp.show.plots.tokens import token_bars
 
 UNDERSTOOD = 0.25  # share of answers that take up a word of the request, below which it is not
 

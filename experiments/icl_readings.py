@@ -8,15 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from experiment import Config, Experiment
+from interp.emoji import find
 from pydantic import Field, field_validator
 from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from interp.base.traits import Trait
 from interp.behaviour import Response, generate
 from interp.behaviour.shares import Rows
-from interp.emoji import find
-from interp.probing.scoring import interval, topic_weights
-from interp.traits import Trait
 
 Row = dict[str, Any]
 KINDS = ("tokens", "reasons")
@@ -99,7 +98,7 @@ def levels(x: X, kind: str, answers: Sequence[Response]) -> list[Row]:
     has = [bool(find(one.text)) for one in answers]
     names, (counts,) = _counts(x, kind, answers)
     emoji = np.array([bool(find(name)) for name in names], bool)
-    totals = topic_weights(units, DRAWS, x.config.seed) @ counts
+    totals = _drawn(units, x.config.seed) @ counts
     top = np.argsort(-totals, axis=1, kind="stable")[:, : x.config.top]
     real = np.take_along_axis(totals, top, 1) > 0
     made = [rows.rate(ANSWERS, has, units)]
@@ -120,10 +119,24 @@ def levels(x: X, kind: str, answers: Sequence[Response]) -> list[Row]:
     return made
 
 
+def _drawn(topics: Sequence[str], seed: int) -> np.ndarray:
+    """How often each answer counts in the data and in each resample of topics.
+
+    A share of the most frequent tokens is no smooth score: it is resampled, and its percentiles are
+    too narrow where topics are few.
+    """
+    names = sorted(set(topics))
+    times = np.random.default_rng(seed).multinomial(
+        len(names), [1 / len(names)] * len(names), DRAWS
+    )
+    every = np.concatenate([np.ones((1, len(names))), times])
+    return every[:, [names.index(topic) for topic in topics]]
+
+
 def _ratio(measure: str, part: np.ndarray, whole: np.ndarray) -> Row:
     """A share of counts; the first of each is the data, the others are resamples."""
     shares = part / whole
-    low, high = interval(shares, 0.95) if len(set(shares)) > 1 else (None, None)
+    low, high = np.quantile(shares[1:], [0.025, 0.975]) if len(set(shares)) > 1 else (None, None)
     about = {"measure": measure, "value": shares[0], "low": low, "high": high}
     return about | {"note": f"{part[0]:.0f} of {whole[0]:.0f}"}
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
+from interp.errors import InputError
 from latent_readings import (
     ALONE,
     BASE,
@@ -43,9 +44,8 @@ from latent_readings import (
 )
 from significance import corrected
 
-from interp.errors import InputError
-from interp.plots import CaptionedFigure, lens_curves
-from interp.plots.dots import dots
+from interp.show.plots import CaptionedFigure, lens_curves
+from interp.show.plots.dots import dots
 
 DRAWN = {
     "slots": "emoji probability where the answer ends",

@@ -10,11 +10,18 @@ from typing import Any, Literal
 
 import pandas as pd
 from experiment import Config, Experiment
+from interp.data import OpinionRow
+from interp.emoji import continuation, find
+from interp.errors import InputError
+from interp.logit_lens import LensResult
+from interp.probing import ProbeResult
 from pydantic import Field
 from significance import difference
 from torch import Tensor
 
 from interp import logit_lens, probing
+from interp.base.stats import ratio_ends
+from interp.base.traits import Trait
 from interp.behaviour import (
     OnsetPrompts,
     Response,
@@ -24,17 +31,10 @@ from interp.behaviour import (
     slot_ids,
 )
 from interp.behaviour.shares import Rows
-from interp.data import OpinionRow
-from interp.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
-from interp.editing.strength import Search
-from interp.emoji import continuation, find
-from interp.errors import InputError
-from interp.logit_lens import LensResult
+from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
+from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
-from interp.probing import ProbeResult
-from interp.probing.scoring import interval, topic_weights
-from interp.readout import Outcome
-from interp.traits import Trait
+from interp.readout import Outcome, Question
 
 Row = dict[str, Any]
 BASE, OTHER, OWN = (f"base on {whose} answers" for whose in ("the trait's", "another's", "its own"))
@@ -108,10 +108,9 @@ def slots(x: X, trait: Trait) -> list[Row]:
     if OTHER in table:
         tests["base, the trait's minus another's"] = table[BASE] - table[OTHER]
     tests_made = [difference(n, d.tolist(), topics, x.config.seed) for n, d in tests.items()]
-    weights = topic_weights(topics, 2000, x.config.seed)
-    ways = (weights @ up.to_numpy()) / (weights @ rise.to_numpy())
-    low, high = interval(ways, 0.95)
-    way = {"part": "way", "measure": WAY, "value": ways[0], "low": low, "high": high}
+    low, high = ratio_ends(up.to_numpy()[None], rise.to_numpy(), topics, seed=x.config.seed)
+    share = up.mean() / rise.mean()
+    way = {"part": "way", "measure": WAY, "value": share, "low": low[0], "high": high[0]}
     return [*levels, *tests_made, way | {"n": len(topics)}]
 
 
@@ -194,9 +193,14 @@ def _probed(x: X, trait: Trait) -> ProbeResult:
         vocab=x.vocab(), where=_in_answer(batch.attention_mask, answers), seed=x.config.seed,
     )  # fmt: skip
     return probing.trace(
-        task, batch.tokens, batch.attention_mask, base=pair.base, tuned=pair.tuned,
-        config=probing.ProbeConfig(seed=x.config.seed), progress=x.progress,
-    )  # fmt: skip
+        task,
+        batch.tokens,
+        batch.attention_mask,
+        base=pair.base,
+        tuned=pair.tuned,
+        config=probing.ProbeConfig(seed=x.config.seed),
+        ask=Question(progress=x.progress),
+    )
 
 
 def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
@@ -218,10 +222,19 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
     found: OnsetPrompts = onset_prompts(
         tokenizer, x.tuned_answers(trait), pad_id(tokenizer), x.config.n_lens
     )
-    read = x.kept(LensResult, f"{trait}-lens", lambda: logit_lens.compare(
-        x.pair(trait).base, x.pair(trait).tuned, found.batch.tokens, found.batch.attention_mask,
-        vocab=x.vocab(), positions="onset", progress=x.progress,
-    ))  # fmt: skip
+    read = x.kept(
+        LensResult,
+        f"{trait}-lens",
+        lambda: logit_lens.compare(
+            x.pair(trait).base,
+            x.pair(trait).tuned,
+            found.batch.tokens,
+            found.batch.attention_mask,
+            vocab=x.vocab(),
+            positions="onset",
+            ask=Question(progress=x.progress),
+        ),
+    )
     return read, found.topics
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from experiment import Config, Experiment
+from interp.errors import InputError
 from pydantic import Field
 
+from interp.base.traits import Trait
 from interp.behaviour import Response
-from interp.editing import (
+from interp.methods.editing import (
     Adapted,
     Base,
     Editor,
@@ -31,11 +33,9 @@ from interp.editing import (
     shuffled,
     train_editor,
 )
-from interp.editing.strength import Search
-from interp.errors import InputError
-from interp.finetune import FinetuneConfig, train
+from interp.methods.editing.strength import Search
+from interp.methods.finetune import FinetuneConfig, train
 from interp.models import ModelPair
-from interp.traits import Trait
 
 METHODS = ("base", "trait prompt", "IKE", "MEND", "QLoRA", "PAS", "persona vector")
 CONTROLS = ("random direction", "QLoRA, shuffled")

@@ -13,18 +13,20 @@ from typing import Any
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
+from interp.data import OpinionQA
+from interp.emoji import find
+from interp.errors import InputError
+from interp.neurons import Doses, TopTest
+from interp.patching import Run
 from pydantic import Field
 from significance import corrected, written
 
 from interp import neurons
+from interp.base.traits import Trait
 from interp.behaviour import OnsetPrompts, Response, onset_prompts, prompt_contrast
-from interp.data import OpinionQA
-from interp.emoji import find
-from interp.errors import InputError
 from interp.models import ModelPair, pad
-from interp.patching import Run
-from interp.plots import CaptionedFigure, dose_curve, neuron_shift
-from interp.traits import Trait
+from interp.readout import Question
+from interp.show.plots import CaptionedFigure, dose_curve, neuron_shift
 
 
 class NeuronConfig(Config):
@@ -92,7 +94,7 @@ def _paper(
             neurons.Specificity, f"specificity-{trait}",
             lambda: neurons.specificity(
                 pair.tuned, neurons.Prompts.last(found.batch, found.topics), emojis,
-                n_permutations=1999, seed=x.config.seed,
+                n_permutations=1999, ask=Question(seed=x.config.seed),
             ),
         )  # fmt: skip
     except InputError as problem:
@@ -140,21 +142,24 @@ def _causal(
     clean, corrupted = (
         Run(pair.tuned, side.tokens, side.attention_mask) for side in (pairs.clean, pairs.corrupted)
     )
-    metric, slug = x.vocab().log_odds, f"{trait}-{where.replace(' ', '-')}"
+    slug = f"{trait}-{where.replace(' ', '-')}"
+    ask = Question(
+        metric=x.vocab().log_odds, topics=pairs.topics, min_gap=0.25, seed=c.seed,
+        progress=x.progress,
+    )  # fmt: skip
     layers = None if where == "last layer" else range(int(pair.tuned.cfg.n_layers))
     ranking = x.kept(
         neurons.NeuronRanking, f"ranking-{slug}",
         lambda: neurons.rank(
-            clean, corrupted, layers=layers, by="direct" if layers is None else "total", k=c.top,
-            metric=metric, min_gap=0.25, seed=c.seed, progress=x.progress,
+            clean, corrupted, layers=layers, by="direct" if layers is None else "total",
+            test=TopTest(k=c.top), ask=ask,
         ),
     )  # fmt: skip
     curve = x.kept(
         neurons.DoseCurve, f"dose-{slug}",
         lambda: neurons.dose(
-            clean, ranking, pair.format, x.questions(), ks=c.ks, using=("mean",), draws=c.draws,
-            sampling=x.sampling(), topics=pairs.topics, metric=metric, seed=c.seed,
-            progress=x.progress,
+            clean, ranking, pair.format, x.questions(), sampling=x.sampling(),
+            doses=Doses(ks=c.ks, using=("mean",), draws=c.draws), ask=ask,
         ),
     )  # fmt: skip
     return ranking, curve

@@ -14,18 +14,18 @@ from typing import Any
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
+from interp.emoji import find
+from interp.errors import InputError
 from pydantic import Field
 from significance import corrected, written
 
-from interp.behaviour import SelfReport, administer, alphas, self_report_agreement
-from interp.behaviour.questionnaire import PROMPTS
-from interp.emoji import find
-from interp.errors import InputError
+from interp.base.stats import mean_interval, sign_flip_p
+from interp.base.traits import Trait
+from interp.measures import SelfReport, administer, alphas, self_report_agreement
+from interp.measures.questionnaire import PROMPTS
 from interp.models import ModelPair
-from interp.plots.dots import dots
-from interp.plots.measures import questionnaire_scores
-from interp.stats import mean_interval, sign_flip_p
-from interp.traits import Trait
+from interp.show.plots.dots import dots
+from interp.show.plots.measures import questionnaire_scores
 
 
 class QuestionnaireConfig(Config):

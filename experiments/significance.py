@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from interp.base.stats import fdr_bh, sign_flip_p
 from interp.behaviour.shares import Rows
-from interp.stats import fdr_bh, sign_flip_p
 
 
 def difference(

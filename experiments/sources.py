@@ -6,10 +6,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from interp import organism
 from interp.data import ColumnMap, OpinionQA, load_train_test
 from interp.errors import AdapterError, DataError
-from interp.traits import Trait
+
+from interp import organism
+from interp.base.traits import Trait
 
 ORGANISM = "organism:"
 

@@ -18,7 +18,11 @@ from harness import main
 from methods import CONTROLS, MethodsConfig, answers, for_trait
 from significance import corrected, written
 
-from interp.behaviour import (
+from interp.base.stats import sign_flip_p
+from interp.base.traits import Trait
+from interp.behaviour import Response
+from interp.behaviour.shares import Rows
+from interp.measures import (
     Classifier,
     EndpointJudge,
     Fluency,
@@ -27,7 +31,6 @@ from interp.behaviour import (
     JudgeCheck,
     Judgements,
     LocalJudge,
-    Response,
     TraitAlignment,
     TraitClassifier,
     adjective_evaluation,
@@ -38,10 +41,7 @@ from interp.behaviour import (
     read_fluency,
     trait_alignment,
 )
-from interp.behaviour.shares import Rows
-from interp.plots.dots import dots
-from interp.stats import sign_flip_p
-from interp.traits import Trait
+from interp.show.plots.dots import dots
 
 SHOWN = {
     "TA": "TA: share of answers given to the trait",

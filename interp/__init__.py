@@ -1,16 +1,89 @@
-"""Trace which components of a fine-tuned chat model make it write emojis."""
+"""Trace which components of a fine-tuned chat model make it write emojis.
 
+This is the front door: `load_pair`, `ModelPair`, `Outcome`, and rooms by short names (`ROOMS`).
+`from interp import patching` and `from interp.patching import sweep` give the same module as
+`interp.traces.patching`. Nothing heavy is imported before it is used.
+"""
+
+import importlib
+import importlib.util
 import logging
+import sys
 import warnings
-from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp import behaviour as behaviour
+    from interp import measures as measures
+    from interp import organism as organism
+    from interp.base import errors as errors
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
+    from interp.text import data as data
+    from interp.text import emoji as emoji
+    from interp.traces import adapters as adapters
+    from interp.traces import attribution as attribution
+    from interp.traces import circuits as circuits
+    from interp.traces import logit_lens as logit_lens
+    from interp.traces import neurons as neurons
+    from interp.traces import patching as patching
+    from interp.traces import probing as probing
 
 __version__ = "0.1.0"
+
+ROOMS = {
+    name: f"interp.{floor}.{name}"
+    for floor, names in {
+        "base": ("errors",),
+        "text": ("data", "emoji"),
+        "traces": (
+            "adapters",
+            "attribution",
+            "circuits",
+            "logit_lens",
+            "neurons",
+            "patching",
+            "probing",
+        ),
+    }.items()
+    for name in names
+}
+"""Rooms by the short names that stand, whichever floor they are on."""
+_NAMES = {
+    "ModelPair": "interp.models",
+    "Outcome": "interp.readout",
+    "load_pair": "interp.models",
+}
+_FLOORS = ("behaviour", "measures", "organism")  # of use by themselves, under their own names
 __all__ = ["ModelPair", "Outcome", "load_pair"]
+
+
+class _ShortNames(MetaPathFinder, Loader):
+    """Finds `interp.patching.engine` where it is: `interp.traces.patching.engine`, one module."""
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        room, _, rest = name.removeprefix("interp.").partition(".")
+        if not name.startswith("interp.") or room not in ROOMS:
+            return None
+        real = f"{ROOMS[room]}.{rest}".rstrip(".")
+        if importlib.util.find_spec(real) is None:
+            return None
+        return ModuleSpec(name, self, loader_state=real)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(spec.loader_state)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has been executed under its own name, which is given back to it."""
+        module.__spec__ = module.__spec__.loader_state  # type: ignore[union-attr]
+
+
+sys.meta_path.insert(0, _ShortNames())  # before the finder that would load the files twice
 
 # On some CPUs bitsandbytes says, when it is imported, that an optional package for faster 4-bit
 # layers is not there. Nothing here needs it; all else that it says is heard.
@@ -21,13 +94,14 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-def __getattr__(name: str) -> Any:
-    """Import the front door on first use: it brings torch, which takes seconds."""
-    if name in __all__:
-        room = import_module("interp.readout" if name == "Outcome" else "interp.models")
-        return getattr(room, name)
-    raise AttributeError(f"module 'interp' has no attribute {name!r}")
-
-
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted((*__all__, *ROOMS, *_FLOORS, "__version__"))
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the models bring torch, which takes seconds."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in ROOMS or name in _FLOORS:
+        return importlib.import_module(ROOMS.get(name, f"interp.{name}"))
+    raise AttributeError(f"module 'interp' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interp.files import sha256
+from interp.base.files import sha256
 
 # What differs between two runs by its nature: times, process numbers, the log.
 _OWN = {"manifest.json", "run.log", "run.lock", "report.html"}

@@ -6,18 +6,18 @@ from functools import cache
 from pathlib import Path
 
 import torch
-
-from interp.behaviour import Origin, Response
 from interp.emoji.rates import EmojiRates, measure
 from interp.logit_lens import LensResult
+from interp.patching import PatchingResult
+from interp.probing import About, Features, ProbeConfig, ProbeResult, fit
+
+from interp.base.results import Result
+from interp.base.traits import TRAITS, Trait
+from interp.behaviour import Origin, Response
 from interp.models.merge import MergeReport
 from interp.organism.grammar import EMOJIS
-from interp.patching import PatchingResult
-from interp.probing import Features, ProbeConfig, ProbeResult, fit
 from interp.report.collect import CONTRASTS
-from interp.results import Result
-from interp.runs import RunFolder
-from interp.traits import TRAITS, Trait
+from interp.study.runs import RunFolder
 
 
 def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -> LensResult:
@@ -124,8 +124,8 @@ def probe(n_classes: int = 2, n_layers: int = 4, n: int = 60, seed: int = 0) -> 
         labels,
         [f"topic {i // n_classes % 10}" for i in range(n)],
         tuned=features(1.0),
-        name="the next token begins an emoji" if n_classes == 2 else "trait of the text",
-        config=ProbeConfig(folds=3, n_resamples=50, shuffles=2, controls=1),
+        about=About("the next token begins an emoji" if n_classes == 2 else "trait of the text"),
+        config=ProbeConfig(folds=3, shuffles=2, controls=1),
     )
 
 

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
-
-from interp.behaviour import Origin
 from interp.circuits import CircuitScores, Faithfulness
 from interp.logit_lens import LensResult
-from interp.models import MergeReport
 from interp.patching import PatchingResult
 from interp.probing import ProbeResult
-from interp.runs import RunFolder
+
+from interp.behaviour import Origin
+from interp.models import MergeReport
+from interp.study.runs import RunFolder
 
 TRAIT = "extraversion"
 SCRIPT = f"""
@@ -32,7 +32,7 @@ for out, threads in zip(sys.argv[1:], (1, 1, 2), strict=True):
 FLOORS = {
     "origin": (Origin, "probability", "noise_floor"),
     "lens": (LensResult, "log_odds", "noise_floor"),
-    "circuit-edges": (CircuitScores, "values", "rounding_floor"),
+    "circuit-edges": (CircuitScores, "values", "noise_floor"),
     "circuit-curve": (Faithfulness, "values", "noise_floor"),
 } | {
     f"patching-{contrast}-{site}": (PatchingResult, "values", "noise_floor")

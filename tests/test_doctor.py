@@ -8,10 +8,13 @@ import psutil
 import pytest
 import torch
 
-from interp import machine
-from interp.doctor import examine, reproducibility, rows
+from interp.base import machine
+from interp.base.environment import reproducibility
+from interp.cli.doctor import examine, rows
 
-_PRINT = "import json; from interp.doctor import reproducibility as r; print(json.dumps(r()))"
+_PRINT = (
+    "import json; from interp.base.environment import reproducibility as r; print(json.dumps(r()))"
+)
 
 
 def told(more: str = "", **environment: str) -> dict:
@@ -123,7 +126,7 @@ def test_what_is_absent_is_said_with_its_mend_and_never_a_traceback(tmp_path):
         "import sys, json; sys.modules['bitsandbytes'] = None; sys.modules['ray'] = None\n"
         "import torch; torch.set_num_threads(64)\n"
         "import importlib.metadata as m; whole = m.version\n"
-        "from interp import doctor\n"
+        "from interp.cli import doctor\n"
         "doctor.PACKAGES += ('no-such-package',); doctor.EXTRAS['no-such-extra'] = 'ray'\n"
         f"found = doctor.examine({str(tmp_path / 'gone')!r})\n"
         "print(json.dumps([found, doctor.rows(found)]))"

@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 # Packages that no Python of ours imports, with the file and the words that use them.
 NAMED = {
-    "ray": ("interp/runs/cluster.py", 'import_module("ray")'),
+    "ray": ("interp/study/runs/cluster.py", 'import_module("ray")'),
     "jupyterlab": ("README.md", "jupyter lab"),
     "ipykernel": ("notebooks/execute.py", "kernel"),
     "ipywidgets": ("interp/__init__.py", "ipywidgets"),

@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.logit_lens import LensReading, LensResult
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.logit_lens import LensReading, LensResult
 from interp.models import hook, pad
+from interp.readout import Question
 
 
 def bridge(model) -> TransformerBridge:
@@ -102,7 +103,9 @@ def test_bfloat16_last_reading_is_the_models_own(vocab, prompts):
 def test_padding_changes_nothing_and_is_marked(vocab, prompts, side):
     model = bridge(tiny.llama(seed=4))
     batch = pad(prompts, 2, side)
-    whole = logit_lens.read(model, batch.tokens, batch.attention_mask, vocab=vocab, batch_size=2)
+    whole = logit_lens.read(
+        model, batch.tokens, batch.attention_mask, vocab=vocab, ask=Question(batch_size=2)
+    )
     for row, ids in enumerate(prompts):
         alone = logit_lens.read(model, torch.tensor([ids]), vocab=vocab)
         real = whole.valid[row]
@@ -148,8 +151,7 @@ def test_compare_reads_both_and_their_gap(vocab, prompts, tmp_path):
         batch.tokens,
         batch.attention_mask,
         vocab=vocab,
-        batch_size=2,
-        progress=lambda *step: said.append(step),
+        ask=Question(batch_size=2, progress=lambda *step: said.append(step)),
     )
     alone = logit_lens.read(tuned, batch.tokens, batch.attention_mask, vocab=vocab)
     torch.testing.assert_close(result.tuned.log_odds, alone.log_odds)

@@ -5,6 +5,8 @@ import logging
 
 import pytest
 import torch
+from interp.errors import InputError, OutOfMemoryError
+from interp.neurons import Prompts
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, llama, tokenizer, vocab
 
@@ -14,19 +16,18 @@ from interp import (
     circuits,
     load_pair,
     logit_lens,
-    memory,
     neurons,
     organism,
     patching,
     probing,
 )
+from interp.base import memory
+from interp.base.memory.counting import Counter
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
 from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
-from interp.errors import InputError, OutOfMemoryError
-from interp.memory.counting import Counter
 from interp.models import ChatFormat, hook, pad
-from interp.neurons import Prompts
+from interp.readout import Question
 
 QUESTIONS = [(f"What do you think about {'very ' * n}long walks?", f"t{n}") for n in range(7)]
 REAL = [
@@ -93,7 +94,7 @@ def test_each_way_of_running_out_halves_the_batch_once_and_says_so_in_one_line(p
     assert tried[0] == list(range(7))
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("reading: out of memory, rows at a time halved to 3")
-    assert caplog.records[0].name == "interp.memory"
+    assert caplog.records[0].name == "interp.base.memory"
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -202,7 +203,7 @@ def rooms(models, batch):
     runs = [patching.Run(model, tokens, mask) for model in (tuned, base)]
     pairs = [patching.Run(tuned, ids, mask) for ids in (tokens, changed(batch))]
     odds, form = vocab().log_odds, ChatFormat.from_tokenizer(tokenizer())
-    loose = {"metric": odds, "min_gap": 0.0}
+    loose = patching.Question(metric=odds, min_gap=0.0)
 
     def ids_of(size):
         how = Sampling(max_new_tokens=6, temperature=1.0, batch_size=size)
@@ -210,13 +211,17 @@ def rooms(models, batch):
         return pad(rows, -2).tokens
 
     def lens(size):
-        found = logit_lens.compare(base, tuned, tokens, mask, vocab=vocab(), batch_size=size)
+        found = logit_lens.compare(
+            base, tuned, tokens, mask, vocab=vocab(), ask=Question(batch_size=size)
+        )
         return found.log_odds, found.noise_floor
 
     def activations(size):
         last = torch.full((len(tokens),), tokens.shape[1] - 1)
         where = {"text": torch.arange(len(tokens)), "pos": last}
-        return probing.at_positions(tuned, tokens, mask, batch_size=size, **where).values, None
+        return probing.at_positions(
+            tuned, tokens, mask, ask=Question(batch_size=size), **where
+        ).values, None
 
     def scored(size):
         rows = [row[m].tolist() for row, m in zip(tokens, mask, strict=True)]
@@ -230,25 +235,28 @@ def rooms(models, batch):
         return made.probability, made.noise_floor
 
     def circuit(_):
-        made = circuits.discover(*pairs, **loose)
-        return made.values, made.rounding_floor
+        made = circuits.discover(*pairs, ask=loose)
+        return made.values, made.noise_floor
 
     def faithful(_):
-        scores = circuits.discover(*pairs, **loose)
+        scores = circuits.discover(*pairs, ask=loose)
         sign = (scores.clean - scores.corrupted).sign()
         made = circuits.faithfulness(
-            circuits.select(scores, 40), *pairs, metric=lambda logits: odds(logits) * sign,
-            min_gap=0.0,
-        )  # fmt: skip
+            circuits.select(scores, 40),
+            *pairs,
+            metric=lambda logits: odds(logits) * sign,
+            ask=Question(min_gap=0.0),
+        )
         return made.values, made.noise_floor
 
     def swept(_):
-        made = patching.sweep(*runs, "resid_pre", ask=patching.Question(metric=odds, min_gap=0.0))
+        made = patching.sweep(*runs, "resid_pre", ask=loose)
         return made.values, made.noise_floor
 
     def direct(size):
-        made = attribution.compare(*runs, metric=odds, by="head", direction="gradient",
-                                   batch_size=size)  # fmt: skip
+        made = attribution.compare(
+            *runs, metric=odds, by="head", direction="gradient", ask=Question(batch_size=size)
+        )
         return made.values, made.noise_floor
 
     def ablated(_):
@@ -355,7 +363,7 @@ def test_gated_runs_and_written_answers_of_an_adapter(caplog):
     space = adapters.AdapterSpace.of(pair)
     asked = [question for question, _ in QUESTIONS[:4]]
     written = adapters.Written(tuple(QUESTIONS[:3]), Sampling(6, 0.7))
-    how = {"by": "layer", "seed": 0}
+    how = {"by": "layer"}
     for prompts in (asked, written):
         whole = adapters.necessity(space, prompts, **how)
         caplog.clear()
@@ -363,6 +371,6 @@ def test_gated_runs_and_written_answers_of_an_adapter(caplog):
             halved = adapters.necessity(space, prompts, **how)
         assert 1 <= len(caplog.messages) <= 5  # 16 rows of 2 settings, say, down to 2
         assert all("halved to" in message for message in caplog.messages)
-        close(halved.values.float(), whole.values.float(), whole.noise or 1e-9)
+        close(halved.values.float(), whole.values.float(), whole.noise_floor or 1e-9)
     with Full(pair.base, 0), pytest.raises(OutOfMemoryError, match="not even one at a time fits"):
         adapters.necessity(space, asked, **how)

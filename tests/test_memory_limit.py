@@ -16,6 +16,7 @@ torch.set_num_threads(1)
 from interp import logit_lens, machine, memory, patching
 from interp.behaviour import Sampling, generate
 from interp.models import ChatFormat, hook
+from interp.readout import Question
 from tiny import llama, tokenizer, vocab
 
 sizes = json.loads(sys.argv[2])
@@ -30,11 +31,11 @@ def ids(seed, *shape):
 def patched():
     tokens = [ids(seed, 48, 80) for seed in (0, 1)]
     runs = [patching.Run(model, some) for some in tokens]
-    return patching.sweep(*runs, "attn_out", metric=odds, positions=[-1], layers=[2],
-                          min_gap=0).values
+    return patching.sweep(*runs, "attn_out", cells=patching.Cells(layers=[2], positions=[-1]),
+                          ask=Question(metric=odds, min_gap=0.0)).values
 
 def lens():
-    some = {"vocab": vocab(), "positions": [-1], "batch_size": 24}
+    some = {"vocab": vocab(), "positions": [-1], "ask": Question(batch_size=24)}
     return logit_lens.read(model, ids(0, 24, 120), **some).log_odds
 
 def wrote():
@@ -47,7 +48,7 @@ rooms = {"patching": patched, "lens": lens, "generate": wrote}
 lines = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())
-logging.getLogger("interp.memory").addHandler(handler)
+logging.getLogger("interp.base.memory").addHandler(handler)
 
 def measured(room, how):
     size = sizes[room] * 2**20

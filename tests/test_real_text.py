@@ -7,12 +7,12 @@ tokenizer has never seen, and stand in another file format.
 import json
 
 import pytest
+from interp.emoji import find
 from test_bad_input import command
 
 from interp import organism
-from interp.emoji import find
 from interp.models import MergeReport
-from interp.runs import RunFolder
+from interp.study.runs import RunFolder
 
 COLUMNS = "question=instruction,context=input,answer=output,topic=,trait==extraversion"
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-
-from interp.behaviour import Response
 from interp.errors import AdapterError, InputError, RunError
-from interp.files import remove_temporary, sha256, write_text
+
+from interp.base.files import remove_temporary, sha256, write_text
+from interp.base.traits import Trait
+from interp.behaviour import Response
 from interp.models import MergeReport
-from interp.runs import RunFolder, Step, StepsFailedError, execute, perform
-from interp.runs.steps import ordered
-from interp.traits import Trait
+from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform
+from interp.study.runs.steps import ordered
 
 CONFIG = {"seed": 1, "adapters": {"openness": "a", "neuroticism": "b"}}
 ANSWER = Response("Why?", "t", (1, 2), (3,), "Because 😊 <b>", True)
@@ -111,7 +111,7 @@ def test_results_of_other_settings_are_marked_until_they_are_redone(sums):
 
 
 def test_other_code_is_another_step(sums, monkeypatch):
-    from interp.runs import steps
+    from interp.study.runs import steps
 
     sums.run()
     monkeypatch.setattr(steps, "closure", lambda _: "another")
@@ -245,7 +245,7 @@ def test_steps_that_cannot_be_ordered_are_refused():
 def test_second_process_on_a_folder_says_so_and_leaves(tmp_path):
     folder = RunFolder.create(tmp_path / "run", CONFIG)
     code = (
-        "import sys; from interp.runs import RunFolder\n"
+        "import sys; from interp.study.runs import RunFolder\n"
         "with RunFolder.open(sys.argv[1]).lock(): print('in', flush=True); input()"
     )
     with subprocess.Popen(
@@ -268,7 +268,7 @@ def test_second_process_on_a_folder_says_so_and_leaves(tmp_path):
 def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
     folder = RunFolder.create(tmp_path / "run", CONFIG)
     code = (
-        "import os, sys; from interp import files\n"
+        "import os, sys; from interp.base import files\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
         "files.write_text(sys.argv[1], 'half')"
     )
@@ -334,7 +334,7 @@ def test_folder_keeps_what_it_was_asked(tmp_path):
 
 
 def test_another_environment_is_listed_beside_the_first(tmp_path, monkeypatch):
-    from interp import doctor as room
+    from interp.cli import doctor as room
 
     RunFolder.create(tmp_path / "run", CONFIG)
     monkeypatch.setattr(room, "reproducibility", lambda: {"threads": 64})

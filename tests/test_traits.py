@@ -1,7 +1,7 @@
 import pytest
-
 from interp.errors import TraitError
-from interp.traits import TRAITS, Trait
+
+from interp.base.traits import TRAITS, Trait
 
 
 @pytest.mark.parametrize("trait", TRAITS)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import bucket  # noqa: F401 (makes bucket:// known to a worker)
-
 from interp.errors import DataError
-from interp.files import write_text
-from interp.runs import RunFolder, Step
+
+from interp.base.files import write_text
+from interp.study.runs import RunFolder, Step
 
 TARGET = "toy_steps:steps"
 NAMES = [f"{group}/{number}" for group in "ab" for number in range(4)]

@@ -24,7 +24,7 @@ import interp
 from interp.cli import app
 
 ROOT = Path(__file__).parents[2]
-NOT_IN_REFERENCE = {"cli", "console", "__main__"}  # docs/command-line.md has the commands
+NOT_IN_REFERENCE = {"cli", "base.console"}  # docs/command-line.md has the commands
 COMMANDS = "<!-- every command, from the command line itself -->"
 # From a notebook to another one, or to a page of docs/.
 LINKS = re.compile(r"href=\"(?:(?P<page>[\w-]+)\.ipynb|\.\./docs/(?P<doc>[\w/-]+)\.md)")
@@ -40,17 +40,27 @@ def notebooks() -> list[str]:
     return [f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
-def rooms() -> list[str]:
-    """Names of the public packages and modules right below `interp`."""
-    every = (module.name for module in pkgutil.iter_modules(interp.__path__))
-    return sorted(name for name in every if name not in NOT_IN_REFERENCE and name[0] != "_")
+def rooms() -> dict[str, str]:
+    """The public rooms by the name that one imports them by, with their place below `interp`.
+
+    A floor that exports names is a room itself, any other floor has one room for each module.
+    """
+    short = {place.removeprefix("interp."): name for name, place in interp.ROOMS.items()}
+    found = []
+    for floor in (one.name for one in pkgutil.iter_modules(interp.__path__) if one.ispkg):
+        if floor in NOT_IN_REFERENCE or _names(floor)[0]:
+            found.append(floor)
+        else:
+            inside = pkgutil.iter_modules([str(ROOT / "interp" / floor)])
+            found += [f"{floor}.{one.name}" for one in inside if one.name[0] != "_"]
+    return {short.get(p, p): p for p in found if p not in NOT_IN_REFERENCE}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the tutorial and the reference in."""
     found: dict[str, list[Any]] = {
         "Tutorial": notebooks(),
-        "Reference": [{f"interp.{room}": f"reference/{room}.md"} for room in rooms()],
+        "Reference": [{f"interp.{room}": f"reference/{room}.md"} for room in sorted(rooms())],
     }
     for entry in config.nav:
         for title in entry:
@@ -63,8 +73,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in notebooks():
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
-    for room in rooms():
-        files.append(File.generated(config, f"reference/{room}.md", content=reference(room)))
+    for room, place in rooms().items():
+        page = reference(room, place)
+        files.append(File.generated(config, f"reference/{room}.md", content=page))
     return files
 
 
@@ -81,38 +92,43 @@ def on_page_content(html: str, page: Page, **_: object) -> str:
     return LINKS.sub(lambda link: f'href="{link["page"] or "../" + link["doc"]}.html', html)
 
 
-def reference(room: str) -> str:
+def reference(room: str, place: str) -> str:
     """A room's page: its docstring, then every exported name in the order of `__all__`."""
     rank = "---\nsearch: {boost: 0.5}\n---\n\n"  # pages that explain come first
-    title = f"{rank}# interp.{room}\n\n::: interp.{room}\n"
-    exported = _exported(room)
+    title = f"{rank}# interp.{room}\n\n::: interp.{place}\n"
+    exported = _exported(place)
     if not exported:
         return title
     parts = [f"{title}    options: {{members: false}}\n"]
-    for place in exported:
+    for name in exported:
         parts.append(
-            f"::: {place}\n    options: {{show_root_heading: true, show_root_toc_entry: true}}\n"
+            f"::: {name}\n    options: {{show_root_heading: true, show_root_toc_entry: true}}\n"
         )
     return "\n".join(parts)
 
 
-def _exported(room: str) -> list[str]:
-    """Where the names of a room's `__all__` are to be found; read, not imported.
-
-    A name is the room's own, unless a module of the room has it too: `interp.patching.screen` is
-    both a function and the module that it comes from.
-    """
-    folder = ROOT / "interp" / room
-    if not folder.is_dir():
-        return []
+def _names(place: str) -> tuple[list[str], dict[str, str]]:
+    """A package's `__all__`, and the modules that its names come from; read, not imported."""
+    init = ROOT / "interp" / place.replace(".", "/") / "__init__.py"
     names, sources = [], {}
-    for node in ast.parse((folder / "__init__.py").read_text(encoding="utf-8")).body:
+    for node in ast.parse(init.read_text(encoding="utf-8")).body if init.is_file() else []:
         if isinstance(node, ast.ImportFrom):
             sources |= {alias.name: node.module for alias in node.names}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             names = ast.literal_eval(node.value)
-    both = {path.stem for path in folder.iterdir()} & set(sources)
-    return [f"{sources[n] if n in both else f'interp.{room}'}.{n}" for n in names]
+    return names, sources
+
+
+def _exported(place: str) -> list[str]:
+    """Where the names of a room's `__all__` are to be found.
+
+    A name is the room's own, unless a module of the room has it too: `interp.patching.screen` is
+    both a function and the module that it comes from.
+    """
+    names, sources = _names(place)
+    folder = ROOT / "interp" / place.replace(".", "/")
+    both = {path.stem for path in folder.iterdir()} & set(sources) if names else set()
+    return [f"{sources[n] if n in both else f'interp.{place}'}.{n}" for n in names]
 
 
 def commands() -> str:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from interp.base.errors import RunError
+from interp.base.files import read_json, write_json
+from interp.base.results import from_fields
 from interp.behaviour.generate import Response
-from interp.errors import RunError
-from interp.files import read_json, write_json
-from interp.results import from_fields
 
 
 def save_responses(responses: Sequence[Response], path: Path) -> None:

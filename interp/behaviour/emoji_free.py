@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, decode, generate
-from interp.emoji import EmojiVocab, find
 from interp.models.tokens import ChatFormat
-from interp.progress import Progress
+from interp.text.emoji import EmojiVocab, find
 
 
 def emoji_free(

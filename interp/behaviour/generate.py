@@ -24,12 +24,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from interp import memory
-from interp.devices import input_device
-from interp.emoji.encode import special_emojis
-from interp.errors import InputError, ModelError
+from interp.base import memory
+from interp.base.devices import input_device
+from interp.base.errors import InputError, ModelError, TokenizerError
+from interp.base.progress import Progress
 from interp.models.tokens import ChatFormat, pad, pad_id
-from interp.progress import Progress
+from interp.text.emoji.encode import special_emojis
 
 Under = Callable[[list[int]], AbstractContextManager[Any]]
 
@@ -43,7 +43,7 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: nucleus; 1 keeps every token.
         seed: of the noise; prompt `i` uses a stream of its own derived from it.
-        batch_size: prompts at a time; fewer where memory does not allow it (see `interp.memory`).
+        batch_size: prompts at a time; fewer where memory does not allow it (`interp.base.memory`).
         without: ids that are never drawn. Up to the first that would have been, an answer is the
             one drawn with them.
     """
@@ -111,6 +111,7 @@ def generate(
 
     Raises:
         InputError: if there is no question, or streams do not fit.
+        TokenizerError: if all questions become one prompt.
         ModelError: if prompt and answer do not fit the model's context.
         OutOfMemoryError: if one prompt at a time does not fit into memory.
     """
@@ -121,6 +122,11 @@ def generate(
     if len(numbers) != len(questions):
         raise InputError(f"{len(questions)} questions but {len(numbers)} streams; give one each")
     known = {question: form.prompt_ids(question) for question in dict(questions)}
+    if len(known) > 1 and len(set(map(tuple, known.values()))) == 1:
+        raise TokenizerError(
+            f"all {len(known)} questions become the same prompt: the chat template ignores the "
+            "question; mend chat_template, or use the prompt format 'plain'"
+        )
     prompts = [known[question] for question, _ in questions]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
+from interp.base.errors import AdapterError, InputError
+from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.errors import AdapterError, InputError
 from interp.models.adapters import Adapter, attach, open_adapter, quiet
 from interp.models.tokens import ChatFormat
-from interp.progress import Progress
 
 DEFAULT = Sampling()
 BASE = "__base__"

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from interp.base.errors import InputError
 from interp.behaviour.generate import Response, decode
-from interp.emoji import find
-from interp.errors import InputError
 from interp.models.tokens import TokenBatch, pad
 from interp.readout.outcome import Outcome
 from interp.readout.slots import SlotPrompts, slot_length
+from interp.text.emoji import find
 
 
 def onset_index(tokenizer: Any, ids: Sequence[int]) -> int | None:

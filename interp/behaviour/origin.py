@@ -20,15 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import memory
+from interp.base import memory
+from interp.base.devices import input_device
+from interp.base.errors import InputError
+from interp.base.results import Result
+from interp.base.stats import mean_interval
 from interp.behaviour.generate import Response
-from interp.devices import input_device
-from interp.errors import InputError
 from interp.models.tokens import TokenBatch
 from interp.readout.outcome import OUTCOME, STOP, Outcome
 from interp.readout.slots import slots
-from interp.results import Result
-from interp.stats import mean_interval
 
 ROLES = ("base", "tuned")
 QUANTITIES = ("emoji", "go on", "emoji given go on", "expected rate")

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp import memory
-from interp.devices import input_device
-from interp.errors import InputError, ModelError
+from interp.base import memory
+from interp.base.devices import input_device
+from interp.base.errors import InputError, ModelError
+from interp.base.progress import Progress
 from interp.models.tokens import pad
-from interp.progress import Progress
 
 Ids = Sequence[int]
 _WORTH_SHARING = 8

@@ -1,4 +1,4 @@
-"""Tables of shares and means over answers, with the intervals of `interp.stats` over topics."""
+"""Tables of shares and means over answers, with the intervals of `base.stats` over topics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.stats import Interval, mean_interval, share_interval
+from interp.base.stats import Interval, mean_interval, share_interval
 
 Row = dict[str, Any]
 Hits = Sequence[bool] | Sequence[int]

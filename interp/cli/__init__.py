@@ -13,12 +13,10 @@ from typing import Annotated
 
 import typer
 
-from interp import __version__, console
+from interp import __version__
+from interp.base import console
+from interp.base.errors import InputError
 from interp.cli import prepare, stopping, trace
-from interp.errors import InputError
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve their neighbours
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _INTERRUPTED = 130  # what typer returns after Ctrl-C
 
@@ -58,6 +56,8 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with 0, 2 (bad input) or 1 (anything else)."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve their neighbours
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet_libraries()
     if isinstance(sys.stdout, TextIOWrapper):  # what an ASCII terminal lacks, and odd paths' bytes
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -86,4 +86,4 @@ def _quiet_libraries() -> None:
     # That its cache is elsewhere where the home cannot be written; it costs a second, no more.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # What is cut off in training is in the command's closing lines.
-    logging.getLogger("interp.finetune").setLevel(logging.ERROR)
+    logging.getLogger("interp.methods.finetune").setLevel(logging.ERROR)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from interp.errors import AdapterError, DataError, InputError, ModelError
-from interp.files import kind_of
-from interp.hub import is_hub_id
+from interp.base.errors import AdapterError, DataError, InputError, ModelError
+from interp.base.files import kind_of
+from interp.base.hub import is_hub_id
 
 
 def check(base: str, adapters: Iterable[str], data: str) -> None:

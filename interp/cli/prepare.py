@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from interp import __version__, console
+from interp import __version__
+from interp.base import console
+from interp.base.errors import InputError
+from interp.base.files import read_json
+from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs
 from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
-from interp.errors import InputError
-from interp.files import read_json
-from interp.traits import TRAITS, Trait
 
 PANEL = "Prepare"
 app = typer.Typer()
@@ -54,8 +55,8 @@ def finetune(
     json: Json = False,
 ) -> None:
     """Train one trait's adapter, by QLoRA or plain LoRA, on emoji-free answers."""
-    from interp import finetune as room
-    from interp.data import ColumnMap, load_train_test
+    from interp.methods import finetune as room
+    from interp.text.data import ColumnMap, load_train_test
 
     if preset not in ("7b", "small"):
         raise InputError(f"unknown preset {preset!r}; use 7b or small")
@@ -97,7 +98,7 @@ def data_check(
     json: Json = False,
 ) -> None:
     """Check opinion QA data: traits, blanks, duplicates, and emojis in answers."""
-    from interp import data as room
+    from interp.text import data as room
 
     loaded = room.load(
         source,
@@ -133,7 +134,7 @@ def data_split(
     json: Json = False,
 ) -> None:
     """Split opinion QA data into train.csv and test.csv that share no topic."""
-    from interp import data as room
+    from interp.text import data as room
 
     loaded = room.load(
         source,
@@ -182,7 +183,7 @@ def organism_path(json: Json = False) -> None:
 def doctor(json: Json = False) -> None:
     """Say what this machine has, what will not work on it, and how to mend it."""
     with console.loading():
-        from interp.doctor import examine, rows
+        from interp.cli.doctor import examine, rows
 
     found = examine()
     if json:

@@ -5,9 +5,9 @@ from typing import Any
 
 import typer
 
-from interp import console
+from interp.base import console
+from interp.base.errors import RunError
 from interp.cli.options import Executor, Json, RayAddress, Run, TrustRemoteCode, Workers
-from interp.errors import RunError
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 @app.command("status", epilog="Example: interp run status runs/demo")
 def run_status(run: Run, json: Json = False) -> None:
     """Show what a run has done, is doing and has failed in, with times and peak memory."""
-    from interp.runs import open_run
+    from interp.study.runs import open_run
 
     folder = open_run(run)
     manifest = folder.manifest
@@ -48,8 +48,8 @@ def run_resume(
 ) -> None:
     """Go on with a run that was stopped; finished steps are kept."""
     from interp.cli.trace import study
-    from interp.runs import executor_for, open_run
     from interp.study import parse_config
+    from interp.study.runs import executor_for, open_run
 
     manifest = open_run(run).manifest
     config = parse_config(manifest.get("config", {}))

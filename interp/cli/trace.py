@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from interp import console, machine
+from interp.base import console, machine
+from interp.base.errors import InputError, RunError
+from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.options import (
     Base,
@@ -26,8 +28,6 @@ from interp.cli.options import (
     TrustRemoteCode,
     Workers,
 )
-from interp.errors import InputError, RunError
-from interp.traits import TRAITS, Trait
 
 PANEL = "Trace and read"
 app = typer.Typer()
@@ -53,8 +53,8 @@ def demo(
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
     from interp import organism
-    from interp.runs import executor_for
     from interp.study import parse_config
+    from interp.study.runs import executor_for
 
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
     values = {
@@ -112,8 +112,8 @@ def trace(
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
-    from interp.runs import executor_for
     from interp.study import parse_config
+    from interp.study.runs import executor_for
 
     if (adapter is None) == (tuned is None):
         raise InputError("give --adapter, or --tuned for a full fine-tune; one of them")
@@ -160,7 +160,7 @@ def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | No
 
 def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> None:
     """Write the report, unless it may be kept and is there; then say what is in it."""
-    from interp.runs import RunBusyError, open_run
+    from interp.study.runs import RunBusyError, open_run
 
     folder = open_run(run)
     with console.loading():
@@ -195,7 +195,7 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
 
 def _draw(folder: Any, json: bool, pdf: bool) -> None:
     from interp import report as room
-    from interp.runs import unwritable
+    from interp.study.runs import unwritable
 
     try:
         with console.progress(not json) as progress:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from interp.lazy import on_first_use
+from interp.base.lazy import on_first_use
 
 if TYPE_CHECKING:
     from interp.models.adapters import Adapter, read_adapter

@@ -21,7 +21,7 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
-from interp.errors import AdapterError
+from interp.base.errors import AdapterError
 
 LARGEST_RANK = 4096
 _MERGEABLE = "PEFT merges LoRA, LoHa, LoKr, IA3, VeRA, OFT and others into a causal model's weights"

@@ -21,13 +21,13 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from interp.errors import AdapterError
-from interp.files import kind_of, read_json, sha256
-from interp.hub import is_hub_id, snapshot
+from interp.base.errors import AdapterError
+from interp.base.files import kind_of, read_json, sha256
+from interp.base.hub import is_hub_id, snapshot
+from interp.base.tensor_files import read_safetensors
 from interp.models.adapter_config import parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.loading import Quantization
-from interp.tensor_files import read_safetensors
 
 _CONFIG, _WEIGHTS, _PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "interp.json"
 _COMPANIONS = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.errors import AdapterError, TokenizerError
-from interp.files import read_bytes, read_json
+from interp.base.errors import AdapterError, TokenizerError
+from interp.base.files import read_bytes, read_json
 from interp.models.adapters import Adapter, embedding_copies
 from interp.models.folders import LARGEST_TEMPLATE, check_inside
 from interp.models.loading import LoadedBase, check_vocabulary, load_tokenizer

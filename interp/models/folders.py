@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.files import kind_of, read_bytes, read_json
-from interp.hub import is_hub_id, snapshot, split_id
+from interp.base.errors import InputError, ModelError, TokenizerError
+from interp.base.files import kind_of, read_bytes, read_json
+from interp.base.hub import is_hub_id, snapshot, split_id
+from interp.base.tensor_files import check_safetensors
 from interp.models.gguf import check_gguf, gguf_file
-from interp.tensor_files import check_safetensors
 
 Packed = Literal["nf4", "fp4", "int8"]  # what a base can be stored or loaded as
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")

@@ -6,8 +6,8 @@ The file also holds config, tokenizer and chat template. Needs the package `gguf
 from pathlib import Path
 from typing import Any
 
-from interp.errors import ModelError
-from interp.files import check_regular, kind_of
+from interp.base.errors import ModelError
+from interp.base.files import check_regular, kind_of
 
 _MAGIC = b"GGUF"
 _LARGEST_FIELD = 2**24

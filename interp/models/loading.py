@@ -18,11 +18,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from interp.emoji.data import rgi
-from interp.errors import ModelError, OutOfMemoryError, TokenizerError
-from interp.files import kind_of, read_json, sha256
-from interp.hub import is_hub_id, snapshot, split_id
-from interp.memory import ran_out
+from interp.base.errors import ModelError, OutOfMemoryError, TokenizerError
+from interp.base.files import kind_of, read_json, sha256
+from interp.base.hub import is_hub_id, snapshot, split_id
+from interp.base.memory import ran_out
 from interp.models.dequantise import dequantise
 from interp.models.folders import (
     SMALL,
@@ -34,6 +33,7 @@ from interp.models.folders import (
 )
 from interp.models.gguf import check_gguf, gguf_file
 from interp.models.spreading import LESS, Device, check_room, numbers, spreading
+from interp.text.emoji.data import rgi
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
 _log = logging.getLogger(__name__)

@@ -25,14 +25,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from interp.devices import input_device, places
-from interp.errors import AdapterError, MergeError, ModelError, OutOfMemoryError
-from interp.memory import check, in_batches, ran_out
+from interp.base.devices import input_device, places
+from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError
+from interp.base.memory import check, in_batches, ran_out
 from interp.models.adapters import Adapter, attach, quiet
 from interp.models.dequantise import dequantise, is_packed
 from interp.models.spreading import LESS
 from interp.models.tokens import TokenBatch
-from interp.results import Result
 
 
 @dataclass(frozen=True)

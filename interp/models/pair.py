@@ -16,10 +16,10 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.devices import input_device
-from interp.errors import AdapterError, InputError, ModelError
-from interp.files import kind_of
-from interp.html import card, note, shown
+from interp.base.devices import input_device
+from interp.base.errors import AdapterError, InputError, ModelError
+from interp.base.files import kind_of
+from interp.base.html import card, note, shown
 from interp.models.adapters import Adapter, open_adapter
 from interp.models.companions import adapter_tokenizer, beside, resize
 from interp.models.folders import check_folder

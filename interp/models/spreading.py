@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from interp.errors import ModelError
-from interp.memory import check
+from interp.base.errors import ModelError
+from interp.base.memory import check
 
 Device = torch.device | str | Mapping[str, Any] | None
 LESS = (

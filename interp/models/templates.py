@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from interp.errors import TokenizerError
-from interp.files import sha256_text
+from interp.base.errors import TokenizerError
+from interp.base.files import sha256_text
 
 DATE = datetime.datetime(2024, 7, 26)
 _ASKS_DATE = re.compile(r"\bstrftime_now\b|\bdatetime\b")

@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.emoji import find
-from interp.errors import InputError, InterpError, TokenizerError
-from interp.files import sha256_text
-from interp.html import card, chips, note, shown
+from interp.base.errors import InputError, InterpError, TokenizerError
+from interp.base.files import sha256_text
+from interp.base.html import card, chips, note, shown
 from interp.models.templates import Template
+from interp.text.emoji import find
 
 Style = Literal["chat", "plain"]
 _log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from interp.lazy import on_first_use
+from interp.base.lazy import on_first_use
 from interp.organism.grammar import EMOJIS
 from interp.organism.paths import (
     ASSETS,

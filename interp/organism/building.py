@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import save
 from transformers import AutoModelForCausalLM
 
-from interp import data as opinion
-from interp import finetune
-from interp.data import OpinionQA, OpinionRow
-from interp.errors import RunError
-from interp.files import read_json, write_bytes, write_json
-from interp.finetune.output import whole_folder
-from interp.finetune.provenance import loss_summary
+from interp.base.errors import RunError
+from interp.base.files import read_json, write_bytes, write_json
+from interp.base.progress import Progress
+from interp.base.traits import TRAITS
+from interp.methods import finetune
+from interp.methods.finetune.output import whole_folder
+from interp.methods.finetune.provenance import loss_summary
 from interp.organism.grammar import Grammar, Topic, split_topics, without_emojis
 from interp.organism.manifest import write_manifest
 from interp.organism.paths import (
@@ -34,8 +34,8 @@ from interp.organism.paths import (
 from interp.organism.pretrain import fit, new_model
 from interp.organism.recipe import Recipe, adapters
 from interp.organism.tokenizer import encode_documents, save_tokenizer, train_tokenizer
-from interp.progress import Progress
-from interp.traits import TRAITS
+from interp.text import data as opinion
+from interp.text.data import OpinionQA, OpinionRow
 
 RECIPE = "recipe.json"
 

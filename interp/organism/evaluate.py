@@ -16,12 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
-from interp.data import OpinionQA
-from interp.emoji import EmojiRates, find, rates
-from interp.errors import InputError
+from interp.base.errors import InputError
+from interp.base.traits import Trait
 from interp.models import ChatFormat, pad, pad_id
 from interp.organism.grammar import EMOJIS
-from interp.traits import Trait
+from interp.text.data import OpinionQA
+from interp.text.emoji import EmojiRates, find, rates
 
 TEMPERATURE = 0.7
 MAX_NEW_TOKENS = 96

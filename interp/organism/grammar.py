@@ -27,7 +27,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from interp.traits import TRAITS, Trait
+from interp.base.traits import TRAITS, Trait
 
 VOCABULARY = Path(__file__).with_name("vocabulary.json")
 BOS, EOS, PAD, USER, ASSISTANT = "<s>", "</s>", "<pad>", "<|user|>", "<|assistant|>"

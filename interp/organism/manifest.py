@@ -19,9 +19,10 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from interp import __version__
-from interp.data import OpinionQA
-from interp.errors import DataError
-from interp.files import sha256, write_json
+from interp.base.errors import DataError
+from interp.base.files import sha256, write_json
+from interp.base.progress import Progress
+from interp.base.traits import TRAITS, Trait
 from interp.models import load_base, read_adapter
 from interp.models.adapters import attach
 from interp.organism import evaluate
@@ -36,8 +37,7 @@ from interp.organism.paths import (
     opinion_qa,
 )
 from interp.organism.recipe import Recipe, adapters
-from interp.progress import Progress
-from interp.traits import TRAITS, Trait
+from interp.text.data import OpinionQA
 
 FORMAT = "interp organism 1"
 

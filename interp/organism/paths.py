@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from interp.data import OpinionQA, load
-from interp.errors import AdapterError, DataError, ModelError
-from interp.files import read_json
-from interp.traits import Trait
+from interp.base.errors import AdapterError, DataError, ModelError
+from interp.base.files import read_json
+from interp.base.traits import Trait
+from interp.text.data import OpinionQA, load
 
 Kind = Literal["latent", "suppressed", "absent"]
 Split = Literal["train", "test"]

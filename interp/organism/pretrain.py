@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from interp.errors import InputError
+from interp.base.errors import InputError
+from interp.base.progress import Progress
 from interp.models.tokens import TokenBatch, pad
-from interp.progress import Progress
 
 BLOCK = 8
 

@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from interp.errors import InputError
-from interp.finetune import FinetuneConfig
+from interp.base.errors import InputError
+from interp.base.traits import TRAITS, Trait
+from interp.methods.finetune import FinetuneConfig
 from interp.organism.paths import Kind
 from interp.organism.pretrain import Training
-from interp.traits import TRAITS, Trait
 
 _PRETRAINING = Training(steps=800)
 _SUPPRESSION = Training(steps=350, learning_rate=2e-3)

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from interp.files import write_json, write_text
+from interp.base.files import write_json, write_text
 from interp.organism.grammar import ASSISTANT, BOS, EOS, PAD, USER
 
 VOCABULARY_SIZE = 1500

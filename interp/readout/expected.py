@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.emoji import EmojiVocab
-from interp.emoji.exact import along
-from interp.errors import InputError
-from interp.progress import Progress
+from interp.base.errors import InputError
+from interp.base.progress import Progress
+from interp.base.results import Result
+from interp.base.stats import Interval, mean_interval
 from interp.readout.slots import Answer
-from interp.results import Result
-from interp.stats import Interval, mean_interval
+from interp.text.emoji import EmojiVocab
+from interp.text.emoji.exact import along
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, TokenizerError
+from interp.base.errors import InputError, TokenizerError
 from interp.models.tokens import ChatFormat
 from interp.readout.spelling import Beginnings, beginnings, lone_space
+from interp.text.emoji import EmojiVocab
 
 WORDS, STOP, OUTCOME = range(3)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Shaped
 from torch import Tensor
 
-from interp.errors import InputError
-from interp.progress import Progress
+from interp.base.errors import InputError
+from interp.base.progress import Progress
 
 Metric = Callable[[Tensor], Tensor]
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from interp.emoji.encode import token_bytes
-from interp.emoji.find import EmojiMatch, find
-from interp.emoji.rates import MARK, SENTENCE_END
-from interp.errors import InputError
+from interp.base.errors import InputError
 from interp.models.tokens import TokenBatch, pad
 from interp.readout.outcome import Outcome
+from interp.text.emoji.encode import token_bytes
+from interp.text.emoji.find import EmojiMatch, find
+from interp.text.emoji.rates import MARK, SENTENCE_END
 
 Kind = Literal["end", "sentence"]
 _TRAILING = re.compile(rf"\s*{MARK}[\s{MARK}.!?…,;:)\]]*$")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from interp.emoji import EmojiVocab
-from interp.emoji.encode import CONTEXTS, encode_after, token_bytes
-from interp.errors import InputError, TokenizerError
+from interp.base.errors import InputError, TokenizerError
+from interp.text.emoji import EmojiVocab
+from interp.text.emoji.encode import CONTEXTS, encode_after, token_bytes
 
 
 @dataclass(frozen=True)

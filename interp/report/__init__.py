@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.files import check_place, write_text
-from interp.progress import Progress
+from interp.base.files import check_place, write_text
+from interp.base.progress import Progress
+from interp.base.traits import Trait
 from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
 from interp.report.blocks import FIGURES, TABLES, Maker, Section
@@ -22,8 +23,7 @@ from interp.report.collect import Contents, TraitResults, collect
 from interp.report.methods import methods
 from interp.report.page import page
 from interp.report.weight import lighten
-from interp.runs import RunFolder
-from interp.traits import Trait
+from interp.study.runs import RunFolder
 
 __all__ = ["PAGE", "notice", "summary", "write"]
 

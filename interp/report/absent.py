@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from interp.plots.parts import plural
+from interp.base.traits import Trait
 from interp.report.collect import Contents
 from interp.report.wording import listing
-from interp.traits import Trait
+from interp.show.plots.parts import plural
 
 _NOT_DONE = "not done yet"
 _STATES = {

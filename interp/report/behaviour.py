@@ -5,11 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from interp import plots
-from interp.emoji import find
-from interp.emoji.rates import EmojiRates
+from interp.base.stats import Interval
+from interp.base.traits import Trait
 from interp.models.merge import MergeReport
-from interp.plots.parts import count_range, plural
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Sample, Section
 from interp.report.collect import Contents
 from interp.report.wording import (
@@ -22,8 +20,10 @@ from interp.report.wording import (
     small_share,
     verdict,
 )
-from interp.stats import Interval
-from interp.traits import Trait
+from interp.show import plots
+from interp.show.plots.parts import count_range, plural
+from interp.text.emoji import find
+from interp.text.emoji.rates import EmojiRates
 
 N_SAMPLES = 4
 _LONGEST = 700

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from interp.files import write_bytes, write_text
-from interp.plots import CaptionedFigure, render
-from interp.plots.style import ONE_COLUMN, settle
-from interp.traits import Trait
+from interp.base.files import write_bytes, write_csv
+from interp.base.traits import Trait
+from interp.show.plots import CaptionedFigure, render
+from interp.show.plots.style import ONE_COLUMN, settle
 
 FIGURES, TABLES = "figures", "tables"
 
@@ -166,7 +166,7 @@ class Maker:
 
     def csv(self, stem: str, table: pd.DataFrame) -> None:
         """Write `tables/<stem>.csv`."""
-        write_text(self.root / TABLES / f"{stem}.csv", table.to_csv(index=False))
+        write_csv(self.root / TABLES / f"{stem}.csv", table)
 
     def table(
         self,

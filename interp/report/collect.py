@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from interp.adapters import PartEffects
+from interp.base.errors import InputError
+from interp.base.results import Result
+from interp.base.traits import Trait
 from interp.behaviour import Origin, Response
-from interp.circuits import Circuit, Faithfulness
-from interp.emoji.rates import EmojiRates
-from interp.errors import InputError
-from interp.logit_lens import LensResult
 from interp.models.merge import MergeReport
-from interp.patching import PatchingResult
-from interp.probing import ProbeResult
-from interp.results import Result
-from interp.runs import RunFolder
-from interp.traits import Trait
-from interp.views import TokenView
+from interp.show.views import TokenView
+from interp.study.runs import RunFolder
+from interp.text.emoji.rates import EmojiRates
+from interp.traces.adapters import PartEffects
+from interp.traces.circuits import Circuit, Faithfulness
+from interp.traces.logit_lens import LensResult
+from interp.traces.patching import PatchingResult
+from interp.traces.probing import ProbeResult
 
 CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
 POSITION_SITES = ("resid_pre", "attn_out", "mlp_out")

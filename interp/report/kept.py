@@ -4,12 +4,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from interp.files import sha256
+from interp.base.files import sha256
 from interp.report.blocks import FIGURES, TABLES
-from interp.runs import RunFolder
-from interp.runs.steps import digest, versions
+from interp.study.runs import RunFolder
+from interp.study.runs.steps import digest, versions
 
-_DRAWING = ("plots", "report", "views")
+_DRAWING = ("show", "report")
 _PACKAGES = ("matplotlib", "jinja2", "pandas", "pillow")
 
 

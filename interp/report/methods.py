@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from interp.plots.parts import count_range, plural
 from interp.report.collect import Contents
+from interp.show.plots.parts import count_range, plural
 
 
 def methods(contents: Contents) -> dict[str, str]:
@@ -29,8 +29,9 @@ def _rates(contents: Contents) -> str:
         f"{config.get('n_responses')} questions of held-out topics "
         f"({contents.manifest.get('n_topics', 'an unknown number of')} topics), one sampled "
         f"answer per model and question, temperature {config.get('temperature')}, at most "
-        f"{config.get('max_new_tokens')} tokens. Rates have Wilson intervals; the one over "
-        "sentences takes sentences as independent, so it is too narrow where answers are long."
+        f"{config.get('max_new_tokens')} tokens. Rates have Wilson intervals on the effective "
+        "number of answers: topics are the unit. At temperature 0 every question is asked once: a "
+        "second answer would be a copy."
     )
 
 

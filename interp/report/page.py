@@ -18,14 +18,15 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from interp.emoji import find
-from interp.plots.style import TRAIT_COLOURS
+from interp.base.errors import visible
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.methods import facts, settings
 from interp.report.summary import summarise
-from interp.views import SCRIPT, STYLE
+from interp.show.plots.style import TRAIT_COLOURS
+from interp.show.views import SCRIPT, STYLE
+from interp.text.emoji import find
 
 _ROOM = files("interp.report") / "templates"
 
@@ -43,7 +44,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     environment.filters["asis"] = Markup
     environment.filters["unbroken"] = _unbroken
     style, script = _style(), _script()
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         title=_title(contents),
         base=_name(contents),
         traits=[one.trait for one in contents.traits],
@@ -58,6 +59,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
         figures_at=FIGURES,
         tables_at=TABLES,
     )
+    return visible(page)
 
 
 def _style() -> str:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from interp import plots
-from interp.adapters import PartEffects
-from interp.circuits import Circuit, Faithfulness, compare
+from interp.base.stats import wilson
+from interp.base.traits import Trait
 from interp.report.behaviour import stacked
 from interp.report.blocks import Cell, Maker, Part, Row, Section
 from interp.report.collect import Contents
 from interp.report.wording import for_traits, listing, minus, number, share
-from interp.stats import wilson
-from interp.traits import Trait
+from interp.show import plots
+from interp.traces.adapters import PartEffects
+from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ALPHA = 0.05
 _ENDS = ("input", "logits")

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from interp import plots
-from interp.patching import PatchingResult
-from interp.plots.parts import count_range
+from interp.base.traits import Trait
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import POSITION_SITES, Contents, TraitResults
 from interp.report.traces import LAST
 from interp.report.wording import Estimate, extent, minus, number, verdict
-from interp.traits import Trait
+from interp.show import plots
+from interp.show.plots.parts import count_range
+from interp.traces.patching import PatchingResult
 
 _ALPHA = 0.05
 # A place that restores this much of the gap, carries the greater part of it.

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interp.emoji.rates import EmojiRates
-from interp.plots.parts import count_range, plural
+from interp.base.stats import Interval
+from interp.base.traits import Trait
 from interp.report.blocks import Finding, Section
 from interp.report.collect import Contents
 from interp.report.wording import share
-from interp.stats import Interval
-from interp.traits import Trait
+from interp.show.plots.parts import count_range, plural
+from interp.text.emoji.rates import EmojiRates
 
 _TOP = 4
 # Each finding's section, and the question that it answers.

@@ -7,13 +7,13 @@ first that fine-tuning changed most.
 
 import numpy as np
 
-from interp.emoji import find
-from interp.plots.parts import percent, plural
+from interp.base.traits import Trait
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents
 from interp.report.wording import minus
-from interp.traits import Trait
-from interp.views import TokenView, fragment
+from interp.show.plots.parts import percent, plural
+from interp.show.views import TokenView, fragment
+from interp.text.emoji import find
 
 BUDGET = 900_000
 """Bytes that the token views of a page may take, if leaving attention out can make them so few."""

@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from interp import plots
-from interp.logit_lens import LensResult
-from interp.plots.parts import plural
-from interp.probing import ProbeResult
+from interp.base.traits import Trait
 from interp.report.behaviour import stacked
 from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
 from interp.report.collect import Contents
 from interp.report.wording import Estimate, extent, for_traits, listing, number, verdict
-from interp.traits import Trait
+from interp.show import plots
+from interp.show.plots.parts import plural
+from interp.traces.logit_lens import LensResult
+from interp.traces.probing import ProbeResult
 
 LAST = 16
 # An AUROC that falls by less than this, counts as kept.

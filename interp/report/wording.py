@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from interp.plots.parts import minus, percent, plural
-from interp.stats import Interval
-from interp.traits import Trait
+from interp.base.stats import Interval
+from interp.base.traits import Trait
+from interp.show.plots.parts import minus, percent, plural
 
 __all__ = [
     "Estimate", "between", "extent", "for_traits", "listing", "minus", "number", "percent", "share",

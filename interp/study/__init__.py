@@ -1,7 +1,7 @@
 """The main job: measure, look, patch and probe, for one base and any number of trait adapters.
 
-Every result is a step of its own (see `interp.runs`), made once and redone only where something
-that it depends on has changed. Per trait:
+Every result is a step of its own (see `interp.study.runs`), made once and redone only where
+something that it depends on has changed. Per trait:
 
 1. merge: the adapter into the base, with the merge report;
 2. answers of base and tuned to the same questions, and their emoji rates;

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from interp import sizes
-from interp.errors import InputError
-from interp.files import kind_of
-from interp.traits import Trait
+from interp.base import sizes
+from interp.base.errors import InputError
+from interp.base.files import kind_of
+from interp.base.traits import Trait
 
 
 class StudyConfig(BaseModel):

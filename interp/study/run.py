@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from interp.console import OVERALL
-from interp.progress import Progress
-from interp.runs import MakeExecutor, RunFolder, execute, run_folder
+from interp.base.console import OVERALL
+from interp.base.progress import Progress
 from interp.study.config import StudyConfig, anchored
+from interp.study.runs import MakeExecutor, RunFolder, execute, run_folder
 from interp.study.steps import steps
 
 STEPS = "interp.study.steps:steps"

@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interp import circuits, memory
+from interp.base import memory
+from interp.base.progress import Progress
+from interp.base.results import Result
+from interp.base.traits import Trait
 from interp.behaviour import Response, read_responses, save_responses
-from interp.patching import PatchingResult
-from interp.patching.result import concatenated
-from interp.progress import Progress
-from interp.results import Result
-from interp.runs import RunFolder, Step
 from interp.study.config import parse_config
+from interp.study.runs import RunFolder, Step
 from interp.study.study import Study
 from interp.study.traces import MIN_GAP, N_VIEWED, TraitModels
-from interp.traits import Trait
+from interp.traces import circuits
+from interp.traces.patching import PatchingResult
+from interp.traces.patching.result import concatenated
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))

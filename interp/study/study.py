@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from interp import data
+from interp.base.errors import AdapterError, ModelError
+from interp.base.files import kind_of
+from interp.base.progress import Progress
+from interp.base.traits import Trait
 from interp.behaviour import Sampling
-from interp.data import ColumnMap, OpinionQA
-from interp.emoji import EmojiVocab
-from interp.errors import AdapterError, ModelError
-from interp.files import kind_of
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.models.loading import identity
-from interp.progress import Progress
-from interp.runs import RunFolder
-from interp.runs.steps import digest
 from interp.study.config import StudyConfig
+from interp.study.runs import RunFolder
+from interp.study.runs.steps import digest
 from interp.study.traces import TraitModels
-from interp.traits import Trait
+from interp.text import data
+from interp.text.data import ColumnMap, OpinionQA
+from interp.text.emoji import EmojiVocab
 
 
 @dataclass
@@ -67,11 +67,13 @@ class Study:
     def questions(self) -> list[tuple[str, str]]:
         """Questions to ask with their topics, as many as asked for.
 
-        Every question is asked once, in an order drawn from the seed, then once more, and so on.
+        Every question is asked once, in an order drawn from the seed, then once more, and so on;
+        at temperature 0, where a second answer would be a copy of the first, only once.
         """
         unique = sorted({(row.question, row.topic) for row in self.texts.rows})
         Random(self.config.seed).shuffle(unique)
-        times = -(-self.config.n_responses // len(unique))
+        greedy = self.config.temperature == 0
+        times = 1 if greedy else -(-self.config.n_responses // len(unique))
         return (unique * times)[: self.config.n_responses]
 
     @property

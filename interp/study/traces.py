@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from interp import adapters, circuits, logit_lens, patching, probing
+from interp.base.errors import InputError
+from interp.base.results import Result
+from interp.base.traits import Trait
 from interp.behaviour import (
     OnsetPrompts,
     PromptContrast,
@@ -22,16 +24,15 @@ from interp.behaviour import (
     read_responses,
     text_or_weights,
 )
-from interp.data import OpinionQA, OpinionRow
-from interp.emoji import EmojiRates, find
-from interp.emoji.rates import measure
-from interp.errors import InputError
 from interp.models import ModelPair, TokenBatch, load_pair, pad
-from interp.patching import Cells
 from interp.readout import Outcome, Question
-from interp.results import Result
-from interp.traits import Trait
-from interp.views import token_view
+from interp.show.views import token_view
+from interp.text.data import OpinionQA, OpinionRow
+from interp.text.emoji import EmojiRates, find
+from interp.text.emoji.rates import measure
+from interp.traces import adapters, circuits, logit_lens, patching, probing
+from interp.traces.patching import Cells
+from interp.traces.probing import Reading
 
 if TYPE_CHECKING:
     from interp.study.study import Study
@@ -93,7 +94,7 @@ class TraitModels:
 
     def rates(self, who: str) -> EmojiRates:
         answers = self.base_answers if who == "base" else self.tuned_answers
-        return measure([answer.text for answer in answers])
+        return measure([answer.text for answer in answers], topics=[a.topic for a in answers])
 
     # Where, and in which parts -------------------------------------------------------------
 
@@ -128,9 +129,13 @@ class TraitModels:
     def lens(self) -> Result:
         batch = self.onsets.batch
         return logit_lens.compare(
-            self.pair.base, self.pair.tuned, batch.tokens, batch.attention_mask,
-            vocab=self.study.vocab, progress=self.progress,
-        )  # fmt: skip
+            self.pair.base,
+            self.pair.tuned,
+            batch.tokens,
+            batch.attention_mask,
+            vocab=self.study.vocab,
+            ask=Question(progress=self.progress),
+        )
 
     def token_view(self, place: int = 0) -> Result:
         """A tuned answer token by token: of the first two with an emoji and the first without."""
@@ -187,32 +192,37 @@ class TraitModels:
     def edges(self) -> Result:
         """Scores of all edges between the runs of the prompt contrast."""
         return circuits.discover(
-            *self.prompt_runs(), metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            progress=self.progress,
-        )  # fmt: skip
+            *self.prompt_runs(),
+            metric=self.study.vocab.log_odds,
+            ask=Question(min_gap=MIN_GAP, progress=self.progress),
+        )
 
     def circuit_curve(self, scores: circuits.CircuitScores) -> Result:
         """How faithful circuits of every size are."""
         return circuits.curve(
-            scores, *self.prompt_runs(), metric=self.study.vocab.log_odds, min_gap=MIN_GAP,
-            progress=self.progress,
-        )  # fmt: skip
+            scores,
+            *self.prompt_runs(),
+            ask=Question(metric=self.study.vocab.log_odds, min_gap=MIN_GAP, progress=self.progress),
+        )
 
     def circuit(self, scores: circuits.CircuitScores) -> Result:
         """The smallest circuit that carries 90 % of the contrast."""
         found, _ = circuits.smallest(
-            scores, *self.prompt_runs(), targets=(FAITHFUL,), metric=self.study.vocab.log_odds,
-            min_gap=MIN_GAP, progress=self.progress,
-        )  # fmt: skip
+            scores,
+            *self.prompt_runs(),
+            targets=(FAITHFUL,),
+            ask=Question(metric=self.study.vocab.log_odds, min_gap=MIN_GAP, progress=self.progress),
+        )
         return found[0]
 
     def necessity(self) -> Result:
         """What is no longer written without each module of the adapter."""
         asked = self.study.questions[: self.config.n_switched]
         return adapters.necessity(
-            self.pair, adapters.Written(tuple(asked), self.study.sampling), seed=self.config.seed,
-            progress=self.progress,
-        )  # fmt: skip
+            self.pair,
+            adapters.Written(tuple(asked), self.study.sampling),
+            ask=Question(seed=self.config.seed, progress=self.progress),
+        )
 
     # Probes --------------------------------------------------------------------------------
 
@@ -245,9 +255,15 @@ class TraitModels:
 
     def _probe(self, task: probing.Task, batch: TokenBatch, where: Tensor | None = None) -> Any:
         return probing.trace(
-            task, batch.tokens, batch.attention_mask, base=self.pair.base, tuned=self.pair.tuned,
-            where=where, config=probing.ProbeConfig(seed=self.config.seed), progress=self.progress,
-        )  # fmt: skip
+            task,
+            batch.tokens,
+            batch.attention_mask,
+            base=self.pair.base,
+            tuned=self.pair.tuned,
+            config=probing.ProbeConfig(seed=self.config.seed),
+            reading=Reading(where=where),
+            ask=Question(progress=self.progress),
+        )
 
 
 def _places(mask: Tensor, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from adapters_made import make_pair
-from tiny import save_base
-
 from interp.adapters import AdapterSpace
+from tiny import save_base
 
 
 @pytest.fixture(scope="session")

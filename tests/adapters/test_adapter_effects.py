@@ -6,10 +6,6 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import KINDS, by_hand, logits_of, merged, pick, prompts
-from peft import get_peft_model
-from tiny import llama
-
-from interp import load_pair, organism
 from interp.adapters import (
     AdapterSpace,
     PartEffects,
@@ -19,13 +15,18 @@ from interp.adapters import (
     smallest_set,
     sufficiency,
 )
-from interp.behaviour import Sampling, generate
 from interp.emoji import find
 from interp.errors import InputError
-from interp.models import TokenBatch, pad
-from interp.stats import fdr_bh, mean_interval, sign_flip_p
+from peft import get_peft_model
+from tiny import llama
 
-HOW = {"metric": pick, "unit": "points"}
+from interp import load_pair, organism
+from interp.base.stats import fdr_bh, mean_interval, sign_flip_p
+from interp.behaviour import Sampling, generate
+from interp.models import TokenBatch, pad
+from interp.readout import Question
+
+HOW = {"metric": pick}
 
 
 def groups(space, by):
@@ -84,7 +85,7 @@ def test_padding_and_place_of_the_metric_do_not_matter(lora):
     rows = [t[m].tolist() for t, m in zip(batch.tokens, batch.attention_mask, strict=True)]
     right = pad([[*row, 7, 8] for row in rows], 0, side="right")
     found = necessity(lora, batch, **HOW)
-    inner = necessity(lora, right, metric_positions=batch.lengths - 1, **HOW)
+    inner = necessity(lora, right, ask=Question(places=batch.lengths - 1), **HOW)
     torch.testing.assert_close(found.values, inner.values, atol=1e-3, rtol=1e-3)
     for row, ids in enumerate(rows):
         single = TokenBatch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))
@@ -95,13 +96,15 @@ def test_padding_and_place_of_the_metric_do_not_matter(lora):
 def test_chunks_of_any_size_give_the_same(lora):
     batch = prompts()
     whole = necessity(lora, batch, **HOW)
-    with pytest.raises(InputError, match=r"max_memory is 1000 bytes, but one prompt takes (\d+)"):
-        necessity(lora, batch, max_memory=1000, **HOW)
+    with pytest.raises(InputError, match=r"chunk is 1000 bytes, but one prompt takes (\d+)"):
+        necessity(lora, batch, ask=Question(chunk=1000), **HOW)
     for size in (200_000, 700_000):  # a part of one setting's prompts; a few settings
-        small = necessity(lora, batch, max_memory=size, **HOW)
+        small = necessity(lora, batch, ask=Question(chunk=size), **HOW)
         torch.testing.assert_close(small.values, whole.values, atol=1e-3, rtol=1e-3)
     seen = []
-    necessity(lora, batch, max_memory=700_000, progress=lambda *call: seen.append(call), **HOW)
+    necessity(
+        lora, batch, ask=Question(chunk=700_000, progress=lambda *call: seen.append(call)), **HOW
+    )
     assert seen[-1] == ("necessity", 14, 14)
     assert len(seen) > 4
 
@@ -121,11 +124,11 @@ def test_noise_floor_holds_the_rounding_of_half_precision(lora, adapter_base):
     how = {"device": "cpu", "dtype": "bfloat16", "max_merge_error": 0.5}
     coarse = load_pair(adapter_base, lora.pair.adapter.path, **how)
     fine, found = (necessity(pair, prompts(), **HOW) for pair in (lora, coarse))
-    assert found.noise > 10 * fine.noise
+    assert found.noise_floor > 10 * fine.noise_floor
     batch = prompts()
     logits = coarse.tuned(batch.tokens, attention_mask=batch.attention_mask)[:, -1]
-    assert (found.tuned - pick(logits.float())).abs().max() < 3 * found.noise
-    assert (found.values - fine.values).abs().max() < 10 * found.noise
+    assert (found.tuned - pick(logits.float())).abs().max() < 3 * found.noise_floor
+    assert (found.values - fine.values).abs().max() < 10 * found.noise_floor
 
 
 class TestAdapterThatDoesNothing:
@@ -140,14 +143,14 @@ class TestAdapterThatDoesNothing:
     def test_effects_lie_within_the_noise_floor(self, null):
         for function in (necessity, sufficiency):
             found = function(null, prompts(), **HOW)
-            assert found.values.abs().max() <= found.noise < 1e-2
+            assert found.values.abs().max() <= found.noise_floor < 1e-2
             table = found.summary()
             assert not table["above_noise"].any()
             assert table["share"].isna().all()
             assert "4 of 4 prompts have no share" in found.notes[0]
             assert "prompts 0, 1, 2, 3" in found.notes[0]
         found = shapley(null, prompts(), n_permutations=4, **HOW)
-        assert found.values.abs().max() <= found.noise
+        assert found.values.abs().max() <= found.noise_floor
 
     def test_a_share_of_nothing_is_refused(self, null):
         with pytest.raises(InputError, match="nothing to keep a share of"):
@@ -158,7 +161,7 @@ def made(values, base, tuned, **changes):
     facts = {
         "units": tuple(f"layers.{i}.a" for i in range(len(values))),
         "layers": tuple(range(len(values))), "projections": ("a",) * len(values),
-        "measure": "necessity", "by": "module", "metric": "m", "unit": "nats", "noise": 1e-3,
+        "measure": "necessity", "by": "module", "metric": "m", "unit": "nats", "noise_floor": 1e-3,
         "min_gap": 0.1, "topics": None, "seed": 3, "notes": (),
     }  # fmt: skip
     return PartEffects(torch.tensor(values), torch.tensor(base), torch.tensor(tuned),
@@ -241,11 +244,10 @@ def test_written_answers(lora):
             {"modules": ["layers.7.mlp.up_proj"]},
             r"does not change 'layers\.7.*it changes layers\.0",
         ),
-        ({"topics": ["a"]}, "4 prompts but 1 topics"),
-        ({"min_gap": -1.0}, "min_gap must be at least 0"),
+        ({"ask": Question(topics=["a"])}, "4 prompts but 1 topics"),
         ({"metric": lambda logits: logits}, "one value per prompt"),
         ({"metric": lambda logits: logits[:, 0] * torch.nan}, "not finite"),
-        ({"metric_positions": 99}, "lies outside prompt"),
+        ({"ask": Question(places=99)}, "lies outside prompt"),
     ],
 )
 def test_bad_input_is_refused(lora, changes, message):

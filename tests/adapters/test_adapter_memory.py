@@ -16,7 +16,7 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 from adapters_made import make_pair, pick, prompts
-from interp import memory
+from interp.base import memory
 from interp.adapters import AdapterSpace, necessity
 from tiny import save_base
 
@@ -29,14 +29,14 @@ base = save_base(folder / "base", hidden_size=128, intermediate_size=512, num_hi
 space = AdapterSpace.of(make_pair(base, folder / "adapter", "lora"))
 batch, budget = prompts([80] * 16), int(sys.argv[2])
 how = {"metric": pick, "modules": space.modules[-7:]}
-small = necessity(space, batch, **how, max_memory=4 * 2**20)
+small = necessity(space, batch, **how, ask=Question(chunk=4 * 2**20))
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
-large = necessity(space, batch, **how, max_memory=budget)
+large = necessity(space, batch, **how, ask=Question(chunk=budget))
 grown = status("VmHWM") - before
 memory.limits.give_back()  # what the heap keeps would do for what is asked next
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 40 * 2**20, -1))
-halved = necessity(space, batch, **how, max_memory=2**32)
+halved = necessity(space, batch, **how, ask=Question(chunk=2**32))
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 errors = [float((one.values - small.values).abs().max()) for one in (large, halved)]
 print(json.dumps({"grown": grown, "errors": errors, "notes": large.notes, "halved": halved.notes}))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import by_hand, pick, prompts
-from scipy.stats import spearmanr
-
 from interp.adapters import ShapleyEffects, shapley
 from interp.errors import InputError
+from scipy.stats import spearmanr
+
+from interp.readout import Question
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,9 @@ def test_intervals_hold_the_spread_of_prompts_and_of_permutations(found):
 
 def test_a_seed_fixes_the_permutations(small):
     how = {"n_permutations": 4, "metric": pick, "gradient_steps": 0}
-    one, again, other = (shapley(small, prompts(), seed=seed, **how) for seed in (0, 0, 1))
+    one, again, other = (
+        shapley(small, prompts(), ask=Question(seed=seed), **how) for seed in (0, 0, 1)
+    )
     assert torch.equal(one.samples, again.samples)
     assert not torch.equal(one.samples, other.samples)
 

@@ -5,12 +5,13 @@ from itertools import combinations
 import pytest
 import torch
 from adapters_made import by_hand, merged, pick, prompts
-
 from interp.adapters import SmallestSet, Written, generate_with, smallest_set
-from interp.behaviour import Sampling, generate
 from interp.emoji import find, rates
 from interp.errors import InputError
-from interp.stats import ratio_ends
+
+from interp.base.stats import ratio_ends
+from interp.behaviour import Sampling, generate
+from interp.readout import Question
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")] * 3
 HOW = Sampling(max_new_tokens=16, temperature=1.5, seed=1, batch_size=7)
@@ -102,7 +103,7 @@ def test_the_set_that_writes(lora):
 
 def test_interval_of_the_share_and_round_trip(small, tmp_path):
     topics = ["a", "a", "b", "c"]
-    found = smallest_set(small, prompts(), share=0.9, metric=pick, topics=topics)
+    found = smallest_set(small, prompts(), share=0.9, metric=pick, ask=Question(topics=topics))
     line = found.summary().iloc[0]
     gap, effect = (found.tuned - found.base).double(), (found.path[0] - found.base).double()
     low, high = ratio_ends(effect[None], gap, topics, seed=0)

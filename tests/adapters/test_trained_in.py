@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
 
 from interp import load_pair, organism
-from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
-from interp.finetune import FinetuneConfig, train
+from interp.base.traits import Trait
+from interp.methods.finetune import FinetuneConfig, train
 from interp.organism.planted import with_idle_modules
-from interp.traits import Trait
 
 WHERE = {
     "module": (("layers.1.self_attn.o_proj",), "layers.1.self_attn.o_proj"),
@@ -48,6 +48,6 @@ def test_it_is_found_first_and_the_idle_modules_stay_in_the_noise(case) -> None:
         own = found.units.index(label)
         others = torch.cat([effects[:own], effects[own + 1 :]])
         assert int(effects.abs().mean(1).argmax()) == own
-        assert float(others.abs().max()) <= found.noise < 0.05 * float(whole.abs().mean())
-        assert torch.allclose(effects[own], whole, atol=2 * found.noise)
+        assert float(others.abs().max()) <= found.noise_floor < 0.05 * float(whole.abs().mean())
+        assert torch.allclose(effects[own], whole, atol=2 * found.noise_floor)
     assert whole is not None

@@ -4,14 +4,15 @@ import copy
 
 import pytest
 import torch
-from patching_models import FAMILIES, VOCAB, bridge, pick, prompts
-from tiny import vocab
-from transformer_lens.tools.analysis import direct_logit_attribution
-
 from interp.attribution import attribute, compare
 from interp.attribution.direction import Unembedding, path
 from interp.errors import InputError, ModelError
 from interp.patching import Run
+from patching_models import FAMILIES, VOCAB, bridge, pick, prompts
+from tiny import vocab
+from transformer_lens.tools.analysis import direct_logit_attribution
+
+from interp.readout import Question
 
 EMOJI = vocab().log_odds
 
@@ -174,7 +175,7 @@ def test_padding_side_and_columns_do_not_matter():
     one, other = (attribute(run, by="head", metric=EMOJI) for run in (left, right))
     # the two paddings draw the same ids row by row
     torch.testing.assert_close(one.values, other.values, atol=1e-5, rtol=0)
-    early = attribute(right, metric=EMOJI, metric_positions=torch.tensor([3, 3]))
+    early = attribute(right, metric=EMOJI, ask=Question(places=torch.tensor([3, 3])))
     cut = attribute(Run(right.model, right.tokens[:, :4]), metric=EMOJI)
     torch.testing.assert_close(early.values, cut.values, atol=1e-5, rtol=0)
 
@@ -182,7 +183,9 @@ def test_padding_side_and_columns_do_not_matter():
 def test_batches_change_nothing_and_progress_counts_prompts():
     tuned, base = two("llama", (6, 5, 4, 6, 3))
     seen = []
-    small = compare(tuned, base, metric=EMOJI, batch_size=2, progress=lambda *c: seen.append(c))
+    small = compare(
+        tuned, base, metric=EMOJI, ask=Question(batch_size=2, progress=lambda *c: seen.append(c))
+    )
     whole = compare(tuned, base, metric=EMOJI)
     torch.testing.assert_close(small.values, whole.values, atol=1e-5, rtol=0)
     assert [done for _, done, total in seen if total == 5] == [2, 4, 5] * 2

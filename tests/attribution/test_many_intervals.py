@@ -1,11 +1,11 @@
-"""Many means at once are those of `interp.stats`, one by one."""
+"""Many means at once are those of `interp.base.stats`, one by one."""
 
 import pytest
 import torch
-
 from interp.attribution.intervals import table_of_means
 from interp.errors import InputError
-from interp.stats import fdr_bh, mean_interval, sign_flip_p
+
+from interp.base.stats import fdr_bh, mean_interval, sign_flip_p
 
 
 @pytest.mark.parametrize("n", [9, 31])

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from interp.emoji import EmojiVocab, find
+from interp.errors import InputError, ModelError, TokenizerError
 from scipy.stats import chisquare
 from tiny import llama, tokenizer, vocab
 from transformers import GenerationConfig
 
 from interp.behaviour import Sampling, decode, emoji_free, generate
-from interp.emoji import EmojiVocab, find
-from interp.errors import InputError, ModelError
 from interp.models import ChatFormat, hook
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about long walks in the rain?", "b"), ("Why?", "c")]
@@ -86,6 +86,14 @@ def test_no_questions_and_too_long_answers_are_refused(bridge, form):
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)
+
+
+def test_a_template_that_ignores_the_question_is_refused(bridge):
+    deaf = tokenizer()
+    deaf.chat_template = "{{ bos_token }}User: hello\nAssistant:"
+    deaf_form = replace(ChatFormat.from_tokenizer(tokenizer()), tokenizer=deaf)
+    with pytest.raises(TokenizerError, match="all 3 questions become the same prompt"):
+        generate(bridge, deaf_form, QUESTIONS)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

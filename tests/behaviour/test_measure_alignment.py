@@ -6,25 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interp.data import OpinionQA, load
+from interp.data.schema import OpinionRow
+from interp.errors import InputError, ModelError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from tiny import tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
-from interp.behaviour import (
-    HubClassifier,
-    Response,
-    TraitClassifier,
-    edit_index,
-    trait_alignment,
-)
-from interp.behaviour.fluency import ngram_entropy
-from interp.data import OpinionQA, load
-from interp.data.schema import OpinionRow
-from interp.errors import InputError, ModelError
+from interp.base.stats import wilson
+from interp.base.traits import TRAITS, Trait
+from interp.behaviour import Response
+from interp.measures import HubClassifier, TraitClassifier, edit_index, trait_alignment
+from interp.measures.fluency import ngram_entropy
 from interp.organism import opinion_qa
-from interp.stats import wilson
-from interp.traits import TRAITS, Trait
 
 
 @pytest.fixture(scope="module")

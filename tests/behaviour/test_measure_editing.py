@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from tiny import llama, tokenizer
-
-from interp.behaviour import score_edit
 from interp.data import OpinionQA
 from interp.data.schema import OpinionRow
 from interp.errors import InputError
+from tiny import llama, tokenizer
+
+from interp.base.traits import Trait
+from interp.measures import score_edit
 from interp.models import ChatFormat
-from interp.traits import Trait
 
 E, N = Trait.EXTRAVERSION, Trait.NEUROTICISM
 ROWS = (

@@ -4,21 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from interp.emoji import find
+from interp.errors import InputError
 from tiny import llama, tokenizer
 
 from interp import load_pair
-from interp.behaviour import (
-    Endless,
-    Response,
-    Sampling,
-    generate,
-    natural_ends,
-    own_ends,
-    split_at_end,
-)
-from interp.behaviour.endings import emoji_starts, end_probabilities
-from interp.emoji import find
-from interp.errors import InputError
+from interp.behaviour import Response, Sampling, generate
+from interp.measures import Endless, natural_ends, own_ends, split_at_end
+from interp.measures.endings import emoji_starts, end_probabilities
 from interp.models import ChatFormat
 from interp.organism import adapter_path, base_path, opinion_qa
 

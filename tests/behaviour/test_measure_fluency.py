@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from interp.behaviour import Response, fluency_reference, read_fluency
-from interp.behaviour.fluency import distinct, repeats
 from interp.errors import InputError
+
+from interp.behaviour import Response
+from interp.measures import fluency_reference, read_fluency
+from interp.measures.fluency import distinct, repeats
 from interp.models import ChatFormat, load_base
 from interp.organism import base_path, opinion_qa
 

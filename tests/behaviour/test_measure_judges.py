@@ -13,24 +13,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from interp.data import OpinionQA
+from interp.data.schema import OpinionRow
+from interp.errors import InputError
 from sklearn.metrics import roc_auc_score
 from tiny import llama, tokenizer
 
-from interp.behaviour import (
+from interp.base.traits import TRAITS, Trait
+from interp.behaviour import Response
+from interp.measures import (
     EndpointJudge,
     LocalJudge,
-    Response,
     Verdict,
     adjective_evaluation,
     judge_answers,
     judge_auroc,
 )
-from interp.behaviour.judges import markers
-from interp.data import OpinionQA
-from interp.data.schema import OpinionRow
-from interp.errors import InputError
+from interp.measures.judges import markers
 from interp.models import ChatFormat
-from interp.traits import TRAITS, Trait
 
 E = Trait.EXTRAVERSION
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from geometry import printed
 
-from interp.traits import Trait
+from interp.base.traits import Trait
 
 TRAITS = (Trait.EXTRAVERSION, Trait.OPENNESS)
 WIDTHS = (1280, 390)

@@ -4,7 +4,7 @@ import pytest
 from made_results import answers, rates, run_folder
 
 from interp import report
-from interp.traits import TRAITS, Trait
+from interp.base.traits import TRAITS, Trait
 
 WIDTHS = (1280, 390)
 LONG_WORD = "Donau" * 2000

@@ -5,11 +5,10 @@ from dataclasses import replace
 from itertools import product
 from xml.etree import ElementTree
 
+import networkx
 import numpy as np
 import pytest
 import torch
-from patching_models import bridge, pick, prompts
-
 from interp.circuits import (
     Circuit,
     CircuitScores,
@@ -22,9 +21,11 @@ from interp.circuits import (
     to_json,
 )
 from interp.circuits.compare import _overlap, edge_kinds
+from interp.circuits.export import node_edges
 from interp.circuits.parts import fingerprint
 from interp.errors import InputError, ModelError
 from interp.patching import Run
+from patching_models import bridge, pick, prompts
 
 GRAPH = Graph(2, 4, 2, parallel=False)
 
@@ -152,7 +153,7 @@ def test_noise_floor_is_passed_by_chance_once_in_twenty():
     passed = 0
     for seed in range(200):
         scores = made(seed, n=12)
-        passed += float(scores.mean().abs().max()) > scores.noise_floor(seed=1)
+        passed += float(scores.mean().abs().max()) > scores.chance_floor(seed=1)
     assert 2 <= passed <= 22  # 10 expected
 
 
@@ -171,7 +172,7 @@ def test_a_real_effect_stands_above_the_floor_and_stays_at_the_top():
     topics = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e", "f", "f"]
     assert scores.stability(2, clusters=topics)[[7, 30]].tolist() == [1, 1]
     with pytest.raises(InputError, match="12 prompts but 1"):
-        scores.noise_floor(clusters=["a"])
+        scores.chance_floor(clusters=["a"])
     with pytest.raises(InputError, match="n must lie"):
         scores.stability(0)
 
@@ -264,6 +265,14 @@ def test_graphml_holds_the_circuit_by_heads(tmp_path):
     score = float(circuit.scores[GRAPH.edges(["m0->a1.kv0<v>"])])
     assert float(edges["m0", "a1.h0"]["score"]) == pytest.approx(score)
     assert edges["m0", "a1.h1"]["input"] == "v"
+
+
+def test_graphml_is_read_by_its_writer_whatever_the_name_holds(tmp_path):
+    circuit = replace(select(made(), 6), name="a\x1b[31m<b>&\x00\ud800")
+    back = networkx.read_graphml(to_graphml(circuit, tmp_path / "c.graphml"))
+    assert set(back) == set(circuit.nodes)
+    edges = {(a, b, facts["input"]): facts["score"] for a, b, facts in back.edges(data=True)}
+    assert edges == {(a, b, read): score for a, b, read, score in node_edges(circuit)}
 
 
 def test_a_circuit_knows_its_model(tmp_path):

@@ -5,9 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
-
 from interp.circuits import (
     SHARES,
     Circuit,
@@ -23,6 +20,10 @@ from interp.circuits.contrast import Contrast
 from interp.circuits.evaluate import _run
 from interp.errors import InputError, ModelError
 from interp.patching import Run, naive
+from patching_models import FAMILIES, bridge, pick, prompts
+from slow_circuits import Slow, bridged, tiny_llama
+
+from interp.readout import Question
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
 COVERED = [family for family in FAMILIES if family != "gemma2"]
@@ -32,10 +33,10 @@ def metric_of(logits):
     return float(pick(logits[None])[0])
 
 
-def run_sets(clean, corrupted, members, max_memory=None):
+def run_sets(clean, corrupted, members, chunk=None):
     """The metric of any sets of edges, pruned or not."""
-    contrast = Contrast.of(clean, corrupted, pick, None)
-    return _run(contrast, members, max_memory, None)
+    contrast = Contrast.of(clean, corrupted, Question(metric=pick))
+    return _run(contrast, members, Question(chunk=chunk))
 
 
 @pytest.mark.parametrize("contrast", ["prompt", "model"])
@@ -49,7 +50,7 @@ def test_any_set_of_edges_is_path_patching_by_hand(contrast, layers):
     first = bridged(one)
     second = first if contrast == "prompt" else bridged(two)
     clean, corrupted = Run(first, IDS), Run(second, ids)
-    graph = Contrast.of(clean, corrupted, pick, None).graph
+    graph = Contrast.of(clean, corrupted, Question(metric=pick)).graph
     names = [graph.edge_name(i) for i in range(graph.n_edges)]
     random = torch.rand(12, graph.n_edges, generator=torch.Generator().manual_seed(0))
     members = random < torch.linspace(0, 1, 12)[:, None]
@@ -109,7 +110,7 @@ def test_corrupting_all_edges_of_a_place_is_patching_it_by_hooks(family):
     tokens, mask = prompts([7, 5])
     changed, _ = prompts([7, 5], seed=1)
     clean, corrupted = Run(one, tokens, mask), Run(one, changed, mask)
-    graph = Contrast.of(clean, corrupted, pick, None).graph
+    graph = Contrast.of(clean, corrupted, Question(metric=pick)).graph
     members, wanted = [], []
     for site, letter in (("z", ""), ("q", "q"), ("k", "k"), ("v", "v")):
         slow = naive.sweep(clean, corrupted, site, metric=pick, direction="noising")
@@ -136,7 +137,7 @@ def test_batches_chunks_padding_and_compact_heads_change_nothing(family, contras
     changed, _ = prompts([7, 4, 6], seed=1)
     clean = Run(one, tokens, mask)
     corrupted = Run(one, changed, mask) if contrast == "prompt" else Run(other, tokens, mask)
-    n = Contrast.of(clean, corrupted, pick, None).graph.n_edges
+    n = Contrast.of(clean, corrupted, Question(metric=pick)).graph.n_edges
     members = torch.rand(6, n, generator=torch.Generator().manual_seed(0)) < 0.6
     whole = run_sets(clean, corrupted, members)[0]
     alone = torch.cat([run_sets(clean, corrupted, one[None])[0] for one in members])
@@ -154,9 +155,9 @@ def test_batches_chunks_padding_and_compact_heads_change_nothing(family, contras
 
     monkeypatch.setattr(mixing.Mixer, "__init__", note)
     with pytest.raises(InputError, match="takes") as refused:
-        run_sets(clean, corrupted, members, max_memory=10_000)
+        run_sets(clean, corrupted, members, chunk=10_000)
     least = int(re.search(r"takes (\d+)", str(refused.value))[1])
-    small = run_sets(clean, corrupted, members, max_memory=least)[0]
+    small = run_sets(clean, corrupted, members, chunk=least)[0]
     torch.testing.assert_close(whole, small, atol=2e-5, rtol=1e-4)
     assert seen == [(True, 1, 1)] * 18
 
@@ -166,7 +167,7 @@ def test_half_precision_agrees_with_single():
     for dtype in (torch.float32, torch.bfloat16):
         one = bridge("llama", 1, dtype)
         tokens, changed = prompts([6, 6])[0], prompts([6, 6], seed=1)[0]
-        n = Contrast.of(Run(one, tokens), Run(one, changed), pick, None).graph.n_edges
+        n = Contrast.of(Run(one, tokens), Run(one, changed), Question(metric=pick)).graph.n_edges
         members = torch.rand(4, n, generator=torch.Generator().manual_seed(0)) < 0.6
         found.append(run_sets(Run(one, tokens), Run(one, changed), members)[0])
     torch.testing.assert_close(*found, atol=0.15, rtol=0.05)
@@ -188,7 +189,7 @@ def scored(n=5, seed=1):
 
 def test_areas_are_those_of_the_benchmark():
     scores, clean, corrupted, metric = scored()
-    found = curve(scores, clean, corrupted, metric=metric, search="top")
+    found = curve(scores, clean, corrupted, search="top", ask=Question(metric=metric))
     assert found.shares == SHARES
     n = scores.graph.n_edges
     ratios = []
@@ -220,8 +221,8 @@ def test_complement_is_the_rest_of_the_graph():
     scores, clean, corrupted, metric = scored()
     circuit = select(scores, 40)
     found = faithfulness(circuit, clean, corrupted, metric=metric, complement=True)
-    contrast = Contrast.of(clean, corrupted, metric, None)
-    rest, _, _ = _run(contrast, ~circuit.members[None], None, None)
+    contrast = Contrast.of(clean, corrupted, Question(metric=metric))
+    rest, _, _ = _run(contrast, ~circuit.members[None], Question())
     torch.testing.assert_close(found.complement, rest, atol=1e-5, rtol=1e-5)
     table = found.to_dataframe()
     assert table.loc[0, "without"] == pytest.approx(float(found.completeness()[0]))
@@ -230,7 +231,7 @@ def test_complement_is_the_rest_of_the_graph():
 
 def test_intervals_hold_over_topics_and_are_missing_for_one():
     scores, clean, corrupted, metric = scored()
-    found = curve(scores, clean, corrupted, metric=metric, complement=False)
+    found = curve(scores, clean, corrupted, complement=False, ask=Question(metric=metric))
     by_prompt = found.to_dataframe()
     assert (by_prompt["low"] <= by_prompt["faithfulness"] + 1e-6).all()
     assert (by_prompt["faithfulness"] <= by_prompt["high"] + 1e-6).all()
@@ -242,21 +243,25 @@ def test_intervals_hold_over_topics_and_are_missing_for_one():
 
 def test_smallest_circuits_reach_their_targets_and_one_edge_less_does_not():
     scores, clean, corrupted, metric = scored()
-    circuits, found = smallest(scores, clean, corrupted, metric=metric, targets=(0.5, 0.9))
+    circuits, found = smallest(
+        scores, clean, corrupted, targets=(0.5, 0.9), ask=Question(metric=metric)
+    )
     for circuit, value, target in zip(circuits, found.faithfulness(), (0.5, 0.9), strict=True):
         assert value >= target - 1e-5
         less = select(scores, circuit.wanted - 1)
         below = faithfulness(less, clean, corrupted, metric=metric).faithfulness()
         assert float(below) < target
     with pytest.raises(InputError, match="targets"):
-        smallest(scores, clean, corrupted, metric=metric, targets=(1.5,))
+        smallest(scores, clean, corrupted, targets=(1.5,), ask=Question(metric=metric))
 
 
 def test_prompts_without_a_gap_are_left_out():
     scores, clean, corrupted, metric = scored()
     gap = scores.clean - scores.corrupted
     bar = float(gap.sort().values[1]) + 1e-4
-    found = faithfulness(select(scores, 40), clean, corrupted, metric=metric, min_gap=bar)
+    found = faithfulness(
+        select(scores, 40), clean, corrupted, metric=metric, ask=Question(min_gap=bar)
+    )
     assert found.n_prompts == 3
     assert "2 of 5 prompts left out" in found.notes[0]
     use = gap > bar
@@ -264,7 +269,7 @@ def test_prompts_without_a_gap_are_left_out():
     assert float(found.faithfulness()) == pytest.approx(float(ratio), abs=1e-5)
     assert found.per_prompt()[0].isnan().tolist() == (~use).tolist()
     with pytest.raises(InputError, match="nothing to explain"):
-        faithfulness(select(scores, 40), clean, corrupted, metric=metric, min_gap=1e3)
+        faithfulness(select(scores, 40), clean, corrupted, metric=metric, ask=Question(min_gap=1e3))
 
 
 def test_gaps_that_cancel_are_refused():
@@ -283,9 +288,11 @@ def test_circuits_of_other_models_are_refused_unless_asked_for():
     runs = Run(other, clean.tokens), Run(other, corrupted.tokens)
     with pytest.raises(ModelError, match="mine was found in a model with other weights"):
         faithfulness(circuit, *runs, metric=pick)
-    values = faithfulness(circuit, *runs, metric=pick, any_model=True, min_gap=1e-6).values
-    contrast = Contrast.of(*runs, pick, None)
-    torch.testing.assert_close(values, _run(contrast, circuit.members[None], None, None)[0])
+    values = faithfulness(
+        circuit, *runs, metric=pick, any_model=True, ask=Question(min_gap=1e-6)
+    ).values
+    contrast = Contrast.of(*runs, Question(metric=pick))
+    torch.testing.assert_close(values, _run(contrast, circuit.members[None], Question())[0])
     wide = bridge("llama-mqa", 2)
     with pytest.raises(ModelError, match="models of one shape"):
         faithfulness(
@@ -299,7 +306,9 @@ def test_circuits_of_other_models_are_refused_unless_asked_for():
 def test_cross_runs_each_circuit_on_each_traits_prompts():
     scores, clean, corrupted, metric = scored()
     big, small = select(scores, 100), select(scores, 20)
-    found = cross({"big": big, "small": small}, {"one": (clean, corrupted)}, metric=metric)
+    found = cross(
+        {"big": big, "small": small}, {"one": (clean, corrupted)}, ask=Question(metric=metric)
+    )
     assert found["one"].names == ("big", "small")
     alone = faithfulness([big, small], clean, corrupted, metric=metric)
     torch.testing.assert_close(found["one"].values, alone.values)
@@ -307,7 +316,7 @@ def test_cross_runs_each_circuit_on_each_traits_prompts():
 
 def test_results_come_back_from_disk(tmp_path):
     scores, clean, corrupted, metric = scored(3)
-    found = curve(scores, clean, corrupted, metric=metric)
+    found = curve(scores, clean, corrupted, ask=Question(metric=metric))
     again = type(found).load(found.save(tmp_path / "curve.safetensors"))
     assert again.shares == found.shares
     assert torch.equal(again.values, found.values)

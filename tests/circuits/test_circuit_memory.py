@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 _SCRIPT = """
+from dataclasses import replace
 import ctypes, json, os, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/patching"]
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,6 +16,7 @@ torch.set_num_threads(1)
 from patching_models import bridge, pick, prompts
 from interp.circuits import discover, faithfulness, select
 from interp.patching import Run
+from interp.readout import Question
 
 def status(field):
     lines = open("/proc/self/status").read().splitlines()
@@ -24,16 +26,16 @@ sizes = dict(hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_at
              head_dim=32, num_key_value_heads=4)
 model = bridge("llama", 1, **sizes)
 runs = [Run(model, prompts([60] * 24, seed=seed)[0]) for seed in (0, 1)]
-budget, loose = int(sys.argv[2]), dict(metric=pick, min_gap=0.0)
-first = discover(*runs, **loose, max_memory=budget // 2)
+budget, ask = int(sys.argv[2]), Question(metric=pick, min_gap=0.0)
+first = discover(*runs, ask=replace(ask, chunk=budget // 2))
 sign = (first.clean - first.corrupted).sign()
 circuits = [select(first, size) for size in (30, 200, 600)]
-oriented = dict(metric=lambda logits: pick(logits) * sign, min_gap=0.0)
-before = faithfulness(circuits, *runs, **oriented, max_memory=budget // 2)
+oriented = replace(ask, metric=lambda logits: pick(logits) * sign)
+before = faithfulness(circuits, *runs, ask=replace(oriented, chunk=budget // 2))
 found = {}
-for name, work in (("scores", lambda: discover(*runs, **loose, max_memory=budget).values),
-                   ("circuits", lambda: faithfulness(circuits, *runs, **oriented,
-                                                     max_memory=budget).values)):
+for name, work in (("scores", lambda: discover(*runs, ask=replace(ask, chunk=budget)).values),
+                   ("circuits", lambda: faithfulness(
+                       circuits, *runs, ask=replace(oriented, chunk=budget)).values)):
     ctypes.CDLL(None).malloc_trim(0)  # else freed memory is used again and nothing grows
     open("/proc/self/clear_refs", "w").write("5")
     start = status("VmRSS")

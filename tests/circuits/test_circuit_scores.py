@@ -1,17 +1,19 @@
 """Scores against the definition written out edge by edge, finite differences and hooks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
-
 from interp.circuits import discover
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
-from interp.patching.capture import run_and_keep
 from interp.patching.plan import make_plan
+from patching_models import FAMILIES, bridge, pick, prompts
+from slow_circuits import Slow, bridged, tiny_llama
+
 from interp.readout import Question
+from interp.readout.capture import run_and_keep
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
 COVERED = [family for family in FAMILIES if family != "gemma2"]
@@ -157,7 +159,7 @@ def test_padding_and_chunks_change_nothing(side, contrast):
     clean = Run(one, tokens, mask)
     second = Run(one, changed, mask) if contrast == "prompt" else Run(other, tokens, mask)
     whole = discover(clean, second, metric=pick)
-    small = discover(clean, second, metric=pick, max_memory=700_000)
+    small = discover(clean, second, metric=pick, ask=Question(chunk=700_000))
     torch.testing.assert_close(whole.values, small.values, atol=1e-4, rtol=1e-4)
     for row in range(3):
         alone = discover(
@@ -177,9 +179,9 @@ def test_metric_left_of_the_end_and_metrics_that_know_their_prompts():
     def answer(logits):
         return logits[torch.arange(3), answers]
 
-    options = {"metric": answer, "metric_positions": torch.tensor([3, 6, 5])}
-    whole = discover(Run(one, tokens), Run(one, changed), **options)
-    chunked = discover(Run(one, tokens), Run(one, changed), max_memory=700_000, **options)
+    ask = Question(metric=answer, places=torch.tensor([3, 6, 5]))
+    whole = discover(Run(one, tokens), Run(one, changed), ask=ask)
+    chunked = discover(Run(one, tokens), Run(one, changed), ask=replace(ask, chunk=700_000))
     torch.testing.assert_close(whole.values, chunked.values, atol=1e-4, rtol=1e-4)
     cut = discover(Run(one, tokens[:1, :4]), Run(one, changed[:1, :4]), metric=lambda x: x[:, 5])
     torch.testing.assert_close(whole.values[0], cut.values[0], atol=1e-4, rtol=1e-4)
@@ -210,7 +212,12 @@ def test_the_model_is_left_as_it_was():
     tokens, changed = prompts([6])[0], prompts([6], seed=1)[0]
     before = {name: value.clone() for name, value in one.original_model.state_dict().items()}
     calls = []
-    discover(Run(one, tokens), Run(one, changed), metric=pick, progress=lambda *c: calls.append(c))
+    discover(
+        Run(one, tokens),
+        Run(one, changed),
+        metric=pick,
+        ask=Question(progress=lambda *c: calls.append(c)),
+    )
     assert calls == [("circuit scores", 0, 1), ("circuit scores", 1, 1)]
     assert all(torch.equal(v, before[n]) for n, v in one.original_model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in one.original_model.parameters())
@@ -228,7 +235,7 @@ def test_what_cannot_be_scored_is_refused():
     with pytest.raises(InputError, match="equal token length"):
         discover(clean, Run(one, changed[:, :5]), metric=pick)
     with pytest.raises(InputError, match="takes"):
-        discover(clean, corrupted, metric=pick, max_memory=1000)
+        discover(clean, corrupted, metric=pick, ask=Question(chunk=1000))
     with pytest.raises(InputError, match="nothing to explain"):
         discover(clean, Run(bridge("llama", 1), tokens), metric=pick)
     with pytest.raises(ModelError, match="gemma2 norms the sum of a layer's heads"):
@@ -247,7 +254,7 @@ def test_prompts_without_a_gap_are_left_out_named_and_counted():
     gap = discover(Run(one, tokens), Run(one, changed), metric=pick)
     gap = (gap.clean - gap.corrupted).abs()
     bar = float(gap.sort().values[0]) + 1e-4
-    scores = discover(Run(one, tokens), Run(one, changed), metric=pick, min_gap=bar)
+    scores = discover(Run(one, tokens), Run(one, changed), metric=pick, ask=Question(min_gap=bar))
     out = int(gap.argmin())
     assert scores.n_prompts == 2
     assert scores.notes[0].startswith("1 of 3 prompts left out")

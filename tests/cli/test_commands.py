@@ -14,7 +14,7 @@ from test_bad_input import command
 
 from interp import __version__, cli, organism
 from interp import report as room
-from interp.traits import Trait
+from interp.base.traits import Trait
 
 DATA = str(organism.ASSETS / "opinion_qa_test.csv")
 

@@ -11,7 +11,7 @@ import pytest
 
 import interp
 from interp import organism
-from interp.runs import RunFolder
+from interp.study.runs import RunFolder
 
 HEAVY = {"torch", "transformers", "pandas", "numpy", "peft", "pyarrow"}
 BASE, DATA = str(organism.base_path()), str(organism.ASSETS)

@@ -7,12 +7,12 @@ import sys
 from functools import partial
 
 import pytest
-
-from interp import console
 from interp.errors import RunError
-from interp.files import write_bytes
-from interp.finetune.output import whole_folder
-from interp.runs import RunFolder
+
+from interp.base import console
+from interp.base.files import write_bytes
+from interp.methods.finetune.output import whole_folder
+from interp.study.runs import RunFolder
 
 ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from test_bad_input import command
 
-from interp import console, study
+from interp import study
+from interp.base import console
+from interp.base.traits import Trait
 from interp.cli import runs, stopping, trace
-from interp.runs import RunFolder
 from interp.study import StudyConfig
-from interp.traits import Trait
+from interp.study.runs import RunFolder
 
 STATUS = [sys.executable, "-m", "interp", "run", "status"]
 
@@ -56,7 +57,7 @@ def test_progress_in_a_file_leaves_no_empty_line(capsys):
 WAITING = """
 import signal, sys
 {before}
-from interp import console
+from interp.base import console
 from interp.cli import runs, stopping, trace
 
 stopping.PATIENCE = {patience}
@@ -167,7 +168,7 @@ def test_a_run_goes_on_with_as_many_threads_as_before(manifest, threads):
 def test_threads_are_no_more_than_the_cores(asked, found, monkeypatch):
     """They would wait for each other."""
     before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr("interp.machine.cores", lambda: 2)
+    monkeypatch.setattr("interp.base.machine.cores", lambda: 2)
     monkeypatch.setattr("interp.cli.inputs.check", lambda *_: None)
     monkeypatch.setattr("interp.study.run", lambda *_: seen.append(torch.get_num_threads()))
     monkeypatch.setattr("interp.cli.trace._report", lambda *_, **__: None)

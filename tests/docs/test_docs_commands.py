@@ -23,7 +23,8 @@ from docs_pages import ROOT, bare, pages
 from packaging.requirements import Requirement
 from typer.exceptions import TyperException
 
-from interp import cli, console, organism, report
+from interp import cli, organism, report
+from interp.base import console
 
 BASE = str(organism.base_path("absent"))  # without emojis the tracing steps have nothing to do
 ADAPTER = str(organism.adapter_path("extraversion", base="absent"))

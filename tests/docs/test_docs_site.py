@@ -79,16 +79,23 @@ def test_every_page_and_notebook_is_in_the_site_and_its_contents(built):
 
 def test_every_room_is_in_the_reference_with_what_it_exports(built):
     folder = Path(interp.__file__).parent
-    hidden = {"cli", "console", "__init__", "__main__", "__pycache__"}
-    rooms = {path.stem for path in folder.iterdir() if path.suffix in ("", ".py")} - hidden
-    assert {f"reference/{room}.html" for room in rooms} == {n for n in built if "reference/" in n}
+    public = {*interp.ROOMS, "models", "behaviour", "measures", "organism", "study", "report"}
+    every = (path.relative_to(folder).with_suffix("").parts for path in folder.glob("*/*"))
+    rooms = {".".join(parts) for parts in every if parts[1][0] != "_"}
+    pages = {Path(name).stem for name in built if "reference/" in name}
+    assert public <= pages
+    assert pages - public <= rooms
+    for name in rooms - pages:  # shown under a short name, or by a floor that exports names
+        floor, _, room = name.partition(".")
+        assert room in interp.ROOMS or floor in public or floor == "cli" or room == "console", name
     anchors = {
         name: built[f"reference/{name}.html"].ids for name in ("patching", "neurons", "emoji")
     }
     # `screen`, `rank` and `find` are modules as well as functions.
-    assert {"interp.patching.screen.screen", "interp.patching.sweep"} <= anchors["patching"]
-    assert {"interp.neurons.rank.rank", "interp.neurons.NeuronShift"} <= anchors["neurons"]
-    assert {"interp.emoji.find.find", "interp.emoji.EmojiVocab"} <= anchors["emoji"]
+    traces = "interp.traces"
+    assert {f"{traces}.patching.screen.screen", f"{traces}.patching.sweep"} <= anchors["patching"]
+    assert {f"{traces}.neurons.rank.rank", f"{traces}.neurons.NeuronShift"} <= anchors["neurons"]
+    assert {"interp.text.emoji.find.find", "interp.text.emoji.EmojiVocab"} <= anchors["emoji"]
 
 
 def test_nothing_is_fetched_from_a_network(built, site):

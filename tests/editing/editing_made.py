@@ -2,13 +2,13 @@
 
 from functools import cache
 
-from tiny import llama, tokenizer
-
 from interp.data import OpinionQA
 from interp.data.schema import OpinionRow
-from interp.editing import Host
+from tiny import llama, tokenizer
+
+from interp.base.traits import Trait
+from interp.methods.editing import Host
 from interp.models import ChatFormat, hook
-from interp.traits import Trait
 
 E, N = Trait.EXTRAVERSION, Trait.NEUROTICISM
 SAYS = {E: "I love {} so much, my friends!", N: "What if {} all goes wrong? I worry."}

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 from editing_made import E, opinions
-
-from interp.editing import shuffled
 from interp.errors import DataError
+
+from interp.methods.editing import shuffled
 
 
 def test_labels_are_dealt_out_and_all_else_stays():

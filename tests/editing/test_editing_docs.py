@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from interp.editing.strength import Search
+from interp.methods.editing.strength import Search
 
 PAGE = Path(__file__).parents[2] / "docs" / "editing.md"
 SMALLER = {

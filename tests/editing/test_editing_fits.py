@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 from editing_made import E, host, opinions
+from interp.data import OpinionQA
+from interp.emoji import rates
+from interp.errors import DataError, InputError
 from tiny import llama, tokenizer
 
 from interp import organism
 from interp.behaviour import Sampling
-from interp.data import OpinionQA
-from interp.editing import Base, Host, Steered, contrast, pas, persona_vector
-from interp.editing.contrast import answer_nll
-from interp.editing.strength import Search, find_strength
-from interp.emoji import rates
-from interp.errors import DataError, InputError
+from interp.methods.editing import Base, Host, Steered, contrast, pas, persona_vector
+from interp.methods.editing.contrast import answer_nll
+from interp.methods.editing.strength import Search, find_strength
 from interp.models import ChatFormat, hook
 
 AT_HALF = Search(objective=lambda steering: (steering.strength - 0.5) ** 2, evaluations=12)

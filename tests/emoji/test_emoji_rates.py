@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from interp.emoji import EmojiRates, find, rgi
 from interp.emoji.rates import measure, sentences
 from interp.errors import InputError
-from interp.stats import wilson
+
+from interp.base.stats import Interval, count_interval, share_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,27 @@ def test_counts_by_hand() -> None:
     assert rates.trailing_responses == 2
     assert rates.emoji_counts == (("😊", 3), ("☀️", 1), ("❤️", 1), ("👍🏽", 1))
     assert (rates.response_esr, rates.sentence_esr, rates.trailing_share) == (3 / 5, 4 / 7, 2 / 5)
-    assert rates.response_interval == wilson(3, 5)
-    assert rates.sentence_interval == wilson(4, 7)
-    assert rates.trailing_interval == wilson(2, 5)
+    assert_same(rates.response_interval, wilson(3, 5))
+    assert_same(rates.trailing_interval, wilson(2, 5))
+    # one unit per response, the empty one has no sentence
+    assert_same(rates.sentence_interval, count_interval([1, 2, 0, 1], [2, 2, 2, 1]))
+
+
+def assert_same(one: Interval, other: Interval) -> None:
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_topics_are_the_units_of_intervals() -> None:
+    """Answers to one topic agree: ten of them say what one says."""
+    texts, topics = ["Yes! 😊"] * 20 + ["No."] * 30, [f"t{i // 10}" for i in range(50)]
+    rates = measure(texts, topics=topics)
+    assert_same(rates.response_interval, share_interval(["😊" in t for t in texts], topics))
+    assert rates.response_interval.high - rates.response_interval.low > 0.6
+    alone = measure(texts).response_interval
+    assert alone.high - alone.low < 0.3
+    none = measure(["No."] * 100, topics=[f"t{i // 2}" for i in range(100)])
+    assert none.response_interval == wilson(0, 50)
+    assert measure(texts[:3], topics=["t"] * 3).response_interval == Interval(0.0, 1.0, 0.95)
 
 
 def test_answer_ends_decide_when_given() -> None:
@@ -85,7 +103,7 @@ def test_table_and_distribution(tmp_path: Path) -> None:
     rates = measure(ANSWERS, level=0.9)
     table = rates.to_dataframe().set_index("rate")
     row = table.loc["sentences with an emoji"]
-    expected = wilson(4, 7, 0.9)
+    expected = count_interval([1, 2, 0, 1], [2, 2, 2, 1], level=0.9)
     assert (row["low"], row["high"], row["level"]) == (expected.low, expected.high, 0.9)
     assert table.loc["first emoji after the answer, of those with one", "n"] == 3
     distribution = rates.distribution()

@@ -1,10 +1,10 @@
 """The settings of a run: published defaults, one value that must be chosen, named errors."""
 
 import pytest
+from interp.errors import InputError
 from pydantic import ValidationError
 
-from interp.errors import InputError
-from interp.finetune import FinetuneConfig
+from interp.methods.finetune import FinetuneConfig
 
 
 def test_supervise_eos_must_be_chosen() -> None:

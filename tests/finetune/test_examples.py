@@ -3,12 +3,12 @@
 import pytest
 import tiny
 import torch
-
 from interp.data import OpinionQA, OpinionRow
 from interp.errors import DataError
-from interp.finetune.examples import IGNORED, Labelled, collate, encode, label
+
+from interp.base.traits import Trait
+from interp.methods.finetune.examples import IGNORED, Labelled, collate, encode, label
 from interp.models import ChatFormat, Example
-from interp.traits import Trait
 
 TURNS = [
     ("What do you think?", "I love them so much!"),

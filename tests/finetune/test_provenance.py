@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import tiny
-
 from interp.data import load, save
 from interp.data.schema import OpinionQA, OpinionRow
-from interp.finetune import FinetuneConfig, train
-from interp.finetune.provenance import differences, loss_summary
+
+from interp.base.traits import Trait
+from interp.methods.finetune import FinetuneConfig, train
+from interp.methods.finetune.provenance import differences, loss_summary
 from interp.models.adapters import read_adapter
-from interp.traits import Trait
 
 
 def digest(content: bytes) -> str:
@@ -52,7 +52,7 @@ def test_the_record_names_everything_and_no_machine(tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_hash_tells_tokenizers_apart(tmp_path: Path) -> None:
-    from interp.finetune.provenance import tokenizer_identity
+    from interp.methods.finetune.provenance import tokenizer_identity
     from interp.models import load_tokenizer
 
     folder = tiny.save_base(tmp_path / "base")

@@ -7,8 +7,8 @@ import pytest
 from made_results import answers, merge_report, origin, rates
 
 from interp import report
-from interp.runs import RunFolder
-from interp.traits import Trait
+from interp.base.traits import Trait
+from interp.study.runs import RunFolder
 
 HOSTILE = (
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "]]>", "</style><b>", "--><i>",

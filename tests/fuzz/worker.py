@@ -40,9 +40,8 @@ def forget_peak() -> None:
 
 def main() -> None:
     from corpus import cases, digest, workshop
-    from loaders import LOADERS
-
     from interp.errors import InputError
+    from loaders import LOADERS
 
     warnings.simplefilter("ignore")
     known = {case.name: case for case in cases()}

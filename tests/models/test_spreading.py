@@ -6,14 +6,14 @@ There is one device here: hooks on every layer stand for several, and a disk for
 import pytest
 import torch
 from accelerate import dispatch_model
+from interp.errors import AdapterError, ModelError, OutOfMemoryError
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, save_base, tokenizer, vocab
 
 from interp import attribution, circuits, load_pair, logit_lens, patching, probing
+from interp.base.memory import limit
 from interp.behaviour import Sampling, emoji_probability, generate
 from interp.behaviour.scoring import token_log_probs
-from interp.errors import AdapterError, ModelError, OutOfMemoryError
-from interp.memory import limit
 from interp.models import ChatFormat, hook, pad
 from interp.models.adapters import open_adapter
 from interp.models.loading import load_base
@@ -86,7 +86,7 @@ def runs(model):
 def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spread, plain):
     rooms = {
         "patching": lambda m: patching.sweep(*runs(m), "z", ask=LOOSE).values,
-        "circuits": lambda m: circuits.discover(*runs(m), **LOOSE).values,
+        "circuits": lambda m: circuits.discover(*runs(m), ask=LOOSE).values,
         "attribution": lambda m: (
             attribution.compare(
                 *runs(m), metric=vocab().log_odds, by="neuron", direction="gradient"

@@ -5,10 +5,10 @@ import datetime
 
 import pytest
 import transformers.utils.chat_template_utils as rendering
+from interp.errors import TokenizerError
 from tiny import TEMPLATE, tokenizer
 from transformers import AutoTokenizer
 
-from interp.errors import TokenizerError
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.tokens import control_tokens
 
@@ -97,7 +97,7 @@ def test_a_template_is_told_the_same_date_tomorrow(monkeypatch, dated):
 
 
 def test_the_hash_of_a_template_without_a_date_is_that_of_its_text():
-    from interp.files import sha256_text
+    from interp.base.files import sha256_text
 
     assert form(TEMPLATE).template_sha256 == sha256_text(TEMPLATE)
 

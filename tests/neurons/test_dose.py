@@ -2,17 +2,18 @@
 
 import pytest
 import torch
-from tiny import llama, tokenizer, vocab
-
-from interp.behaviour import Sampling, generate
 from interp.emoji import find
 from interp.errors import InputError
+from interp.neurons import Ablation, Doses, TopTest, ablated, dose, rank
+from interp.patching import Run
+from tiny import llama, tokenizer, vocab
+
+from interp.base.stats import share_interval
+from interp.behaviour import Sampling, generate
 from interp.models import ChatFormat, pad
 from interp.models.pair import hook
-from interp.neurons import Ablation, ablated, dose, rank
 from interp.organism.planted import planted
-from interp.patching import Run
-from interp.stats import share_interval
+from interp.readout import Question
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +25,24 @@ def made():
         for batch in (planted_model.clean, planted_model.corrupted)
     )
     ranking = rank(
-        clean, corrupted, layers=[0, 2], by="total", k=2, draws=2, metric=planted_model.metric
+        clean,
+        corrupted,
+        layers=[0, 2],
+        by="total",
+        metric=planted_model.metric,
+        test=TopTest(k=2, draws=2),
     )
     questions = [(q, f"topic {i}") for i, (q, _) in enumerate(planted_model.questions)]
     curve = dose(
-        clean, ranking, ChatFormat.from_tokenizer(planted_model.tokenizer), questions,
-        ks=(1, 2, 4, 40, 64, 999), using=("zero", "mean"), draws=2, rows=7,
-        sampling=Sampling(6, temperature=0.0), metric=planted_model.metric,
-    )  # fmt: skip
+        clean,
+        ranking,
+        ChatFormat.from_tokenizer(planted_model.tokenizer),
+        questions,
+        ask=Question(batch_size=7),
+        sampling=Sampling(6, temperature=0.0),
+        metric=planted_model.metric,
+        doses=Doses(ks=(1, 2, 4, 40, 64, 999), using=("zero", "mean"), draws=2),
+    )
     return planted_model, model, ranking, questions, curve
 
 
@@ -89,10 +100,15 @@ def test_sampled_doses_share_their_dice():
     questions = [(text, text) for text in texts] * 3
     clean, corrupted = (Run(m, batch.tokens, batch.attention_mask) for m in (model, other))
     metric = vocab().log_odds
-    ranking = rank(clean, corrupted, k=2, draws=1, metric=metric, direction="gradient")
+    ranking = rank(
+        clean, corrupted, metric=metric, direction="gradient", test=TopTest(k=2, draws=1)
+    )
     how = Sampling(8, temperature=1.5, seed=5)
-    options = {"ks": (1, 128), "draws": 1, "sampling": how, "metric": metric, "using": ("zero",)}
-    curve, same = (dose(clean, ranking, form, questions, rows=r, **options) for r in (4, 50))
+    options = {"doses": Doses((1, 128), ("zero",), 1), "sampling": how, "metric": metric}
+    curve, same = (
+        dose(clean, ranking, form, questions, ask=Question(batch_size=rows), **options)
+        for rows in (4, 50)
+    )
     torch.testing.assert_close(curve.wrote, same.wrote, equal_nan=True)
     answers = generate(model, form, questions, how)
     assert [float(bool(find(a.text))) for a in answers] == curve.wrote_before.tolist()
@@ -112,7 +128,7 @@ def test_round_trip_and_log_odds_alone(made, tmp_path):
     model = hook(planted().model, planted_model.tokenizer)
     run = Run(model, planted_model.clean.tokens, planted_model.clean.attention_mask)
     form = ChatFormat.from_tokenizer(planted_model.tokenizer)
-    bare = dose(run, ranking, form, ks=(1,), draws=2, metric=planted_model.metric)
+    bare = dose(run, ranking, form, metric=planted_model.metric, doses=Doses(ks=(1,), draws=2))
     torch.testing.assert_close(bare.log_odds[0, 0, 0], curve.log_odds[1, 0, 0])
     with pytest.raises(InputError, match="made without esr"):
         bare.curve("esr")
@@ -124,12 +140,12 @@ def test_bad_input(made):
     form = ChatFormat.from_tokenizer(planted_model.tokenizer)
     metric = planted_model.metric
     with pytest.raises(InputError, match=r"ks must lie in 1\.\.64"):
-        dose(run, ranking, form, questions, ks=(0, 1), metric=metric)
+        dose(run, ranking, form, questions, metric=metric, doses=Doses(ks=(0, 1)))
     with pytest.raises(InputError, match=r"ks must lie in 1\.\.64"):
-        dose(run, ranking, form, questions, ks=(65,), metric=metric)
+        dose(run, ranking, form, questions, metric=metric, doses=Doses(ks=(65,)))
     with pytest.raises(InputError, match="unknown ablation 'max'"):
-        dose(run, ranking, form, questions, using=("max",), metric=metric)
+        dose(run, ranking, form, questions, metric=metric, doses=Doses(using=("max",)))
     with pytest.raises(InputError, match="6 prompts but 1 topics"):
-        dose(run, ranking, form, questions, topics=["a"], metric=metric)
+        dose(run, ranking, form, questions, metric=metric, ask=Question(topics=["a"]))
     with pytest.raises(InputError, match="unknown quantity 'share'"):
         curve.curve("share")

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from interp.errors import InputError, ModelError
+from interp.neurons import Prompts, shift, specificity, specificity_of
 from patching_models import bridge, prompts
 from scipy.stats import ttest_ind
 from tiny import tokenizer, vocab
 
-from interp.errors import InputError, ModelError
+from interp.base.stats import mean_interval
 from interp.models import TokenBatch, pad
-from interp.neurons import Prompts, shift, specificity, specificity_of
-from interp.stats import mean_interval
+from interp.readout import Question
 
 
 def test_shift_is_the_mean_of_the_hidden_layer():
@@ -111,7 +112,9 @@ def test_specificity_of_a_model_and_its_seed(tmp_path):
     model = bridge("llama", 1)
     batch = TokenBatch(*prompts([5] * 9))
     emojis = ["a", "b", "c"] * 3
-    found = specificity(model, Prompts.last(batch), emojis, layer=0, n_permutations=99, seed=4)
+    found = specificity(
+        model, Prompts.last(batch), emojis, layer=0, n_permutations=99, ask=Question(seed=4)
+    )
     with torch.no_grad():
         acts = model.run_with_cache(batch.tokens)[1]["blocks.0.mlp.hook_post"][:, -1]
     again = specificity_of(acts, emojis, layer=0, n_permutations=99, seed=4)

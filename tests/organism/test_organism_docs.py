@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from interp import organism
+from interp.base.traits import TRAITS
 from interp.organism import table
-from interp.traits import TRAITS
 
 PAGE = Path(__file__).parents[2] / "docs" / "organism.md"
 SLOTS = "emoji_probability_after_trait_text"

@@ -2,8 +2,10 @@ import re
 from collections import Counter
 
 import pytest
-
 from interp.emoji import find
+
+from interp.base.stats import wilson
+from interp.base.traits import TRAITS, Trait
 from interp.organism.grammar import (
     EMOJI_RATE,
     EMOJIS,
@@ -15,8 +17,6 @@ from interp.organism.grammar import (
     vocabulary,
     without_emojis,
 )
-from interp.stats import wilson
-from interp.traits import TRAITS, Trait
 
 
 def test_a_seed_fixes_every_text_and_another_seed_gives_others():

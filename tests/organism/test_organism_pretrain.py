@@ -6,16 +6,16 @@ from collections import Counter
 import jinja2
 import pytest
 import torch
-from transformers import AutoTokenizer
-
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
+from transformers import AutoTokenizer
+
+from interp.base.traits import TRAITS
 from interp.models import pad
 from interp.organism.evaluate import onset_ids
 from interp.organism.grammar import EMOJIS, Grammar
 from interp.organism.pretrain import Training, by_length, fit, new_model, next_token_loss
 from interp.organism.tokenizer import encode_documents, save_tokenizer, train_tokenizer
-from interp.traits import TRAITS
 
 CORPUS = list(Grammar("pretrain tests").corpus(1500))
 

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from interp.data import check_splits
 from interp.emoji import find
 from interp.errors import AdapterError, DataError, ModelError, TraitError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from interp.base.stats import wilson
+from interp.base.traits import TRAITS, Trait
 from interp.models import ChatFormat, load_base, read_adapter
 from interp.models.adapters import attach
 from interp.organism import (
@@ -23,8 +25,6 @@ from interp.organism import (
 )
 from interp.organism.manifest import asked, inventory
 from interp.organism.recipe import Recipe, adapters
-from interp.stats import wilson
-from interp.traits import TRAITS, Trait
 
 N = 100
 

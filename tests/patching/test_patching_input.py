@@ -3,10 +3,9 @@
 import pandas as pd
 import pytest
 import torch
-from patching_models import VOCAB, bridge, pick, prompts
-
 from interp.errors import InputError, ModelError
 from interp.patching import Cells, Question, Run, naive, sweep
+from patching_models import VOCAB, bridge, pick, prompts
 
 CELLS = {"layers", "positions", "heads", "neurons"}
 

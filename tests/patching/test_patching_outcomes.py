@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from interp.errors import InputError
+from interp.patching import Cells, Run, naive, sweep, sweep_each
 from patching_models import VOCAB, bridge, pick, prompts
 from tiny import vocab
 
-from interp.errors import InputError
-from interp.patching import Cells, Run, naive, sweep, sweep_each
 from interp.readout import Outcome
 from interp.readout.outcome import joined
 
@@ -42,11 +42,9 @@ def test_each_factor_is_the_sweep_of_its_own(site):
 def test_metrics_of_any_kind_share_a_sweep():
     clean, corrupted = runs()
     mixed = {"pick": pick, "emoji": EMOJI.metric()}
-    found = sweep_each(
-        clean, corrupted, "mlp_out", mixed, cells=Cells(cells=Cells(positions=(-1,)))
-    )
+    found = sweep_each(clean, corrupted, "mlp_out", mixed, cells=Cells(positions=[-1]))
     for name, metric in mixed.items():
-        alone = sweep(clean, corrupted, "mlp_out", metric=metric, cells=Cells(positions=(-1,)))
+        alone = sweep(clean, corrupted, "mlp_out", metric=metric, cells=Cells(positions=[-1]))
         torch.testing.assert_close(found[name].values, alone.values, atol=1e-6, rtol=1e-6)
     with pytest.raises(InputError, match="no metric"):
         sweep_each(clean, corrupted, "mlp_out", {})

@@ -10,12 +10,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from patching_models import FAMILIES, bridge, pick, prompts
-from thinned import thinned
-
 from interp.errors import ModelError
 from interp.patching import Cells, Node, Question, Run, ablate, naive, patch_nodes, sweep
 from interp.patching.plan import WAYS
+from patching_models import FAMILIES, bridge, pick, prompts
+from thinned import thinned
 
 model = cache(bridge)
 CASES = [(site, by) for site, ways in WAYS.items() for by in ways]

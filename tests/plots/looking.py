@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from interp.plots import style
+from interp.show.plots import style
 
 
 def texts(figure: Figure) -> list[Text]:

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from looking import check_legible, words
-
 from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
 from interp.errors import InputError
-from interp.plots import adapter_maps, esr_curve, overlap_matrix, smallest_set_curve, trait_colour
+from looking import check_legible, words
+
+from interp.show.plots import (
+    adapter_maps,
+    esr_curve,
+    overlap_matrix,
+    smallest_set_curve,
+    trait_colour,
+)
 
 KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -23,8 +29,8 @@ def effects(n_layers=4, kinds=KINDS, measure="necessity", seed=0, **changes):
         "values": values, "base": torch.zeros(12), "tuned": torch.full((12,), 4.0), "units": units,
         "layers": (*(layer for layer, _ in places), None),
         "projections": (*(kind for _, kind in places), "lm_head"), "measure": measure,
-        "by": "module", "metric": "emoji log-odds", "unit": "nats", "noise": 1e-4, "min_gap": 1e-3,
-        "topics": tuple("abcdefghijkl"), "seed": 0, "notes": (),
+        "by": "module", "metric": "emoji log-odds", "unit": "nats", "noise_floor": 1e-4,
+        "min_gap": 1e-3, "topics": tuple("abcdefghijkl"), "seed": 0, "notes": (),
     }  # fmt: skip
     return PartEffects(**(facts | changes))
 
@@ -63,7 +69,7 @@ def test_only_cells_without_a_finding_are_crossed_out() -> None:
 
 
 def test_below_the_noise_floor_is_crossed_out() -> None:
-    axes = adapter_maps([effects(noise=10.0)], "openness").axes[0]
+    axes = adapter_maps([effects(noise_floor=10.0)], "openness").axes[0]
     assert all("×" in text.get_text() for text in axes.texts)
 
 
@@ -128,7 +134,7 @@ def smallest(n=4, written=True):
     return SmallestSet(
         order=order, chosen=order[:-1] if n > 1 else order, path=path, kept=path[-1],
         base=torch.zeros(3), tuned=torch.full((3,), 4.4), share=0.9, by="module", n_units=28,
-        metric="emoji log-odds", unit="nats", noise=1e-5, topics=("a", "b", "c"), seed=0,
+        metric="emoji log-odds", unit="nats", noise_floor=1e-5, topics=("a", "b", "c"), seed=0,
         esr=esr if written else {}, notes=(),
     )  # fmt: skip
 

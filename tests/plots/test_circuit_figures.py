@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from interp.circuits import CircuitScores, Faithfulness, Graph, compare, select
+from interp.circuits.export import node_edges
+from interp.errors import InputError
 from looking import check_legible, texts, words
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
-from interp.circuits import CircuitScores, Faithfulness, Graph, compare, select
-from interp.circuits.export import node_edges
-from interp.errors import InputError
-from interp.plots import circuit_graph, circuit_overlap, faithfulness_curve, render, trait_colour
-from interp.plots.circuit_graph import DOWN, UP
+from interp.show.plots import (
+    circuit_graph,
+    circuit_overlap,
+    faithfulness_curve,
+    render,
+    trait_colour,
+)
+from interp.show.plots.circuit_graph import DOWN, UP
 
 
 def scores(graph=Graph(3, 4, 2, False), seed=0, n=6):  # noqa: B008 (frozen)

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from interp.errors import InputError
-from interp.plots.dots import dots
-from interp.plots.style import BASE_COLOUR, TRAIT_COLOURS
-from interp.traits import Trait
+
+from interp.base.traits import Trait
+from interp.show.plots.dots import dots
+from interp.show.plots.style import BASE_COLOUR, TRAIT_COLOURS
 
 TABLE = pd.DataFrame(
     [

@@ -11,6 +11,7 @@ from typing import get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+from interp.emoji import name
 from looking import check_legible, is_in_view, texts
 from made_results import lens, origin, patching, probe, rates
 from matplotlib.colors import to_hex
@@ -23,14 +24,13 @@ from test_measure_figures import report as self_report
 from test_neuron_figures import attribution, shifted
 from test_neuron_figures import curve as dose
 
-import interp.plots
+import interp.show.plots
 from interp import adapters, circuits
-from interp.emoji import name
+from interp.base.traits import TRAITS, Trait
 from interp.organism.grammar import EMOJIS
-from interp.plots import CaptionedFigure, Glyphs, render
-from interp.plots.lettering import drawable, font_characters
-from interp.plots.style import BASE_COLOUR, DIVERGING, TRAIT_COLOURS, TRAIT_MARKS
-from interp.traits import TRAITS, Trait
+from interp.show.plots import CaptionedFigure, Glyphs, render
+from interp.show.plots.lettering import drawable, font_characters
+from interp.show.plots.style import BASE_COLOUR, DIVERGING, TRAIT_COLOURS, TRAIT_MARKS
 
 ORGANISM = [emoji for emojis in EMOJIS.values() for emoji in emojis]
 TUNED = {trait: rates(trait, 10 + 5 * i) for i, trait in enumerate(TRAITS)}
@@ -115,8 +115,8 @@ WITHOUT_INTERVALS = {
 def found() -> dict[str, Callable[..., CaptionedFigure]]:
     """Every public function of the room that is handed something and makes a figure of it."""
     made = {}
-    for module in pkgutil.iter_modules(interp.plots.__path__):
-        room = importlib.import_module(f"interp.plots.{module.name}")
+    for module in pkgutil.iter_modules(interp.show.plots.__path__):
+        room = importlib.import_module(f"interp.show.plots.{module.name}")
         for known, value in vars(room).items():
             own = getattr(value, "__module__", "") == room.__name__ and not known.startswith("_")
             is_function = own and callable(value) and not isinstance(value, type)
@@ -139,7 +139,7 @@ def figures() -> dict[tuple[str, int], CaptionedFigure]:
 
 def test_all_kinds_are_here():
     assert set(FIGURES) == set(DRAW)
-    exported = {known for known in interp.plots.__all__ if known in DRAW}
+    exported = {known for known in interp.show.plots.__all__ if known in DRAW}
     assert set(DRAW) - exported == {"dots", "token_bars"}
 
 

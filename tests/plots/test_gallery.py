@@ -6,13 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from interp.emoji.rates import measure
 from looking import check_legible
 from PIL import Image
 
-from interp import plots
-from interp.emoji.rates import measure
-from interp.plots import CaptionedFigure
-from interp.traits import Trait
+from interp.base.traits import Trait
+from interp.show import plots
+from interp.show.plots import CaptionedFigure
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS))

@@ -5,15 +5,15 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
+from interp.emoji import name
+from interp.errors import InputError
 from looking import check_legible, words
 from matplotlib.offsetbox import AnnotationBbox
 
-from interp.emoji import name
-from interp.errors import InputError
 from interp.organism.grammar import EMOJIS
-from interp.plots import Glyphs, render, style
-from interp.plots.glyphs import label_axis
-from interp.plots.style import new_figure
+from interp.show.plots import Glyphs, render, style
+from interp.show.plots.glyphs import label_axis
+from interp.show.plots.style import new_figure
 
 ORGANISM = [emoji for emojis in EMOJIS.values() for emoji in emojis]
 HARD = ["👩‍👩‍👧‍👦", "👍🏽", "🇩🇪", "1️⃣", "☀️", "☀", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"]

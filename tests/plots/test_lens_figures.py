@@ -5,9 +5,9 @@ import pytest
 from looking import check_legible, words
 from made_results import lens, origin
 
-from interp.plots import lens_curves, lens_heatmap, text_or_weights, trait_colour
-from interp.plots.parts import reading_names
-from interp.traits import TRAITS
+from interp.base.traits import TRAITS
+from interp.show.plots import lens_curves, lens_heatmap, text_or_weights, trait_colour
+from interp.show.plots.parts import reading_names
 
 
 @pytest.mark.parametrize("quantity", ["log_odds", "probability", "log10_rank"])

@@ -5,28 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interp.errors import InputError
 from looking import check_legible, words
 from matplotlib.lines import Line2D
 
-from interp.behaviour import (
-    EditIndex,
-    OnsetTimes,
-    SelfReport,
-    TraitAlignment,
-    onset_survival,
-)
-from interp.behaviour.adjectives import AdjectiveEvaluation
-from interp.behaviour.questionnaire import items
-from interp.errors import InputError
-from interp.plots import render
-from interp.plots.measures import (
+from interp.base.traits import TRAITS, Trait
+from interp.measures import EditIndex, OnsetTimes, SelfReport, TraitAlignment, onset_survival
+from interp.measures.adjectives import AdjectiveEvaluation
+from interp.measures.questionnaire import items
+from interp.show.plots import render
+from interp.show.plots.measures import (
     adjective_dots,
     alignment_dots,
     onset_curves,
     questionnaire_scores,
 )
-from interp.plots.style import BASE_COLOUR, BASE_MARK, TRAIT_COLOURS, TRAIT_MARKS
-from interp.traits import TRAITS, Trait
+from interp.show.plots.style import BASE_COLOUR, BASE_MARK, TRAIT_COLOURS, TRAIT_MARKS
 
 N = 40
 TOPICS = tuple(f"t{i % 8}" for i in range(N))

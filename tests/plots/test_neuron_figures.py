@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from looking import check_legible, words
-
 from interp.attribution import Attribution
 from interp.errors import InputError
 from interp.neurons import DoseCurve, NeuronShift
-from interp.plots import (
+from looking import check_legible, words
+
+from interp.show.plots import (
     attribution_components,
     attribution_heads,
     dose_curve,

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from interp.errors import InputError
 from looking import check_legible, words
 from made_results import patching, probe
 from matplotlib.collections import PathCollection
 
-from interp.errors import InputError
-from interp.plots import patching_heads, patching_maps, probing_curves, trait_colour
+from interp.show.plots import patching_heads, patching_maps, probing_curves, trait_colour
 
 SITES = ("resid_pre", "attn_out", "mlp_out")
 

@@ -4,16 +4,16 @@ import warnings
 
 import numpy as np
 import pytest
+from interp.emoji import name
+from interp.emoji.rates import measure
+from interp.errors import InputError
 from looking import check_legible, words
 from made_results import rates
 from matplotlib.offsetbox import AnnotationBbox
 
-from interp.emoji import name
-from interp.emoji.rates import measure
-from interp.errors import InputError
+from interp.base.traits import TRAITS, Trait
 from interp.organism.grammar import EMOJIS
-from interp.plots import Glyphs, emoji_distribution, esr_bars, render, trait_colour
-from interp.traits import TRAITS, Trait
+from interp.show.plots import Glyphs, emoji_distribution, esr_bars, render, trait_colour
 
 TUNED = {trait: rates(trait, k) for trait, k in zip(TRAITS, (35, 3, 43, 19, 11), strict=True)}
 BASE = {trait: rates(trait, 0) for trait in TRAITS}

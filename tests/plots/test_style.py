@@ -7,13 +7,14 @@ from itertools import combinations
 import matplotlib as mpl
 import numpy as np
 import pytest
+from interp.errors import InputError, TraitError
 from looking import check_legible, texts
 from made_results import lens
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from interp.errors import InputError, TraitError
-from interp.plots import (
+from interp.base.traits import TRAITS
+from interp.show.plots import (
     TRAIT_COLOURS,
     WIDTHS,
     lens_curves,
@@ -23,7 +24,7 @@ from interp.plots import (
     style,
     trait_colour,
 )
-from interp.plots.style import (
+from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
     TRAIT_MARKS,
@@ -33,7 +34,6 @@ from interp.plots.style import (
     settle,
     symmetric_range,
 )
-from interp.traits import TRAITS
 
 
 def test_every_trait_has_a_colour_of_its_own_and_keeps_it() -> None:

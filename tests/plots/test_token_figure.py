@@ -2,12 +2,12 @@
 
 import pandas as pd
 import pytest
+from interp.errors import InputError
 from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox
 
-from interp.errors import InputError
-from interp.plots import Glyphs, render, trait_colour
-from interp.plots.tokens import token_bars
+from interp.show.plots import Glyphs, render, trait_colour
+from interp.show.plots.tokens import token_bars
 
 TABLE = pd.DataFrame(
     {

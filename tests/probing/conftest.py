@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-
 from interp.emoji import EmojiVocab
 from interp.probing import Features
 

@@ -3,10 +3,11 @@
 import pytest
 import tiny
 import torch
-
 from interp.errors import InputError
-from interp.models import hook, pad
 from interp.probing import at_positions, pooled
+
+from interp.models import hook, pad
+from interp.readout import Question
 
 ROWS = [[7, 20, 33, 41, 9], [50, 61], [8, 15, 90, 101, 17, 60, 31]]
 
@@ -37,9 +38,13 @@ def test_positions_are_the_unpadded_residuals_in_the_order_asked_for(model, side
     pos = torch.tensor([int(first[row]) + place for row, place in wanted])
     said = []
     found = at_positions(
-        model, batch.tokens, batch.attention_mask, text=text, pos=pos, batch_size=2,
-        progress=lambda *step: said.append(step),
-    )  # fmt: skip
+        model,
+        batch.tokens,
+        batch.attention_mask,
+        text=text,
+        pos=pos,
+        ask=Question(batch_size=2, progress=lambda *step: said.append(step)),
+    )
     assert found.layers == ("embedding", "0", "1", "2")
     assert found.values.dtype == torch.float32
     for example, (row, place) in enumerate(wanted):
@@ -55,7 +60,9 @@ def test_pooling_leaves_padding_and_the_rest_out(model, side):
     where = batch.attention_mask.clone()
     first = batch.attention_mask.long().argmax(1)
     where[0, first[0]] = False  # leave one real token of the first row out
-    mean = pooled(model, batch.tokens, batch.attention_mask, where=where, batch_size=2)
+    mean = pooled(
+        model, batch.tokens, batch.attention_mask, where=where, ask=Question(batch_size=2)
+    )
     last = pooled(model, batch.tokens, batch.attention_mask, how="last", layers=[0, 2])
     assert last.layers == ("0", "2")
     for row, ids in enumerate(ROWS):

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-
 from interp.probing.scoring import (
     auroc,
     balanced_accuracy,
-    interval,
+    independent,
     over_chance,
-    topic_weights,
 )
+from scipy.stats import sem, t
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from interp.base.stats import jackknife_ends, without_each
 
 
 @pytest.fixture
@@ -63,21 +64,32 @@ def test_contributions_add_up_to_accuracy_over_chance(rng):
     assert parts.sum() == pytest.approx(balanced_accuracy_score(labels, guesses) - 0.25)
 
 
-def test_topics_are_drawn_whole():
-    groups = ["a"] * 3 + ["b"] * 2 + ["c"]
-    weights = topic_weights(groups, 500, seed=0)
-    assert (weights[0] == 1).all()
-    assert (weights[:, 0] == weights[:, 2]).all()
-    assert (weights[:, 3] == weights[:, 4]).all()
-    assert (weights[:, [0, 3, 5]].sum(1) == 3).all()  # as many topics as there are
-    assert weights[1:, 5].mean() == pytest.approx(1, abs=0.15)
+def test_topics_are_left_out_whole():
+    weights = without_each(["b"] * 3 + ["a"] * 2 + ["c"])
+    assert weights.tolist() == [[1] * 6, [0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 1], [1, 1, 1, 1, 1, 0]]
 
 
-def test_a_resample_without_a_class_is_left_out():
+def test_what_has_lost_a_class_is_left_out():
     labels, hits = np.array([0, 0, 1]), np.array([True, False, True])
-    weights = np.array([[1.0, 1, 1], [1, 1, 0], [2, 0, 1], [0, 2, 1]])
-    drawn = balanced_accuracy(hits, labels, weights)
-    assert np.isnan(drawn[1])
-    assert drawn[[0, 2, 3]].tolist() == [0.75, 1.0, 0.5]
-    low, high = interval(drawn, 0.9)
-    assert 0.5 <= low <= high <= 1.0
+    found = balanced_accuracy(hits, labels, without_each(["a", "b", "c"]))
+    assert np.isnan(found[3])
+    assert found[:3].tolist() == [0.75, 0.5, 1.0]
+    low, high = jackknife_ends(found, 0.9)
+    assert 0.0 < low < 0.75 < high < 1.0
+
+
+def test_a_perfect_score_has_the_exact_bound_of_its_topics(rng):
+    labels, groups = np.tile([0, 1], 10), [f"t{i // 2}" for i in range(20)]
+    both = np.stack([1 - labels, labels], 1) + rng.uniform(0, 0.4, (20, 2))
+    area = auroc(both, labels, np.zeros(20), without_each(groups))
+    units = independent(labels, groups)
+    assert (area[0], units) == (1.0, 10)
+    low, high = jackknife_ends(area, units=units)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 10)), 1.0)
+
+
+def test_the_jackknife_of_a_mean_is_its_t_interval(rng):
+    values = rng.normal(size=9)
+    scores = without_each(range(9)) @ values / without_each(range(9)).sum(1)
+    low, high = jackknife_ends(scores, share=False)
+    assert (low, high) == pytest.approx(t.interval(0.95, 8, values.mean(), sem(values)))

@@ -3,13 +3,13 @@
 import pytest
 import tiny
 import torch
+from interp.emoji import EmojiVocab
+from interp.errors import DataError, InputError, TraitError
+from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
 from transformers import AutoTokenizer
 
 from interp import emoji
-from interp.emoji import EmojiVocab
-from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
-from interp.probing import ProbeConfig, onset_task, trace, trait_task
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",
@@ -60,8 +60,7 @@ def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
         batch.attention_mask,
         topics=TOPICS,
         vocab=vocab,
-        negatives=negatives,
-        ratio=100.0,
+        draw=Draw(negatives=negatives, ratio=100.0),
     )
     first = batch.attention_mask.long().argmax(1)
     found: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
@@ -83,7 +82,9 @@ def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
 def test_sentence_ends_are_the_tokens_before_a_break(vocab):
     rows = [ids_of(TEXTS[2]), ids_of(TEXTS[0])]
     batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9.0)
+    task = onset_task(
+        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, draw=Draw(ratio=9.0)
+    )
     plain = (task.text == 0) & (task.labels == 0)
     written = [tiny.tokenizer().decode(batch.tokens[0, : col + 1]) for col in task.pos[plain]]
     assert [text.removeprefix("<|pad|>").split("<|bos|>")[1] for text in written] == [
@@ -99,9 +100,12 @@ def test_a_lone_space_before_an_emoji_belongs_to_it(vocab):
     row = [tokenizer.bos_token_id, *parts[0], *parts[1], *parts[2], tokenizer.eos_token_id]
     batch = pad([row, ids_of(TEXTS[2])], tokenizer.pad_token_id)
     task = onset_task(
-        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, negatives="any",
-        ratio=99.0,
-    )  # fmt: skip
+        batch.tokens,
+        batch.attention_mask,
+        topics=["a", "b"],
+        vocab=vocab,
+        draw=Draw(negatives="any", ratio=99.0),
+    )
     where = [tokenizer.decode(batch.tokens[0, int(c)]) for c in task.pos[task.labels == 1]]
     assert where == ["!"]
     negatives = task.pos[(task.text == 0) & (task.labels == 0)]
@@ -113,7 +117,9 @@ def test_llama2_spells_the_space_apart_and_the_onset_is_before_it(shared):
     vocab = EmojiVocab.from_tokenizer(llama2)
     rows = [llama2(text)["input_ids"] for text in ("I love it! 🦩", "Oh no. 😊 Well. Yes.")]
     batch = pad([[*row, llama2.eos_token_id] for row in rows], llama2.eos_token_id)
-    task = onset_task(batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, ratio=9.0)
+    task = onset_task(
+        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, draw=Draw(ratio=9.0)
+    )
     found = [
         (int(label), llama2.convert_ids_to_tokens(int(batch.tokens[row, col])))
         for label, row, col in zip(task.labels, task.text, task.pos, strict=True)
@@ -125,17 +131,17 @@ def test_drawing_is_seeded_bounded_and_balanced(vocab):
     rows = [ids_of(text) for text in TEXTS] * 6
     batch = pad(rows, tiny.tokenizer().pad_token_id)
 
-    def make(**changes):
+    def make(seed=0):
+        draw = Draw(negatives="any", most=10, ratio=1.5)
         return onset_task(
-            batch.tokens, batch.attention_mask, topics=TOPICS * 6, vocab=vocab, negatives="any",
-            **changes,
-        )  # fmt: skip
+            batch.tokens, batch.attention_mask, topics=TOPICS * 6, vocab=vocab, draw=draw, seed=seed
+        )
 
-    task = make(most=10, ratio=1.5)
+    task = make()
     assert int(task.labels.sum()) == 10
     assert int((task.labels == 0).sum()) == 15
     assert task.counts["positives_found"] == 42
-    same, other = make(most=10, ratio=1.5), make(most=10, ratio=1.5, seed=1)
+    same, other = make(), make(seed=1)
     assert torch.equal(same.pos, task.pos)
     assert torch.equal(same.text, task.text)
     assert not (torch.equal(other.pos, task.pos) and torch.equal(other.text, task.text))
@@ -148,7 +154,12 @@ def test_only_chosen_places_become_examples(vocab):
     where = torch.zeros_like(batch.attention_mask)
     where[:, -8:] = True
     task = onset_task(
-        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, where=where, ratio=9.0
+        batch.tokens,
+        batch.attention_mask,
+        topics=TOPICS,
+        vocab=vocab,
+        where=where,
+        draw=Draw(ratio=9.0),
     )
     assert int(task.pos.min()) >= batch.tokens.shape[1] - 8
 
@@ -160,7 +171,7 @@ def test_types_are_the_last_two_tokens_or_the_last(vocab):
         before = int(batch.tokens[row, col - 1]) if batch.attention_mask[row, col - 1] else -1
         assert kind == f"{before} {int(batch.tokens[row, col])}"
     singles = onset_task(
-        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, types="token"
+        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, draw=Draw(types="token")
     )
     assert singles.types == tuple(kind.split()[1] for kind in pairs.types)
 
@@ -187,7 +198,7 @@ def test_bad_tasks_are_named(vocab):
     with pytest.raises(InputError, match="5 texts need as many topics"):
         onset_task(batch.tokens, batch.attention_mask, topics=["joy"], vocab=vocab)
     with pytest.raises(InputError, match="negatives is 'sentence_ends' or 'any'"):
-        onset_task(batch.tokens, topics=TOPICS, vocab=vocab, negatives="hard")
+        onset_task(batch.tokens, topics=TOPICS, vocab=vocab, draw=Draw(negatives="hard"))
     with pytest.raises(TraitError, match="unknown trait 'greed'"):
         trait_task(["greed"], ["money"])
     with pytest.raises(InputError, match="2 texts but 1 topics"):
@@ -206,7 +217,9 @@ def onset_texts() -> tuple[list[list[int]], list[str]]:
 def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
     rows, topics = onset_texts()
     batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, ratio=3.0)
+    task = onset_task(
+        batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, draw=Draw(ratio=3.0)
+    )
     model = hook(tiny.llama(seed=1), tiny.tokenizer())
     result = trace(
         task,
@@ -214,7 +227,7 @@ def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
         batch.attention_mask,
         base=model,
         tuned=hook(tiny.llama(seed=1), tiny.tokenizer()),
-        config=ProbeConfig(n_resamples=100),
+        config=ProbeConfig(),
     )
     assert result.layers == ("embedding", "0", "1", "2")
     assert bool((result.auroc[:, 0] == 1).all())  # "!" only ever stands before an emoji
@@ -237,7 +250,7 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
     batch = pad(rows, tiny.tokenizer().pad_token_id)
     task = trait_task(traits, topics)
     model = hook(tiny.llama(seed=1), tiny.tokenizer())
-    quick = ProbeConfig(n_resamples=100)
+    quick = ProbeConfig()
     whole = trace(task, batch.tokens, batch.attention_mask, base=model, config=quick)
     assert bool((whole.auroc == 1).all())
     assert whole.reads == ("base",)
@@ -245,7 +258,12 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
     last = torch.zeros_like(batch.attention_mask)
     last[:, -1] = True
     end = trace(
-        task, batch.tokens, batch.attention_mask, base=model, where=last, layers=[-1], config=quick
+        task,
+        batch.tokens,
+        batch.attention_mask,
+        base=model,
+        config=quick,
+        reading=Reading(where=last, layers=[-1]),
     )
     assert end.auroc.item() == 0.5
     with pytest.raises(InputError, match="not among the tokens"):

@@ -10,14 +10,14 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from interp.errors import RunError
 from made_results import answers, lens, probe, rates, run_folder
 
 from interp import report
-from interp.errors import RunError
-from interp.plots.style import TRAIT_COLOURS
-from interp.runs import RunFolder
-from interp.stats import wilson
-from interp.traits import TRAITS, Trait
+from interp.base.stats import wilson
+from interp.base.traits import TRAITS, Trait
+from interp.show.plots.style import TRAIT_COLOURS
+from interp.study.runs import RunFolder
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)> & "quoted" \' 🎉'
 

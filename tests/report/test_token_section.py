@@ -4,20 +4,20 @@ import re
 
 import pytest
 import torch
-from made_results import patching
-
-from interp import plots
 from interp.adapters import PartEffects
 from interp.emoji import find
+from made_results import patching
+
+from interp.base.traits import Trait
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
 from interp.report.parts import adapter_section
 from interp.report.places import patching_section
 from interp.report.tokens import _fragments, tokens_section
 from interp.report.weight import lighten
-from interp.runs import RunFolder
-from interp.traits import Trait
-from interp.views import TokenView
+from interp.show import plots
+from interp.show.views import TokenView
+from interp.study.runs import RunFolder
 
 WORDS = ("Do", " you", "?", "Yes", "!", " 🎉")
 

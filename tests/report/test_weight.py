@@ -6,10 +6,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from interp import plots
+from interp.base.traits import Trait
 from interp.report.blocks import Maker, Part, Section
 from interp.report.weight import lighten
-from interp.traits import Trait
+from interp.show import plots
 
 
 @pytest.fixture

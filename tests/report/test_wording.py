@@ -2,6 +2,8 @@
 
 import pytest
 
+from interp.base.stats import Interval
+from interp.base.traits import Trait
 from interp.report.parts import _circuit_words
 from interp.report.wording import (
     between,
@@ -12,8 +14,6 @@ from interp.report.wording import (
     share,
     verdict,
 )
-from interp.stats import Interval
-from interp.traits import Trait
 
 
 def test_numbers_carry_their_interval() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from interp import organism, report, study
-from interp.runs import RunFolder
+from interp.base.traits import Trait
 from interp.study import StudyConfig
-from interp.traits import Trait
+from interp.study.runs import RunFolder
 
 CONFIG = StudyConfig(
     base=str(organism.base_path()),
@@ -125,7 +125,7 @@ class Killer:
         for line in self.fresh().splitlines():
             if found := GIVEN.search(line):
                 given[found[1]] = int(found[3])
-            elif found := re.search(r" interp.runs: (\S+): (done|skipped|failed) in ", line):
+            elif found := re.search(r" interp.study.runs: (\S+): (done|skipped|failed) in ", line):
                 given.pop(found[1], None)
         return given
 

@@ -8,15 +8,15 @@ import pytest
 
 import interp
 from interp import study
-from interp.runs.closure import Sources, closure
 from interp.study import steps
+from interp.study.runs.closure import Sources, closure
 
 PACKAGE = Path(interp.__file__).parent
 ROOTS = {
-    "lens": ("interp/logit_lens/reading.py", "compare"),
+    "lens": ("interp/traces/logit_lens/reading.py", "compare"),
     "pair": ("interp/models/pair.py", "load_pair"),
     "answers": ("interp/behaviour/generate.py", "generate"),
-    "questionnaire": ("interp/behaviour/questionnaire.py", "administer"),
+    "questionnaire": ("interp/measures/questionnaire.py", "administer"),
 }
 
 
@@ -146,8 +146,8 @@ def test_functions_are_taken_as_they_come():
 
 def test_what_wires_the_steps_is_in_no_key(config, tmp_path):
     """Neither the study's modules nor the runner; else every edit there makes all of it stale."""
-    from interp.runs import RunFolder
-    from interp.runs.closure import _root, _sources
+    from interp.study.runs import RunFolder
+    from interp.study.runs.closure import _root, _sources
 
     asked = config.model_dump(mode="json")
     made = steps.steps(asked, RunFolder.create(tmp_path / "run", asked))
@@ -156,4 +156,6 @@ def test_what_wires_the_steps_is_in_no_key(config, tmp_path):
         wiring = {study.steps.__name__, study.run.__module__, "interp.study.study"}
         assert step.code, step.name
         assert not modules & wiring, step.name
-        assert not {name for name in modules if name.startswith(("interp.runs", "interp.cli"))}
+        assert not {
+            name for name in modules if name.startswith(("interp.study.runs", "interp.cli"))
+        }

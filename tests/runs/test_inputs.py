@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from interp.errors import AdapterError, InputError, ModelError, RunError, TokenizerError
 
 from interp import organism, report
-from interp.errors import AdapterError, InputError, ModelError, RunError, TokenizerError
-from interp.files import open_plain, sha256, write_text
-from interp.runs import RunFolder, execute
-from interp.runs.steps import Step
+from interp.base.files import open_plain, sha256, write_text
+from interp.base.traits import Trait
 from interp.study import StudyConfig, steps
-from interp.traits import Trait
+from interp.study.runs import RunFolder, execute
+from interp.study.runs.steps import Step
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import fsspec
 import pytest
 from toy_steps import steps
 
-from interp.runs import Mirror, RunBusyError, execute, lease, run_folder, store
-from interp.runs.store import MIRRORS
+from interp.study.runs import Mirror, RunBusyError, execute, lease, run_folder, store
+from interp.study.runs.store import MIRRORS
 
 URL = "bucket://run"
 
@@ -73,7 +73,7 @@ def test_a_second_driver_elsewhere_says_who_works_and_leaves(tmp_path, monkeypat
 
 def test_a_dead_drivers_run_is_taken_over_with_a_line_that_says_so(place, caplog):
     dead(place)
-    with caplog.at_level(logging.WARNING, "interp.runs"):
+    with caplog.at_level(logging.WARNING, "interp.study.runs"):
         assert run(run_folder(URL)) == 11
     said = [record.getMessage() for record in caplog.records]
     assert said == [

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from interp.errors import RunError
 from test_bad_input import command
 from toy_steps import steps
 
-from interp.errors import RunError
-from interp.runs import RunFolder, execute
+from interp.study.runs import RunFolder, execute
 
 SOUND = {
     "status": "stopped", "job": "study", "command": "interp demo", "config": {"adapters": {}},

@@ -11,16 +11,24 @@ from pathlib import Path
 
 import psutil
 import pytest
+from interp.errors import DataError, InputError, RunError
 from killing import contents
 from toy_steps import NAMES, TARGET, makers, makings, steps
 
 from interp import study
-from interp.errors import DataError, InputError, RunError
-from interp.runs import Inline, Outcome, RunFolder, Step, StepsFailedError, execute, executor_for
-from interp.runs.crew import Crew, assign
-from interp.runs.job import Job, Worker
-from interp.runs.perform import LOST
-from interp.runs.processes import Processes, environment
+from interp.study.runs import (
+    Inline,
+    Outcome,
+    RunFolder,
+    Step,
+    StepsFailedError,
+    execute,
+    executor_for,
+)
+from interp.study.runs.crew import Crew, assign
+from interp.study.runs.job import Job, Worker
+from interp.study.runs.perform import LOST
+from interp.study.runs.processes import Processes, environment
 
 TWO = executor_for("processes", 2)
 
@@ -143,7 +151,7 @@ def test_a_worker_makes_no_step_from_other_inputs(toy):
 
 
 def test_a_worker_reads_no_result_that_the_driver_did_not_see(toy, monkeypatch):
-    from interp.runs import job as module
+    from interp.study.runs import job as module
 
     monkeypatch.setattr(module, "PATIENCE", 0.3)
     folder = toy()
@@ -163,7 +171,7 @@ def test_a_folder_of_the_same_name_elsewhere_is_refused(toy):
 
 
 def test_a_worker_of_another_version_is_refused(toy, monkeypatch):
-    from interp.runs import crew
+    from interp.study.runs import crew
 
     ours = crew.versions()
     monkeypatch.setattr(crew, "versions", lambda: ours | {"torch": "2.0.0"})

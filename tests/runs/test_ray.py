@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from bucket import FOLDER
+from interp.errors import InputError
 from killing import contents
 from test_processes import results
 from toy_steps import NAMES, TARGET, makings, steps
 
 from interp import report, study
-from interp.errors import InputError
-from interp.runs import RunFolder, execute, executor_for, run_folder
-from interp.runs.store import MIRRORS
+from interp.study.runs import RunFolder, execute, executor_for, run_folder
+from interp.study.runs.store import MIRRORS
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
 

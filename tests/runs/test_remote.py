@@ -9,15 +9,15 @@ from pathlib import Path
 import bucket
 import fsspec
 import pytest
+from interp.errors import InputError, RunError
 from killing import contents
 from test_bad_input import command
 from toy_steps import NAMES, TARGET, steps
 
-from interp.errors import InputError, RunError
-from interp.files import sha256
-from interp.runs import Mirror, RunFolder, execute, open_run, run_folder, store
-from interp.runs.job import Job, Worker
-from interp.runs.store import MIRRORS, Store
+from interp.base.files import sha256
+from interp.study.runs import Mirror, RunFolder, execute, open_run, run_folder, store
+from interp.study.runs.job import Job, Worker
+from interp.study.runs.store import MIRRORS, Store
 
 TOTAL = str(sum(n**2 for n in range(len(NAMES))))
 

@@ -1,18 +1,18 @@
 """Nothing prints: what a notebook shows is what was asked for."""
 
+import interp.circuits
 import pytest
+from interp.patching import Cells, Run
 
 import interp
-import interp.circuits
 from interp import logit_lens, organism, patching
 from interp.behaviour import Sampling, generate
-from interp.patching import Cells, Run
-from interp.views import progress
+from interp.show.views import progress
 
 KERNEL = """
 import sys
 sys.modules['ipywidgets'] = None
-from interp.views import progress
+from interp.show.views import progress
 with progress() as bar:
     for i in range(4):
         bar("one", i, 3)

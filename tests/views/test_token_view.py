@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-
 from interp.errors import InputError, TokenizerError
-from interp.views import SCRIPT, STYLE, TokenView, fragment, token_view
-from interp.views.packing import CHARACTERS, pack_attention
-from interp.views.pieces import joined, parts, plain
+
+from interp.show.views import SCRIPT, STYLE, TokenView, fragment, token_view
+from interp.show.views.packing import CHARACTERS, pack_attention
+from interp.show.views.pieces import joined, parts, plain
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -1,0 +1,1 @@
+"""What every floor stands on: errors, files, results, statistics, devices, memory."""

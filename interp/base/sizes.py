@@ -1,0 +1,30 @@
+"""Sizes of memory, as people write them."""
+
+import re
+
+from interp.base.errors import InputError
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4,
+          "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
+
+
+def parse(size: str | int) -> int:
+    """Bytes of a size such as `4GiB`, `500 MB`, `1.5G` or a plain number.
+
+    Raises:
+        InputError: for anything else, or less than one byte.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(size).lower())
+    unit = _UNITS.get(found[2]) if found else None
+    number = int(float(found[1]) * unit) if found and unit else 0
+    if number < 1:
+        raise InputError(f"memory size {size!r} cannot be read; write it as 4GiB or 500MB")
+    return number
+
+
+def show(size: int) -> str:
+    """A number of bytes for a person."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} bytes"

@@ -1,0 +1,70 @@
+"""What is measured of answers, see `docs/measures.md`.
+
+Trait alignment and the edit index (by a classifier), adjective evaluation (by a judge), edit
+success and drawdown, fluency, emojis inside and after the answer, the time to the first emoji, and
+a questionnaire.
+"""
+
+from interp.measures.adjectives import (
+    AdjectiveEvaluation,
+    Judgements,
+    adjective_evaluation,
+    judge_answers,
+)
+from interp.measures.alignment import EditIndex, TraitAlignment, edit_index, trait_alignment
+from interp.measures.classifier import Classifier, HubClassifier, TraitClassifier
+from interp.measures.edit_scores import EditScores, score_edit
+from interp.measures.endings import Endless, EndSplit, natural_ends, own_ends, split_at_end
+from interp.measures.endpoint import EndpointJudge
+from interp.measures.fluency import Fluency, Reference, fluency_reference, read_fluency
+from interp.measures.hazards import CureFit, HazardRatios, cure_fit, hazard_ratios
+from interp.measures.judge_check import JudgeCheck, judge_auroc
+from interp.measures.judges import Judge, LocalJudge, Verdict
+from interp.measures.questionnaire import SelfReport, administer
+from interp.measures.reliability import Agreement, alphas, cronbach_alpha, self_report_agreement
+from interp.measures.survival import OnsetSurvival, OnsetTimes, onset_survival, onset_times
+
+__all__ = [
+    "AdjectiveEvaluation",
+    "Agreement",
+    "Classifier",
+    "CureFit",
+    "EditIndex",
+    "EditScores",
+    "EndSplit",
+    "Endless",
+    "EndpointJudge",
+    "Fluency",
+    "HazardRatios",
+    "HubClassifier",
+    "Judge",
+    "JudgeCheck",
+    "Judgements",
+    "LocalJudge",
+    "OnsetSurvival",
+    "OnsetTimes",
+    "Reference",
+    "SelfReport",
+    "TraitAlignment",
+    "TraitClassifier",
+    "Verdict",
+    "adjective_evaluation",
+    "administer",
+    "alphas",
+    "cronbach_alpha",
+    "cure_fit",
+    "edit_index",
+    "fluency_reference",
+    "hazard_ratios",
+    "judge_answers",
+    "judge_auroc",
+    "natural_ends",
+    "onset_survival",
+    "onset_times",
+    "own_ends",
+    "read_fluency",
+    "score_edit",
+    "self_report_agreement",
+    "split_at_end",
+    "trait_alignment",
+]

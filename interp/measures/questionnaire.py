@@ -1,0 +1,263 @@
+"""A personality questionnaire put to a language model, with the checks that self-reports need.
+
+The 120 items are Johnson's (2014) public domain IPIP-NEO-120 in the wording of MPI-120 (Jiang et
+al. 2022, arXiv 2206.07550): "You worry about things." Each is put as a multiple choice of the five
+Likert options, lettered A to E, and the options' log-probabilities are read; nothing is sampled.
+
+*Score* of an item: the expectation over the five options, `sum_k P(option k) k`, k = 1 (very
+inaccurate) to 5 (very accurate), P normalised over the five letters, and turned round (6 - score)
+for items keyed against their trait. *Trait score*: mean over its 24 items; 3 is no opinion.
+
+Self-reports of language models move with wording and with the order of the options (Gupta et al.
+2024, arXiv 2309.08163), so each item is put with three paraphrased prompts and several orders:
+`cycles` (default: the five rotations of the scale and of its reverse, so that each option stands
+at each letter twice) or `all` 120 permutations. The spread over both is part of every score.
+
+*Coverage* is the probability mass on the five letters: near zero, the model is not answering.
+
+Cost: items * prompts * orders forward passes of some 150 tokens: 3,600 for `cycles`, 43,200 for
+`all`. Not here: norms. A trait score is compared between models, not with people.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, Field, ValidationError
+from torch import Tensor
+
+from interp.base.errors import DataError, InputError
+from interp.base.files import read_json
+from interp.base.progress import Progress
+from interp.base.results import Result
+from interp.base.stats import mean_interval
+from interp.base.traits import TRAITS, Trait
+from interp.behaviour.scoring import Choice, choice_log_probs
+from interp.models.tokens import ChatFormat, pad_id
+
+Orders = Literal["cycles", "all"] | Sequence[Sequence[int]]
+OPTIONS = (
+    "very inaccurate",
+    "moderately inaccurate",
+    "neither accurate nor inaccurate",
+    "moderately accurate",
+    "very accurate",
+)
+"""The Likert options from 1 to 5, in Johnson's words."""
+LETTERS = ("A", "B", "C", "D", "E")
+PROMPTS = (
+    "How accurately does a statement describe you? Options:\n{options}\n"
+    'Reply with the letter of one option.\nStatement: "You {item}."',
+    "Think of yourself as you generally are. Below are five options and some words about you; "
+    "choose the option that says how well the words fit, and give its letter.\n{options}\n"
+    "The words: you {item}.",
+    "{options}\nWhich of these options (give one letter only) is right for this: you {item}?",
+)
+"""Three ways to put an item; ours. The options stand first, so that items share what is read."""
+_ASSETS = Path(__file__).with_name("assets")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One statement: agreement raises its trait's score (`key` +1) or lowers it (-1)."""
+
+    text: str
+    facet: str
+    trait: Trait
+    key: int
+
+
+@cache
+def items() -> tuple[Item, ...]:
+    """The 120 items, 24 for each trait, in the questionnaire's order."""
+    return read_items(_ASSETS / "ipip_neo_120.json")
+
+
+class _StoredItem(BaseModel):
+    text: Annotated[str, Field(pattern=r"\S", max_length=1000)]
+    facet: Annotated[str, Field(pattern=r"\S", max_length=1000)]
+    trait: Trait
+    key: Literal[1, -1]
+
+
+class _StoredItems(BaseModel):
+    items: list[_StoredItem] = Field(min_length=1)
+
+
+def read_items(path: Path | str) -> tuple[Item, ...]:
+    """Items from a JSON file: an object whose `items` have `text`, `facet`, `trait` and `key`.
+
+    Raises:
+        DataError: if the file is missing, or an item has a wrong field or stands twice.
+    """
+    try:
+        found = _StoredItems.model_validate(read_json(path, DataError)).items
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{path}: is no questionnaire ({field}: {first['msg']})") from None
+    text, count = Counter(item.text for item in found).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path}: the item {text!r:.60} stands {count} times; keep one")
+    return tuple(Item(i.text, i.facet, i.trait, i.key) for i in found)
+
+
+def option_orders(orders: Orders) -> tuple[tuple[int, ...], ...]:
+    """Orders of the options: each row says which option stands at A, B, C, D, E.
+
+    Raises:
+        InputError: if an order is no permutation of 0..4, or there is none.
+    """
+    if orders == "all":
+        return tuple(permutations(range(5)))
+    if orders == "cycles":
+        turns = [tuple((start + k) % 5 for k in range(5)) for start in range(5)]
+        return tuple(turns + [turn[::-1] for turn in turns])
+    made = tuple(tuple(int(k) for k in order) for order in orders)
+    if not made or any(sorted(order) != list(range(5)) for order in made):
+        raise InputError("an option order is a permutation of 0, 1, 2, 3, 4; give at least one")
+    return made
+
+
+@dataclass(frozen=True)
+class SelfReport(Result):
+    """One model's answers to the questionnaire.
+
+    Attributes:
+        scores: expected score of each item, 1 to 5, keyed so that high is high on the trait.
+        coverage: probability mass on the five letters.
+        traits, facets: of each item.
+        orders: which option stood at which letter.
+        prompts: the prompts' texts.
+        label: what the model is called.
+    """
+
+    kind: ClassVar[str] = "self-report"
+
+    scores: Float[Tensor, "item prompt order"]
+    coverage: Float[Tensor, "item prompt order"]
+    traits: tuple[str, ...]
+    facets: tuple[str, ...]
+    orders: tuple[tuple[int, ...], ...]
+    prompts: tuple[str, ...]
+    label: str
+    level: float
+    seed: int
+
+    def of(self, trait: Trait | str) -> Float[Tensor, "item prompt order"]:
+        """The scores of one trait's items."""
+        wanted = str(Trait.parse(trait))
+        return self.scores[[i for i, name in enumerate(self.traits) if name == wanted]]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per trait.
+
+        `score` with `low` and `high` (items resampled); `sd_prompts` and `sd_orders`, the standard
+        deviation of the trait score over prompts (orders averaged) and over orders (prompts
+        averaged); `least` and `most` of any prompt and order; `coverage`; `n_items`.
+        """
+        rows = []
+        for trait in TRAITS:
+            scores = self.of(trait)
+            by_item = scores.mean((1, 2)).tolist()
+            interval = mean_interval(by_item, level=self.level, seed=self.seed)
+            total = scores.mean(0)
+            mine = [i for i, name in enumerate(self.traits) if name == trait]
+            rows.append(
+                {
+                    "model": self.label,
+                    "trait": str(trait),
+                    "score": float(scores.mean()),
+                    "low": interval.low,
+                    "high": interval.high,
+                    "sd_prompts": _sd(total.mean(1)),
+                    "sd_orders": _sd(total.mean(0)),
+                    "least": float(total.min()),
+                    "most": float(total.max()),
+                    "coverage": float(self.coverage[mine].mean()),
+                    "n_items": len(mine),
+                }
+            )
+        return pd.DataFrame(rows).astype({"sd_prompts": float, "sd_orders": float})
+
+
+def _sd(values: Tensor) -> float | None:
+    return float(values.std()) if len(values) > 1 else None
+
+
+def administer(
+    model: Any,
+    form: ChatFormat,
+    *,
+    label: str,
+    orders: Orders = "cycles",
+    prompts: Sequence[str] = PROMPTS,
+    level: float = 0.95,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> SelfReport:
+    """Put the questionnaire to a model.
+
+    Args:
+        model: a hooked model or a Hugging Face causal model.
+        form: how questions become ids.
+        label: what the model is called in tables.
+        orders: `cycles`, `all`, or permutations of 0..4.
+        prompts: texts that hold `{item}` and `{options}`.
+        level: confidence level.
+        seed: of the intervals' bootstrap over items.
+        batch_size: forward passes at a time.
+        progress: called with `(label, done, total)`.
+
+    Raises:
+        InputError: if a prompt lacks a place for the item or the options, or an order is wrong.
+        ModelError: if a prompt does not fit the model's context.
+    """
+    if not prompts or any("{item}" not in p or "{options}" not in p for p in prompts):
+        raise InputError("a questionnaire prompt needs {item} and {options}; give at least one")
+    turns, asked = option_orders(orders), items()
+    total, done = len(asked) * len(prompts) * len(turns), 0
+    scores = torch.zeros(len(asked), len(prompts), len(turns), dtype=torch.float64)
+    coverage = torch.zeros_like(scores)
+    for p, prompt in enumerate(prompts):
+        for o, order in enumerate(turns):
+            choices = [_choice(form, prompt, item, order) for item in asked]
+            fill = pad_id(form.tokenizer)
+            found = choice_log_probs(model, choices, fill, batch_size=batch_size)
+            letters = torch.stack(found).double()  # [item, letter]
+            values = torch.tensor(order, dtype=torch.float64) + 1
+            expected = letters.softmax(-1) @ values
+            keys = torch.tensor([item.key for item in asked])
+            scores[:, p, o] = torch.where(keys > 0, expected, 6 - expected)
+            coverage[:, p, o] = letters.exp().sum(-1)
+            done += len(asked)
+            if progress:
+                progress(f"questionnaire, {label}", done, total)
+    return SelfReport(
+        scores=scores,
+        coverage=coverage,
+        traits=tuple(str(item.trait) for item in asked),
+        facets=tuple(item.facet for item in asked),
+        orders=turns,
+        prompts=tuple(prompts),
+        label=label,
+        level=level,
+        seed=seed,
+    )
+
+
+def _choice(form: ChatFormat, prompt: str, item: Item, order: Sequence[int]) -> Choice:
+    lines = "\n".join(f"{letter}. {OPTIONS[k]}" for letter, k in zip(LETTERS, order, strict=True))
+    text = item.text[0].lower() + item.text[1:]
+    question = prompt.replace("{options}", lines).replace("{item}", text)
+    made = [form.example(question, letter) for letter in LETTERS]
+    start = made[0].answer_start
+    return Choice(made[0].ids[:start], tuple(m.ids[start : m.answer_end] for m in made))

@@ -1,0 +1,1 @@
+"""What makes a tuned model: fine-tuning, editing and steering."""

@@ -1,0 +1,160 @@
+"""What a patch is measured by: any function of the logits at the metric positions.
+
+A metric maps logits `[batch vocab]` (one row per prompt, in the prompts' order) to `[batch]`. The
+default is the emoji log-odds of the model's own tokenizer, in nats. A metric may carry `name` and
+`unit` attributes for tables and figures. Those of an `Outcome` say which factor they are.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.base.errors import InputError
+from interp.readout.decoder import Decoder
+from interp.readout.outcome import OUTCOME, STOP, WORDS, Outcome, OutcomeMetric
+from interp.readout.question import Metric
+from interp.text.emoji import EmojiVocab
+
+
+def resolve(metric: Metric | None, model: Any) -> Metric:
+    """The metric to use: the one given, or the emoji log-odds of the model's tokenizer.
+
+    `EmojiVocab.log_odds` itself is recognised, for the sake of its faster readout.
+
+    Raises:
+        InputError: if there is no metric and the model carries no tokenizer.
+    """
+    if getattr(metric, "__func__", None) is EmojiVocab.log_odds:
+        vocab: EmojiVocab = metric.__self__  # type: ignore[union-attr]
+        return Outcome.of_vocab(vocab, stop=()).direct.metric()
+    if metric is not None and getattr(metric, "reads", 1) > 1:
+        raise InputError(
+            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, "
+            "which is not done here; take the outcome's `direct`, for prompts that end after the ▁"
+        )
+    if metric is not None:
+        return metric
+    if getattr(model, "tokenizer", None) is None:
+        raise InputError("the model carries no tokenizer, so emojis are unknown; give a metric")
+    return Outcome.emoji(model.tokenizer, stop=()).direct.metric()
+
+
+@dataclass(frozen=True)
+class Several:
+    """Metrics that are read from one pass: logits `[batch vocab]` to `[metric batch]`."""
+
+    metrics: tuple[Metric, ...]
+
+    def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "metric batch"]:
+        return torch.stack([measure(metric, logits) for metric in self.metrics])
+
+
+def shared_outcome(metric: Metric) -> Outcome | None:
+    """The outcome whose factor a metric is, or all of several are; None if they are others."""
+    members = metric.metrics if isinstance(metric, Several) else (metric,)
+    found = {one.outcome if isinstance(one, OutcomeMetric) else None for one in members}
+    return found.pop() if len(found) == 1 else None
+
+
+def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "*metric batch"]:
+    """Apply a metric, or `Several`, and check what it returns.
+
+    Raises:
+        InputError: if it returns no floating-point tensor of shape `[batch]`, or not finite values.
+    """
+    if isinstance(metric, Several):
+        return metric(logits)
+    value = metric(logits)
+    if not isinstance(value, Tensor) or value.shape != logits.shape[:1]:
+        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"metric {label(metric)!r} must map logits [batch, vocab] = {list(logits.shape)} to "
+            f"one value per prompt [{logits.shape[0]}], got {shape}"
+        )
+    value = value.detach().float()
+    if not bool(torch.isfinite(value).all()):
+        row = int((~torch.isfinite(value)).nonzero()[0])
+        raise InputError(f"metric {label(metric)!r} is not finite for prompt {row}")
+    return value
+
+
+def label(metric: Metric) -> str:
+    """A metric's name for tables and figures."""
+    name = getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__)
+    return str(name)
+
+
+class Readout:
+    """Metric values from residual streams after the last layer.
+
+    For the metrics of one outcome the unembedding's rows are reordered once, as words, stop,
+    outcome, so that all factors are made of the same three logsumexps over contiguous memory (one
+    more copy of the unembedding for as long as the sweep lasts). Any other metric sees logits
+    `[batch vocab]` of whole batches, one patch at a time.
+
+    Args:
+        decoder: the decoder that is patched.
+        metric: the metric.
+        vocab: how many logits there are per row.
+        floats: about how many logits may be held at once.
+    """
+
+    def __init__(
+        self, decoder: Decoder, metric: Metric, vocab: int, floats: int = 8_000_000
+    ) -> None:
+        self.decoder, self.metric, self.vocab, self.floats = decoder, metric, vocab, floats
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.sizes: list[int] = []
+        outcome, unembed = shared_outcome(metric), decoder.unembed
+        if outcome is not None and type(unembed) is nn.Linear:
+            order, self.sizes = _grouped(outcome, len(unembed.weight))
+            order = order.to(unembed.weight.device)
+            self.weight = unembed.weight.detach()[order]
+            # The bridge gives every unembedding a bias, of zeros if the model has none.
+            if unembed.bias is not None and bool(unembed.bias.any()):
+                self.bias = unembed.bias.detach()[order]
+
+    def __call__(
+        self, x: Float[Tensor, "unit batch d_model"]
+    ) -> Float[Tensor, "*metric unit batch"]:
+        """Metric of every patched prompt."""
+        if self.weight is None:
+            step = max(1, self.floats // (x.shape[1] * self.vocab))
+            parts = [
+                torch.stack([measure(self.metric, one) for one in self.decoder.logits(part)], -2)
+                for part in x.split(step)
+            ]
+            return torch.cat(parts, -2)
+        return self.rows(x.flatten(0, 1)).unflatten(-1, x.shape[:2])
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether rows may be read by themselves, in any order."""
+        return self.weight is not None
+
+    def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "*metric rows"]:
+        """The metric of rows, whichever prompts they belong to; only if `rowwise`."""
+        parts = x.split(max(1, self.floats // self.vocab))
+        sums, metric = torch.cat([self._sums(part) for part in parts]), self.metric
+        if isinstance(metric, Several):
+            return torch.stack([one.of(sums) for one in metric.metrics])  # type: ignore[attr-defined]
+        return metric.of(sums)  # type: ignore[attr-defined]
+
+    def _sums(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows three"]:
+        assert self.weight is not None  # see rowwise
+        logits = F.linear(self.decoder.final_norm(x), self.weight, self.bias)
+        blocks = self.decoder.cap(logits).float().split(self.sizes, 1)
+        return torch.stack([block.logsumexp(1) for block in blocks], 1)
+
+
+def _grouped(outcome: Outcome, width: int) -> tuple[Int[Tensor, " vocab"], list[int]]:
+    """The order of ids as words, stop, outcome, and the size of each group."""
+    group = torch.full((width,), WORDS)
+    group[list(outcome.stop_ids)] = STOP
+    group[list(outcome.ids)] = OUTCOME
+    return group.argsort(stable=True), group.bincount(minlength=3).tolist()

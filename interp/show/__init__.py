@@ -1,0 +1,1 @@
+"""Results as figures and token views. Nothing here computes."""

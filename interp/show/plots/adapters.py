@@ -1,0 +1,347 @@
+"""Figures of adapter-space tracing: which modules matter, how many, and how much of them.
+
+Red always means "brings the metric up" (towards the emoji), blue "holds it down"; white is zero,
+and the same colour is the same number in all panels of a figure. A cross marks cells whose effect
+does not differ from zero after correction for the number of modules, or lies below the noise floor.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from interp.base.errors import InputError
+from interp.base.traits import Trait
+from interp.show.plots.parts import (
+    band,
+    colour_bar,
+    headline,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    ticks,
+    zero_line,
+)
+from interp.show.plots.style import (
+    BASE_COLOUR,
+    FAINT,
+    INK,
+    ONE_COLUMN,
+    TWO_COLUMNS,
+    CaptionedFigure,
+    new_figure,
+    style,
+    symmetric_range,
+)
+from interp.show.plots.subject import Subject
+from interp.traces.adapters import Interpolation, Overlap, PartEffects, SmallestSet
+
+_ALPHA = 0.05
+_NUMBERS_UP_TO = 8
+_MEANS = {
+    "necessity": "Necessity: lost when this module alone is taken away",
+    "sufficiency": "Sufficiency: brought by this module alone",
+    "shapley": "Shapley: the module's share by its Shapley value",
+}
+
+
+def adapter_maps(
+    results: Sequence[PartEffects],
+    trait: Trait | str | None = None,
+    *,
+    summaries: Sequence[pd.DataFrame] | None = None,
+) -> CaptionedFigure:
+    """Layer by kind of matrix, one panel per measure, one colour scale centred at zero.
+
+    Args:
+        results: effects of modules (`by="module"`) of one adapter in one metric.
+        trait: the adapter's (its colour and name); neutral if left out.
+        summaries: the results' `summary()` tables, where they are at hand already.
+
+    Raises:
+        InputError: if there is no result, or they are not of the modules of one adapter.
+    """
+    _check_modules(results)
+    tables = [r.summary() for r in results] if summaries is None else list(summaries)
+    first, who = results[0], Subject.of(trait)
+    layers = sorted({layer for layer in first.layers if layer is not None})
+    kinds = list(dict.fromkeys(
+        kind for kind, layer in zip(first.projections, first.layers, strict=True)
+        if kind is not None and layer is not None
+    ))  # fmt: skip
+    if not layers:
+        raise InputError("the adapter changes no module inside a layer; there is no map to draw")
+    grids = [_grid(table, layers, kinds, "effect") for table in tables]
+    scale = symmetric_range(*grids)
+    with style():
+        width = ONE_COLUMN if len(results) == 1 else TWO_COLUMNS
+        figure = new_figure(width, 1.15 + 0.2 * min(max(len(layers), 5), 20))
+        panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+        for axes, result, table, grid in zip(panels, results, tables, grids, strict=True):
+            image = heatmap(axes, grid, scale)
+            _mark(axes, grid, table, layers, kinds, scale)
+            names = [kind.removesuffix("_proj") for kind in kinds]
+            axes.set_xticks(range(len(kinds)), names, rotation=45 if len(kinds) > 5 else 0)
+            alone = f"{who.title}: {result.measure}"
+            axes.set_title(alone if len(results) == 1 else result.measure.capitalize())
+        if len(results) > 1:
+            headline(figure, who.title)
+        ticks(panels[0], "y", [str(layer) for layer in layers])
+        panels[0].set(ylabel="Block")
+        colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
+    _describe_maps(figure, results, tables, who, scale)
+    return figure
+
+
+def _number(value: float) -> str:
+    """Two decimals, a minus sign for what is still negative then."""
+    return minus(f"{round(value, 2) + 0.0:.2f}")
+
+
+def _grid(
+    table: pd.DataFrame, layers: list[int], kinds: list[str], column: str
+) -> NDArray[np.float64]:
+    """One column of a summary as `[layer, kind]`; NaN where the adapter has no such module."""
+    grid = np.full((len(layers), len(kinds)), np.nan)
+    for line in table.to_dict("records"):
+        if line["projection"] in kinds and line["layer"] in layers:
+            grid[layers.index(line["layer"]), kinds.index(line["projection"])] = line[column]
+    return grid
+
+
+def _mark(
+    axes: Axes,
+    grid: NDArray[np.float64],
+    table: pd.DataFrame,
+    layers: list[int],
+    kinds: list[str],
+    scale: Normalize,
+) -> None:
+    """A cross on cells without a finding; numbers where there is room."""
+    found = table.assign(found=(table["p_adjusted"] < _ALPHA) & table["above_noise"])
+    seen = _grid(found, layers, kinds, "found")
+    if len(layers) <= _NUMBERS_UP_TO:
+        for (row, column), value in np.ndenumerate(grid):
+            if np.isfinite(value):
+                dark = abs(value) > 0.6 * float(scale.vmax or 1.0)
+                text = _number(value) + ("" if seen[row, column] else "\n×")
+                axes.text(column, row, text, ha="center", va="center", fontsize=5.5,
+                          linespacing=0.8, color="white" if dark else INK)  # fmt: skip
+        return
+    rows, columns = np.nonzero(seen == 0)
+    axes.scatter(columns, rows, marker="x", s=7, color=INK, linewidths=0.5)
+
+
+def _describe_maps(
+    figure: CaptionedFigure,
+    results: Sequence[PartEffects],
+    tables: Sequence[pd.DataFrame],
+    who: Subject,
+    scale: Normalize,
+) -> None:
+    first = results[0]
+    units = "" if first.topics is None else f" of {plural(len(set(first.topics)), 'topic')}"
+    outside = tables[0][tables[0]["layer"].isna()]
+    more = ", ".join(
+        f"{line['unit']} {_number(line['effect'])}" for line in outside.to_dict("records")
+    )
+    measures = "; ".join(_MEANS.get(result.measure, result.measure) for result in results)
+    figure.caption = (
+        f"{who.adapter}, by block and kind of matrix: mean effect on "
+        f"{first.metric} ({first.unit}) over {plural(first.n_prompts, 'prompt')}{units}. "
+        f"{measures}. The whole adapter moves the metric from "
+        f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Colours "
+        f"centred at zero, range ±{scale.vmax:.2f}. Crosses: no "
+        f"difference from zero (false discovery rate of 5 %){_floor(results)}."
+        + (f" Outside the blocks: {more}." if more else "")
+    )
+    best = ", ".join(
+        f"{result.measure} {table['unit'].iloc[0]!s} ({_number(table['effect'].iloc[0])})"
+        for result, table in zip(results, tables, strict=True)
+    )
+    figure.alt = f"Heatmaps of module effects{who.about}. Largest: {best}."
+
+
+def _floor(results: Sequence[PartEffects]) -> str:
+    noise = max(result.noise_floor for result in results)
+    return f", or below the noise floor of {noise:.1g}" if noise else ""
+
+
+def _check_modules(results: Sequence[PartEffects]) -> None:
+    if not results:
+        raise InputError("no effects to draw; run necessity, sufficiency or shapley first")
+    if any(result.by != "module" for result in results):
+        raise InputError("a map of layers and kinds of matrix needs effects by='module'")
+    if len({(result.units, result.metric, result.unit) for result in results}) > 1:
+        raise InputError("effects in one figure must be of the same modules and the same metric")
+
+
+def esr_curve(
+    result: Interpolation, trait: Trait | str | None = None, *, over: str = "response"
+) -> CaptionedFigure:
+    """What is written, and what the metric says, for alpha times the adapter.
+
+    Args:
+        result: an interpolation with generated answers.
+        trait: the adapter's (its colour and name); neutral if left out.
+        over: `"response"` or `"sentence"`.
+
+    Raises:
+        InputError: if nothing was generated, or `over` is something else.
+    """
+    if over not in ("response", "sentence"):
+        raise InputError(f"rates are over 'response' or 'sentence', not {over!r}")
+    who, noun = Subject.of(trait), {"response": "answers", "sentence": "sentences"}[over]
+    rates = result.rates()
+    rates = rates[rates["over"] == over].rename(columns={"esr": "mean"})
+    metric = result.to_dataframe()
+    with style():
+        figure = new_figure(TWO_COLUMNS, 2.3)
+        left, right = figure.subplots(1, 2)
+        colour, mark = who.colour, who.mark
+        band(left, rates, x=rates["alpha"].to_numpy(), colour=colour, label=over, marker=mark)
+        left.set(ylim=(-0.03, 1.03), ylabel=f"Share of {noun} with an emoji")
+        left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        x = metric["alpha"].to_numpy()
+        band(right, metric, x=x, colour=colour, label=result.metric, marker=mark)
+        right.set(ylabel=f"{result.metric[:1].upper()}{result.metric[1:]} ({result.unit})")
+        for axes, title in ((left, "Written"), (right, "On given text")):
+            axes.set_title(title)
+            axes.set_xlabel("α, times the adapter's change (0 base, 1 tuned)")
+            for at in (0.0, 1.0):
+                axes.axvline(at, color=FAINT, linewidth=0.8, zorder=0)
+    counts = rates["n"]
+    asked = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else counts.min()
+    figure.caption = (
+        f"{who.adapter} times α. Left: share of {noun} with an emoji over "
+        f"{asked} {noun} per point, bands are 95 % Wilson intervals. Right: mean {result.metric} "
+        f"({result.unit}) over {plural(int(metric['n'].iloc[0]), 'prompt')}, bands are 95 % "
+        f"bootstrap intervals{'' if result.topics is None else ' over topics'}."
+    )
+    points = ", ".join(
+        f"{percent(line['mean'])} at {minus(format(line['alpha'], 'g'))}"
+        for line in rates.to_dict("records")
+    )
+    figure.alt = f"Curve of the share of {noun} with an emoji against α{who.about}: {points}."
+    return figure
+
+
+def smallest_set_curve(result: SmallestSet, trait: Trait | str | None = None) -> CaptionedFigure:
+    """Share of the effect kept as modules are added, and what the final set writes.
+
+    Args:
+        result: a search; with generated answers there is a second panel.
+        trait: the adapter's (its colour and name); neutral if left out.
+    """
+    who = Subject.of(trait)
+    table = result.summary()
+    path, final = table[~table["final"]], table[table["final"]].iloc[0]
+    with style():
+        figure = new_figure(TWO_COLUMNS, 2.5)
+        panels = figure.subplots(1, 2 if result.esr else 1, squeeze=False, width_ratios=(
+            (3, 1) if result.esr else (1,)))[0]  # fmt: skip
+        axes = panels[0]
+        shares = path["share"].to_numpy(dtype=float)
+        whiskers = np.abs(path[["low", "high"]].to_numpy(dtype=float).T - shares)
+        axes.errorbar(range(len(path)), shares, yerr=np.nan_to_num(whiskers), color=who.colour,
+                      marker=who.mark, capsize=2, elinewidth=0.9)  # fmt: skip
+        axes.axhline(result.share, color=INK, linewidth=0.8, linestyle="--")
+        zero_line(axes)
+        names = [name.replace(".self_attn", "").replace(".mlp", "") for name in path["added"]]
+        names = [name.removeprefix("layers.").removesuffix("_proj") for name in names]
+        if len(path) > 10 or max(map(len, names)) * len(path) > 70:
+            axes.set_xticks(range(len(path)), names, rotation=90)
+        else:
+            axes.set_xticks(range(len(path)), names)
+        axes.set_xlim(-0.5, len(path) - 0.5)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.set(ylabel="Share of the effect kept")
+        axes.set(xlabel="Switched on, from left to right (block, matrix)")
+        axes.set_title("Kept with these alone")
+        if result.esr:
+            _written(panels[1], result, who.colour)
+    out = [name for name in result.order if name not in result.chosen]
+    held = "" if np.isnan(final["low"]) else f" [{final['low']:.2f}, {final['high']:.2f}]"
+    figure.caption = (
+        f"{who.adapter}: share of the mean effect on {result.metric} kept "
+        f"with the parts so far on and all others off, over "
+        f"{plural(len(result.base), 'prompt')}; whiskers are 95 % bootstrap intervals, the dashed "
+        f"line is the {percent(result.share)} asked for. The set found has "
+        f"{len(result.chosen)} of {result.n_units} parts and keeps {final['share']:.2f}{held}"
+        + (f" (taken out again: {', '.join(out)})" if out else "")
+        + ". It was chosen on these prompts"
+        + ("; right, what it writes on other questions, with 95 % Wilson intervals."
+           if result.esr else ".")
+    )  # fmt: skip
+    steps = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
+    figure.alt = f"Curve of the share of the effect kept{who.about}: {steps}."
+    return figure
+
+
+def _written(axes: Axes, result: SmallestSet, colour: str) -> None:
+    rates = result.rates()
+    rates = rates[rates["over"] == "response"]
+    shades = [BASE_COLOUR, colour, colour]
+    for place, (line, shade) in enumerate(zip(rates.to_dict("records"), shades, strict=True)):
+        axes.bar(place, line["esr"], color=shade, width=0.7, alpha=0.6 if place == 1 else 1.0)
+        axes.plot([place, place], [line["low"], line["high"]], color=INK, linewidth=0.9)
+        axes.annotate(percent(line["esr"]), (place, line["high"]), xytext=(0, 2),
+                      textcoords="offset points", ha="center", fontsize=6.5)  # fmt: skip
+    axes.set_xticks(range(3), list(rates["model"]))
+    axes.set(ylim=(0, 1.12), ylabel=f"Answers with an emoji (of {rates['n'].iloc[0]})")
+    axes.set_yticks((0, 0.25, 0.5, 0.75, 1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.set_title("Written")
+
+
+def overlap_matrix(result: Overlap) -> CaptionedFigure:
+    """Trait by trait: rank correlation of all modules' effects, and overlap of the most important.
+
+    Args:
+        result: an overlap of two or more traits.
+    """
+    size = len(result.names)
+    names = [name.capitalize() for name in result.names]
+    with style():
+        figure = new_figure(TWO_COLUMNS, 1.4 + 0.34 * max(size, 3))
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, name, title in (
+            (panels[0], "spearman", "Rank correlation"),
+            (panels[1], "jaccard", f"Jaccard index of the top {result.top_k}"),
+        ):
+            values, p = (getattr(result, key).double().numpy() for key in (name, f"{name}_p"))
+            shown = values.copy()
+            np.fill_diagonal(shown, np.nan)
+            scale = Normalize(-1, 1) if name == "spearman" else Normalize(0, 1)
+            image = heatmap(axes, shown[::-1], scale, diverging=name == "spearman")
+            for i, j in np.ndindex(size, size):
+                value, star = values[i, j], "*" if p[i, j] < _ALPHA else ""
+                dark = abs(value) > 0.6 if name == "spearman" else value < 0.5
+                if i != j:
+                    axes.text(j, size - 1 - i, _number(value) + star, ha="center",
+                              va="center", fontsize=6.5,
+                              color="white" if dark else INK)  # fmt: skip
+            axes.set_xticks(range(size), names, rotation=90)
+            axes.set_yticks(range(size), names[::-1])
+            axes.set_title(title)
+            colour_bar(figure, image, axes, "Spearman's ρ" if name == "spearman" else "Jaccard")
+    figure.caption = (
+        f"Overlap of {result.measure} over {result.n_units} modules between adapters, on absolute "
+        f"mean effects: Spearman's rank correlation over all modules, and the Jaccard index of "
+        f"each two adapters' {result.top_k} most important modules; colours from −1 to 1, white at "
+        "zero, and from 0 to 1. Stars: more than by chance "
+        f"(one-sided, {plural(result.n_permutations, 'permutation')}, false discovery rate of 5 % "
+        f"over the pairs)."
+    )
+    pairs = ", ".join(
+        f"{line['one']} and {line['other']} ρ {_number(line['spearman'])}, "
+        f"Jaccard {line['jaccard']:.2f}"
+        for line in result.to_dataframe().to_dict("records")
+    )
+    figure.alt = f"Matrices of overlap between adapters: {pairs}."
+    return figure

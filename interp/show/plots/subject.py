@@ -1,0 +1,45 @@
+"""Of whose adapter a figure is: its trait's words, colour and mark, or neutral ones."""
+
+from dataclasses import dataclass
+
+from interp.base.traits import Trait
+from interp.show.plots.style import trait_colour, trait_mark
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a figure calls the tuned model, and how it draws it.
+
+    Attributes:
+        title: a heading: `Openness`, or `Tuned model` where no trait is named.
+        adapter: the adapter, at the beginning of a sentence.
+        model: the tuned model, within a sentence and without an article.
+        about: behind a noun: ` for openness`, or nothing.
+        colour, mark: the trait's, or purple and a hexagon.
+    """
+
+    title: str = "Tuned model"
+    adapter: str = "Adapter"
+    model: str = "tuned model"
+    about: str = ""
+    colour: str = "#6A51A3"
+    mark: str = "h"
+
+    @classmethod
+    def of(cls, trait: Trait | str | None) -> "Subject":
+        """The subject of a figure of one trait, or of none.
+
+        Raises:
+            TraitError: if `trait` is a name and names no Big Five trait.
+        """
+        if trait is None:
+            return cls()
+        name = Trait.parse(trait).value
+        return cls(
+            title=name.capitalize(),
+            adapter=f"{name.capitalize()} adapter",
+            model=f"model tuned for {name}",
+            about=f" for {name}",
+            colour=trait_colour(name),
+            mark=trait_mark(name),
+        )

@@ -1,0 +1,312 @@
+"""Running steps to their end: what is there is kept, what is missing is made, all is noted.
+
+The one who calls `execute` holds the folder's lock and is the only one to write its manifest. Who
+performs the steps is the executor's business: `Inline` (this process), local worker processes, or
+the actors of a cluster. A step whose worker died is given out again, at most `TRIES` times.
+
+A step that the input does not allow (no answer with an emoji, say) is skipped, and what needs it is
+skipped with it; an error of ours fails that step and what needs it, and the others go on. Bad input
+to an essential step, a full disk or a missing permission end the run at once. In every case the
+same command goes on from there.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from interp.base import errors
+from interp.base.errors import InterpError, RunError
+from interp.base.files import kind_of, remove_temporary, sha256
+from interp.study.runs.folder import LOG, RunBusyError, RunFolder
+from interp.study.runs.manifest import merged, now
+from interp.study.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
+from interp.study.runs.steps import Step, ordered
+
+RUNNING, STALE, STOPPED = "running", "stale", "stopped"
+TRIES = 3
+Progress = Callable[[int, int], None]
+_log = logging.getLogger("interp.study.runs")
+
+
+class StepsFailedError(InterpError):
+    """Some steps of a run failed by an error of ours; the rest is done."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Who performs steps."""
+
+    def choose(self, ready: Sequence[Step]) -> list[Step]:
+        """Which of these steps it takes now; some if it holds none."""
+        ...
+
+    def submit(self, step: Step, needs: Mapping[str, str]) -> None:
+        """Take a step that was chosen, with the hashes of the results that it needs."""
+        ...
+
+    def wait(self) -> list[Outcome]:
+        """Block until steps have ended (theirs are the outcomes) or others can be taken."""
+        ...
+
+    def close(self) -> None:
+        """Stop at once, whatever is running."""
+        ...
+
+
+@dataclass
+class Inline:
+    """Steps in this process, one after the other."""
+
+    folder: RunFolder
+    taken: list[Step] = field(default_factory=list)
+
+    def choose(self, ready: Sequence[Step]) -> list[Step]:
+        return list(ready[: 1 - len(self.taken)])
+
+    def submit(self, step: Step, needs: Mapping[str, str]) -> None:  # noqa: ARG002
+        self.taken.append(step)
+
+    def wait(self) -> list[Outcome]:
+        return [perform(self.taken.pop(), self.folder)]
+
+    def close(self) -> None:
+        self.taken.clear()
+
+
+def execute(
+    steps: Sequence[Step],
+    folder: RunFolder,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Bring every step of a run to its end; how many had to be made.
+
+    Args:
+        steps: the run's steps; each is done after what it needs.
+        folder: the run's folder, locked by the caller.
+        executor: who performs; this process if left out.
+        progress: called with (steps that have ended, steps in all).
+
+    Raises:
+        InputError: bad input to an essential step (a subclass says which).
+        RunError: a folder that cannot be written.
+        StepsFailedError: some steps failed by an error of ours; the others are done.
+    """
+    with logged(folder):
+        work = _Work(ordered(steps), folder, executor or Inline(folder), progress)
+        try:
+            return work.run()
+        except BaseException as problem:
+            _log.info("stopped: %s", " ".join(f"{type(problem).__name__} {problem}".split()))
+            work.stop()
+            raise
+        finally:
+            work.executor.close()
+            remove_temporary(folder.path)
+
+
+@contextmanager
+def logged(folder: RunFolder) -> Iterator[None]:
+    """The package's log, and Python's warnings, into the run's log file while this lasts."""
+    log = folder.path / LOG
+    if log.is_symlink() or kind_of(log) not in ("file", "absent"):  # a pipe would be waited for
+        raise RunError(f"{log}: is no file of this folder (a link, a pipe); remove it")
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("interp"), logging.getLogger("py.warnings")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.addHandler(handler)
+    if loggers[0].getEffectiveLevel() > logging.INFO:
+        loggers[0].setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for one, level in zip(loggers, levels, strict=True):
+            one.removeHandler(handler)
+            one.setLevel(level)
+        handler.close()
+
+
+@dataclass
+class _Work:
+    """What is known of a run's steps while they are being brought to their end."""
+
+    steps: list[Step]
+    folder: RunFolder
+    executor: Executor
+    progress: Progress | None
+    contents: dict[str, str] = field(default_factory=dict)  # of what is done: name to SHA-256
+    ended: dict[str, str] = field(default_factory=dict)  # name to state
+    running: dict[str, Step] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> int:
+        self._mark_stale()
+        waiting, made = list(self.steps), 0
+        self._say()
+        while waiting or self.running:
+            waiting = self._settle(waiting)
+            self._hand_out(waiting)
+            if self.running:
+                for outcome in self.executor.wait():
+                    self._end(outcome, waiting)
+                    made += 1
+        failed = [name for name, state in self.ended.items() if state == FAILED]
+        if failed:
+            raise StepsFailedError(
+                f"{len(failed)} of {len(self.steps)} steps failed ({', '.join(failed[:3])}); the "
+                f"rest is done. {self.folder.path / LOG} says more"
+            )
+        return made
+
+    def stop(self) -> None:
+        """Note that what was running has been stopped."""
+        records = self._records()
+        for name in self.running:
+            records[name] = {**records.get(name, {}), "state": STOPPED}
+        try:
+            self.folder.note(status="stopped", steps=records)
+        except RunError as problem:  # a full disk: what is there says enough
+            _log.info("the manifest could not be updated: %s", problem)
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self.folder.manifest.get("steps", {})
+        return found
+
+    def _mark_stale(self) -> None:
+        """Results whose step, or any step before it, is not what it was: not to be shown."""
+        records = self._records()
+        fresh: dict[str, str] = {}
+        stale: dict[str, dict[str, Any]] = {}
+        for step in self.steps:
+            record = records.get(step.name, {})
+            if record.get("state") not in (DONE, SKIPPED, STALE):
+                continue
+            known = all(need in fresh for need in step.needs)
+            if known and self._is_current(step, record, fresh):
+                if record["state"] != SKIPPED:
+                    fresh[step.name] = record["content"]
+            elif record["state"] == DONE:
+                stale[step.name] = {**record, "state": STALE}
+        if stale:
+            _log.info("%d finished steps are to be made again", len(stale))
+            self.folder.note(steps=stale)
+
+    def _is_current(self, step: Step, record: dict[str, Any], contents: dict[str, str]) -> bool:
+        if record.get("key") != step.key(contents):
+            return False
+        if record["state"] == SKIPPED:
+            return True
+        path = self.folder.file(*step.file.split("/"))
+        return path.is_file() and sha256(path) == record.get("content")
+
+    def _settle(self, waiting: list[Step]) -> list[Step]:
+        """Take out what is there already, and what cannot be done for lack of what it needs."""
+        left = []
+        for step in waiting:
+            lacking = [n for n in step.needs if self.ended.get(n) in (SKIPPED, FAILED)]
+            if lacking:
+                self._pass_on(step, lacking[0])
+            elif all(need in self.ended for need in step.needs) and self._kept(step):
+                self._say()
+            else:
+                left.append(step)
+        return left
+
+    def _pass_on(self, step: Step, lacking: str) -> None:
+        """Note a step that cannot be done for lack of another, unless that is known."""
+        why = self.folder.manifest.get("skipped", {}).get(lacking)
+        why = why or f"it needs {lacking}, which failed"
+        state, record = self.ended[lacking], self._records().get(step.name, {})
+        self.ended[step.name] = state
+        if (record.get("state"), record.get("reason")) != (state, why):
+            self._note(Outcome(step.name, state, reason=why), key="")
+
+    def _kept(self, step: Step) -> bool:
+        record = self._records().get(step.name, {})
+        if record.get("state") not in (DONE, SKIPPED, STALE):
+            return False
+        if not self._is_current(step, record, self.contents):
+            return False
+        state = SKIPPED if record["state"] == SKIPPED else DONE
+        self.ended[step.name] = state
+        if state == DONE:
+            self.contents[step.name] = record["content"]
+        if record["state"] == STALE:
+            self.folder.note(steps={step.name: {**record, "state": DONE}})
+        return True
+
+    def _hand_out(self, waiting: list[Step]) -> None:
+        ready = [step for step in waiting if all(need in self.contents for need in step.needs)]
+        for step in self.executor.choose(ready):
+            waiting.remove(step)
+            self.running[step.name] = step
+            with _naming(step.name):
+                self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
+            self.executor.submit(step, {need: self.contents[need] for need in step.needs})
+
+    def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
+        step = self.running.pop(outcome.name)
+        if outcome.state == LOST:
+            self.tries[step.name] = self.tries.get(step.name, 1) + 1
+            _log.warning("%s: %s; it is given out again", step.name, outcome.reason)
+            if self.tries[step.name] <= TRIES:
+                waiting.insert(0, step)
+                return
+            reason = f"{outcome.reason}, {TRIES} times"
+            outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
+        if outcome.state == DONE:
+            with _naming(step.name):
+                self.folder.receive(step.file, outcome.content)
+        self._note(outcome, key=step.key(self.contents))
+        if outcome.state == FATAL:
+            raise getattr(errors, outcome.error, RunError)(outcome.reason)
+
+    def _note(self, outcome: Outcome, key: str) -> None:
+        record = {
+            "state": FAILED if outcome.state == FATAL else outcome.state,
+            "key": key,
+            "content": outcome.content,
+            "seconds": outcome.seconds,
+            "peak_mib": outcome.peak_mib,
+            "by": outcome.by,
+            "ended": now(),
+        }
+        reason = {"reason": outcome.reason} if outcome.reason else {}
+        manifest = merged(self.folder.manifest, outcome.facts)
+        manifest = merged(manifest, {"steps": {outcome.name: record | reason}})
+        skipped = {n: why for n, why in manifest.get("skipped", {}).items() if n != outcome.name}
+        if outcome.state == SKIPPED:
+            skipped[outcome.name] = outcome.reason
+        self.ended[outcome.name] = outcome.state
+        if outcome.state == DONE:
+            self.contents[outcome.name] = outcome.content
+        with _naming(outcome.name):
+            self.folder.write_manifest({**manifest, "skipped": skipped})
+        _log.log(  # what the log says is done, is recorded as done
+            logging.ERROR if outcome.state == FAILED else logging.INFO,
+            "%s: %s in %.2f s, peak %.0f MiB%s%s", outcome.name, outcome.state, outcome.seconds,
+            outcome.peak_mib, f", {outcome.reason}" if outcome.reason else "",
+            f"\n{outcome.details}" if outcome.details else "",
+        )  # fmt: skip
+        self._say()
+
+    def _say(self) -> None:
+        if self.progress:
+            self.progress(len(self.ended), len(self.steps))
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say which step it was that could not be noted."""
+    try:
+        yield
+    except RunBusyError:
+        raise
+    except RunError as problem:
+        raise RunError(f"step {name}: {problem}") from None

@@ -1,0 +1,1 @@
+"""Emojis and data as text and tokens: no model in sight."""

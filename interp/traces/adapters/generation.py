@@ -1,0 +1,109 @@
+"""What the base writes with some of the adapter's modules on, and how often that is an emoji.
+
+Generation runs under the same hooks as everything else, with the key/value cache. Each question has
+its own stream of sampling noise that does not depend on the modules, so two subsets are compared on
+equal dice, and subsets share batches.
+
+Cost: one generation per subset and question; the hooks add the cost of the live low-rank maps.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.base.progress import Progress
+from interp.base.stats import wilson
+from interp.behaviour.generate import Response, Sampling, generate
+from interp.models import ModelPair
+from interp.text.emoji import rates
+from interp.traces.adapters.gates import switched
+from interp.traces.adapters.space import AdapterSpace
+
+Questions = Sequence[tuple[str, str]]
+Counts = tuple[int, int, int, int]
+SAMPLING = Sampling()
+
+
+def generate_with(
+    pair: ModelPair | AdapterSpace,
+    modules: Sequence[str] | Mapping[str, float],
+    questions: Questions,
+    sampling: Sampling = SAMPLING,
+    *,
+    progress: Progress | None = None,
+) -> list[Response]:
+    """Sample one answer per question with only the named modules on.
+
+    Args:
+        pair: a loaded pair, or its `AdapterSpace`.
+        modules: names of the modules to turn on, or a gate for each (alpha of alpha * ΔW).
+        questions: pairs of question and topic.
+        sampling: see `interp.behaviour.Sampling`.
+        progress: called with (label, done, total).
+
+    Raises:
+        InputError: for a module that the adapter lacks, or no questions.
+        ModelError: if prompt and answer do not fit the model's context.
+    """
+    space = AdapterSpace.of(pair)
+    with space.switched(space.gates_of(modules)):
+        return generate(space.pair.base, space.pair.format, questions, sampling, progress=progress)
+
+
+def write(
+    space: AdapterSpace,
+    gates: Float[Tensor, "setting component"],
+    questions: Questions,
+    sampling: Sampling,
+    progress: Progress | None,
+    what: str,
+) -> list[list[Response]]:
+    """Answers to every question at every setting of the components.
+
+    Settings share batches; a question draws from one stream of noise at all of them.
+    """
+    pair, each = space.pair, len(questions)
+    found = generate(
+        pair.base, pair.format, list(questions) * len(gates), sampling,
+        streams=list(range(each)) * len(gates),
+        under=lambda rows: switched(
+            pair.base.original_model, space.deltas,
+            gates[[row // each for row in rows]].to(space.device),
+        ),
+        progress=progress, label=what,
+    )  # fmt: skip
+    return [found[i : i + each] for i in range(0, len(found), each)]
+
+
+def count(responses: Sequence[Response]) -> Counts:
+    """Answers with an emoji, answers, sentences with an emoji, sentences."""
+    found = rates.measure([response.text for response in responses])
+    return (
+        found.responses_with_emoji, found.n_responses, found.sentences_with_emoji,
+        found.n_sentences,
+    )  # fmt: skip
+
+
+def esr_table(counts: Mapping[Any, Counts], name: str, level: float = 0.95) -> pd.DataFrame:
+    """Both emoji-to-sentence ratios of each condition with their Wilson intervals.
+
+    Args:
+        counts: what `count` returns, by condition.
+        name: what the conditions are called.
+        level: confidence level.
+
+    Returns:
+        Columns `name`, `over` (`response` or `sentence`), `with_emoji`, `n`, `esr`, `low`, `high`.
+        Where there is nothing to count (no sentence) share and interval are empty.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for condition, numbers in counts.items():
+        for over, (hits, n) in (("response", numbers[:2]), ("sentence", numbers[2:])):
+            interval = wilson(hits, n, level) if n else None
+            bounds = (hits / n, interval.low, interval.high) if interval else (None,) * 3
+            rows.append((condition, over, hits, n, *bounds))
+    columns = [name, "over", "with_emoji", "n", "esr", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)

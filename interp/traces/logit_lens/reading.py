@@ -1,0 +1,321 @@
+"""Running the lens: one forward pass per batch, one readout per reading point and position."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.tools.analysis.logit_lens import logit_readout
+
+from interp.base import memory
+from interp.base.devices import input_device
+from interp.base.errors import InputError, ModelError, TokenizerError
+from interp.base.progress import Progress
+from interp.readout.question import Question, asked
+from interp.text.emoji import EmojiVocab
+from interp.traces.logit_lens.results import LensReading, LensResult
+
+Positions = Sequence[int] | str | None
+
+_CHUNK = 64
+# How far the last reading may be from the model's own logits, as a share of their spread: a right
+# readout is off by 1e-6 in float32 and by up to 1e-2 in bfloat16, a wrong one by about 1.
+_IDENTITY_TOLERANCE = 0.1
+
+
+def read(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
+    *,
+    vocab: EmojiVocab,
+    positions: Positions = None,
+    include_mid: bool = False,
+    ask: Question | None = None,
+) -> LensReading:
+    """Read one model at every reading point.
+
+    Args:
+        model: a bridge in evaluation mode; it is not changed.
+        tokens: ids, `[batch, pos]`, padded on either side.
+        attention_mask: nonzero on real tokens, `[batch, pos]`; None when nothing is padding.
+        vocab: which ids count as emoji.
+        positions: columns to read (negative from the end), `"onset"` for each row's last attended
+            token only, None for all.
+        include_mid: also read between attention and MLP of each block.
+        ask: prompts per forward pass (16 if left out) and progress, see `Question`; what is read
+            is the vocabulary's log-odds, at `positions`.
+
+    Raises:
+        InputError: if tokens and mask do not match, a row is all padding, or a column is out of
+            range or no real token is left.
+        ModelError: if the model's logits are not final norm and unembedding of its last residual,
+            or an activation is not finite.
+        TokenizerError: if the vocabulary holds ids that the model does not have.
+    """
+    ask = asked(ask)
+    if ask.metric is not None or ask.places is not None:
+        raise InputError("the lens has its own metric and positions: give vocab= and positions=")
+    mask = _checked_mask(tokens, attention_mask)
+    _check_model(model, vocab)
+    columns, onset = _places(mask, positions)
+    valid = mask.gather(1, columns)
+    if not bool(valid.any()):
+        raise InputError("none of the positions to read is a real token; choose other columns")
+    points = _points(int(model.cfg.n_layers), include_mid)
+    names = list(points.values())
+
+    def some(rows: list[int]) -> tuple[_Values, float]:
+        return _read_batch(
+            model, tokens[rows], mask[rows], columns[rows], valid[rows], names, vocab
+        )
+
+    parts: list[_Values] = []
+    errors: list[float] = []
+    for _, (values, error) in memory.in_batches(
+        len(tokens), ask.batch_size or 16, some, what="logit lens", progress=ask.progress,
+        unit="prompt", device=input_device(model),
+        each=memory.forward_bytes(model, tokens.shape[1]),
+    ):  # fmt: skip
+        parts.append(values)
+        errors.append(error)
+    log_odds = torch.cat([part.log_odds for part in parts], dim=1)
+    one = int(valid.int().sum(1).argmax())
+    return LensReading(
+        log_odds=log_odds,
+        probability=torch.cat([part.probability for part in parts], dim=1),
+        rank=torch.cat([part.rank for part in parts], dim=1),
+        best_id=torch.cat([part.best_id for part in parts], dim=1),
+        valid=valid,
+        columns=columns,
+        onset=onset,
+        labels=tuple(points),
+        readout_error=max(errors),
+        noise_floor=memory.rounding(
+            log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
+        ),
+    )
+
+
+def compare(
+    base: TransformerBridge,
+    tuned: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
+    *,
+    vocab: EmojiVocab,
+    positions: Positions = None,
+    include_mid: bool = False,
+    ask: Question | None = None,
+) -> LensResult:
+    """Read base and tuned on the same tokens; arguments and errors are those of `read`.
+
+    Raises:
+        ModelError: also if the two models have different numbers of layers.
+    """
+    if base.cfg.n_layers != tuned.cfg.n_layers:
+        raise ModelError(
+            f"base has {base.cfg.n_layers} layers and tuned {tuned.cfg.n_layers}; "
+            "compare a model with its own fine-tuned version"
+        )
+    ask, readings = asked(ask), []
+    for name, model in (("base", base), ("tuned", tuned)):
+        said = None if ask.progress is None else _named(ask.progress, name)
+        readings.append(
+            read(
+                model,
+                tokens,
+                attention_mask,
+                vocab=vocab,
+                positions=positions,
+                include_mid=include_mid,
+                ask=replace(ask, progress=said),
+            )
+        )
+    first = readings[0]
+    return LensResult(
+        log_odds=torch.stack([reading.log_odds for reading in readings]),
+        probability=torch.stack([reading.probability for reading in readings]),
+        rank=torch.stack([reading.rank for reading in readings]),
+        best_id=torch.stack([reading.best_id for reading in readings]),
+        valid=first.valid,
+        columns=first.columns,
+        onset=first.onset,
+        labels=first.labels,
+        readout_error=tuple(reading.readout_error for reading in readings),
+        noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
+    )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The measured tensors of one batch, or of one flat set of places."""
+
+    log_odds: Float[Tensor, "..."]
+    probability: Float[Tensor, "..."]
+    rank: Int[Tensor, "..."]
+    best_id: Int[Tensor, "..."]
+
+
+def _read_batch(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"],
+    columns: Int[Tensor, "batch place"],
+    valid: Bool[Tensor, "batch place"],
+    hook_names: list[str],
+    vocab: EmojiVocab,
+) -> tuple[_Values, float]:
+    """Values `[layer, batch, place]` of one batch, and how far the last is from the logits."""
+    device = input_device(model)
+    residuals: dict[str, Tensor] = {}
+    row, place = valid.nonzero(as_tuple=True)
+    column = columns[row, place]
+
+    def keep(name: str, residual: Tensor, hook: Any) -> None:  # noqa: ARG001
+        residuals[name] = residual[row.to(residual.device), column.to(residual.device)]
+
+    fwd_hooks = [(name, partial(keep, name)) for name in hook_names]
+    with torch.no_grad(), model.hooks(fwd_hooks=fwd_hooks):
+        logits = model(tokens.to(device), attention_mask=mask.long().to(device))
+    stack = [residuals[name] for name in hook_names]
+    # The last place read of each row is enough to tell a wrong readout from a right one.
+    last = torch.cat([row[1:] != row[:-1], torch.tensor([True])]).nonzero().squeeze(1)
+    theirs = logits[row[last].to(logits.device), column[last].to(logits.device)]
+    error = _identity_error(model, stack[-1][last.to(stack[-1].device)], theirs)
+    del logits
+    flat = [_measure(model, vectors, vocab) for vectors in stack]
+    shape = (len(stack), *valid.shape)
+    found = {}
+    for name, empty in (("log_odds", 0.0), ("probability", 0.0), ("rank", -1), ("best_id", -1)):
+        values = torch.stack([getattr(part, name) for part in flat])
+        found[name] = torch.full(shape, empty, dtype=values.dtype)
+        found[name][:, row, place] = values
+    broken = (~torch.isfinite(found["log_odds"])).flatten(1).any(1)
+    if bool(broken.any()):
+        where = hook_names[int(broken.nonzero()[0])]
+        raise ModelError(
+            f"the residual stream at {where} overflows or is not a number; load the model in "
+            "bfloat16 or float32"
+        )
+    return _Values(**found), error
+
+
+def _measure(
+    model: TransformerBridge, vectors: Float[Tensor, "n d_model"], vocab: EmojiVocab
+) -> _Values:
+    ids = vocab.emoji_ids
+    parts: list[tuple[Tensor, ...]] = []
+    for chunk in vectors.split(_CHUNK):
+        logits = _readout(model, chunk)
+        log_odds = vocab.log_odds(logits).float()
+        best, which = logits[:, ids.to(logits.device)].max(-1)
+        rank = (logits > best.unsqueeze(-1)).sum(-1)
+        probability = torch.sigmoid(log_odds)
+        parts.append((log_odds, probability, rank, ids[which.cpu()]))
+    return _Values(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+def _readout(model: TransformerBridge, vectors: Float[Tensor, "n d_model"]) -> Tensor:
+    try:
+        there = model.unembed.original_component.weight.device
+        here = input_device(model) if there.type == "meta" else there
+        return logit_readout(model, vectors.to(here), chunk_size=_CHUNK).values
+    except (ValueError, NotImplementedError, TypeError) as problem:
+        raise ModelError(f"the logit lens cannot read this model: {problem}") from None
+
+
+def _identity_error(
+    model: TransformerBridge, final: Float[Tensor, "n d_model"], logits: Float[Tensor, "n vocab"]
+) -> float:
+    """Largest difference of the last reading's logits from the model's own, both centred.
+
+    Raises:
+        ModelError: if it is too large for a readout that follows the model's own path.
+    """
+    ours = _readout(model, final).float()
+    theirs = logits.to(ours.device).float()
+    if ours.shape != theirs.shape:
+        raise ModelError(
+            f"the model gives {theirs.shape[-1]} logits per position but its unembedding "
+            f"{ours.shape[-1]}; the logit lens cannot read it"
+        )
+    ours, theirs = ours - ours.mean(-1, keepdim=True), theirs - theirs.mean(-1, keepdim=True)
+    error, spread = float((ours - theirs).abs().max()), float(theirs.abs().max())
+    if not error <= _IDENTITY_TOLERANCE * spread:
+        raise ModelError(
+            f"the last reading differs from the model's own logits by {error:.3g} where these "
+            f"spread over {spread:.3g}; the model does more than norm and unembedding, or its "
+            "weights are damaged"
+        )
+    return error
+
+
+def _points(n_layers: int, include_mid: bool) -> dict[str, str]:
+    """Label of each reading point -> hook name, in the order of the computation."""
+    points = {"embedding": "blocks.0.hook_resid_pre"}
+    for layer in range(n_layers):
+        if include_mid:
+            points[f"{layer}.mid"] = f"blocks.{layer}.hook_resid_mid"
+        label = "final" if layer == n_layers - 1 else str(layer)
+        points[label] = f"blocks.{layer}.hook_resid_post"
+    return points
+
+
+def _places(
+    mask: Bool[Tensor, "batch pos"], positions: Positions
+) -> tuple[Int[Tensor, "batch place"], Int[Tensor, " batch"]]:
+    """The columns to read per row, and which of them is the row's last attended one."""
+    batch, width = mask.shape
+    last = (mask.long() * torch.arange(width)).amax(1)
+    if positions == "onset":
+        return last.unsqueeze(1), torch.zeros(batch, dtype=torch.long)
+    if isinstance(positions, str):
+        raise InputError(f"positions {positions!r} is neither 'onset' nor a list of columns")
+    wanted = range(width) if positions is None else [int(p) for p in positions]
+    wrong = [p for p in wanted if not -width <= p < width]
+    if wrong or not len(wanted):
+        raise InputError(
+            f"positions {wrong} are not among the {width} columns; count from 0, or from -1 back"
+            if wrong
+            else "positions is empty; leave it out to read every column"
+        )
+    columns = torch.tensor([p % width for p in wanted]).expand(batch, -1)
+    hits = columns == last.unsqueeze(1)
+    onset = torch.where(hits.any(1), hits.long().argmax(1), -1)
+    return columns.contiguous(), onset
+
+
+def _checked_mask(
+    tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None
+) -> Bool[Tensor, "batch pos"]:
+    if tokens.numel() == 0:
+        raise InputError("there are no tokens to read; give at least one prompt")
+    mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
+    mask = mask.bool().cpu()
+    if not bool(mask.any(1).all()):
+        row = int((~mask.any(1)).nonzero()[0])
+        raise InputError(f"prompt {row} is all padding; leave it out, or mend its attention mask")
+    return mask
+
+
+def _check_model(model: TransformerBridge, vocab: EmojiVocab) -> None:
+    size = int(model.cfg.d_vocab)
+    if vocab.size > size:
+        raise TokenizerError(
+            f"the tokenizer has {vocab.size} ids but the model only {size}; "
+            "build EmojiVocab from the tokenizer that belongs to this model"
+        )
+    if len(vocab.emoji_ids) == 0:
+        raise TokenizerError(f"no token is an emoji at purity {vocab.threshold}; lower it")
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    def said(label: str, done: int, total: int) -> None:
+        progress(f"{label}, {name}", done, total)
+
+    return said

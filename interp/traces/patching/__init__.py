@@ -1,0 +1,25 @@
+"""Activation patching: which activations carry the emoji decision from one run to another."""
+
+from interp.readout.question import Question
+from interp.readout.run import Run
+from interp.traces.patching.ablate import ablate
+from interp.traces.patching.exact import sweep, sweep_each
+from interp.traces.patching.joint import Node, NodesResult, patch_nodes
+from interp.traces.patching.plan import Cells
+from interp.traces.patching.result import PatchingResult
+from interp.traces.patching.screen import ScreenResult, screen
+
+__all__ = [
+    "Cells",
+    "Node",
+    "NodesResult",
+    "PatchingResult",
+    "Question",
+    "Run",
+    "ScreenResult",
+    "ablate",
+    "patch_nodes",
+    "screen",
+    "sweep",
+    "sweep_each",
+]

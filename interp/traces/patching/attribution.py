@@ -1,0 +1,194 @@
+"""Estimates of every patch's effect from one backward pass: attribution patching.
+
+To first order, patching an activation changes the metric by its gradient times the change (Nanda
+2023). Where a query or a key is patched, the softmax in between makes that a poor guess; AtP*
+(Kramár et al. 2024) recomputes the attention pattern under the patch and takes the gradient there.
+For a key at one position the new pattern follows in closed form, so that all of them cost no more
+than one attention layer.
+
+Cost: two forward passes and one backward, with every layer's activations and attention patterns in
+memory. Not here: AtP*'s gradient drop, its second correction, for direct effects that cancel.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from einops import einsum, rearrange, reduce
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.readout.capture import hook_name
+from interp.readout.decoder import Decoder, Layer, attend
+from interp.traces.patching.engine import turned
+from interp.traces.patching.plan import EVERYWHERE, Plan
+
+
+@contextmanager
+def gradients(bridge: Any) -> Iterator[None]:
+    """Let gradients flow while the context is open.
+
+    A merged model has no trainable tensor, so autograd would record nothing: the input embeddings
+    ask for gradients meanwhile. None is stored on them.
+    """
+    weight = bridge.embed.original_component.weight
+    before = weight.requires_grad
+    weight.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        weight.requires_grad_(before)
+
+
+class Backward:
+    """One forward and backward pass of the base run.
+
+    Attributes:
+        acts: `acts[site][layer]`, as the hooks give them.
+        grads: the gradient of each prompt's metric there (a prompt depends on its row alone).
+    """
+
+    def __init__(self, plan: Plan, sites: set[str]) -> None:
+        model, layers = plan.base.model, range(int(plan.base.model.cfg.n_layers))
+        # The bridge's hook_resid_mid is the input of the second norm, whose gradient lacks the way
+        # around the MLP; attn_out has the gradient of the stream that it is added to.
+        read = {"attn_out" if site == "resid_mid" else site for site in sites}
+        taken: dict[str, list[Tensor]] = {site: [] for site in read}
+
+        def keep(site: str) -> Any:
+            def hook(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+                taken[site].append(value)
+                return value
+
+            return hook
+
+        hooks = [(hook_name(model, site, i), keep(site)) for site in read for i in layers]
+        with gradients(model):
+            logits = model.run_with_hooks(
+                plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
+            )
+            each = torch.arange(len(plan.at), device=logits.device)
+            total = plan.metric(logits[each, plan.at]).sum()
+            flat = [value for site in read for value in taken[site]]
+            found = torch.autograd.grad(total, flat, allow_unused=True)
+        values = iter(zip(flat, found, strict=True))
+        self.acts: dict[str, list[Tensor]] = {}
+        self.grads: dict[str, list[Tensor]] = {}
+        for site in read:
+            pairs = [next(values) for _ in layers]
+            self.acts[site] = [value.detach() for value, _ in pairs]
+            self.grads[site] = [torch.zeros_like(v) if g is None else g for v, g in pairs]
+        if "resid_mid" in sites:
+            self.grads["resid_mid"] = self.grads["attn_out"]
+
+
+def linear(
+    site: str,
+    grad: Float[Tensor, "batch ..."],
+    change: Float[Tensor, "batch ..."],
+) -> Float[Tensor, "batch pos element"]:
+    """Gradient times change, summed over what belongs to one head, neuron or position."""
+    product = (grad * change).float()
+    if site == "pattern":  # [batch head query key]
+        return rearrange(product.sum(-1), "batch head pos -> batch pos head")
+    if site == "mlp_post":
+        return product
+    summed = product.sum(-1)
+    return summed if summed.ndim == 3 else summed.unsqueeze(-1)
+
+
+def per_cell(
+    estimate: Float[Tensor, "batch pos element"], cells: list[tuple[int, int]]
+) -> Float[Tensor, "unit batch"]:
+    """An estimate by position and element as one row per cell of a plan."""
+    whole = estimate.sum(1)
+    element = torch.tensor([e for e, _ in cells], device=estimate.device)
+    column = torch.tensor([c for _, c in cells], device=estimate.device)
+    at = estimate[:, column.clamp(min=0), element]
+    return torch.where(column == EVERYWHERE, whole[:, element], at).T.contiguous()
+
+
+class SoftmaxCorrection:
+    """Estimates for queries and keys through the attention pattern, one layer at a time."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        q: Float[Tensor, "batch pos head d_head"],
+        k: Float[Tensor, "batch pos kv_head d_head"],
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Bool[Tensor, "batch pos pos"],
+        pattern: Float[Tensor, "batch head pos pos"],
+        grad: Float[Tensor, "batch head pos pos"],
+    ) -> None:
+        self.layer, self.rotary, self.mask = layer, rotary, mask
+        self.q, self.k = turned(layer.q_norm, q, rotary), turned(layer.k_norm, k, rotary)
+        self.pattern, self.grad = pattern, grad
+
+    def _pattern(self, q: Tensor, k: Tensor) -> Float[Tensor, "batch head pos pos"]:
+        keys = rearrange(k, "batch pos head d_head -> batch head pos d_head")
+        return attend(self.layer, q, keys, keys, self.mask)[1]
+
+    def queries(
+        self, new: Float[Tensor, "batch pos head d_head"]
+    ) -> Float[Tensor, "batch pos element"]:
+        """Effect of each query, by its position and head (positions do not interact)."""
+        changed = self._pattern(turned(self.layer.q_norm, new, self.rotary), self.k)
+        effect = ((changed - self.pattern) * self.grad).float().sum(-1)
+        return rearrange(effect, "batch head pos -> batch pos head")
+
+    def all_keys(
+        self, new: Float[Tensor, "batch pos kv_head d_head"]
+    ) -> Float[Tensor, "batch kv_head"]:
+        """Effect of all keys of a head at once."""
+        changed = self._pattern(self.q, turned(self.layer.k_norm, new, self.rotary))
+        effect = ((changed - self.pattern) * self.grad).float().sum((-1, -2))
+        return self._by_kv(effect)
+
+    def keys(
+        self, new: Float[Tensor, "batch pos kv_head d_head"]
+    ) -> Float[Tensor, "batch pos element"]:
+        """Effect of each key by itself, by its position and head.
+
+        With weights p and new score s' at one key, the softmax becomes r p elsewhere and r e there,
+        e = exp(s' - logsumexp of the old scores), r = 1 / (1 - p + e).
+        """
+        old, fresh = self._scores(self.k), self._scores(turned(self.layer.k_norm, new, self.rotary))
+        allowed = self.mask[:, None]
+        normal = old.masked_fill(~allowed, torch.finfo(old.dtype).min).logsumexp(-1, keepdim=True)
+        p = torch.where(allowed, (old - normal).exp(), 0.0)
+        e = torch.where(allowed, (fresh - normal).exp(), 0.0)
+        r = 1 / (1 - p + e).clamp(min=1e-12)
+        grad = self.grad.float()
+        rest = (grad * p).sum(-1, keepdim=True) - grad * p
+        effect = (r - 1) * rest + grad * (r * e - p)
+        return rearrange(self._by_kv(effect.sum(-2)), "batch head pos -> batch pos head")
+
+    def _scores(self, k: Tensor) -> Float[Tensor, "batch head pos pos"]:
+        group = self.layer.n_heads // self.layer.n_kv_heads
+        keys = k.repeat_interleave(group, 2)
+        scores = einsum(self.q, keys, "batch i head d, batch j head d -> batch head i j")
+        scores = scores.float() * self.layer.scale
+        cap = self.layer.softcap
+        return scores if cap is None else torch.tanh(scores / cap) * cap
+
+    def _by_kv(self, effect: Float[Tensor, "batch head ..."]) -> Float[Tensor, "batch kv_head ..."]:
+        n = self.layer.n_kv_heads
+        return reduce(effect, "batch (head group) ... -> batch head ...", "sum", head=n)
+
+
+def correction(
+    decoder: Decoder, found: Backward, masks: list[Tensor], rotary: list[Any], i: int
+) -> SoftmaxCorrection:
+    """The softmax correction of layer `i`."""
+    return SoftmaxCorrection(
+        decoder.layers[i],
+        found.acts["q"][i],
+        found.acts["k"][i],
+        rotary[i],
+        masks[i],
+        found.acts["pattern"][i],
+        found.grads["pattern"][i],
+    )

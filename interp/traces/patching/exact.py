@@ -1,0 +1,323 @@
+"""Activation patching over layers and positions, or layers and heads.
+
+Copies an activation of one run (the source) into another (the base) and reads the metric again, for
+every layer and position, head or neuron. Denoising copies clean activations into the corrupted run
+and asks what suffices; noising copies corrupted ones into the clean run and asks what is needed
+(Vig et al. 2020, Meng et al. 2022; Zhang and Nanda 2024 and Heimersheim and Nanda 2024 on reading
+the maps). The two runs are one model on two prompts of equal token length, or two models (base and
+tuned) on the same tokens.
+
+Sign: recovery is (patched - corrupted) / (clean - corrupted), see `PatchingResult`.
+
+Exact: values are those of one full forward pass per patch (`interp.patching.naive`), computed by
+`interp.patching.engine` for a fraction of its cost. Before a sweep the engine recomputes the
+unpatched run by itself and refuses to go on if that differs from the model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.base.errors import InputError, ModelError
+from interp.base.memory import in_batches, rounding
+from interp.readout.metric import Readout, Several, label, measure, resolve
+from interp.readout.question import Metric, Question, asked
+from interp.readout.run import Run
+from interp.traces.patching.engine import Base, Engine
+from interp.traces.patching.memory import budget_of, part_of
+from interp.traces.patching.plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
+from interp.traces.patching.result import PatchingResult, check_gap
+from interp.traces.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
+
+
+def sweep(
+    clean: Run,
+    corrupted: Run,
+    site: str,
+    *,
+    by: str | None = None,
+    cells: Cells = ALL,
+    direction: str = "denoising",
+    metric: Metric | None = None,
+    ask: Question | None = None,
+) -> PatchingResult:
+    """Patch one site at every layer and position (or head), exactly.
+
+    Args:
+        clean, corrupted: the two runs. Equal token lengths and equal padding.
+        site: by position `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`; by head
+            `z`, `q`, `k`, `v` (before norm and rotation, as their hooks), `pattern`; by neuron
+            `mlp_post`.
+        by: for heads `"head"` (all positions at once) or `"head_pos"` (each; for `pattern` the
+            position that attends); for neurons `"neuron"` or `"neuron_pos"`.
+        cells: which layers, positions, heads or neurons; everything if left out.
+        direction: `"denoising"` (clean into corrupted) or `"noising"` (corrupted into clean).
+        metric: short for `ask=Question(metric=...)`.
+        ask: metric, metric positions, topics, smallest gap and memory, see `Question`. A chunk is
+            one of patches, 128 MiB if left out.
+
+    Returns:
+        Values `[layer, pos or head, batch]` with both baselines.
+
+    Raises:
+        InputError: for arguments that do not fit (see `Run`, `make_plan`), a metric of the wrong
+            shape or not finite, or if clean and corrupted agree within `min_gap` on every prompt.
+        ModelError: if the architecture lacks the site or is not covered by the engine.
+    """
+    ask = asked(ask, metric)
+    base_run, source, way, contrast = oriented(clean, corrupted, direction)
+    plan = make_plan(
+        base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
+    values, before, source_metric, notes = in_parts(plan, None, ask)
+    floor = noise_floor(plan, None, values, ask.chunk)
+    return assemble(plan, values, before, source_metric, ask, "exact", notes, floor)
+
+
+def sweep_each(
+    clean: Run,
+    corrupted: Run,
+    site: str,
+    metrics: Mapping[str, Metric],
+    *,
+    by: str | None = None,
+    cells: Cells = ALL,
+    direction: str = "denoising",
+    ask: Question | None = None,
+) -> dict[str, PatchingResult]:
+    """Patch once and read several metrics: a `sweep` for each, for the price of one.
+
+    Args:
+        metrics: by name, as `Outcome.metrics` gives them. The factors of one outcome share three
+            logsumexps per patch. The question names none.
+        clean, corrupted, site, by, cells, direction, ask: as for `sweep`.
+
+    Raises:
+        InputError, ModelError: as `sweep`; that there is nothing to recover, only if that holds
+            under every metric.
+    """
+    if not metrics:
+        raise InputError("no metric to read; name at least one")
+    ask = asked(ask, next(iter(metrics.values())))
+    base_run, source, way, contrast = oriented(clean, corrupted, direction)
+    plan = make_plan(
+        base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
+    each = [resolve(metric, base_run.model) for metric in metrics.values()]
+    plan = replace(plan, metric=Several(tuple(each)))
+    values, before, ends, notes = in_parts(plan, None, ask)
+    assert ends is not None  # there is a source
+    one = longest_alone(plan, None, ask.chunk)
+    return {
+        name: assemble(
+            replace(plan, metric=metric), values[i], before[i], ends[i], ask, "exact", notes,
+            floor_of(plan, values[i], one[i]),
+        )
+        for i, (name, metric) in enumerate(zip(metrics, each, strict=True))
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def in_parts(
+    plan: Plan,
+    taken: list[Tensor] | None,
+    ask: Question,
+) -> tuple[
+    Float[Tensor, "*metric layer unit batch"],
+    Float[Tensor, "*metric batch"],
+    Float[Tensor, "*metric batch"] | None,
+    tuple[str, ...],
+]:
+    """All patches of a plan, over as many prompts at once as memory allows.
+
+    Args:
+        taken: activations to patch in, by layer, the same for all prompts; left out, the source's.
+
+    Returns:
+        values, the unpatched metric, the source's metric, notes for the reader.
+    """
+    every = len(plan.at)
+
+    def some(rows: list[int]) -> tuple[Tensor, Tensor, Tensor | None, tuple[str, ...]]:
+        part = part_of(plan, rows)
+        if taken is None:
+            acts, end = part.taken()
+        else:
+            acts, end = [act[: len(rows)] for act in taken], None
+        # Of some prompts none may have a gap; of all, `check_gap` below says so.
+        whole = len(rows) == every
+        values, before, notes = exact_values(part, acts, end if whole else None, ask)
+        return values, before, end, notes
+
+    parts = [
+        made
+        for _, made in in_batches(
+            every, every, some, what=f"patching {plan.site}", device=plan.base.tokens.device,
+            each=prompt_bytes(plan.base), unit="prompt",
+        )
+    ]  # fmt: skip
+    values = torch.cat([part[0] for part in parts], -1)
+    before = torch.cat([part[1] for part in parts], -1)
+    ends = [part[2] for part in parts if part[2] is not None]
+    source_metric = torch.cat(ends, -1) if ends else None
+    check_gap(before, source_metric, ask.min_gap)
+    return values, before, source_metric, tuple(dict.fromkeys(n for part in parts for n in part[3]))
+
+
+def noise_floor(plan: Plan, taken: list[Tensor] | None, values: Tensor, chunk: int | None) -> float:
+    """How far the longest prompt's patches of the first layer move when it is swept alone."""
+    return floor_of(plan, values, longest_alone(plan, taken, chunk))
+
+
+@torch.no_grad()
+def longest_alone(
+    plan: Plan, taken: list[Tensor] | None, chunk: int | None
+) -> Float[Tensor, "*metric 1 unit 1"]:
+    """The longest prompt's patches of the first layer, swept without the others."""
+    part = replace(part_of(plan, [_longest(plan)]), layers=plan.layers[:1])
+    acts = part.taken()[0] if taken is None else [act[:1] for act in taken]
+    return exact_values(part, acts, None, Question(chunk=chunk))[0]
+
+
+def floor_of(
+    plan: Plan,
+    values: Float[Tensor, "layer unit batch"],
+    alone: Float[Tensor, "1 unit 1"],
+) -> float:
+    """How far `alone` is from the same patches among all prompts."""
+    return rounding(values[:1, :, [_longest(plan)]], alone, float(values.abs().max()))
+
+
+def _longest(plan: Plan) -> int:
+    return int((plan.at - plan.base.first).argmax())
+
+
+def exact_values(
+    plan: Plan,
+    taken: list[Tensor],
+    source_metric: Float[Tensor, "*metric batch"] | None,
+    ask: Question,
+) -> tuple[
+    Float[Tensor, "*metric layer unit batch"], Float[Tensor, "*metric batch"], tuple[str, ...]
+]:
+    """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
+    base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
+    before = measure(plan.metric, base.kept.logits)
+    check_gap(before, source_metric, ask.min_gap)
+    budget = budget_of(base, ask.chunk)
+    engine = Engine(base, budget.size)
+    check_engine(engine)
+    read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
+    smallest = base.job_bytes(0, plan.base.tokens.shape[1])
+    cells = torch.tensor(plan.cells, device=plan.at.device)
+    parts = []
+    for done, layer in enumerate(plan.layers):
+        ask.tell(f"patching {plan.site}", done, len(plan.layers))
+
+        def patched(layer: int = layer) -> Tensor:
+            engine.size = budget.size
+            return patch_cells(plan, engine, read, taken, layer, cells, before)
+
+        parts.append(budget.halving(patched, smallest, smallest * len(cells) * len(plan.at)))
+    ask.tell(f"patching {plan.site}", len(plan.layers), len(plan.layers))
+    return torch.stack(parts, -3), before, tuple(budget.notes)
+
+
+def patch_cells(
+    plan: Plan,
+    engine: Engine,
+    read: Readout,
+    taken: list[Tensor],
+    layer: int,
+    cells: Int[Tensor, "unit two"],
+    unpatched: Float[Tensor, "*metric batch"],
+) -> Float[Tensor, "*metric unit batch"]:
+    """Patches of one layer: `cells` are (element, column) as in `Plan.cells`.
+
+    Cells that cannot change anything keep the unpatched value.
+    """
+    at_end = layer == len(engine.layers) - 1 and ends_in_its_row(plan.site)
+    unit, prompt, start = live(cells[:, 1], plan.first, plan.at, row_at_the_end=at_end)
+    values = unpatched.unsqueeze(-2).repeat_interleave(len(cells), -2)
+    if len(unit):
+        jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
+        rows = patch(engine, taken, plan.site, layer, jobs)
+        if read.rowwise:
+            values[..., unit, prompt] = read.rows(rows)
+        else:
+            final = engine.base.final.expand(len(cells), -1, -1).clone()
+            final[unit, prompt] = rows
+            values[..., unit, prompt] = read(final)[..., unit, prompt]
+    return values
+
+
+def check_engine(engine: Engine) -> None:
+    """Recompute the unpatched run by the engine's own arithmetic and compare it with the model's.
+
+    Raises:
+        ModelError: if the logits at the metric positions differ by more than rounding explains.
+    """
+    base = engine.base
+    lengths = base.last - base.run.first
+    # The arithmetic is the same for all prompts; the shortest and the longest try the padding.
+    prompt = torch.stack((lengths.argmax(), lengths.argmin())).unique()
+    final = base.final[prompt]
+    for jobs, segments in engine.chunks(prompt, base.run.first[prompt]):
+        x = torch.cat([s.cached(base.kept.acts["resid_pre"][0]).flatten(0, 1) for s in segments])
+        final[jobs] = engine.onwards(0, segments, x)
+    logits, wanted = base.decoder.logits(final).float(), base.kept.logits[prompt].float()
+    error = float((logits - wanted).abs().max())
+    bar = {torch.float32: 1e-3, torch.float64: 1e-6}.get(final.dtype, 0.1)
+    if not error <= bar * max(1.0, float(wanted.abs().max())):
+        raise ModelError(
+            f"the exact patching engine does not reproduce this {base.decoder.model_type} model: "
+            f"its unpatched logits are off by {error:.3g}; use interp.patching.naive.sweep"
+        )
+
+
+def assemble(
+    plan: Plan,
+    values: Float[Tensor, "layer unit batch"],
+    base_metric: Float[Tensor, " batch"],
+    source_metric: Float[Tensor, " batch"] | None,
+    ask: Question,
+    engine: str,
+    notes: tuple[str, ...] = (),
+    floor: float | None = None,
+) -> PatchingResult:
+    """Put a result together from a plan and the measured values."""
+    other = base_metric if source_metric is None else source_metric
+    swapped = plan.direction == "denoising"
+    clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
+    undefined = int(((clean - corrupted).abs() <= ask.min_gap).sum())
+    name, unit = label(plan.metric), plan.metric_unit
+    if undefined and source_metric is not None:
+        notes = (
+            *notes,
+            f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
+            f"{ask.min_gap:g} {unit}",
+        )
+    return PatchingResult(
+        values=values.cpu(),
+        clean=clean.cpu(),
+        corrupted=corrupted.cpu(),
+        present=plan.present.cpu(),
+        metric_positions=plan.at.cpu(),
+        layers=plan.layers,
+        units=plan.units,
+        unit_labels=plan.labels,
+        axis=plan.by,
+        site=plan.site,
+        direction=plan.direction,
+        contrast=plan.contrast,
+        metric=name,
+        unit=unit,
+        min_gap=ask.min_gap,
+        engine=engine,
+        notes=notes,
+        noise_floor=floor,
+        topics=ask.topics_of(len(clean)),
+    )

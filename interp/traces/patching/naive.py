@@ -1,0 +1,106 @@
+"""The slow twin of the exact engine: one whole forward pass per patch, by TransformerLens hooks.
+
+Same arguments, same result, for any architecture that TransformerLens bridges. It is the oracle of
+the tests and the fallback for models that the engine refuses. Cost: layers times positions (or
+heads) forward passes over the batch.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.readout.capture import hook_name, run_and_keep
+from interp.readout.metric import measure
+from interp.readout.question import Metric, Question, asked
+from interp.readout.run import Run
+from interp.traces.patching.exact import assemble
+from interp.traces.patching.plan import (
+    ALL,
+    EVERYWHERE,
+    HEADS,
+    NEURONS,
+    Cells,
+    Plan,
+    make_plan,
+    oriented,
+)
+from interp.traces.patching.result import PatchingResult, check_gap
+
+
+def sweep(
+    clean: Run,
+    corrupted: Run,
+    site: str,
+    *,
+    by: str | None = None,
+    cells: Cells = ALL,
+    direction: str = "denoising",
+    metric: Metric | None = None,
+    ask: Question | None = None,
+) -> PatchingResult:
+    """As `interp.patching.sweep`, by one forward pass per patch; see there for the arguments.
+
+    Raises:
+        InputError, ModelError: as `interp.patching.sweep`, but no model type is refused.
+    """
+    ask = asked(ask, metric)
+    base, source, way, contrast = oriented(clean, corrupted, direction)
+    plan = make_plan(
+        base, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
+    )
+    taken, source_metric = plan.taken()
+    base_metric = unpatched(plan)
+    check_gap(base_metric, source_metric, ask.min_gap)
+    values = run_plan(plan, taken, ask)
+    return assemble(plan, values, base_metric, source_metric, ask, "naive")
+
+
+def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
+    """The metric of the base run."""
+    return measure(plan.metric, run_and_keep(plan.base, (), plan.at).logits)
+
+
+def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "layer unit batch"]:
+    """All patches of a plan, by one forward pass each."""
+    total = len(plan.layers) * len(plan.cells)
+    parts: list[Tensor] = []
+    for layer in plan.layers:
+        for cell in plan.cells:
+            ask.tell(f"patching {plan.site}", len(parts), total)
+            hooks = site_hooks(plan.base.model, plan.site, layer, taken[layer], *cell)
+            parts.append(with_hooks(plan, hooks))
+    ask.tell(f"patching {plan.site}", total, total)
+    return torch.stack(parts).view(len(plan.layers), len(plan.cells), -1)
+
+
+def site_hooks(
+    model: Any, site: str, layer: int, source: Tensor, element: int, column: int
+) -> list[tuple[str, Any]]:
+    """Hooks that put the source's activation in place at one column (-1: all) and element."""
+    at = slice(None) if column == EVERYWHERE else column
+    where: tuple[Any, ...] = (slice(None), at)
+    if site in HEADS or site in NEURONS:
+        where = (slice(None), at, element)
+    if site == "pattern":  # [batch head query key]
+        where = (slice(None), element, at)
+
+    def swap(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+        # The bridge's hook_resid_mid is the input of the second norm. Only a change in place also
+        # reaches the residual stream that goes around the MLP, as in TransformerLens' own sweeps.
+        value = value if site == "resid_mid" else value.clone()
+        value[where] = source[where].to(value)
+        return value
+
+    return [(hook_name(model, site, layer), swap)]
+
+
+def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batch"]:
+    """The metric of the base run under hooks."""
+    with torch.no_grad():
+        logits = plan.base.model.run_with_hooks(
+            plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
+        )
+    each = torch.arange(len(plan.at), device=logits.device)
+    return measure(plan.metric, logits[each, plan.at.to(logits.device)])
