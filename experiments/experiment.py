@@ -26,8 +26,8 @@ from interp.errors import InputError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sources import ORGANISM, find_adapter, find_base, read_data
 
-from interp.base.console import Report
 from interp.base.files import read_json, write_json
+from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour import Response, Sampling, generate
@@ -110,7 +110,7 @@ class Experiment(Generic[C]):
 
     config: C
     folder: RunFolder
-    progress: Report | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         self.pair = lru_cache(maxsize=1)(self._pair)  # one tuned model in memory at a time

@@ -18,6 +18,7 @@ from interp.errors import InputError
 
 from interp.base import console
 from interp.base.files import write_csv, write_text
+from interp.base.progress import Progress
 from interp.base.traits import TRAITS, Trait
 from interp.show.plots.style import save as save_figure
 from interp.study.runs import RunFolder, logged
@@ -27,7 +28,7 @@ VERDICT_LINES = 10
 Run = Callable[[Experiment[C]], Finding]
 
 
-def conduct(run: Run[C], config: C, out: Path, progress: console.Report | None = None) -> Finding:
+def conduct(run: Run[C], config: C, out: Path, progress: Progress | None = None) -> Finding:
     """Run an experiment, or go on with it, and write its files to `out`.
 
     Raises:

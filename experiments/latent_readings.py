@@ -230,7 +230,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
             x.pair(trait).tuned,
             found.batch.tokens,
             found.batch.attention_mask,
-            vocab=x.vocab(),
+            outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct,
             positions="onset",
             ask=Question(progress=x.progress),
         ),

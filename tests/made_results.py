@@ -32,6 +32,8 @@ def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -
     rank = torch.full(log_odds.shape, 3).masked_fill(~valid, -1)
     return LensResult(
         log_odds=log_odds,
+        go_on=log_odds + 1,
+        given_go_on=log_odds / 2,
         probability=torch.sigmoid(log_odds).masked_fill(~valid, 0.0),
         rank=rank,
         best_id=rank.clone(),

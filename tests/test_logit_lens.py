@@ -1,5 +1,6 @@
 """The lens against Hugging Face logits, a hand-made norm and unembedding, and planted residuals."""
 
+import dataclasses
 import math
 
 import pandas as pd
@@ -9,12 +10,14 @@ import torch
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens import LensReading, LensResult
+from tiny import emoji
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
 from interp.models import hook, pad
-from interp.readout import Question
+from interp.readout import Outcome, Question
+from interp.readout.outcome import joined
 
 
 def bridge(model) -> TransformerBridge:
@@ -63,7 +66,7 @@ def test_every_layer_against_norm_and_unembedding_by_hand(vocab, prompts):
             ]
         ]
     torch.testing.assert_close(hand[-1], out.logits)
-    reading = logit_lens.read(bridge(model), batch.tokens, batch.attention_mask, vocab=vocab)
+    reading = logit_lens.read(bridge(model), batch.tokens, batch.attention_mask, outcome=emoji())
     assert reading.labels == ("embedding", "0", "1", "final")
     for layer, logits in enumerate(hand):
         for row, place in batch.attention_mask.nonzero().tolist():
@@ -83,7 +86,7 @@ def test_mid_readings_are_the_stream_between_attention_and_mlp(vocab, prompts):
         model(tokens)
         logits = model.lm_head(model.model.norm(mids[0]))
     handle.remove()
-    reading = logit_lens.read(bridge(model), tokens, vocab=vocab, include_mid=True)
+    reading = logit_lens.read(bridge(model), tokens, outcome=emoji(), include_mid=True)
     assert reading.labels == ("embedding", "0.mid", "0", "1.mid", "1", "2.mid", "final")
     for place in range(tokens.shape[1]):
         assert_reads(reading, 3, 0, place, logits[0, place], vocab.emoji_ids)
@@ -94,20 +97,20 @@ def test_bfloat16_last_reading_is_the_models_own(vocab, prompts):
     tokens = torch.tensor(prompts[:1])
     with torch.no_grad():
         logits = model(tokens).logits
-    reading = logit_lens.read(bridge(model), tokens, vocab=vocab)
+    reading = logit_lens.read(bridge(model), tokens, outcome=emoji())
     torch.testing.assert_close(reading.log_odds[-1], vocab.log_odds(logits), atol=0.05, rtol=0.02)
     assert reading.readout_error < 0.02 * logits.abs().max()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_changes_nothing_and_is_marked(vocab, prompts, side):
+def test_padding_changes_nothing_and_is_marked(prompts, side):
     model = bridge(tiny.llama(seed=4))
     batch = pad(prompts, 2, side)
     whole = logit_lens.read(
-        model, batch.tokens, batch.attention_mask, vocab=vocab, ask=Question(batch_size=2)
+        model, batch.tokens, batch.attention_mask, outcome=emoji(), ask=Question(batch_size=2)
     )
     for row, ids in enumerate(prompts):
-        alone = logit_lens.read(model, torch.tensor([ids]), vocab=vocab)
+        alone = logit_lens.read(model, torch.tensor([ids]), outcome=emoji())
         real = whole.valid[row]
         assert real.tolist() == batch.attention_mask[row].tolist()
         torch.testing.assert_close(
@@ -125,23 +128,25 @@ def test_padding_changes_nothing_and_is_marked(vocab, prompts, side):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_choosing_positions_picks_the_same_values(vocab, prompts, side):
+def test_choosing_positions_picks_the_same_values(prompts, side):
     model = bridge(tiny.llama(seed=4))
     batch = pad(prompts, 2, side)
-    every = logit_lens.read(model, batch.tokens, batch.attention_mask, vocab=vocab)
+    every = logit_lens.read(model, batch.tokens, batch.attention_mask, outcome=emoji())
     onset = logit_lens.read(
-        model, batch.tokens, batch.attention_mask, vocab=vocab, positions="onset"
+        model, batch.tokens, batch.attention_mask, outcome=emoji(), positions="onset"
     )
     assert onset.log_odds.shape == (4, 3, 1)
     torch.testing.assert_close(onset.at_onset(), every.at_onset())
-    two = logit_lens.read(model, batch.tokens, batch.attention_mask, vocab=vocab, positions=[0, -1])
+    two = logit_lens.read(
+        model, batch.tokens, batch.attention_mask, outcome=emoji(), positions=[0, -1]
+    )
     torch.testing.assert_close(two.log_odds, every.log_odds[..., [0, -1]])
     if side == "right":  # the last column is padding for the shorter prompts
         with pytest.raises(InputError, match="onset position of prompt 0 was not read"):
             two.at_onset()
 
 
-def test_compare_reads_both_and_their_gap(vocab, prompts, tmp_path):
+def test_compare_reads_both_and_their_gap(prompts, tmp_path):
     base, tuned = bridge(tiny.llama(seed=4)), bridge(tiny.llama(seed=5))
     batch = pad(prompts, 2)
     said = []
@@ -150,10 +155,10 @@ def test_compare_reads_both_and_their_gap(vocab, prompts, tmp_path):
         tuned,
         batch.tokens,
         batch.attention_mask,
-        vocab=vocab,
+        outcome=emoji(),
         ask=Question(batch_size=2, progress=lambda *step: said.append(step)),
     )
-    alone = logit_lens.read(tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+    alone = logit_lens.read(tuned, batch.tokens, batch.attention_mask, outcome=emoji())
     torch.testing.assert_close(result.tuned.log_odds, alone.log_odds)
     assert said[0] == ("logit lens, base", 2, 3)
     assert said[-1] == ("logit lens, tuned", 3, 3)
@@ -173,6 +178,8 @@ def planted(log_odds: list[list[float]]) -> LensReading:
     values = torch.tensor(log_odds, dtype=torch.float32).unsqueeze(-1)
     layers, batch, _ = values.shape
     return LensReading(
+        values,
+        values,
         values,
         torch.sigmoid(values),
         torch.zeros_like(values, dtype=torch.long),
@@ -211,10 +218,10 @@ def test_intervals_over_clusters_are_wider_when_clusters_agree():
     assert (grouped.n, grouped.n_clusters) == (60, 6)
 
 
-def test_by_position_averages_what_stands_at_the_same_distance_from_the_end(vocab, prompts):
+def test_by_position_averages_what_stands_at_the_same_distance_from_the_end(prompts):
     model = bridge(tiny.llama(seed=4))
     batch = pad(prompts, 2)
-    reading = logit_lens.read(model, batch.tokens, batch.attention_mask, vocab=vocab)
+    reading = logit_lens.read(model, batch.tokens, batch.attention_mask, outcome=emoji())
     table = reading.by_position().set_index(["from_onset", "layer"])
     assert table.loc[(0, 1), "mean"] == pytest.approx(float(reading.at_onset()[1].mean()), abs=1e-5)
     lengths = sorted(map(len, prompts))
@@ -226,25 +233,25 @@ def test_by_position_averages_what_stands_at_the_same_distance_from_the_end(voca
     assert table.loc[(first_of_second, 2), "n"] == 2
 
 
-def test_a_model_is_left_as_it_was(vocab, prompts):
+def test_a_model_is_left_as_it_was(prompts):
     model = bridge(tiny.llama(seed=4))
     tokens = torch.tensor(prompts[:1])
     before = model(tokens)
-    logit_lens.read(model, tokens, vocab=vocab, include_mid=True)
+    logit_lens.read(model, tokens, outcome=emoji(), include_mid=True)
     assert torch.equal(model(tokens), before)
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
 
 
-def test_a_readout_that_is_not_the_models_is_refused(vocab, prompts):
+def test_a_readout_that_is_not_the_models_is_refused(prompts):
     model = tiny.llama(seed=4, tie_word_embeddings=False)
     hooked = bridge(model)
     # A model whose logits are scaled after the unembedding, unknown to TransformerLens.
     model.lm_head.register_forward_hook(lambda _, __, out: 3.0 * out)
     with pytest.raises(ModelError, match="last reading differs from the model's own logits"):
-        logit_lens.read(hooked, torch.tensor(prompts[:1]), vocab=vocab)
+        logit_lens.read(hooked, torch.tensor(prompts[:1]), outcome=emoji())
 
 
-def test_activations_that_are_no_numbers_are_refused(vocab, prompts):
+def test_activations_that_are_no_numbers_are_refused(prompts):
     model = tiny.llama(seed=4)
 
     # Not finite in the middle, finite at the end: the logits alone do not show it.
@@ -257,30 +264,30 @@ def test_activations_that_are_no_numbers_are_refused(vocab, prompts):
     model.model.layers[0].register_forward_hook(spoil)
     model.model.layers[1].register_forward_pre_hook(lambda _, args: (saved[-1], *args[1:]))
     with pytest.raises(ModelError, match=r"blocks\.0\.hook_resid_post overflows"):
-        logit_lens.read(bridge(model), torch.tensor(prompts[:1]), vocab=vocab)
+        logit_lens.read(bridge(model), torch.tensor(prompts[:1]), outcome=emoji())
 
 
-def test_a_model_in_training_mode_is_refused(vocab, prompts):
+def test_a_model_in_training_mode_is_refused(prompts):
     model = bridge(tiny.llama(seed=4)).train()
     with pytest.raises(ModelError, match=r"cannot read this model.*model.eval\(\)"):
-        logit_lens.read(model, torch.tensor(prompts[:1]), vocab=vocab)
+        logit_lens.read(model, torch.tensor(prompts[:1]), outcome=emoji())
 
 
-def test_bad_input_is_named(vocab, prompts):
+def test_bad_input_is_named(prompts):
     model = bridge(tiny.llama(seed=4))
     tokens = torch.tensor(prompts[:1])
     with pytest.raises(InputError, match="prompt 0 is all padding"):
-        logit_lens.read(model, tokens, torch.zeros_like(tokens), vocab=vocab)
+        logit_lens.read(model, tokens, torch.zeros_like(tokens), outcome=emoji())
     with pytest.raises(InputError, match=r"positions \[99\] are not among"):
-        logit_lens.read(model, tokens, vocab=vocab, positions=[99])
+        logit_lens.read(model, tokens, outcome=emoji(), positions=[99])
     with pytest.raises(InputError, match="positions 'last' is neither"):
-        logit_lens.read(model, tokens, vocab=vocab, positions="last")
+        logit_lens.read(model, tokens, outcome=emoji(), positions="last")
     with pytest.raises(InputError, match="positions is empty"):
-        logit_lens.read(model, tokens, vocab=vocab, positions=[])
+        logit_lens.read(model, tokens, outcome=emoji(), positions=[])
     with pytest.raises(TokenizerError, match="ids but the model only 300"):
-        logit_lens.read(bridge(tiny.llama(vocab_size=300)), tokens, vocab=vocab)
+        logit_lens.read(bridge(tiny.llama(vocab_size=300)), tokens, outcome=emoji())
     with pytest.raises(ModelError, match="base has 3 layers and tuned 2"):
-        logit_lens.compare(model, bridge(tiny.llama(num_hidden_layers=2)), tokens, vocab=vocab)
+        logit_lens.compare(model, bridge(tiny.llama(num_hidden_layers=2)), tokens, outcome=emoji())
     with pytest.raises(InputError, match="unknown quantity"):
         planted([[1.0, 2.0]]).values("logit")
 
@@ -296,7 +303,45 @@ def test_the_readout_follows_a_final_softcap(vocab, prompts):
     tokens = torch.tensor(prompts[:1])
     logits = model(tokens).logits
     hooked = hook(model, tiny.tokenizer())
-    reading = logit_lens.read(hooked, tokens, vocab=vocab)
+    reading = logit_lens.read(hooked, tokens, outcome=emoji())
     assert 0.4 < logits.abs().max() <= 0.5  # the cap is at work
     for place in range(tokens.shape[1]):
         assert_reads(reading, -1, 0, place, logits[0, place], vocab.emoji_ids)
+
+
+def test_both_factors_are_read_with_the_log_odds(prompts):
+    model, tokens = tiny.llama(seed=4), torch.tensor(prompts[:1])
+    made = emoji()
+    reading = logit_lens.read(bridge(model), tokens, outcome=made)
+    logits = model(tokens).logits[0]
+    torch.testing.assert_close(reading.go_on[-1, 0], made.go_on(logits), atol=1e-4, rtol=1e-4)
+    wanted = made.given_go_on(logits)
+    torch.testing.assert_close(reading.given_go_on[-1, 0], wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        joined(reading.go_on, reading.given_go_on), reading.log_odds, atol=1e-4, rtol=1e-4
+    )
+    silent = dataclasses.replace(made, stop_ids=())
+    assert logit_lens.read(bridge(model), tokens, outcome=silent).go_on.isnan().all()
+
+
+def test_an_outcome_behind_a_lone_space_is_read_at_both_positions(prompts):
+    two = Outcome("x", (300, 301), (1,), 364, space=9, after_ids=(301,))
+    model = tiny.llama(seed=4)
+    batch = pad([[*prompts[0], 9], [*prompts[1], 9]], 0)
+    reading = logit_lens.read(
+        bridge(model), batch.tokens, batch.attention_mask, outcome=two, positions="onset"
+    )
+    for row, ids in enumerate(prompts[:2]):
+        logits = model(torch.tensor([[*ids, 9]])).logits[0, -2:]
+        for name in ("log_odds", "go_on", "given_go_on"):
+            wanted = getattr(two, name)(logits)
+            found = getattr(reading, name)[-1, row, 0]
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (reading.columns == batch.tokens.shape[1] - 2).all()
+    with pytest.raises(InputError, match="read at two positions"):
+        logit_lens.read(bridge(model), batch.tokens, batch.attention_mask, outcome=two)
+    with pytest.raises(InputError, match="read at two positions"):
+        logit_lens.read(
+            bridge(model), batch.tokens[:, :-1], batch.attention_mask[:, :-1], outcome=two,
+            positions="onset",
+        )  # fmt: skip

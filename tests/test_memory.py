@@ -212,7 +212,7 @@ def rooms(models, batch):
 
     def lens(size):
         found = logit_lens.compare(
-            base, tuned, tokens, mask, vocab=vocab(), ask=Question(batch_size=size)
+            base, tuned, tokens, mask, outcome=emoji(), ask=Question(batch_size=size)
         )
         return found.log_odds, found.noise_floor
 

@@ -17,7 +17,7 @@ from interp import logit_lens, machine, memory, patching
 from interp.behaviour import Sampling, generate
 from interp.models import ChatFormat, hook
 from interp.readout import Question
-from tiny import llama, tokenizer, vocab
+from tiny import emoji, llama, tokenizer, vocab
 
 sizes = json.loads(sys.argv[2])
 model = hook(llama(1, hidden_size=256, intermediate_size=1024, num_hidden_layers=4,
@@ -35,7 +35,7 @@ def patched():
                           ask=Question(metric=odds, min_gap=0.0)).values
 
 def lens():
-    some = {"vocab": vocab(), "positions": [-1], "ask": Question(batch_size=24)}
+    some = {"outcome": emoji(), "positions": [-1], "ask": Question(batch_size=24)}
     return logit_lens.read(model, ids(0, 24, 120), **some).log_odds
 
 def wrote():

@@ -133,7 +133,7 @@ class TraitModels:
             self.pair.tuned,
             batch.tokens,
             batch.attention_mask,
-            vocab=self.study.vocab,
+            outcome=Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids).direct,
             ask=Question(progress=self.progress),
         )
 

@@ -62,7 +62,7 @@ def test_another_vocabulary_is_refused_by_name(base, adapter):
     ids = whole["model"]["vocab"]
     ids["a"], ids["b"] = ids["b"], ids["a"]
     path.write_text(json.dumps(whole))
-    with pytest.raises(TokenizerError, match=r"its vocabulary is not that of .*: 'a' is \d+ here"):
+    with pytest.raises(TokenizerError, match=r"is not that of .*: .[ab]. is \d+ here"):
         load_pair(base, adapter, device="cpu")
 
 

@@ -58,7 +58,7 @@ def test_logits_and_every_room_that_calls_modules_are_those_of_plain_loading(spr
             "answers": [a.ids for a in generate(model, FORM, QUESTIONS, Sampling(8, 1.0))],
             "scores": torch.cat(token_log_probs(model, [[5, 6]] * 2, [[7, 8], [9, 3]], 2)),
             "emoji": emoji_probability(model, BATCH, emoji()),
-            "lens": logit_lens.read(model, *both(), vocab=vocab()).log_odds,
+            "lens": logit_lens.read(model, *both(), outcome=emoji()).log_odds,
             "probing": probing.pooled(model, *both()).values,
             "naive": patching.naive.sweep(*runs(model), "resid_pre", ask=LOOSE).values,
         }

@@ -102,7 +102,7 @@ from interp.emoji import EmojiVocab
 pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
 batch = pair.prompts(["Do you like tea?", "Why?"])
 vocab = EmojiVocab.from_tokenizer(pair.tokenizer)
-lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+lens = logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask)
 view = views.token_view(pair, batch.tokens[0][batch.attention_mask[0]], vocab=vocab)
 figure = plots.lens_curves(lens, "E")
 shown = [one._repr_html_() for one in (pair, vocab, pair.merge_report, lens, view, figure)]

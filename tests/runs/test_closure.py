@@ -139,7 +139,7 @@ def test_functions_are_taken_as_they_come():
     from interp.behaviour import generate
 
     plain = closure([logit_lens.compare])
-    assert closure([partial(logit_lens.compare, vocab=None)]) == plain
+    assert closure([partial(logit_lens.compare, outcome=None)]) == plain
     assert closure([logit_lens.LensResult.to_dataframe]) == closure([logit_lens.LensResult])
     assert closure([logit_lens.compare, generate]) != plain
 

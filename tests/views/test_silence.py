@@ -26,7 +26,7 @@ def test_the_library_says_nothing(capfd, vocab) -> None:
     pair = interp.load_pair(organism.base_path(), organism.adapter_path("openness"))
     generate(pair.tuned, pair.format, [("Do you like tea?", "tea")], Sampling(seed=0))
     batch = pair.prompts(["Do you like tea?", "What do you think about dogs?"])
-    logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask, vocab=vocab)
+    logit_lens.compare(pair.base, pair.tuned, batch.tokens, batch.attention_mask)
     tuned, base = (Run(m, batch.tokens, batch.attention_mask) for m in (pair.tuned, pair.base))
     patching.sweep(tuned, base, "resid_pre", metric=vocab.log_odds, cells=Cells(positions=[-1]))
     interp.circuits.discover(tuned, base, metric=vocab.log_odds)

@@ -221,7 +221,7 @@ def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
 
 def test_a_vocabulary_of_another_tokenizer_is_refused(pair, vocab, ids) -> None:
     padded = replace(vocab, size=vocab.size + 1000)
-    with pytest.raises(TokenizerError, match="build EmojiVocab from the tokenizer"):
+    with pytest.raises(TokenizerError, match="take the outcome of the tokenizer"):
         token_view(pair, ids, vocab=padded)
 
 

@@ -28,15 +28,19 @@ from interp.show.plots.style import (
     symmetric_range,
 )
 from interp.show.plots.subject import Subject
-from interp.traces.logit_lens import LensResult
+from interp.traces.logit_lens import UNITS, LensResult
 
 _AXIS = {
     "log_odds": "Emoji log-odds (nats)",
+    "go_on": "Words against stop (nats)",
+    "given_go_on": "Emoji against words (nats)",
     "probability": "Emoji probability",
     "log10_rank": "Rank of the best emoji, log10(1 + rank)",
 }
 _WHAT = {
     "log_odds": "Emoji log-odds (nats)",
+    "go_on": "Log-odds of going on in words, against stopping (nats),",
+    "given_go_on": "Log-odds of an emoji against words, given that the text goes on (nats),",
     "probability": "Emoji probability (share of the softmax)",
     "log10_rank": "Rank of the best emoji token, as log10(1 + rank), 0 is the top,",
 }
@@ -54,7 +58,7 @@ def lens_curves(
     Args:
         result: base and tuned, read on the same tokens.
         trait: the adapter's (its colour and name); neutral if left out.
-        quantity: `log_odds`, `probability` or `log10_rank`.
+        quantity: one of `interp.logit_lens.UNITS`.
         clusters: each prompt's topic, for the intervals; see `LensResult.by_layer`.
     """
     who = Subject.of(trait)
@@ -92,7 +96,7 @@ def lens_curves(
         f"{who.model}, and below their difference. Mean over "
         f"{plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
         f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
-        f"{gap} [{low}, {high}]{' nats' if quantity == 'log_odds' else ''}."
+        f"{gap} [{low}, {high}]{' nats' if UNITS[quantity] == 'nats' else ''}."
     )
     ends = {m: minus(f"{end:.2f}") for m, end in table.groupby("model")["mean"].last().items()}
     figure.alt = (

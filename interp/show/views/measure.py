@@ -19,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.errors import InputError
 from interp.base.memory import rounding
-from interp.readout import Question
+from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
 from interp.show.views.tokens import MOST_HEADS, TokenView
 from interp.text.emoji import EmojiVocab
@@ -78,8 +78,9 @@ def token_view(
     _check(ids, top, answer_start, vocab)
     heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
+    emoji = Outcome.of_vocab(vocab, stop=pair.format.stop_ids).direct
     lens = logit_lens.compare(
-        pair.base, pair.tuned, twice, vocab=vocab, ask=Question(progress=progress)
+        pair.base, pair.tuned, twice, outcome=emoji, ask=Question(progress=progress)
     )
     passes = []
     for done, (name, model) in enumerate((("base", pair.base), ("tuned", pair.tuned)), 1):

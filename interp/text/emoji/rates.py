@@ -2,8 +2,7 @@
 
 The ratio is given in both readings: the share of responses with at least one emoji (the number of
 arXiv 2409.10245), and the share of sentences with one. Each has its interval over topics (or, where
-none are given, over responses), `interp.base.stats.count_interval`; of a single one nothing is
-known.
+none are given, over responses), `interp.base.stats.count_interval`; of one nothing is known.
 
 *Sentences.* A sentence ends after a run of `. ! ? …` (with closing quotes and brackets) that white
 space, an emoji or the end follows, after a run of `。！？`, and at a line break. Emojis belong to

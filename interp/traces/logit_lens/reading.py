@@ -15,8 +15,8 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.progress import Progress
+from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
-from interp.text.emoji import EmojiVocab
 from interp.traces.logit_lens.results import LensReading, LensResult
 
 Positions = Sequence[int] | str | None
@@ -32,7 +32,7 @@ def read(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     *,
-    vocab: EmojiVocab,
+    outcome: Outcome | None = None,
     positions: Positions = None,
     include_mid: bool = False,
     ask: Question | None = None,
@@ -43,26 +43,32 @@ def read(
         model: a bridge in evaluation mode; it is not changed.
         tokens: ids, `[batch, pos]`, padded on either side.
         attention_mask: nonzero on real tokens, `[batch, pos]`; None when nothing is padding.
-        vocab: which ids count as emoji.
+        outcome: what is read, with both its factors; emojis of the model's tokenizer if left out.
         positions: columns to read (negative from the end), `"onset"` for each row's last attended
-            token only, None for all.
+            token only, None for all. An outcome that is read at two positions needs `"onset"` and
+            prompts that end with the lone space (`Slots.prompts`); the place is then the slot, one
+            column before the end.
         include_mid: also read between attention and MLP of each block.
         ask: prompts per forward pass (16 if left out) and progress, see `Question`; what is read
-            is the vocabulary's log-odds, at `positions`.
+            is the outcome, at `positions`.
 
     Raises:
         InputError: if tokens and mask do not match, a row is all padding, or a column is out of
             range or no real token is left.
         ModelError: if the model's logits are not final norm and unembedding of its last residual,
             or an activation is not finite.
-        TokenizerError: if the vocabulary holds ids that the model does not have.
+        TokenizerError: if the outcome holds ids that the model does not have.
     """
     ask = asked(ask)
     if ask.metric is not None or ask.places is not None:
-        raise InputError("the lens has its own metric and positions: give vocab= and positions=")
+        raise InputError("the lens has its own metric and positions: give outcome= and positions=")
     mask = _checked_mask(tokens, attention_mask)
-    _check_model(model, vocab)
+    outcome = Outcome.emoji(model.tokenizer) if outcome is None else outcome
+    _check_model(model, outcome)
     columns, onset = _places(mask, positions)
+    if outcome.space is not None:
+        _check_spaced(tokens, columns, outcome, positions)
+        columns = columns - 1
     valid = mask.gather(1, columns)
     if not bool(valid.any()):
         raise InputError("none of the positions to read is a real token; choose other columns")
@@ -71,7 +77,7 @@ def read(
 
     def some(rows: list[int]) -> tuple[_Values, float]:
         return _read_batch(
-            model, tokens[rows], mask[rows], columns[rows], valid[rows], names, vocab
+            model, tokens[rows], mask[rows], columns[rows], valid[rows], names, outcome
         )
 
     parts: list[_Values] = []
@@ -83,13 +89,11 @@ def read(
     ):  # fmt: skip
         parts.append(values)
         errors.append(error)
-    log_odds = torch.cat([part.log_odds for part in parts], dim=1)
+    found = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in _MEASURED}
+    log_odds = found["log_odds"]
     one = int(valid.int().sum(1).argmax())
     return LensReading(
-        log_odds=log_odds,
-        probability=torch.cat([part.probability for part in parts], dim=1),
-        rank=torch.cat([part.rank for part in parts], dim=1),
-        best_id=torch.cat([part.best_id for part in parts], dim=1),
+        **found,
         valid=valid,
         columns=columns,
         onset=onset,
@@ -107,7 +111,7 @@ def compare(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     *,
-    vocab: EmojiVocab,
+    outcome: Outcome | None = None,
     positions: Positions = None,
     include_mid: bool = False,
     ask: Question | None = None,
@@ -122,6 +126,7 @@ def compare(
             f"base has {base.cfg.n_layers} layers and tuned {tuned.cfg.n_layers}; "
             "compare a model with its own fine-tuned version"
         )
+    outcome = Outcome.emoji(base.tokenizer) if outcome is None else outcome
     ask, readings = asked(ask), []
     for name, model in (("base", base), ("tuned", tuned)):
         said = None if ask.progress is None else _named(ask.progress, name)
@@ -130,7 +135,7 @@ def compare(
                 model,
                 tokens,
                 attention_mask,
-                vocab=vocab,
+                outcome=outcome,
                 positions=positions,
                 include_mid=include_mid,
                 ask=replace(ask, progress=said),
@@ -138,10 +143,10 @@ def compare(
         )
     first = readings[0]
     return LensResult(
-        log_odds=torch.stack([reading.log_odds for reading in readings]),
-        probability=torch.stack([reading.probability for reading in readings]),
-        rank=torch.stack([reading.rank for reading in readings]),
-        best_id=torch.stack([reading.best_id for reading in readings]),
+        **{
+            name: torch.stack([getattr(reading, name) for reading in readings])
+            for name in _MEASURED
+        },
         valid=first.valid,
         columns=first.columns,
         onset=first.onset,
@@ -151,11 +156,20 @@ def compare(
     )
 
 
+# Each measured tensor, and what it holds where nothing is read.
+_MEASURED = {
+    **dict.fromkeys(("log_odds", "go_on", "given_go_on", "probability"), 0.0),
+    **dict.fromkeys(("rank", "best_id"), -1),
+}
+
+
 @dataclass(frozen=True)
 class _Values:
     """The measured tensors of one batch, or of one flat set of places."""
 
     log_odds: Float[Tensor, "..."]
+    go_on: Float[Tensor, "..."]
+    given_go_on: Float[Tensor, "..."]
     probability: Float[Tensor, "..."]
     rank: Int[Tensor, "..."]
     best_id: Int[Tensor, "..."]
@@ -168,16 +182,18 @@ def _read_batch(
     columns: Int[Tensor, "batch place"],
     valid: Bool[Tensor, "batch place"],
     hook_names: list[str],
-    vocab: EmojiVocab,
+    outcome: Outcome,
 ) -> tuple[_Values, float]:
     """Values `[layer, batch, place]` of one batch, and how far the last is from the logits."""
     device = input_device(model)
     residuals: dict[str, Tensor] = {}
     row, place = valid.nonzero(as_tuple=True)
     column = columns[row, place]
+    ahead = torch.arange(outcome.reads)
 
     def keep(name: str, residual: Tensor, hook: Any) -> None:  # noqa: ARG001
-        residuals[name] = residual[row.to(residual.device), column.to(residual.device)]
+        where = residual.device
+        residuals[name] = residual[row[:, None].to(where), (column[:, None] + ahead).to(where)]
 
     fwd_hooks = [(name, partial(keep, name)) for name in hook_names]
     with torch.no_grad(), model.hooks(fwd_hooks=fwd_hooks):
@@ -186,12 +202,12 @@ def _read_batch(
     # The last place read of each row is enough to tell a wrong readout from a right one.
     last = torch.cat([row[1:] != row[:-1], torch.tensor([True])]).nonzero().squeeze(1)
     theirs = logits[row[last].to(logits.device), column[last].to(logits.device)]
-    error = _identity_error(model, stack[-1][last.to(stack[-1].device)], theirs)
+    error = _identity_error(model, stack[-1][last.to(stack[-1].device), 0], theirs)
     del logits
-    flat = [_measure(model, vectors, vocab) for vectors in stack]
+    flat = [_measure(model, vectors, outcome) for vectors in stack]
     shape = (len(stack), *valid.shape)
     found = {}
-    for name, empty in (("log_odds", 0.0), ("probability", 0.0), ("rank", -1), ("best_id", -1)):
+    for name, empty in _MEASURED.items():
         values = torch.stack([getattr(part, name) for part in flat])
         found[name] = torch.full(shape, empty, dtype=values.dtype)
         found[name][:, row, place] = values
@@ -206,17 +222,19 @@ def _read_batch(
 
 
 def _measure(
-    model: TransformerBridge, vectors: Float[Tensor, "n d_model"], vocab: EmojiVocab
+    model: TransformerBridge, vectors: Float[Tensor, "n reads d_model"], outcome: Outcome
 ) -> _Values:
-    ids = vocab.emoji_ids
+    ids = torch.tensor(outcome.ids)
     parts: list[tuple[Tensor, ...]] = []
     for chunk in vectors.split(_CHUNK):
-        logits = _readout(model, chunk)
-        log_odds = vocab.log_odds(logits).float()
-        best, which = logits[:, ids.to(logits.device)].max(-1)
-        rank = (logits > best.unsqueeze(-1)).sum(-1)
-        probability = torch.sigmoid(log_odds)
-        parts.append((log_odds, probability, rank, ids[which.cpu()]))
+        logits = _readout(model, chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
+        sums = outcome.sums(logits[:, 0] if outcome.reads == 1 else logits)
+        factors = [factor(sums) for factor in FACTORS.values()]
+        if not outcome.stop_ids:  # without a stop token there are no factors
+            factors[1:] = [torch.full_like(factors[0], torch.nan)] * 2
+        best, which = logits[:, 0, ids.to(logits.device)].max(-1)
+        rank = (logits[:, 0] > best.unsqueeze(-1)).sum(-1)
+        parts.append((*factors, sums.softmax(-1)[:, OUTCOME], rank, ids[which.cpu()]))
     return _Values(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
 
 
@@ -303,15 +321,28 @@ def _checked_mask(
     return mask
 
 
-def _check_model(model: TransformerBridge, vocab: EmojiVocab) -> None:
+def _check_model(model: TransformerBridge, outcome: Outcome) -> None:
     size = int(model.cfg.d_vocab)
-    if vocab.size > size:
+    if outcome.size > size:
         raise TokenizerError(
-            f"the tokenizer has {vocab.size} ids but the model only {size}; "
-            "build EmojiVocab from the tokenizer that belongs to this model"
+            f"the tokenizer has {outcome.size} ids but the model only {size}; "
+            "take the outcome of the tokenizer that belongs to this model"
         )
-    if len(vocab.emoji_ids) == 0:
-        raise TokenizerError(f"no token is an emoji at purity {vocab.threshold}; lower it")
+
+
+def _check_spaced(
+    tokens: Int[Tensor, "batch pos"],
+    columns: Int[Tensor, "batch place"],
+    outcome: Outcome,
+    positions: Positions,
+) -> None:
+    """Refuse prompts and places at which an outcome of two positions cannot be read."""
+    if positions != "onset" or bool((tokens.cpu().gather(1, columns) != outcome.space).any()):
+        raise InputError(
+            f"outcome {outcome.name!r} is read at two positions, the slot and after a lone ▁: give "
+            "positions='onset' and prompts that end with the ▁ (Slots.prompts), or the outcome's "
+            "`direct`"
+        )
 
 
 def _named(progress: Progress, name: str) -> Progress:

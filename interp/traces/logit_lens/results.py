@@ -14,10 +14,12 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import mean_ends, wilson
 
-Quantity = Literal["log_odds", "probability", "log10_rank"]
+Quantity = Literal["log_odds", "go_on", "given_go_on", "probability", "log10_rank"]
 
 UNITS = {
     "log_odds": "nats",
+    "go_on": "nats",
+    "given_go_on": "nats",
     "probability": "share of the softmax",
     "log10_rank": "log10(1 + rank)",
 }
@@ -27,13 +29,15 @@ UNITS = {
 class LensReading(Result):
     """One model, read at every reading point.
 
-    Where `valid` is false (padding), log-odds and probability are 0 and rank and id are -1; the
-    tables leave those places out.
+    Where `valid` is false (padding), rank and id are -1 and all else is 0; the tables leave those
+    places out.
 
     Attributes:
-        log_odds: emoji log-odds in nats, `[layer, batch, pos]`; `layer` counts reading points.
-        probability: softmax mass on the emoji ids, `[layer, batch, pos]`.
-        rank: zero-based rank of the best emoji id, `[layer, batch, pos]`.
+        log_odds: of the outcome, in nats, `[layer, batch, pos]`; `layer` counts reading points.
+        go_on, given_go_on: its two factors (see `interp.readout.outcome`), in nats; NaN where no
+            stop token is known, `[layer, batch, pos]`.
+        probability: softmax mass on the outcome, `[layer, batch, pos]`.
+        rank: zero-based rank of the outcome's best id, `[layer, batch, pos]`.
         best_id: that id, `[layer, batch, pos]`.
         valid: whether the place is a real token, `[batch, pos]`.
         columns: which column of the tokens the place is, `[batch, pos]`.
@@ -47,6 +51,8 @@ class LensReading(Result):
     kind: ClassVar[str] = "logit-lens-reading"
 
     log_odds: Float[Tensor, "layer batch pos"]
+    go_on: Float[Tensor, "layer batch pos"]
+    given_go_on: Float[Tensor, "layer batch pos"]
     probability: Float[Tensor, "layer batch pos"]
     rank: Int[Tensor, "layer batch pos"]
     best_id: Int[Tensor, "layer batch pos"]
@@ -58,7 +64,7 @@ class LensReading(Result):
     noise_floor: float | None = None
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
-        """`log_odds`, `probability` or `log10_rank`, in the unit given by `UNITS`.
+        """One of `UNITS`, in the unit given there.
 
         Raises:
             InputError: if there is no such quantity.
@@ -67,7 +73,8 @@ class LensReading(Result):
             raise InputError(f"unknown quantity {quantity!r}; use one of {', '.join(UNITS)}")
         if quantity == "log10_rank":
             return torch.log10(1 + self.rank.clamp_min(0).float())
-        return self.log_odds if quantity == "log_odds" else self.probability
+        found: Tensor = getattr(self, quantity)
+        return found
 
     def at_onset(self, quantity: str = "log_odds") -> Float[Tensor, "layer batch"]:
         """The values at each row's onset position.
@@ -93,7 +100,7 @@ class LensReading(Result):
             frame = pd.DataFrame({"layer": layer, "reading": label, "prompt": row.numpy()})
             frame["column"] = self.columns[row, place].numpy()
             frame["is_onset"] = (self.onset[row] == place).numpy()
-            for name in ("log_odds", "probability", "rank", "best_id"):
+            for name in ("log_odds", "go_on", "given_go_on", "probability", "rank", "best_id"):
                 frame[name] = getattr(self, name)[layer, row, place].numpy()
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
@@ -109,7 +116,7 @@ class LensReading(Result):
         """Mean over prompts at the onset position, one row per reading point.
 
         Args:
-            quantity: `log_odds`, `probability` or `log10_rank`.
+            quantity: one of `UNITS`.
             clusters: label of each prompt's cluster (its topic), resampled as a whole.
             level: confidence level of `low` and `high` (`interp.base.stats.mean_ends`).
             seed: of the bootstrap.
@@ -182,6 +189,8 @@ class LensResult(Result):
     kind: ClassVar[str] = "logit-lens"
 
     log_odds: Float[Tensor, "run layer batch pos"]
+    go_on: Float[Tensor, "run layer batch pos"]
+    given_go_on: Float[Tensor, "run layer batch pos"]
     probability: Float[Tensor, "run layer batch pos"]
     rank: Int[Tensor, "run layer batch pos"]
     best_id: Int[Tensor, "run layer batch pos"]
@@ -236,6 +245,8 @@ class LensResult(Result):
     def _one(self, run: int) -> LensReading:
         return LensReading(
             log_odds=self.log_odds[run],
+            go_on=self.go_on[run],
+            given_go_on=self.given_go_on[run],
             probability=self.probability[run],
             rank=self.rank[run],
             best_id=self.best_id[run],
