@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -64,7 +65,12 @@ __all__ = ["ModelPair", "Outcome", "load_pair"]
 class _ShortNames(MetaPathFinder, Loader):
     """Finds `interp.patching.engine` where it is: `interp.traces.patching.engine`, one module."""
 
-    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
         room, _, rest = name.removeprefix("interp.").partition(".")
         if not name.startswith("interp.") or room not in ROOMS:
             return None

@@ -284,6 +284,8 @@ def test_bad_input_is_named(prompts):
         logit_lens.read(model, tokens, outcome=emoji(), positions="last")
     with pytest.raises(InputError, match="positions is empty"):
         logit_lens.read(model, tokens, outcome=emoji(), positions=[])
+    with pytest.raises(InputError, match="the lens has its own metric and positions"):
+        logit_lens.read(model, tokens, ask=Question(metric=lambda logits: logits[:, 0]))
     with pytest.raises(TokenizerError, match="ids but the model only 300"):
         logit_lens.read(bridge(tiny.llama(vocab_size=300)), tokens, outcome=emoji())
     with pytest.raises(ModelError, match="base has 3 layers and tuned 2"):

@@ -13,7 +13,8 @@ sys.path.insert(0, sys.argv[1])
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 torch.set_num_threads(1)
-from interp import logit_lens, machine, memory, patching
+from interp import logit_lens, patching
+from interp.base import machine, memory
 from interp.behaviour import Sampling, generate
 from interp.models import ChatFormat, hook
 from interp.readout import Question

@@ -13,6 +13,7 @@ text).
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import secrets
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from interp.base.errors import InputError, RunError, visible
 
@@ -173,7 +174,7 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
     return content
 
 
-def open_plain(path: Path | str, error: type[InputError] = InputError) -> BinaryIO:
+def open_plain(path: Path | str, error: type[InputError] = InputError) -> io.BufferedReader:
     """A regular file, opened for reading bytes.
 
     Raises:

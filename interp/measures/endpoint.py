@@ -210,7 +210,7 @@ def _openai() -> Any:
 def _client(address: str, host: str) -> "AsyncOpenAI":
     openai = _openai()
 
-    class Bounded(openai.DefaultAsyncHttpxClient):  # type: ignore[misc,name-defined]
+    class Bounded(openai.DefaultAsyncHttpxClient):
         """Reads replies up to a limit, and none whose limit would hold for the packed bytes."""
 
         async def send(self, request: Any, **options: Any) -> Any:

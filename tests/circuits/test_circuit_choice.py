@@ -22,7 +22,7 @@ from interp.circuits import (
 )
 from interp.circuits.compare import _overlap, edge_kinds
 from interp.circuits.export import node_edges
-from interp.circuits.parts import fingerprint
+from interp.circuits.weights import fingerprint
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from patching_models import bridge, pick, prompts

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from interp.circuits import (
@@ -235,6 +236,11 @@ def test_intervals_hold_over_topics_and_are_missing_for_one():
     by_prompt = found.to_dataframe()
     assert (by_prompt["low"] <= by_prompt["faithfulness"] + 1e-6).all()
     assert (by_prompt["faithfulness"] <= by_prompt["high"] + 1e-6).all()
+    topics = ["a", "b", "b", "c", "c"]
+    told = curve(scores, clean, corrupted, ask=Question(metric=metric, topics=topics))
+    pd.testing.assert_frame_equal(told.areas(), found.areas(clusters=topics))
+    again = discover(clean, corrupted, ask=Question(metric=metric, topics=topics))
+    assert again.chance_floor() == scores.chance_floor(clusters=topics) != scores.chance_floor()
     one_topic = found.to_dataframe(clusters=["a"] * 5)
     assert one_topic["low"].isna().all()
     with pytest.raises(InputError, match="5 prompts but 2"):

@@ -8,7 +8,7 @@ from interp.circuits import discover
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
-from interp.patching.plan import make_plan
+from interp.patching.sweep_plan import make_plan
 from patching_models import FAMILIES, bridge, pick, prompts
 from slow_circuits import Slow, bridged, tiny_llama
 

@@ -79,7 +79,8 @@ def test_every_page_and_notebook_is_in_the_site_and_its_contents(built):
 
 def test_every_room_is_in_the_reference_with_what_it_exports(built):
     folder = Path(interp.__file__).parent
-    public = {*interp.ROOMS, "models", "behaviour", "measures", "organism", "study", "report"}
+    floors = ("models", "readout", "behaviour", "measures", "organism", "study", "report")
+    public = {*interp.ROOMS, *floors}
     every = (path.relative_to(folder).with_suffix("").parts for path in folder.glob("*/*"))
     rooms = {".".join(parts) for parts in every if parts[1][0] != "_"}
     pages = {Path(name).stem for name in built if "reference/" in name}

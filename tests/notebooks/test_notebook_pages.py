@@ -97,7 +97,8 @@ def test_without_the_extra_the_library_works_and_shows_itself():
         BLOCKER
         + """
 import interp
-from interp import logit_lens, organism, plots, views
+from interp import logit_lens, organism
+from interp.show import plots, views
 from interp.emoji import EmojiVocab
 pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
 batch = pair.prompts(["Do you like tea?", "Why?"])

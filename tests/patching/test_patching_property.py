@@ -12,9 +12,7 @@ import pytest
 import torch
 from interp.errors import ModelError
 from interp.patching import Cells, Node, Question, Run, ablate, naive, patch_nodes, sweep
-from interp.patching.plan import WAYS
-from patching_models import FAMILIES, bridge, pick, prompts
-from thinned import thinned
+from interp.patching.sweep_plan import WAYS
 
 model = cache(bridge)
 CASES = [(site, by) for site, ways in WAYS.items() for by in ways]

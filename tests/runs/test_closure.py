@@ -41,7 +41,7 @@ def tree(tmp_path):
     return edit
 
 
-@pytest.mark.parametrize("path", ["html.py", "doctor.py", "behaviour/questionnaire.py"])
+@pytest.mark.parametrize("path", ["base/html.py", "cli/doctor.py", "measures/questionnaire.py"])
 def test_a_comment_and_a_docstring_change_nothing(tree, path):
     assert tree(path, "\n\n\n", "\n\n\n# A comment.\n") == set()
     assert tree(path, '"""', '"""Otherwise said: ') == set()
@@ -52,11 +52,11 @@ def test_a_change_of_code_changes_what_reaches_it_and_nothing_else(tree):
         "answers"
     }
     assert tree("models/merge.py", "live = attach", "more = live = attach") == {"pair"}
-    assert tree("doctor.py", "import ", "more = 1\nimport ") == set()
+    assert tree("cli/doctor.py", "import ", "more = 1\nimport ") == set()
 
 
 def test_files_that_a_definition_reads_count(tree, tmp_path):
-    assets = tmp_path / "interp" / "behaviour" / "assets"
+    assets = tmp_path / "interp" / "measures" / "assets"
     asset = min(path.relative_to(tmp_path / "interp") for path in assets.iterdir())
     text = (tmp_path / "interp" / asset).read_text()
     assert "questionnaire" in tree(str(asset), text[:20], text[:20] + " ")

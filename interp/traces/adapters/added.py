@@ -17,13 +17,14 @@ from torch import Tensor
 
 from interp.base.errors import AdapterError, InputError
 from interp.base.results import Result
-from interp.base.stats import RESAMPLES, mean_ends
+from interp.base.stats import RESAMPLES
 from interp.behaviour.generate import Sampling
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
-from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
-from interp.traces.adapters.runs import GatedRuns, Prompts
+from interp.traces.adapters.gated_runs import GatedRuns, Prompts
+from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, write
 from interp.traces.adapters.space import AdapterSpace
+from interp.traces.adapters.tables import esr_table, mean_table
 
 CONDITIONS = ("base", "a", "b", "both")
 
@@ -77,13 +78,11 @@ class Added(Result):
             Columns `condition` (the last is `interaction`), `mean`, `low`, `high` (NaN with fewer
             than two prompts or topics), `n`.
         """
-        values = torch.cat([self.values, self.interaction()[None]]).double()
-        low, high = mean_ends(
-            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
-        )
-        names = (*CONDITIONS, "interaction")
-        table = {"condition": names, "mean": values.mean(1).numpy(), "low": low, "high": high}
-        return pd.DataFrame(table).assign(n=values.shape[1])
+        return mean_table(
+            {"condition": (*CONDITIONS, "interaction")},
+            torch.cat([self.values, self.interaction()[None]]), self.topics,
+            level=level, n_resamples=n_resamples, seed=self.seed,
+        )  # fmt: skip
 
 
 def added(

@@ -39,7 +39,7 @@ from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.traces.adapters.deltas import Delta
-from interp.traces.adapters.runs import GatedRuns, Prompts
+from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 
 Svd = tuple[Float[Tensor, "d_out rank"], Float[Tensor, " rank"], Float[Tensor, "rank d_in"]]

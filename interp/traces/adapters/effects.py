@@ -33,7 +33,7 @@ from interp.base.results import Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
-from interp.traces.adapters.runs import Prompts
+from interp.traces.adapters.gated_runs import Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 from interp.traces.adapters.written import Runs, Written, WrittenRuns, runs_of
 

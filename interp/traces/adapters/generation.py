@@ -8,14 +8,11 @@ Cost: one generation per subset and question; the hooks add the cost of the live
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.base.progress import Progress
-from interp.base.stats import wilson
 from interp.behaviour.generate import Response, Sampling, generate
 from interp.models import ModelPair
 from interp.text.emoji import rates
@@ -85,25 +82,3 @@ def count(responses: Sequence[Response]) -> Counts:
         found.responses_with_emoji, found.n_responses, found.sentences_with_emoji,
         found.n_sentences,
     )  # fmt: skip
-
-
-def esr_table(counts: Mapping[Any, Counts], name: str, level: float = 0.95) -> pd.DataFrame:
-    """Both emoji-to-sentence ratios of each condition with their Wilson intervals.
-
-    Args:
-        counts: what `count` returns, by condition.
-        name: what the conditions are called.
-        level: confidence level.
-
-    Returns:
-        Columns `name`, `over` (`response` or `sentence`), `with_emoji`, `n`, `esr`, `low`, `high`.
-        Where there is nothing to count (no sentence) share and interval are empty.
-    """
-    rows: list[tuple[Any, ...]] = []
-    for condition, numbers in counts.items():
-        for over, (hits, n) in (("response", numbers[:2]), ("sentence", numbers[2:])):
-            interval = wilson(hits, n, level) if n else None
-            bounds = (hits / n, interval.low, interval.high) if interval else (None,) * 3
-            rows.append((condition, over, hits, n, *bounds))
-    columns = [name, "over", "with_emoji", "n", "esr", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)

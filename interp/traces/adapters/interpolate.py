@@ -19,13 +19,14 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.base.stats import RESAMPLES, mean_ends
+from interp.base.stats import RESAMPLES
 from interp.behaviour.generate import Sampling
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
-from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
-from interp.traces.adapters.runs import GatedRuns, Prompts
+from interp.traces.adapters.gated_runs import GatedRuns, Prompts
+from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, write
 from interp.traces.adapters.space import AdapterSpace
+from interp.traces.adapters.tables import esr_table, mean_table
 
 ALPHAS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -71,12 +72,10 @@ class Interpolation(Result):
         Returns:
             Columns `alpha`, `mean`, `low`, `high` (NaN with fewer than two prompts or topics), `n`.
         """
-        values = self.values.double()
-        low, high = mean_ends(
-            values, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
-        )
-        table = {"alpha": self.alphas, "mean": values.mean(1).numpy(), "low": low, "high": high}
-        return pd.DataFrame(table).assign(n=values.shape[1])
+        return mean_table(
+            {"alpha": self.alphas}, self.values, self.topics,
+            level=level, n_resamples=n_resamples, seed=self.seed,
+        )  # fmt: skip
 
 
 def interpolate(

@@ -36,7 +36,7 @@ from interp.base.stats import RESAMPLES, mean_ends
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.traces.adapters.effects import PartEffects, facts
-from interp.traces.adapters.runs import Prompts
+from interp.traces.adapters.gated_runs import Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 from interp.traces.adapters.written import Runs, Written, runs_of
 

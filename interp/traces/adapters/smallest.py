@@ -28,9 +28,10 @@ from interp.behaviour.generate import Sampling
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.traces.adapters.effects import gap_notes
-from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, esr_table, write
-from interp.traces.adapters.runs import Prompts
+from interp.traces.adapters.gated_runs import Prompts
+from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, write
 from interp.traces.adapters.space import AdapterSpace
+from interp.traces.adapters.tables import esr_table
 from interp.traces.adapters.written import Runs, Written, WrittenRuns, runs_of
 
 

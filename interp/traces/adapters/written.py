@@ -24,8 +24,8 @@ from interp.base.progress import Progress
 from interp.behaviour.generate import Sampling
 from interp.readout.question import Question
 from interp.text.emoji import find
+from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.generation import SAMPLING, Questions, write
-from interp.traces.adapters.runs import GatedRuns, Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 
 

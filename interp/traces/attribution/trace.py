@@ -34,7 +34,7 @@ from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.attribution import direction as directions
 from interp.traces.attribution.projection import Projection
 from interp.traces.attribution.result import Attribution
-from interp.traces.patching.memory import metric_of_rows
+from interp.traces.patching.chunks import metric_of_rows
 
 WAYS = ("component", "head", "neuron")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}

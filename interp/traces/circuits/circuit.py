@@ -20,8 +20,8 @@ from torch import Tensor
 from interp.base.errors import InputError, ModelError
 from interp.base.results import Result
 from interp.traces.circuits.graph import Graph
-from interp.traces.circuits.parts import fingerprint
 from interp.traces.circuits.scores import CircuitScores
+from interp.traces.circuits.weights import fingerprint
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from interp.readout.metric import measure, resolve
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.circuits.graph import Graph
-from interp.traces.circuits.parts import constant_of, fingerprint, weight_of
-from interp.traces.patching.memory import metric_of_rows
+from interp.traces.circuits.weights import constant_of, fingerprint, weight_of
+from interp.traces.patching.chunks import metric_of_rows
 
 SITES = ("resid_pre", "resid_post", "z", "mlp_out")
 

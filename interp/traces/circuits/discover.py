@@ -33,8 +33,8 @@ from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.differences import Differences
+from interp.traces.circuits.path_gradients import Reads, step
 from interp.traces.circuits.scores import CircuitScores
-from interp.traces.circuits.steps import Reads, step
 
 DEFAULT_BYTES = 2**30
 _AT_ONCE = 8  # steps whose normed rows are kept until the next product

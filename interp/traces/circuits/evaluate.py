@@ -17,8 +17,8 @@ from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.discover import DEFAULT_BYTES
 from interp.traces.circuits.faithfulness import SHARES, Faithfulness
 from interp.traces.circuits.mixing import row_bytes, run_circuits
+from interp.traces.circuits.path_gradients import Path, check, forward
 from interp.traces.circuits.scores import CircuitScores
-from interp.traces.circuits.steps import Path, check, forward
 
 
 def faithfulness(

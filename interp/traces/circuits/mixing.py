@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.readout.decoder import Layer, attend
 from interp.traces.circuits.contrast import Contrast, Frame, Taken
-from interp.traces.circuits.parts import constant_of, weight_of
+from interp.traces.circuits.weights import constant_of, weight_of
 from interp.traces.patching.engine import turned
 
 

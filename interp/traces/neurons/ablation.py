@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.readout.run import Run
-from interp.traces.patching.plan import attended_means
+from interp.traces.patching.sweep_plan import attended_means
 
 Neuron = tuple[int, int]
 

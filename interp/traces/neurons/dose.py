@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from interp.traces.neurons.curve import DoseCurve
 from interp.traces.neurons.effects import metric_under
 from interp.traces.neurons.rank import control_sets
 from interp.traces.neurons.ranking import NeuronRanking
-from interp.traces.patching.memory import metric_of_rows
+from interp.traces.patching.chunks import metric_of_rows
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SAMPLING = Sampling()
@@ -157,7 +158,7 @@ def _wrote(
         progress=progress, label="answers under ablation",
     )  # fmt: skip
     hits = [float(bool(find(answer.text))) for answer in answers]
-    return torch.tensor(hits).reshape(len(ablations), n)
+    return rearrange(torch.tensor(hits), "(dose answer) -> dose answer", answer=n)
 
 
 def _table(

@@ -13,7 +13,7 @@ from interp.traces.attribution.projection import Projection
 from interp.traces.attribution.trace import directions_of
 from interp.traces.patching import Run
 from interp.traces.patching.attribution import Backward
-from interp.traces.patching.plan import Cells, make_plan
+from interp.traces.patching.sweep_plan import Cells, make_plan
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from interp.readout.run import Run
 from interp.traces.patching.ablate import ablate
 from interp.traces.patching.exact import sweep, sweep_each
 from interp.traces.patching.joint import Node, NodesResult, patch_nodes
-from interp.traces.patching.plan import Cells
 from interp.traces.patching.result import PatchingResult
 from interp.traces.patching.screen import ScreenResult, screen
+from interp.traces.patching.sweep_plan import Cells
 
 __all__ = [
     "Cells",

@@ -14,8 +14,8 @@ from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching import naive
 from interp.traces.patching.exact import assemble, in_parts, noise_floor
-from interp.traces.patching.plan import ALL, Cells, make_plan
 from interp.traces.patching.result import PatchingResult
+from interp.traces.patching.sweep_plan import ALL, Cells, make_plan
 
 
 def ablate(

@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.readout.capture import hook_name
 from interp.readout.decoder import Decoder, Layer, attend
 from interp.traces.patching.engine import turned
-from interp.traces.patching.plan import EVERYWHERE, Plan
+from interp.traces.patching.sweep_plan import EVERYWHERE, Plan
 
 
 @contextmanager

@@ -26,11 +26,11 @@ from interp.base.memory import in_batches, rounding
 from interp.readout.metric import Readout, Several, label, measure, resolve
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
+from interp.traces.patching.chunks import budget_of, part_of
 from interp.traces.patching.engine import Base, Engine
-from interp.traces.patching.memory import budget_of, part_of
-from interp.traces.patching.plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
 from interp.traces.patching.result import PatchingResult, check_gap
 from interp.traces.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
+from interp.traces.patching.sweep_plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
 
 
 def sweep(

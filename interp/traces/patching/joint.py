@@ -24,11 +24,19 @@ from interp.readout.metric import Readout, label, measure
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching import naive
+from interp.traces.patching.chunks import budget_of
 from interp.traces.patching.engine import Base, Engine, Segment, turned
 from interp.traces.patching.exact import check_engine
-from interp.traces.patching.memory import budget_of
-from interp.traces.patching.plan import EVERYWHERE, HEADS, NEURONS, SITES, Plan, make_plan, oriented
 from interp.traces.patching.result import check_gap
+from interp.traces.patching.sweep_plan import (
+    EVERYWHERE,
+    HEADS,
+    NEURONS,
+    SITES,
+    Plan,
+    make_plan,
+    oriented,
+)
 
 _FLOW = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "mlp_post",
          "mlp_out", "resid_post")  # fmt: skip

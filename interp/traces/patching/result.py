@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
-from interp.traces.patching.plan import Units
+from interp.traces.patching.sweep_plan import Units
 
 
 @dataclass(frozen=True)

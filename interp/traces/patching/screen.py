@@ -27,12 +27,12 @@ from interp.readout.metric import Readout, label, measure
 from interp.readout.question import Question, asked
 from interp.readout.run import Run
 from interp.traces.patching.attribution import Backward, correction, linear, per_cell
+from interp.traces.patching.chunks import budget_of
 from interp.traces.patching.engine import Base, Engine
 from interp.traces.patching.exact import check_engine, patch_cells
-from interp.traces.patching.memory import budget_of
-from interp.traces.patching.plan import HEADS, NEURONS, Plan, make_plan, oriented
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sites import NEEDED
+from interp.traces.patching.sweep_plan import HEADS, NEURONS, Plan, make_plan, oriented
 
 DEFAULT_SITES = {"mlp_out": "pos", "z": "head", "q": "head", "k": "head", "v": "head",
                  "mlp_post": "neuron"}  # fmt: skip

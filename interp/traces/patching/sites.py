@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.readout.decoder import attend
 from interp.traces.patching.engine import Engine, Segment, turned
-from interp.traces.patching.plan import EVERYWHERE, HEADS
+from interp.traces.patching.sweep_plan import EVERYWHERE, HEADS
 
 # What must be kept of the base run, beside what the engine keeps, for each site.
 NEEDED: dict[str, tuple[str, ...]] = {

@@ -33,7 +33,7 @@ Not here: nonlinear probes, and causation. A direction that can be read need not
 
 from interp.traces.probing.features import Features, at_positions, pooled
 from interp.traces.probing.fit import About, fit
-from interp.traces.probing.plan import ProbeConfig
+from interp.traces.probing.labellings import ProbeConfig
 from interp.traces.probing.result import READS, ProbeResult
 from interp.traces.probing.tasks import Draw, Task, onset_task, trait_task
 from interp.traces.probing.trace import Reading, trace

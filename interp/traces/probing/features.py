@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -151,7 +152,7 @@ def _collect(
         kept: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor, hook: Any) -> None:  # noqa: ARG001
-            flat = value.flatten(2) if value.ndim > 3 else value
+            flat = rearrange(value, "batch pos ... -> batch pos (...)")
             kept[name] = take(flat, rows).float().cpu()
 
         hooks = [(name, partial(keep, name)) for name in names.values()]

@@ -16,7 +16,7 @@ from interp.base.errors import DataError, InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.stats import fdr_bh, jackknife_ends, sign_flip_p
 from interp.traces.probing.features import Features
-from interp.traces.probing.plan import Plan, ProbeConfig
+from interp.traces.probing.labellings import Plan, ProbeConfig
 from interp.traces.probing.result import READS, ProbeResult
 from interp.traces.probing.scoring import auroc, balanced_accuracy, over_chance
 from interp.traces.probing.solver import Probes, Space

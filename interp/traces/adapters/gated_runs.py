@@ -28,7 +28,7 @@ from interp.readout.question import Metric, Question
 from interp.readout.run import Run, metric_columns
 from interp.traces.adapters.gates import switched
 from interp.traces.adapters.space import AdapterSpace, Unit
-from interp.traces.patching.memory import DEFAULT_BYTES
+from interp.traces.patching.chunks import DEFAULT_BYTES
 
 Prompts = TokenBatch | Sequence[str]
 

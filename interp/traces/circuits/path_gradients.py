@@ -25,7 +25,7 @@ from torch import Tensor
 from interp.base.errors import ModelError
 from interp.readout.decoder import Decoder, Layer, attend
 from interp.traces.circuits.contrast import Contrast, Frame, Taken
-from interp.traces.circuits.parts import Norm, constant_of, weight_of
+from interp.traces.circuits.weights import Norm, constant_of, weight_of
 from interp.traces.patching.engine import turned
 
 

@@ -10,7 +10,7 @@ from interp.base.memory import Budget
 from interp.readout.metric import Metric, Several
 from interp.readout.run import Run
 from interp.traces.patching.engine import Base
-from interp.traces.patching.plan import Plan
+from interp.traces.patching.sweep_plan import Plan
 
 # Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
 DEFAULT_BYTES = 128 * 2**20
