@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from interp.base.devices import input_device, places
 from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError
 from interp.base.memory import check, in_batches, ran_out
+from interp.base.results import Result
 from interp.models.adapters import Adapter, attach, quiet
 from interp.models.dequantise import dequantise, is_packed
 from interp.models.spreading import LESS

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from interp.errors import AdapterError, ModelError, TokenizerError
 from peft import LoraConfig, get_peft_model
 from tiny import llama, save_base
 
