@@ -82,7 +82,7 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
 def _is_mergeable(kind: Any) -> bool:
     if not isinstance(kind, str) or kind in _OTHER_MODELS:
         return False
-    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(kind)  # type: ignore[call-overload]
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(kind)
     return tuner is not None and issubclass(tuner, BaseTuner)
 
 

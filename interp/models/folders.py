@@ -238,7 +238,7 @@ def stored_as(config: Mapping[str, Any], where: str) -> Packed | None:
         return "int8"
     kind = asked.get("bnb_4bit_quant_type", "fp4")
     if method == "bitsandbytes" and asked.get("load_in_4bit") and kind in ("nf4", "fp4"):
-        return kind  # type: ignore[no-any-return]
+        return kind
     raise ModelError(
         f"{where}: quantization_config: weights stored by {method!r:.60} are not read here; give "
         "the unquantised model, or one stored by bitsandbytes (nf4, fp4, int8) or as GGUF"

@@ -90,13 +90,14 @@ class Template:
         told = {name: value for name, value in self.told.items() if name != "date"}
         try:
             if "date" not in self.told:
-                return tokenizer.apply_chat_template(
+                plain: str = tokenizer.apply_chat_template(
                     turn,
                     chat_template=self.text,
                     tokenize=False,
                     add_generation_prompt=is_open,
                     **told,
                 )
+                return plain
             made: str = _compile_jinja_template(self.text).render(
                 messages=turn,
                 add_generation_prompt=is_open,

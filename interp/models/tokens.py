@@ -245,15 +245,15 @@ class ChatFormat:
             before = [f"{_PLAIN.format(question=one)} {answer}\n\n" for one, answer in shown]
             return "".join(before) + _PLAIN.format(question=last)
         turn = [*_messages(shown), _user(last)]
-        opened = self._template.render(self.tokenizer, turn, is_open=True)
+        opened: str = self._template.render(self.tokenizer, turn, is_open=True)
         finished = [*turn, {"role": "assistant", "content": _PROBE}]
-        before, found, _ = self._template.render(
-            self.tokenizer, finished, is_open=False
-        ).rpartition(_PROBE)
+        head, found, _ = self._template.render(self.tokenizer, finished, is_open=False).rpartition(
+            _PROBE
+        )
         if not found:
             raise self._changed(_PROBE)
-        only_blanks = before.startswith(opened) and not before[len(opened) :].strip(" ")
-        return opened if only_blanks else before
+        only_blanks = head.startswith(opened) and not head[len(opened) :].strip(" ")
+        return opened if only_blanks else head
 
     def _turn_text(self, question: str, answer: str, prompt: str) -> str:
         """What follows `prompt` in the finished turn: the answer and its end."""

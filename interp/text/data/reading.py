@@ -166,7 +166,7 @@ def _separator(content: bytes, usual: str) -> str:
     """What cuts the header into most columns; the usual one where that is no difference."""
     lines = content.removeprefix(codecs.BOM_UTF8).lstrip().splitlines()
     first = (lines[0] if lines else b"").decode("utf-8", "replace")
-    counts = {}
+    counts: dict[str, int] = {}
     for one in (usual, *_SEPARATORS):
         try:
             counts.setdefault(one, len(next(csv.reader([first], delimiter=one, strict=True))))
