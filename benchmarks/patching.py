@@ -24,7 +24,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from interp.patching import Run, sweep
 from torch import Tensor
 from transformer_lens import patching as lens
 from transformer_lens.model_bridge import TransformerBridge
@@ -32,6 +31,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from interp.models.pair import hook
 from interp.organism import base_path
+from interp.patching import Run, sweep
 from interp.readout import Outcome
 
 SWEEPS = {

@@ -12,17 +12,17 @@ from typing import Any
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
-from interp.adapters import AdapterSpace, Delta
-from interp.adapters.generation import write
-from interp.emoji import find
-from interp.errors import InputError
 from pydantic import Field
 from significance import corrected, difference, written
 from torch import Generator, cat, randperm, tensor
 
+from interp.adapters import AdapterSpace, Delta
+from interp.adapters.generation import write
 from interp.base.traits import Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Rows
+from interp.emoji import find
+from interp.errors import InputError
 from interp.measures import TraitClassifier, trait_alignment
 from interp.show.plots.dots import dots
 

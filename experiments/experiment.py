@@ -20,9 +20,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pandas as pd
 import torch
-from interp.data import OpinionQA
-from interp.emoji import EmojiVocab
-from interp.errors import InputError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sources import ORGANISM, find_adapter, find_base, read_data
 
@@ -31,6 +28,9 @@ from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour import Response, Sampling, generate
+from interp.data import OpinionQA
+from interp.emoji import EmojiVocab
+from interp.errors import InputError
 from interp.models import ChatFormat, ModelPair, load_pair, load_tokenizer
 from interp.show.plots import CaptionedFigure
 from interp.study.runs import RunFolder

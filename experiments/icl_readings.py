@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from experiment import Config, Experiment
-from interp.emoji import find
 from pydantic import Field, field_validator
 from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -16,6 +15,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from interp.base.traits import Trait
 from interp.behaviour import Response, generate
 from interp.behaviour.shares import Rows
+from interp.emoji import find
 
 Row = dict[str, Any]
 KINDS = ("tokens", "reasons")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from experiment import Config, Experiment
-from interp.errors import InputError
 from pydantic import Field
 
 from interp.base.traits import Trait
 from interp.behaviour import Response
+from interp.errors import InputError
 from interp.methods.editing import (
     Adapted,
     Base,

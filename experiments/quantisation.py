@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
-from interp.emoji import find
-from interp.patching import PatchingResult
 from scipy.stats import spearmanr
 from significance import corrected, difference, written
 from torch import Tensor, bfloat16, float16, float32, no_grad
@@ -30,9 +28,11 @@ from interp.base.stats import mean_interval
 from interp.base.traits import Trait
 from interp.behaviour import onset_prompts, prompt_contrast
 from interp.behaviour.shares import Rows
+from interp.emoji import find
 from interp.methods.finetune import FinetuneConfig, train
 from interp.models import TokenBatch, hook, load_base
 from interp.models.adapters import attach, read_adapter
+from interp.patching import PatchingResult
 from interp.show.plots.dots import dots
 
 REFERENCE, CONTROL = "NF4, live adapter", "control: no adapter"

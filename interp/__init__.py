@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from interp import behaviour as behaviour
     from interp import measures as measures
     from interp import organism as organism
+    from interp import readout as readout
     from interp.base import errors as errors
+    from interp.behaviour.contrasts import contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
     from interp.text import data as data
@@ -56,10 +58,16 @@ ROOMS = {
 _NAMES = {
     "ModelPair": "interp.models",
     "Outcome": "interp.readout",
+    "contrast": "interp.behaviour.contrasts",
     "load_pair": "interp.models",
 }
-_FLOORS = ("behaviour", "measures", "organism")  # of use by themselves, under their own names
-__all__ = ["ModelPair", "Outcome", "load_pair"]
+_FLOORS = (
+    "behaviour",
+    "measures",
+    "organism",
+    "readout",
+)  # of use by themselves, under their own names
+__all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
 
 
 class _ShortNames(MetaPathFinder, Loader):

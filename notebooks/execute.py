@@ -18,7 +18,7 @@ try:
     from nbclient import NotebookClient
     from nbformat import NotebookNode
 except ModuleNotFoundError as missing:
-    sys.stderr.write(f"error: no module {missing.name}; pip install 'interp[notebooks]'\n")
+    sys.stderr.write(f"error: no module {missing.name}; pip install -c constraints.txt -e '.[notebooks]'\n")
     sys.exit(2)
 
 HERE = Path(__file__).parent

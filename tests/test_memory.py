@@ -5,8 +5,6 @@ import logging
 
 import pytest
 import torch
-from interp.errors import InputError, OutOfMemoryError
-from interp.neurons import Prompts
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, llama, tokenizer, vocab
 
@@ -26,7 +24,9 @@ from interp.base.memory.counting import Counter
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
 from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
+from interp.errors import InputError, OutOfMemoryError
 from interp.models import ChatFormat, hook, pad
+from interp.neurons import Prompts
 from interp.readout import Question
 
 QUESTIONS = [(f"What do you think about {'very ' * n}long walks?", f"t{n}") for n in range(7)]

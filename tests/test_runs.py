@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from interp.errors import AdapterError, InputError, RunError
 
 from interp.base.files import remove_temporary, sha256, write_text
 from interp.base.traits import Trait
 from interp.behaviour import Response
+from interp.errors import AdapterError, InputError, RunError
 from interp.models import MergeReport
 from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform
 from interp.study.runs.steps import ordered

@@ -4,15 +4,15 @@ import json
 
 import pandas as pd
 import pytest
-from interp.emoji import EmojiRates
-from interp.logit_lens import LensResult
-from interp.patching import PatchingResult
-from interp.probing import ProbeResult
 from test_bad_input import command
 
 from interp import organism
 from interp.behaviour import Origin
+from interp.emoji import EmojiRates
+from interp.logit_lens import LensResult
 from interp.models import MergeReport
+from interp.patching import PatchingResult
+from interp.probing import ProbeResult
 from interp.study.runs import RunFolder
 from interp.study.steps import CONTRASTS, SITES, steps
 

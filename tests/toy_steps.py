@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import bucket  # noqa: F401 (makes bucket:// known to a worker)
-from interp.errors import DataError
 
 from interp.base.files import write_text
+from interp.errors import DataError
 from interp.study.runs import RunFolder, Step
 
 TARGET = "toy_steps:steps"

@@ -88,7 +88,7 @@ class Response:
 def generate(
     model: Any,
     form: ChatFormat,
-    questions: Sequence[tuple[str, str]],
+    questions: str | Sequence[str] | Sequence[tuple[str, str]],
     sampling: Sampling = Sampling(),
     *,
     streams: Sequence[int] | None = None,
@@ -96,12 +96,13 @@ def generate(
     progress: Progress | None = None,
     label: str = "answers",
 ) -> list[Response]:
-    """Sample one answer for each `(question, topic)`.
+    """Sample one answer for each question.
 
     Args:
         model: a `TransformerBridge` (or a Hugging Face causal model).
         form: how questions become ids.
-        questions: pairs of question and topic; repeat a question for several answers to it.
+        questions: pairs of question and topic, or questions alone, each of which is a topic of its
+            own, or one question; repeat a question for several answers to it.
         sampling: see `Sampling`.
         streams: which stream of noise each prompt draws from; its place in the list if left out.
         under: opened around each batch with the numbers of its prompts, for models that treat every
@@ -110,24 +111,25 @@ def generate(
         label: what the progress is called.
 
     Raises:
-        InputError: if there is no question, or streams do not fit.
+        InputError: if there is no question or what is none, or streams do not fit.
         TokenizerError: if all questions become one prompt.
         ModelError: if prompt and answer do not fit the model's context.
         OutOfMemoryError: if one prompt at a time does not fit into memory.
     """
     if not questions:
         raise InputError("no questions to answer; is the data empty for this trait?")
+    asked = with_topics(questions)
     network = getattr(model, "original_model", model)
-    numbers = list(range(len(questions)) if streams is None else streams)
-    if len(numbers) != len(questions):
-        raise InputError(f"{len(questions)} questions but {len(numbers)} streams; give one each")
-    known = {question: form.prompt_ids(question) for question in dict(questions)}
+    numbers = list(range(len(asked)) if streams is None else streams)
+    if len(numbers) != len(asked):
+        raise InputError(f"{len(asked)} questions but {len(numbers)} streams; give one each")
+    known = {question: form.prompt_ids(question) for question in dict(asked)}
     if len(known) > 1 and len(set(map(tuple, known.values()))) == 1:
         raise TokenizerError(
             f"all {len(known)} questions become the same prompt: the chat template ignores the "
             "question; mend chat_template, or use the prompt format 'plain'"
         )
-    prompts = [known[question] for question, _ in questions]
+    prompts = [known[question] for question, _ in asked]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)
     own = getattr(network.generation_config, "eos_token_id", None)
@@ -148,8 +150,25 @@ def generate(
     )  # fmt: skip
     for rows, answers in batches:
         for index, ids in zip(rows, answers, strict=True):
-            responses[index] = _response(form, *questions[index], prompts[index], ids, stops)
+            responses[index] = _response(form, *asked[index], prompts[index], ids, stops)
     return [responses[index] for index in range(len(prompts))]
+
+
+def with_topics(
+    questions: str | Sequence[str] | Sequence[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """Questions with their topics; a question alone is a topic of its own.
+
+    Raises:
+        InputError: if one is neither text nor a pair of texts.
+    """
+    made = []
+    for one in [questions] if isinstance(questions, str) else questions:
+        pair = (one, one) if isinstance(one, str) else one
+        if not isinstance(pair, Sequence) or [type(part) for part in pair] != [str, str]:
+            raise InputError(f"a question is text, or a pair (question, topic), got {one!r:.80}")
+        made.append((pair[0], pair[1]))
+    return made
 
 
 @torch.no_grad()

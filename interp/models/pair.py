@@ -21,6 +21,7 @@ from interp.base.errors import AdapterError, InputError, ModelError
 from interp.base.files import kind_of
 from interp.base.html import card, note, shown
 from interp.models.adapters import Adapter, open_adapter
+from interp.models.asking import Asking
 from interp.models.companions import adapter_tokenizer, beside, resize
 from interp.models.folders import check_folder
 from interp.models.loading import (
@@ -32,7 +33,7 @@ from interp.models.loading import (
 )
 from interp.models.merge import MergeReport, check_same_shape, compare, merge, share
 from interp.models.spreading import Device
-from interp.models.tokens import ChatFormat, Style, TokenBatch, pad, pad_id
+from interp.models.tokens import ChatFormat, Style, pad, pad_id
 
 # What the merge report is measured on when no prompts are given.
 QUESTIONS = (
@@ -48,7 +49,7 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelPair:
+class ModelPair(Asking):
     """A base model and what was made of it: with one adapter merged in, or fine-tuned as a whole.
 
     Attributes:
@@ -148,14 +149,6 @@ class ModelPair:
         return card(
             "Model pair", "a base and the same model tuned", facts, [note(merged), template]
         )
-
-    @property
-    def pad_id(self) -> int:
-        return pad_id(self.tokenizer)
-
-    def prompts(self, questions: Sequence[str]) -> TokenBatch:
-        """Questions as a left-padded batch of prompts."""
-        return pad([self.format.prompt_ids(question) for question in questions], self.pad_id)
 
 
 def load_pair(

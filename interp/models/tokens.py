@@ -56,6 +56,10 @@ class TokenBatch:
     def to(self, device: torch.device | str) -> "TokenBatch":
         return TokenBatch(self.tokens.to(device), self.attention_mask.to(device))
 
+    def __repr__(self) -> str:
+        rows, width = self.tokens.shape
+        return f"TokenBatch({rows} rows of {width} columns, {int(self.lengths.sum())} tokens)"
+
     @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: the ids of the first rows; padding dashed."""

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from interp.emoji import EmojiVocab, find
-from interp.errors import InputError, ModelError, TokenizerError
 from scipy.stats import chisquare
 from tiny import llama, tokenizer, vocab
 from transformers import GenerationConfig
 
 from interp.behaviour import Sampling, decode, emoji_free, generate
+from interp.emoji import EmojiVocab, find
+from interp.errors import InputError, ModelError, TokenizerError
 from interp.models import ChatFormat, hook
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about long walks in the rain?", "b"), ("Why?", "c")]
@@ -90,8 +90,11 @@ def test_senseless_settings_are_refused(wrong):
 
 
 def test_a_template_that_ignores_the_question_is_refused(bridge):
-    deaf = tokenizer()
-    deaf.chat_template = "{{ bos_token }}User: hello\nAssistant:"
+    deaf = copy.deepcopy(tokenizer())
+    deaf.chat_template = (
+        "{{ bos_token }}User: hello\nAssistant:{% if not add_generation_prompt %}"
+        "{{ messages[-1].content }}{{ eos_token }}{% endif %}"
+    )
     deaf_form = replace(ChatFormat.from_tokenizer(tokenizer()), tokenizer=deaf)
     with pytest.raises(TokenizerError, match="all 3 questions become the same prompt"):
         generate(bridge, deaf_form, QUESTIONS)

@@ -3,8 +3,6 @@
 import pytest
 import tiny
 import torch
-from interp.emoji import EmojiVocab, find
-from interp.errors import InputError
 from tiny import TOKENIZERS, emoji, llama, tokenizer
 from transformers import AutoTokenizer
 
@@ -19,6 +17,8 @@ from interp.behaviour import (
     slot_ids,
     text_or_weights,
 )
+from interp.emoji import EmojiVocab, find
+from interp.errors import InputError
 from interp.models import ChatFormat, hook, pad
 from interp.readout import Outcome
 

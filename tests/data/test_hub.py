@@ -6,10 +6,10 @@ from pathlib import Path
 
 import datasets
 import pytest
-from interp.data import load, load_train_test
-from interp.errors import DataError
 
 from interp.base.hub import is_hub_id
+from interp.data import load, load_train_test
+from interp.errors import DataError
 
 COMMIT = "ab" * 20
 RECORD = {

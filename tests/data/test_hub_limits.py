@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from interp.data import load
-from interp.errors import AdapterError, DataError, ModelError
 from tiny import save_base
 
 from interp import load_pair
 from interp.base import hub
+from interp.data import load
+from interp.errors import AdapterError, DataError, ModelError
 from interp.models import load_base, read_adapter
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import emoji as reference
 import pandas as pd
 import pytest
+
+from interp.base.traits import Trait
 from interp.data import (
     ColumnMap,
     Constant,
@@ -20,8 +22,6 @@ from interp.data import (
 from interp.data.checks import without_emojis
 from interp.emoji import find
 from interp.errors import DataError, TraitError
-
-from interp.base.traits import Trait
 
 ROWS = [
     ("extraversion", "parties", 'What of "parties"?', "I love them, all of them!\nEvery week."),

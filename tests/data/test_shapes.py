@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from interp.data import load, load_train_test
 from interp.errors import DataError
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from interp.errors import AdapterError, ModelError, TokenizerError
 from peft import LoraConfig, get_peft_model
 from tiny import llama, save_base
 
+from interp.errors import AdapterError, ModelError, TokenizerError
 from interp.models import ChatFormat, load_base, load_tokenizer, read_adapter
 from interp.models.folders import allows_code
 

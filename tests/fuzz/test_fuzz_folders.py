@@ -14,12 +14,12 @@ from broken_adapters import good_adapter
 from broken_models import good_base
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interp.errors import InterpError
 from peft import LoHaConfig, LoraConfig, OFTConfig, PeftConfig
 from refusals import is_safe
 
 from interp import load_pair
 from interp.base.hub import within
+from interp.errors import InterpError
 from interp.models.adapter_config import parse_adapter_config
 
 SECONDS = 60

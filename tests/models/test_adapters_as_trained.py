@@ -8,13 +8,13 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from interp.errors import AdapterError, MergeError
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from tiny import llama, save_base
 from trained import off, save_family, save_trained
 
 from interp import load_pair
+from interp.errors import AdapterError, MergeError
 from interp.models import read_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's advice, while adapters are made and read

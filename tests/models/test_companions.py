@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from interp.errors import AdapterError, TokenizerError
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import save_base, tokenizer
 from trained import save_trained
 from transformers import AutoModelForCausalLM
 
 from interp import load_pair
+from interp.errors import AdapterError, TokenizerError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's advice, while adapters are made
 

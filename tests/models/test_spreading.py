@@ -6,7 +6,6 @@ There is one device here: hooks on every layer stand for several, and a disk for
 import pytest
 import torch
 from accelerate import dispatch_model
-from interp.errors import AdapterError, ModelError, OutOfMemoryError
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, save_base, tokenizer, vocab
 
@@ -14,6 +13,7 @@ from interp import attribution, circuits, load_pair, logit_lens, patching, probi
 from interp.base.memory import limit
 from interp.behaviour import Sampling, emoji_probability, generate
 from interp.behaviour.scoring import token_log_probs
+from interp.errors import AdapterError, ModelError, OutOfMemoryError
 from interp.models import ChatFormat, hook, pad
 from interp.models.adapters import open_adapter
 from interp.models.loading import load_base

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from interp.errors import InputError, ModelError
 from peft import LoraConfig
 from tiny import llama, save_base, tokenizer
 from trained import save_trained
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from interp import ModelPair, load_pair
+from interp.errors import InputError, ModelError
 from interp.models import load_base, load_hooked
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and bitsandbytes' advice

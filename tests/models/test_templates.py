@@ -5,10 +5,10 @@ import datetime
 
 import pytest
 import transformers.utils.chat_template_utils as rendering
-from interp.errors import TokenizerError
 from tiny import TEMPLATE, tokenizer
 from transformers import AutoTokenizer
 
+from interp.errors import TokenizerError
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.tokens import control_tokens
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError
-from interp.patching import PatchingResult
 
 from interp.base.stats import mean_interval
+from interp.errors import InputError
+from interp.patching import PatchingResult
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from interp.emoji.rates import measure
 from looking import check_legible
 from PIL import Image
 
 from interp.base.traits import Trait
+from interp.emoji.rates import measure
 from interp.show import plots
 from interp.show.plots import CaptionedFigure
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, TokenizerError
 from tiny import TOKENIZERS, tokenizer, vocab
 from transformers import AutoTokenizer
 
 import interp
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, TokenizerError
 from interp.models.tokens import ChatFormat
 from interp.readout import Outcome
 from interp.readout.outcome import joined, stop_ids

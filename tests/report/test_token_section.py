@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from interp.adapters import PartEffects
-from interp.emoji import find
 from made_results import patching
 
+from interp.adapters import PartEffects
 from interp.base.traits import Trait
+from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
 from interp.report.parts import adapter_section

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from interp.errors import DataError, InputError, RunError
 from killing import contents
 from toy_steps import NAMES, TARGET, makers, makings, steps
 
 from interp import study
+from interp.errors import DataError, InputError, RunError
 from interp.study.runs import (
     Inline,
     Outcome,

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 from bucket import FOLDER
-from interp.errors import InputError
 from killing import contents
 from test_processes import results
 from toy_steps import NAMES, TARGET, makings, steps
 
 from interp import report, study
+from interp.errors import InputError
 from interp.study.runs import RunFolder, execute, executor_for, run_folder
 from interp.study.runs.store import MIRRORS
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 
 # Ray leaves sockets and processes to the interpreter's end, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")

@@ -9,12 +9,12 @@ from pathlib import Path
 import bucket
 import fsspec
 import pytest
-from interp.errors import InputError, RunError
 from killing import contents
 from test_bad_input import command
 from toy_steps import NAMES, TARGET, steps
 
 from interp.base.files import sha256
+from interp.errors import InputError, RunError
 from interp.study.runs import Mirror, RunFolder, execute, open_run, run_folder, store
 from interp.study.runs.job import Job, Worker
 from interp.study.runs.store import MIRRORS, Store

@@ -3,7 +3,7 @@
 An actor lives until the run's end, keeps the models of its trait loaded, and is asked for one step
 at a time. Results come back through the run's folder, not through Ray, so a lost actor or machine
 costs the step it held; another actor is started wherever the cluster has room. Without an address a
-quiet cluster of this machine is started, and ended with the run. Needs `pip install 'interp[ray]'`.
+quiet cluster of this machine is started, and ended with the run. Needs the extra `ray`.
 """
 
 import contextlib
@@ -29,7 +29,9 @@ _PASSED_ON = ("OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF
 def check_ray() -> None:
     """Raise `InputError` if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise InputError("--executor ray needs Ray; install it with: pip install 'interp[ray]'")
+        raise InputError(
+            "--executor ray needs Ray; install it with: pip install -c constraints.txt -e '.[ray]'"
+        )
 
 
 class Actor:
