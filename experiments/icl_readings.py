@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from experiment import Config, Experiment
+from experiment import SHARED, Config, Experiment, From
 from pydantic import Field, field_validator
 from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -69,7 +69,8 @@ def asked(x: X, who: str, kind: str, trait: Trait) -> list[Response]:
             model, pair.format, questions, x.sampling(), progress=x.progress, label=label
         )
 
-    return x.answers(f"{trait}-{kind}-{who.split()[-1]}", ask)
+    of = From((trait,), (*SHARED, kind), code=(asked,))
+    return x.answers(f"{trait}-{kind}-{who.split()[-1]}", ask, of)
 
 
 def _tokens(x: X, kind: str, text: str) -> Counter[str]:

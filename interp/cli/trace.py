@@ -23,6 +23,7 @@ from interp.cli.options import (
     RunOut,
     Seed,
     Shards,
+    StepLimit,
     Switched,
     Traced,
     TrustRemoteCode,
@@ -48,6 +49,7 @@ def demo(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
@@ -63,7 +65,7 @@ def demo(
         "data": str(organism.ASSETS), "n_responses": n_responses, "n_trace": n_trace,
         "n_switched": n_switched, "shards": shards, "max_memory": max_memory, "seed": seed,
     }  # fmt: skip
-    made = executor_for(executor, workers, ray_address)
+    made = executor_for(executor, workers, ray_address, step_limit)
     # The organism's matrices are too small to gain from more threads.
     study(parse_config(values), out, json, made, threads=1)
 
@@ -102,6 +104,7 @@ def trace(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
@@ -118,7 +121,7 @@ def trace(
         "max_memory": max_memory, "trust_remote_code": trust_remote_code,
         "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
     }  # fmt: skip
-    study(parse_config(values), out, json, executor_for(executor, workers, ray_address))
+    study(parse_config(values), out, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")

@@ -10,6 +10,8 @@ from interp.base.errors import InputError
 from interp.base.files import kind_of
 from interp.base.traits import Trait
 
+_LEAST_MEMORY = 256 * 2**20
+
 
 class StudyConfig(BaseModel):
     """What a study is asked. Every field is kept in the run's manifest."""
@@ -64,9 +66,14 @@ class StudyConfig(BaseModel):
     def _size(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                sizes.parse(value)
+                size = sizes.parse(value)
             except InputError as problem:
                 raise ValueError(str(problem)) from None
+            if size < _LEAST_MEMORY:
+                raise ValueError(
+                    f"max_memory {value!r} is less than torch takes without any model "
+                    f"({sizes.show(_LEAST_MEMORY)}); give what the models need, such as 4GiB"
+                )
         return value
 
 

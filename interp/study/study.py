@@ -7,16 +7,15 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
-from interp.base.errors import AdapterError, ModelError
+from interp.base.errors import AdapterError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour import Sampling
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
-from interp.models.folders import check_folder
 from interp.study.config import StudyConfig
+from interp.study.inputs import model_facts, prompts_digest
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
 from interp.study.traces import TraitModels
@@ -111,7 +110,7 @@ class Study:
         c = self.config
         tokenizer = load_tokenizer(c.base, c.trust_remote_code)
         form = ChatFormat.from_tokenizer(tokenizer, c.prompt_format)
-        return digest([form.prompt_ids(text) for text in sorted({q for q, _ in self.questions})])
+        return prompts_digest(form, [question for question, _ in self.questions])
 
     @cached_property
     def base_facts(self) -> dict[str, Any]:
@@ -121,17 +120,9 @@ class Study:
             ModelError: if there is no such model.
         """
         c = self.config
-        folder = check_folder(c.base, c.trust_remote_code)
         device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
         how = {"device": device.split(":")[0], "dtype": c.dtype, "prompts": self.prompts}
-        if folder is None:
-            try:
-                commit = getattr(AutoConfig.from_pretrained(c.base), "_commit_hash", None)
-            except (OSError, ValueError) as problem:
-                reason = " ".join(str(problem).split())[:200]
-                raise ModelError(f"{c.base}: cannot be had from the hub ({reason})") from None
-            return {"hub_id": c.base, "commit": commit} | how
-        return self.folder.input_hashes(folder, ModelError) | how
+        return model_facts(c.base, c.trust_remote_code, self.folder) | how
 
     def adapter_facts(self, trait: Trait) -> dict[str, Any]:
         """Hashes of an adapter's files, and what its base was quantised to."""

@@ -88,7 +88,7 @@ def test_senseless_settings_are_refused(wrong):
 
 
 def test_a_template_that_ignores_the_question_is_refused(bridge):
-    deaf = tokenizer()
+    deaf = copy.deepcopy(tokenizer())
     deaf.chat_template = "{{ bos_token }}User: hello\nAssistant:"
     deaf_form = replace(ChatFormat.from_tokenizer(tokenizer()), tokenizer=deaf)
     with pytest.raises(TokenizerError, match="all 3 questions become the same prompt"):
