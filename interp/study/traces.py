@@ -57,7 +57,8 @@ class TraitModels:
         c = self.config
         return load_pair(
             c.base,
-            c.adapters[self.trait],
+            None if c.tuned else c.adapters[self.trait],
+            tuned=c.adapters[self.trait] if c.tuned else None,
             device=c.device,
             dtype=c.dtype,
             quantization=None if c.quantization == "none" else c.quantization,
