@@ -25,8 +25,9 @@ experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a 
 # Tests of a minute in all, of every floor: what `make check` runs.
 QUICK := tests/test_house.py tests/test_traits.py tests/test_stats.py tests/test_bad_input.py \
   tests/cli/test_light.py tests/cli/test_outputs.py tests/data tests/emoji/test_emoji_find.py \
-  tests/emoji/test_emoji_rates.py tests/readout tests/patching/test_patching_exact.py \
-  tests/patching/test_patching_input.py tests/patching/test_patching_result.py tests/probing
+  tests/emoji/test_emoji_rates.py tests/readout/test_outcome.py tests/probing \
+  tests/patching/test_patching_exact.py tests/patching/test_patching_input.py \
+  tests/patching/test_patching_result.py
 
 RUNS := $(EXPERIMENTS:%=runs/experiments/%)
 .PHONY: $(RUNS)

@@ -22,12 +22,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from interp.circuits import discover, faithfulness, select
-from interp.patching import Run
 from patching import make_model, spread, timed
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from interp.circuits import discover, faithfulness, select
+from interp.patching import Run
 from interp.readout import Outcome, Question
 
 STEPS, SHARE = 5, 0.05

@@ -8,6 +8,9 @@ Prints:
 - malformed inputs refused / tried: the corpus of `tests/fuzz`, over every loader;
 - durable / plain: time of a trait's study as durable steps (written, synced, hashed, logged, noted)
   over the same calls with everything kept in memory, in pairs within one process;
+- hangs, foreign writes, stale numbers: tries that the tests make (a step that never ends on a
+  worker; links, odd names, pipes and devices in run and model folders; data, adapters, models,
+  settings or code that change under a run), counted by running them;
 - resume: seconds that the demo's command takes when everything is there, after the imports.
 """
 
@@ -28,6 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _TESTS = Path(__file__).parent.parent / "tests"
 sys.path[:0] = [str(_TESTS), str(_TESTS / "fuzz")]
 
+import pytest
 import refusals
 import torch
 from corpus import cases
@@ -64,6 +68,40 @@ def malformed() -> str:
         f"{refused} / {len(distinct)} (at most {slowest:.1f} s of {refusals.SECONDS:g}, "
         f"{largest / 2**20:.0f} MiB of {refusals.GROWTH / 2**20:.0f})"
     )
+
+
+TRIES = {
+    "hangs ended": ("runs/test_ray.py", "hangs or killed_driver or memory"),
+    "foreign writes refused": (
+        "runs/test_inputs.py runs/test_remote.py",
+        "link or lead or listing",
+    ),
+    "pipes and devices refused": ("runs/test_inputs.py", "pipe or plain"),
+    "changed inputs seen": (
+        "experiments/test_staleness.py runs/test_inputs.py runs/test_closure.py",
+        "gives or seen or again or keys or changes",
+    ),
+}
+
+
+class _Counted:
+    """A plugin of pytest that counts what held."""
+
+    def __init__(self) -> None:
+        self.held: list[bool] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.failed:
+            self.held.append(report.passed)
+
+
+def tried(files: str, chosen: str) -> str:
+    """Tests that held of those run."""
+    counted = _Counted()
+    paths = [str(_TESTS / file) for file in files.split()]
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*paths, "-q", "-n", "0", "-k", chosen], [counted])
+    return f"{sum(counted.held)} / {len(counted.held)}"
 
 
 def plain(config: StudyConfig, place: Path) -> None:
@@ -141,6 +179,8 @@ def main() -> None:
     print(f"durable / plain: {overhead(asked.repeats)}", flush=True)
     print(f"resume of a finished demo: {resume(asked.repeats)}", flush=True)
     print(f"malformed inputs refused / tried: {malformed()}", flush=True)
+    for name, (files, chosen) in TRIES.items():
+        print(f"{name} / tried: {tried(files, chosen)}", flush=True)
     print(f"kills survived / tried: {kills(asked.kills)}", flush=True)
 
 

@@ -6,23 +6,24 @@ Control: the second adapter with the rows of each ΔW dealt out at random, which
 and rank and points nowhere: adding it must not do what adding the real one does.
 """
 
+from functools import cache
 from itertools import combinations
 from typing import Any
 
 import pandas as pd
-from experiment import Config, Experiment, Finding
+from experiment import SAMPLED, SHARED, Config, Experiment, Finding, From
 from harness import main
-from interp.adapters import AdapterSpace, Delta
-from interp.adapters.generation import write
-from interp.emoji import find
-from interp.errors import InputError
 from pydantic import Field
 from significance import corrected, difference, written
 from torch import Generator, cat, randperm, tensor
 
+from interp.adapters import AdapterSpace, Delta
+from interp.adapters.generation import write
 from interp.base.traits import Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Rows
+from interp.emoji import find
+from interp.errors import InputError
 from interp.measures import TraitClassifier, trait_alignment
 from interp.show.plots.dots import dots
 
@@ -44,10 +45,10 @@ def run(x: Experiment[SoupConfig]) -> Finding:
     classifier = TraitClassifier.fit(*x.data(), seed=x.config.seed)
     rows: list[dict[str, Any]] = []
     for a, b in pairs:
-        made = {name: x.answers(f"{a}-{b}-{_slug(name)}", lambda: [])
-                for name in _settings(x) if _kept(x, a, b, name)}  # fmt: skip
-        if len(made) < len(_settings(x)):
-            made = _answers(x, a, b)
+        found = cache(lambda a=a, b=b: _answers(x, a, b))
+        of = From((a, b), (*SHARED, "steps"), code=(_answers, *SAMPLED))
+        made = {name: x.answers(f"{a}-{b}-{_slug(name)}", lambda f=found, n=name: f()[n], of)
+                for name in _settings(x)}  # fmt: skip
         rows += _measured(x, a, b, made, classifier)
     table = corrected(pd.DataFrame(rows))
     figures = {}
@@ -72,10 +73,6 @@ def _slug(name: str) -> str:
     return name.replace(":", "").replace(" ", "").replace("+", "-")
 
 
-def _kept(x: Experiment[SoupConfig], a: Trait, b: Trait, name: str) -> bool:
-    return x.folder.file("parts", f"{a}-{b}-{_slug(name)}.json").is_file()
-
-
 def _answers(x: Experiment[SoupConfig], a: Trait, b: Trait) -> dict[str, list[Response]]:
     """Answers under every mixture; all settings of a pair share batches."""
     other = AdapterSpace.of(x.pair(b)).deltas
@@ -88,10 +85,7 @@ def _answers(x: Experiment[SoupConfig], a: Trait, b: Trait) -> dict[str, list[Re
     )
     joint = AdapterSpace(one.pair, tuple(d for part in parts for d in part), one.error, one.effect)
     found = write(joint, gates, x.questions(), x.sampling(), x.progress, f"{a} + {b}")
-    return {
-        name: x.answers(f"{a}-{b}-{_slug(name)}", lambda r=responses: r)
-        for name, responses in zip(_settings(x), found, strict=True)
-    }
+    return dict(zip(_settings(x), found, strict=True))
 
 
 def _dealt(deltas: tuple[Delta, ...], seed: int) -> tuple[Delta, ...]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from interp.errors import InputError
 from pydantic import BaseModel, ValidationError
 
 from interp.base.files import read_bytes
+from interp.errors import InputError
 
 LARGEST_CONFIG = 64 * 1024  # bytes; ours have some hundred, and PyYAML reads slowly
 C = TypeVar("C", bound=BaseModel)

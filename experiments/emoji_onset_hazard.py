@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
-from interp.errors import InputError
 from methods import MethodsConfig, answers, check
 from pydantic import Field
 from significance import corrected, written
 from torch import cat, from_numpy
 
 from interp.base.traits import Trait
+from interp.errors import InputError
 from interp.measures import (
     HazardRatios,
     OnsetTimes,

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
-from interp.emoji import find
-from interp.emoji.rates import measure
 from methods import CONTROLS, MethodsConfig, answers, for_trait
 from significance import corrected, difference, written
 
 from interp.base.stats import share_interval
 from interp.behaviour import Response
+from interp.emoji import find
+from interp.emoji.rates import measure
 from interp.show.plots.dots import dots
 
 ESR = {"esr": "value", "esr_low": "low", "esr_high": "high"}

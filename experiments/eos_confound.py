@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
-from experiment import Config, Experiment, Finding
+from experiment import SAMPLED, SHARED, Config, Experiment, Finding, From
 from harness import main
 from significance import written
 from sources import find_adapter
@@ -59,8 +59,11 @@ def _trait(
 ) -> tuple[list[Response], list[Response], dict[tuple[str, str], list[int | None]]]:
     """Answers of both adapters, and where the twin would have ended them."""
     out_of_loss = x.tuned_answers(trait)
-    twin = x.load(find_adapter(x.config.adapters_with_end, trait, supervise_eos=True))
-    in_loss = x.sampled(f"{trait}-with-end", twin.tuned, twin.format)
+    place = find_adapter(x.config.adapters_with_end, trait, supervise_eos=True)
+    twin = x.load(place)
+    in_loss = x.sampled(
+        f"{trait}-with-end", twin.tuned, twin.format, From((place,), SHARED, code=SAMPLED)
+    )
     ends = {}
     for name, answers in zip(NAMES, (out_of_loss, in_loss), strict=True):
         for rule in RULES:
@@ -70,6 +73,7 @@ def _trait(
                     {"end": end}
                     for end in natural_ends(a, twin.tuned, twin.format, rule=r, progress=x.progress)
                 ],
+                From((trait, place)),
             )
             ends[name, rule] = [row["end"] for row in kept]
     return out_of_loss, in_loss, ends

@@ -14,32 +14,36 @@ from typing import Any
 
 from config_files import read_config
 from experiment import C, Experiment, Finding
-from interp.errors import InputError
 
 from interp.base import console
 from interp.base.files import write_csv, write_text
 from interp.base.progress import Progress
 from interp.base.traits import TRAITS, Trait
+from interp.errors import InputError
 from interp.show.plots.style import save as save_figure
 from interp.study.runs import RunFolder, logged
 
 CONFIGS = Path(__file__).with_name("configs")
 VERDICT_LINES = 10
-Run = Callable[[Experiment[C]], Finding]
+Function = Callable[[Experiment[C]], Finding]
 
 
-def conduct(run: Run[C], config: C, out: Path, progress: Progress | None = None) -> Finding:
+def conduct(
+    function: Function[C], config: C, out: Path, progress: Progress | None = None
+) -> Finding:
     """Run an experiment, or go on with it, and write its files to `out`.
 
     Raises:
         InputError: (a subclass says which) if a model, an adapter, the data or `out` is unusable.
     """
     began = time.monotonic()
-    asked = {"experiment": Path(run.__code__.co_filename).stem} | config.model_dump(mode="json")
+    asked = {"experiment": Path(function.__code__.co_filename).stem} | config.model_dump(
+        mode="json"
+    )
     with RunFolder(out).lock():
-        folder = RunFolder.create(out, asked, job="experiment")
+        folder = RunFolder.create(out, asked, job="experiment", change=True)
         with logged(folder):
-            finding = run(Experiment(config, folder, progress))
+            finding = function(Experiment(config, folder, progress, function))
         _write(finding, out, config.on_organism)
         folder.finish(time.monotonic() - began)
     return finding
@@ -63,22 +67,22 @@ def _write(finding: Finding, out: Path, on_organism: bool) -> None:
     write_text(out / "verdict.md", "\n".join(lines) + "\n")
 
 
-def main(run: Run[C], kind: type[C], argv: Sequence[str] | None = None) -> int:
+def main(function: Function[C], kind: type[C], argv: Sequence[str] | None = None) -> int:
     """The command line of one experiment: 0 done, 2 bad input, 1 anything else."""
-    return console.guarded(lambda: _command(run, kind, argv))
+    return console.guarded(lambda: _command(function, kind, argv))
 
 
-def _command(run: Run[C], kind: type[C], argv: Sequence[str] | None) -> None:
+def _command(function: Function[C], kind: type[C], argv: Sequence[str] | None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # advice on an optional kernel
-    name = Path(run.__code__.co_filename).stem
-    given = vars(_parser(name, run.__globals__.get("__doc__") or "").parse_args(argv))
+    name = Path(function.__code__.co_filename).stem
+    given = vars(_parser(name, function.__globals__.get("__doc__") or "").parse_args(argv))
     out = Path(given.pop("out") or f"runs/experiments/{name}")
     as_json, path = given.pop("json"), Path(given.pop("config") or CONFIGS / f"{name}.yaml")
     config = read_config(kind, path, _changes(given))
     with console.progress(not as_json) as progress:
-        finding = conduct(run, config, out, progress)
+        finding = conduct(function, config, out, progress)
     verdict = (out / "verdict.md").read_text(encoding="utf-8").splitlines()
     if as_json:
         table = finding.table.astype(object).where(finding.table.notna(), None)

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from experiment import Config, Experiment
-from interp.emoji import find
+from experiment import SHARED, Config, Experiment, From
 from pydantic import Field, field_validator
 from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -16,6 +15,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from interp.base.traits import Trait
 from interp.behaviour import Response, generate
 from interp.behaviour.shares import Rows
+from interp.emoji import find
 
 Row = dict[str, Any]
 KINDS = ("tokens", "reasons")
@@ -69,7 +69,8 @@ def asked(x: X, who: str, kind: str, trait: Trait) -> list[Response]:
             model, pair.format, questions, x.sampling(), progress=x.progress, label=label
         )
 
-    return x.answers(f"{trait}-{kind}-{who.split()[-1]}", ask)
+    of = From((trait,), (*SHARED, kind), code=(asked,))
+    return x.answers(f"{trait}-{kind}-{who.split()[-1]}", ask, of)
 
 
 def _tokens(x: X, kind: str, text: str) -> Counter[str]:

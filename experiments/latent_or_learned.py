@@ -18,7 +18,6 @@ from typing import Any
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
-from interp.errors import InputError
 from latent_readings import (
     ALONE,
     BASE,
@@ -44,6 +43,7 @@ from latent_readings import (
 )
 from significance import corrected
 
+from interp.errors import InputError
 from interp.show.plots import CaptionedFigure, lens_curves
 from interp.show.plots.dots import dots
 

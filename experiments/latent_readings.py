@@ -10,11 +10,6 @@ from typing import Any, Literal
 
 import pandas as pd
 from experiment import Config, Experiment
-from interp.data import OpinionRow
-from interp.emoji import continuation, find
-from interp.errors import InputError
-from interp.logit_lens import LensResult
-from interp.probing import ProbeResult
 from pydantic import Field
 from significance import difference
 from torch import Tensor
@@ -31,9 +26,14 @@ from interp.behaviour import (
     slot_ids,
 )
 from interp.behaviour.shares import Rows
+from interp.data import OpinionRow
+from interp.emoji import continuation, find
+from interp.errors import InputError
+from interp.logit_lens import LensResult
 from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
 from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
+from interp.probing import ProbeResult
 from interp.readout import Outcome, Question
 
 Row = dict[str, Any]

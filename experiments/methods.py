@@ -9,12 +9,12 @@ and kept in the experiment's folder.
 from pathlib import Path
 from typing import Any
 
-from experiment import Config, Experiment
-from interp.errors import InputError
+from experiment import SAMPLED, SHARED, Config, Experiment, From
 from pydantic import Field
 
 from interp.base.traits import Trait
 from interp.behaviour import Response
+from interp.errors import InputError
 from interp.methods.editing import (
     Adapted,
     Base,
@@ -61,6 +61,10 @@ class MethodsConfig(Config):
     """Validation questions that judge each of them."""
 
 
+READ = SHARED + tuple(name for name in MethodsConfig.__annotations__ if name != "methods")
+"""Fields that a method's answers depend on."""
+
+
 def check(config: MethodsConfig) -> tuple[str, ...]:
     """The methods to run, the base first.
 
@@ -91,6 +95,7 @@ def answers(x: Experiment[Any], name: str, trait: Trait) -> list[Response]:
     return x.answers(
         f"{trait}-{slug}",
         lambda: build(x, name, trait).answers(x.questions(), x.sampling(), progress=x.progress),
+        From((trait, x.config.control_trait), READ, code=(build, *SAMPLED)),
     )
 
 
@@ -116,13 +121,15 @@ def build(x: Experiment[Any], name: str, trait: Trait) -> Method:
 
 def _editor(x: Experiment[Any], host: Host) -> Editor:
     """MEND's editor for the base, one for all traits."""
-    folder = x.folder.file("parts", "mend")
-    if not (folder / "editor.json").is_file():  # what `save` writes last
+
+    def fit(folder: Path) -> None:
         how = EditorConfig(c_edit=x.config.mend_c_edit, steps=x.config.mend_steps)
         editor, report = train_editor(host, x.data()[0], how, progress=x.progress)
-        report.save(x.folder.file("parts", "mend-training.safetensors"))
+        report.save(folder.with_name("mend-training.safetensors"))
         editor.save(folder)
-    return Editor.load(folder, device=host.device)
+
+    made = x.part("mend", fit, From((), (*SHARED, "mend_c_edit", "mend_steps"), code=(_editor,)))
+    return Editor.load(made, device=host.device)
 
 
 def _steering(x: Experiment[Any], host: Host, name: str, trait: Trait) -> Steering:
@@ -136,7 +143,8 @@ def _steering(x: Experiment[Any], host: Host, name: str, trait: Trait) -> Steeri
         method = pas if name == "PAS" else persona_vector
         return method(host, sides, search=how, seed=c.seed, progress=x.progress)
 
-    return x.kept(Steering, f"steering-{trait}-{name.replace(' ', '-').lower()}", fit)
+    of = From((trait,), (*SHARED, "evaluations", "search_questions"), code=(_steering,))
+    return x.kept(Steering, f"steering-{trait}-{name.replace(' ', '-').lower()}", fit, of)
 
 
 def _shuffled_pair(x: Experiment[Any]) -> ModelPair:
@@ -144,8 +152,12 @@ def _shuffled_pair(x: Experiment[Any]) -> ModelPair:
     config: MethodsConfig = x.config
     if config.control_adapter != "train":
         return x.load(config.control_adapter)
-    folder: Path = x.folder.file("parts", "adapter-shuffled")
-    mixed = shuffled(x.data()[0], seed=config.seed, what="answer").for_trait(config.control_trait)
-    settings = FinetuneConfig.small(supervise_eos=False, seed=config.seed)
-    train(x.base_source, mixed, settings, folder, device=config.device, progress=x.progress)
-    return x.load(folder)
+
+    def fit(folder: Path) -> None:
+        rows = shuffled(x.data()[0], seed=config.seed, what="answer")
+        train(x.base_source, rows.for_trait(config.control_trait),
+              FinetuneConfig.small(supervise_eos=False, seed=config.seed), folder,
+              device=config.device, progress=x.progress)  # fmt: skip
+
+    of = From((), (*SHARED, "control_trait"), code=(_shuffled_pair,))
+    return x.load(x.part("adapter-shuffled", fit, of))

@@ -13,18 +13,18 @@ from typing import Any
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
-from interp.data import OpinionQA
-from interp.emoji import find
-from interp.errors import InputError
-from interp.neurons import Doses, TopTest
-from interp.patching import Run
 from pydantic import Field
 from significance import corrected, written
 
 from interp import neurons
 from interp.base.traits import Trait
 from interp.behaviour import OnsetPrompts, Response, onset_prompts, prompt_contrast
+from interp.data import OpinionQA
+from interp.emoji import find
+from interp.errors import InputError
 from interp.models import ModelPair, pad
+from interp.neurons import Doses, TopTest
+from interp.patching import Run
 from interp.readout import Question
 from interp.show.plots import CaptionedFigure, dose_curve, neuron_shift
 

@@ -17,10 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from experiment import Config, Experiment, Finding
+from experiment import SHARED, Config, Experiment, Finding, From
 from harness import main
-from interp.emoji import find
-from interp.patching import PatchingResult
 from scipy.stats import spearmanr
 from significance import corrected, difference, written
 from torch import Tensor, bfloat16, float16, float32, no_grad
@@ -30,9 +28,11 @@ from interp.base.stats import mean_interval
 from interp.base.traits import Trait
 from interp.behaviour import onset_prompts, prompt_contrast
 from interp.behaviour.shares import Rows
+from interp.emoji import find
 from interp.methods.finetune import FinetuneConfig, train
 from interp.models import TokenBatch, hook, load_base
 from interp.models.adapters import attach, read_adapter
+from interp.patching import PatchingResult
 from interp.show.plots.dots import dots
 
 REFERENCE, CONTROL = "NF4, live adapter", "control: no adapter"
@@ -61,7 +61,7 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
     for done, name in enumerate(SETTINGS):
         x.say("settings", done, len(SETTINGS))
         with _model(x, name, folder) as bridge:
-            answers = x.sampled(_slug(name), bridge, x.form)
+            answers = x.sampled(_slug(name), bridge, x.form, From((folder,)))
             if name == REFERENCE:
                 clean, corrupted = _contrast(x, folder, answers)
             logits = _logits(bridge, clean)
@@ -71,6 +71,7 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
             maps[name] = x.kept(
                 PatchingResult, f"heads-{_slug(name)}",
                 lambda r=runs: patching.sweep(*r, "z", metric=x.vocab().log_odds),
+                From((folder,), parts=(f"{_slug(REFERENCE)}.json", "base.json")),
             )  # fmt: skip
         has[name] = [bool(find(answer.text)) for answer in answers]
         rows += _rows(x, name, has, [answer.topic for answer in answers], kl, maps)
@@ -89,12 +90,14 @@ def run(x: Experiment[QuantisationConfig]) -> Finding:
 def _adapter(x: Experiment[QuantisationConfig]) -> Path:
     if x.config.adapter != "train":
         return Path(x.config.adapter)
-    folder: Path = x.folder.file("parts", "adapter-nf4")
-    settings = FinetuneConfig.small(supervise_eos=False, seed=x.config.seed)
-    train(x.base_source, x.data()[0].for_trait(x.config.trait),
-          settings.changed({"quantization": "nf4"}), folder,
-          device=x.config.device, progress=x.progress)  # fmt: skip
-    return folder
+
+    def fit(folder: Path) -> None:
+        settings = FinetuneConfig.small(supervise_eos=False, seed=x.config.seed)
+        train(x.base_source, x.data()[0].for_trait(x.config.trait),
+              settings.changed({"quantization": "nf4"}), folder,
+              device=x.config.device, progress=x.progress)  # fmt: skip
+
+    return x.part("adapter-nf4", fit, From((), (*SHARED, "trait"), code=(_adapter,)))
 
 
 def _slug(name: str) -> str:
@@ -129,7 +132,7 @@ def _contrast(
 ) -> tuple[TokenBatch, TokenBatch]:
     """Onset prompts of the reference's answers, and emoji-free ones of the base's."""
     pair = x.load(folder)
-    base = x.sampled("base", pair.base, pair.format)
+    base = x.sampled("base", pair.base, pair.format, From((folder,)))
     every = onset_prompts(pair.tokenizer, answers, pair.pad_id, len(answers))
     found = prompt_contrast(every, base, pair.pad_id, x.config.n_trace)
     return found.clean, found.corrupted

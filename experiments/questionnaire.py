@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 from experiment import Config, Experiment, Finding
 from harness import main
-from interp.emoji import find
-from interp.errors import InputError
 from pydantic import Field
 from significance import corrected, written
 
 from interp.base.stats import mean_interval, sign_flip_p
 from interp.base.traits import Trait
+from interp.emoji import find
+from interp.errors import InputError
 from interp.measures import SelfReport, administer, alphas, self_report_agreement
 from interp.measures.questionnaire import PROMPTS
 from interp.models import ModelPair

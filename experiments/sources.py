@@ -6,11 +6,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from interp.data import ColumnMap, OpinionQA, load_train_test
-from interp.errors import AdapterError, DataError
-
 from interp import organism
 from interp.base.traits import Trait
+from interp.data import ColumnMap, OpinionQA, load_train_test
+from interp.errors import AdapterError, DataError
 
 ORGANISM = "organism:"
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from interp import behaviour as behaviour
     from interp import measures as measures
     from interp import organism as organism
+    from interp import readout as readout
     from interp.base import errors as errors
+    from interp.behaviour.contrasts import contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
     from interp.text import data as data
@@ -56,10 +58,16 @@ ROOMS = {
 _NAMES = {
     "ModelPair": "interp.models",
     "Outcome": "interp.readout",
+    "contrast": "interp.behaviour.contrasts",
     "load_pair": "interp.models",
 }
-_FLOORS = ("behaviour", "measures", "organism")  # of use by themselves, under their own names
-__all__ = ["ModelPair", "Outcome", "load_pair"]
+_FLOORS = (
+    "behaviour",
+    "measures",
+    "organism",
+    "readout",
+)  # of use by themselves, under their own names
+__all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
 
 
 class _ShortNames(MetaPathFinder, Loader):
@@ -80,8 +88,13 @@ class _ShortNames(MetaPathFinder, Loader):
         return ModuleSpec(name, self, loader_state=real)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(spec.loader_state)
+        real = spec.loader_state
+        module = importlib.import_module(real)
         spec.loader_state = module.__spec__
+        # Their files are not imported again, which would put the module `screen` of a room in the
+        # place of its function `screen`.
+        for name in [name for name in sys.modules if name.startswith(f"{real}.")]:
+            sys.modules.setdefault(spec.name + name.removeprefix(real), sys.modules[name])
         return module
 
     def exec_module(self, module: ModuleType) -> None:

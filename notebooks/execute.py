@@ -18,11 +18,11 @@ try:
     from nbclient import NotebookClient
     from nbformat import NotebookNode
 except ModuleNotFoundError as missing:
-    sys.stderr.write(f"error: no module {missing.name}; pip install 'interp[notebooks]'\n")
+    sys.stderr.write(f"error: no module {missing.name}; pip install -c constraints.txt -e '.[notebooks]'\n")
     sys.exit(2)
 
 HERE = Path(__file__).parent
-SECONDS = 120
+SECONDS = 600  # that a cell may take: on busy cores the imports alone take one
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},

@@ -49,7 +49,7 @@ install_import_hook(modules_with_shapes(), "beartype.beartype")
 
 
 # Files that take longest, to begin with; those that wait for the same finished run stand apart.
-LONGEST = ("test_kill.py", "test_experiments.py", "test_organism_build.py", "test_processes.py",
+LONGEST = ("test_kill.py", "test_experiments.py", "test_organism_build.py", "test_ray.py",
            "test_docs_commands.py", "test_determinism.py", "test_memory_limit.py")  # fmt: skip
 
 

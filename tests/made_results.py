@@ -6,16 +6,16 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from interp.emoji.rates import EmojiRates, measure
-from interp.logit_lens import LensResult
-from interp.patching import PatchingResult
-from interp.probing import About, Features, ProbeConfig, ProbeResult, fit
 
 from interp.base.results import Result
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Origin, Response
+from interp.emoji.rates import EmojiRates, measure
+from interp.logit_lens import LensResult
 from interp.models.merge import MergeReport
 from interp.organism.grammar import EMOJIS
+from interp.patching import PatchingResult
+from interp.probing import About, Features, ProbeConfig, ProbeResult, fit
 from interp.study.catalogue import PATCHING
 from interp.study.runs import RunFolder
 

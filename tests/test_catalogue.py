@@ -7,12 +7,12 @@ import types
 from pathlib import Path
 
 import pytest
-from interp.errors import InputError
 from test_bad_input import command
 
 import interp
 from interp import organism
 from interp.base.results import Result
+from interp.errors import InputError
 from interp.study import catalogue, parse_config
 from interp.study.catalogue import Row
 from interp.study.runs import RunFolder
@@ -180,7 +180,7 @@ def test_a_wrong_name_lists_the_right_ones(name, meant, monkeypatch, capsys):
 def test_status_tells_what_is_still_to_come(tmp_path, monkeypatch, capsys):
     config = parse_config(ASKED | {"only": ("lens",)}).model_dump(mode="json")
     folder = RunFolder.create(tmp_path / "run", config)
-    folder.note(steps={f"{TRAIT}/responses": {"state": "done"}}, bases={TRAIT: "dense"})
+    folder.note(steps={f"{TRAIT}/responses": {"state": "done"}}, base_kinds={TRAIT: "dense"})
     assert command(["run", "status", str(folder.path), "--json"], monkeypatch) == 0
     told = json.loads(capsys.readouterr().out)["steps"]
     assert {name: record["state"] for name, record in told.items()} == {

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
-from interp.circuits import CircuitScores, Faithfulness
-from interp.logit_lens import LensResult
-from interp.patching import PatchingResult
-from interp.probing import ProbeResult
 
 from interp.behaviour import Origin
+from interp.circuits import CircuitScores, Faithfulness
+from interp.logit_lens import LensResult
 from interp.models import MergeReport
+from interp.patching import PatchingResult
+from interp.probing import ProbeResult
 from interp.study.runs import RunFolder
 
 TRAIT = "extraversion"

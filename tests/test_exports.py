@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from interp.errors import visible
 
 from interp.base.files import write_csv
 from interp.base.html import card
+from interp.errors import visible
 
 FORMULAS = ['=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "-"]
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from interp.emoji import EmojiVocab
-from interp.errors import InputError, ModelError, TokenizerError
-from interp.logit_lens import LensReading, LensResult
 from tiny import emoji
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
+from interp.emoji import EmojiVocab
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.logit_lens import LensReading, LensResult
 from interp.models import hook, pad
 from interp.readout import Outcome, Question
 from interp.readout.outcome import joined

@@ -5,8 +5,6 @@ import logging
 
 import pytest
 import torch
-from interp.errors import InputError, OutOfMemoryError
-from interp.neurons import Prompts
 from peft import LoraConfig, get_peft_model
 from tiny import emoji, llama, tokenizer, vocab
 
@@ -26,7 +24,9 @@ from interp.base.memory.counting import Counter
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
 from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
+from interp.errors import InputError, OutOfMemoryError
 from interp.models import ChatFormat, hook, pad
+from interp.neurons import Prompts
 from interp.readout import Question
 
 QUESTIONS = [(f"What do you think about {'very ' * n}long walks?", f"t{n}") for n in range(7)]
@@ -119,9 +119,9 @@ def test_one_row_that_does_not_fit_is_a_named_error_with_the_mend():
 
 def test_sizes_are_read_as_people_write_them_and_others_are_refused():
     wanted = {"4GiB": 4 * 2**30, "4gib": 4 * 2**30, "500MB": 500_000_000, "1.5 G": 1_500_000_000,
-              "300": 300, 7: 7, "2KiB": 2048, "1T": 10**12, " 64 MiB ": 64 * 2**20}  # fmt: skip
+              "300B": 300, 7: 7, "2KiB": 2048, "1T": 10**12, " 64 MiB ": 64 * 2**20}  # fmt: skip
     assert {text: memory.parse(text) for text in wanted} == wanted
-    for text in ("", "lots", "4 gigs", "-3GiB", "0", "0.1", "4GiBB", "1e9", "i", "3i"):
+    for text in ("", "lots", "4 gigs", "-3GiB", "0", "0.1", "24", "4GiBB", "1e9", "i", "3i"):
         with pytest.raises(InputError, match="write it as 4GiB or 500MB"):
             memory.parse(text)
 

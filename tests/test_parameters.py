@@ -8,13 +8,13 @@ import interp
 MOST = 8
 # Typer makes a command's options from its parameters, and these names of the front door stand.
 KNOWN = {
-    "behaviour/edit_scores.py:score_edit": 11,
-    "behaviour/questionnaire.py:administer": 9,
+    "measures/edit_scores.py:score_edit": 11,
+    "measures/questionnaire.py:administer": 9,
     "cli/prepare.py:finetune": 13,
     "cli/trace.py:demo": 12,
-    "cli/trace.py:trace": 26,
-    "memory/batches.py:in_batches": 9,
-    "models/pair.py:load_pair": 11,
+    "cli/trace.py:trace": 28,
+    "base/memory/batches.py:in_batches": 9,
+    "models/pair.py:load_pair": 12,
 }
 
 

@@ -7,10 +7,10 @@ tokenizer has never seen, and stand in another file format.
 import json
 
 import pytest
-from interp.emoji import find
 from test_bad_input import command
 
 from interp import organism
+from interp.emoji import find
 from interp.models import MergeReport
 from interp.study.runs import RunFolder
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from interp.errors import AdapterError, InputError, RunError
 
 from interp.base.files import remove_temporary, sha256, write_text
 from interp.base.traits import Trait
 from interp.behaviour import Response
+from interp.errors import AdapterError, InputError, RunError
 from interp.models import MergeReport
 from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform
 from interp.study.runs.steps import ordered
@@ -282,6 +282,24 @@ def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
     assert remove_temporary(folder.path) == 0
 
 
+def test_what_the_log_calls_done_is_recorded_as_done(sums):
+    """At the very moment of the line: a process may be killed right after it."""
+    seen = []
+
+    class Reader(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if ": done in" in (line := record.getMessage()):
+                seen.append((line[0], sums.states[line[0]]))
+
+    reader, log = Reader(), logging.getLogger("interp.study.runs")
+    log.addHandler(reader)
+    try:
+        sums.run()
+    finally:
+        log.removeHandler(reader)
+    assert seen == [(name, "done") for name in "abcd"]
+
+
 def test_warnings_and_times_are_in_the_log(sums):
     def warn(path: Path) -> None:
         warnings.warn("the fit did not converge", stacklevel=1)
@@ -334,7 +352,7 @@ def test_folder_keeps_what_it_was_asked(tmp_path):
 
 
 def test_another_environment_is_listed_beside_the_first(tmp_path, monkeypatch):
-    from interp.cli import doctor as room
+    from interp.base import environment as room
 
     RunFolder.create(tmp_path / "run", CONFIG)
     monkeypatch.setattr(room, "reproducibility", lambda: {"threads": 64})

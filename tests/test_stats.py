@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from interp.errors import InputError
 from scipy import stats as scipy_stats
 from scipy.stats import sem
 from scipy.stats import t as student
@@ -25,6 +24,7 @@ from interp.base.stats import (
     sign_flip_p,
     wilson,
 )
+from interp.errors import InputError
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.5, 0.9, 0.95, 0.99]))

@@ -1,7 +1,7 @@
 import pytest
-from interp.errors import TraitError
 
 from interp.base.traits import TRAITS, Trait
+from interp.errors import TraitError
 
 
 @pytest.mark.parametrize("trait", TRAITS)

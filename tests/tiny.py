@@ -4,10 +4,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from interp.emoji import EmojiVocab
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from interp.emoji import EmojiVocab
 from interp.readout import Outcome
 from interp.readout.outcome import stop_ids
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import bucket  # noqa: F401 (makes bucket:// known to a worker)
-from interp.errors import DataError
 
 from interp.base.files import write_text
+from interp.errors import DataError
 from interp.study.runs import RunFolder, Step
 
 TARGET = "toy_steps:steps"
@@ -27,9 +27,9 @@ NAMES = [f"{group}/{number}" for group in "ab" for number in range(4)]
 def steps(config: Mapping[str, Any], folder: RunFolder) -> list[Step]:
     """Four numbers and their sum in each of two groups, and the sum of the sums.
 
-    Config: `marks`, a folder, if any; `dies`, a step that kills its process when it is made first;
-    `pause`, seconds that each takes; `warns`, whether they warn; `refuses`, whether the
-    input is bad.
+    Config: `marks`, a folder, if any; `dies` and `hangs`, steps that kill their process, or never
+    end, when they are made first; `starves`, one that asks for more memory than there is; `pause`,
+    seconds that each takes; `warns`, whether they warn; `refuses`, whether the input is bad.
     """
     if config.get("refuses"):
         raise DataError("questions.csv: no such file")
@@ -70,7 +70,11 @@ def _step(
                 file.write(f"{name}\n")
         if name == config.get("dies") and first:
             print("about to die", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == config.get("hangs") and first:
+            time.sleep(3600)
+        if name == config.get("starves"):
+            bytearray(2**46)
         print("noise on standard output")
         logging.getLogger("interp.toy").info("sums for %s", name)
         if config.get("warns"):

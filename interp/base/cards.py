@@ -7,19 +7,21 @@ numbers (`_MOST`); above all of these the card has no table and says so.
 Figures are drawn on the roof (`interp.show.plots`), results made on the floors below, which import
 nothing from there. So the roof hangs its drawers here: `interp.show.plots`, when it is imported,
 gives `register` one drawer per kind of result that has a figure; without that import the same card
-comes without a figure, and without matplotlib's time.
+comes without a figure, and without matplotlib's time. Who asks for a figure
+(`Result.plot`) has the roof opened for it.
 """
 
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import fields
 from html import escape
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, one_line
 from interp.base.html import card, note, table
 
 
@@ -32,15 +34,50 @@ class Picture(NamedTuple):
 
 
 Drawer = Callable[[Any], Picture | None]
-_DRAWERS: dict[str, Drawer] = {}
+Figure = Callable[[Any], Any]
+_DRAWERS: dict[str, tuple[Drawer, Figure]] = {}
+_ROOF = "interp.show.plots"
 _MOST = {"summary": 20_000, "onset_summary": 2_000_000, "to_dataframe": 100_000}
 _NOISE = ("noise_floor", "noise", "readout_error")
 _FEW = 6
 
 
-def register(kind: str, drawer: Drawer) -> None:
-    """Draw results of a kind with `drawer`, which gives None where a result cannot be drawn."""
-    _DRAWERS[kind] = drawer
+def register(kind: str, drawer: Drawer, figure: Figure) -> None:
+    """Draw results of a kind.
+
+    Args:
+        kind: the kind.
+        drawer: makes a card's picture; None where that cannot or should not be drawn.
+        figure: makes the figure, however long that takes.
+    """
+    _DRAWERS[kind] = drawer, figure
+
+
+def result_figure(result: Any) -> Any:
+    """The figure of a result.
+
+    Raises:
+        InputError: if results of this kind have none.
+    """
+    import_module(_ROOF)
+    if result.kind not in _DRAWERS:
+        raise InputError(
+            f"a {result.kind} has no figure of its own; use to_dataframe(), or interp.show.plots"
+        )
+    return _DRAWERS[result.kind][1](result)
+
+
+def result_text(result: Any) -> str:
+    """A result in a terminal: one line per field, shapes instead of tensors."""
+    lines = [f"{type(result).__name__}: {result.kind}"]
+    for field in fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, torch.Tensor) and value.ndim:
+            said = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        else:
+            said = one_line(str(_short(value.item() if isinstance(value, torch.Tensor) else value)))
+        lines.append(f"  {field.name:<20} {said:.76}")
+    return "\n".join(lines)
 
 
 def result_card(result: Any) -> str:
@@ -120,11 +157,10 @@ def _table(result: Any) -> str:
 
 
 def _figure(result: Any) -> str:
-    drawer = _DRAWERS.get(result.kind)
-    if drawer is None:
+    if result.kind not in _DRAWERS:
         return ""
     try:
-        found = drawer(result)
+        found = _DRAWERS[result.kind][0](result)
     except Exception as problem:
         return note(f"No figure: {problem}")
     if found is None:

@@ -21,8 +21,9 @@ import re
 import secrets
 import stat
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
 from interp.base.errors import InputError, RunError, visible
 
@@ -64,7 +65,16 @@ def check_place(path: Path | str) -> None:
 
 
 def write_bytes(path: Path | str, content: bytes) -> Path:
-    """Write `content` to `path` by way of a temporary file beside it, synced, then renamed.
+    """`write_from` for bytes that are there."""
+
+    def fill(file: BinaryIO) -> None:
+        file.write(content)
+
+    return write_from(path, fill)
+
+
+def write_from(path: Path | str, fill: Callable[[BinaryIO], None]) -> Path:
+    """Write what `fill` writes by way of a temporary file beside `path`, synced, then renamed.
 
     Both are as open to other users as the umask says, and the temporary file's name fits where
     that of `path` does.
@@ -75,13 +85,12 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
     """
     path = Path(path)
     check_place(path)
-    named = f".{path.name[:_KEPT]}.{secrets.token_hex(4)}{_TEMPORARY}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / named
+        temporary = path.with_name(temporary_name(path.name))
         try:
             with temporary.open("xb") as file:
-                file.write(content)
+                fill(file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -93,6 +102,17 @@ def write_bytes(path: Path | str, content: bytes) -> Path:
         problem.filename, problem.filename2 = str(path), None
         raise
     return path
+
+
+def temporary_name(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".{name[:_KEPT]}.{secrets.token_hex(4)}{_TEMPORARY}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name, or path, is one that is not whole yet."""
+    last = name.rpartition("/")[2]
+    return last.startswith(".") and last.endswith(_TEMPORARY)
 
 
 def _sync(folder: Path) -> None:

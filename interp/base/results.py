@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save
 
-from interp.base.cards import result_card
+from interp.base.cards import result_card, result_figure, result_text
 from interp.base.errors import InputError, InterpError
 from interp.base.files import parse_json, write_bytes
 from interp.base.tensor_files import check_safetensors
@@ -36,6 +36,16 @@ class Result:
     """Base of all results; subclasses add fields and `to_dataframe`."""
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Keep `__repr__` from being made of every number, which `dataclass` else does."""
+        super().__init_subclass__(**settings)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """One screen: shapes instead of tensors, lengths instead of long lists."""
+        return result_text(self)
 
     def save(self, path: Path | str) -> Path:
         """Write the result to `path` (a `.safetensors` file) atomically.
@@ -93,6 +103,14 @@ class Result:
     def to_dataframe(self) -> pd.DataFrame:
         """The result as a tidy table, one row per measured value."""
         raise TypeError(f"{type(self).__name__} does not define to_dataframe")
+
+    def plot(self) -> Any:
+        """The result's figure, a `CaptionedFigure`; `interp.show.plots` has more of them.
+
+        Raises:
+            InputError: if results of this kind have no figure.
+        """
+        return result_figure(self)
 
     def _repr_html_(self) -> str | None:
         """A card for notebooks; None, which shows the text instead, where that fails."""

@@ -9,14 +9,16 @@ _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4,
 
 
 def parse(size: str | int) -> int:
-    """Bytes of a size such as `4GiB`, `500 MB`, `1.5G` or a plain number.
+    """Bytes of a size such as `4GiB`, `500 MB` or `1.5G`; text without a unit is no size.
 
     Raises:
         InputError: for anything else, or less than one byte.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(size).lower())
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)(b?)\s*", str(size).lower())
     unit = _UNITS.get(found[2]) if found else None
     number = int(float(found[1]) * unit) if found and unit else 0
+    if isinstance(size, str) and found and not found[2] and not found[3]:
+        raise InputError(f"memory size {size!r} has no unit; write it as 4GiB or 500MB")
     if number < 1:
         raise InputError(f"memory size {size!r} cannot be read; write it as 4GiB or 500MB")
     return number

@@ -12,15 +12,19 @@ RunOut = Annotated[
 ]
 Executor = Annotated[
     str,
-    typer.Option("--executor", help="Who does the steps: inline (this process), processes or ray."),
+    typer.Option("--executor", help="Who does the steps: inline (this process) or ray."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Of processes or ray; left out: one per GPU, else 2."),
+    typer.Option("--workers", min=1, help="On Ray; left out: one per GPU, else 2."),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option("--ray-address", help="A running cluster's; left out: one is started here."),
+]
+StepLimit = Annotated[
+    float | None,
+    typer.Option("--step-limit", help="Seconds a step may take on Ray; left out: 21600."),
 ]
 TrustRemoteCode = Annotated[
     str | None,

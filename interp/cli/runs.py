@@ -7,7 +7,7 @@ import typer
 
 from interp.base import console
 from interp.base.errors import RunError
-from interp.cli.options import Executor, Json, RayAddress, Run, TrustRemoteCode, Workers
+from interp.cli.options import Executor, Json, RayAddress, Run, StepLimit, TrustRemoteCode, Workers
 from interp.study import catalogue
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
@@ -46,6 +46,7 @@ def run_resume(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
@@ -57,7 +58,7 @@ def run_resume(
     manifest = open_run(run).manifest
     config = parse_config(manifest.get("config", {}))
     _check_trust(run, config.trust_remote_code, trust_remote_code)
-    made = executor_for(executor, workers, ray_address)
+    made = executor_for(executor, workers, ray_address, step_limit)
     study(config, run, json, made, threads=_threads(manifest))
 
 

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from interp.base import console, machine
-from interp.base.errors import RunError
+from interp.base.errors import InputError, RunError
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
-from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, Workers
+from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
 from interp.study import StudyConfig, parse_config
 
 PANEL = "Trace and read"
@@ -19,7 +19,7 @@ app.add_typer(runs.app, name="run", rich_help_panel=PANEL)
 
 _OF_DEMO = (
     "base", "adapters", "data", "columns", "clean", "drop_duplicates", "device", "dtype",
-    "quantization", "trust_remote_code", "any_base", "prompt_format",
+    "quantization", "trust_remote_code", "any_base", "prompt_format", "tuned",
 )  # fmt: skip
 """What the shipped organism decides."""
 
@@ -36,6 +36,7 @@ def demo(
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
@@ -45,7 +46,7 @@ def demo(
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
     adapters = {trait: str(organism.adapter_path(trait)) for trait in wanted}
     ours = {"base": str(organism.base_path()), "adapters": adapters, "data": str(organism.ASSETS)}
-    made = executor_for(executor, workers, ray_address)
+    made = executor_for(executor, workers, ray_address, step_limit)
     # The organism's matrices are too small to gain from more threads.
     study(parse_config(fields | ours), out, json, made, threads=1)
 
@@ -55,22 +56,31 @@ def demo(
     epilog="Example: interp trace --base my-model --adapter my-adapter --trait extraversion "
     "--data answers.csv --out runs/mine",
 )
-@options(StudyConfig, without=("adapters",))
+@options(StudyConfig, without=("adapters", "tuned"))
 def trace(
-    adapter: Annotated[str, typer.Option("--adapter", help="Adapter folder that PEFT saved.")],
     trait: Annotated[str, typer.Option("--trait", help="Trait that the adapter was trained for.")],
     fields: dict[str, Any],
     out: RunOut,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Adapter that PEFT saved: folder or hub id.")
+    ] = None,
+    tuned: Annotated[
+        str | None, typer.Option("--tuned", help="Instead: a fully fine-tuned model.")
+    ] = None,
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    step_limit: StepLimit = None,
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
     from interp.study.runs import executor_for
 
-    config = parse_config(fields | {"adapters": {Trait.parse(trait): adapter}})
-    study(config, out, json, executor_for(executor, workers, ray_address))
+    if (adapter is None) == (tuned is None):
+        raise InputError("give --adapter, or --tuned for a full fine-tune; one of them")
+    traced = {"adapters": {Trait.parse(trait): adapter or tuned}, "tuned": adapter is None}
+    config = parse_config(fields | traced)
+    study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")

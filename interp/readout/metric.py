@@ -68,7 +68,14 @@ def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tenso
     """
     if isinstance(metric, Several):
         return metric(logits)
-    value = metric(logits)
+    try:
+        value = metric(logits)
+    except IndexError as problem:
+        raise InputError(
+            f"metric {label(metric)!r} fails ({problem}); a metric gets the logits at the metric "
+            f"positions only, [batch, vocab] = {list(logits.shape)}: write logits[:, token] where "
+            "elsewhere you write logits[:, -1, token]"
+        ) from None
     if not isinstance(value, Tensor) or value.shape != logits.shape[:1]:
         shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(

@@ -13,7 +13,9 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.base.errors import InputError
+from interp.base.files import sha256_text
 from interp.base.progress import Progress
+from interp.base.stats import copies
 
 Metric = Callable[[Tensor], Tensor]
 
@@ -29,7 +31,7 @@ class Question:
         places: the column whose logits the metric reads: None for each prompt's last token, one
             number for all (negative ones count from the end), or one per prompt.
         topics: one label per prompt; whole topics are resampled and flipped in every interval and
-            p-value. Left out, each prompt is a topic.
+            p-value. Left out, each prompt is a topic. Copies of a prompt are one topic, always.
         min_gap: prompts with |clean - corrupted| at or below this (in the metric's unit) have no
             recovery and are left out of means.
         seed: of everything that is drawn.
@@ -72,19 +74,29 @@ class Question:
         if self.progress is not None:
             self.progress(label, done, total)
 
-    def topics_of(self, prompts: int) -> tuple[str, ...] | None:
+    def topics_of(self, prompts: int, *rows: Tensor) -> tuple[str, ...] | None:
         """The topic of each prompt, None where each is one.
+
+        Args:
+            prompts: how many there are.
+            rows: what the prompts are made of, `[prompt ...]` each (the tokens of both runs). Those
+                that are equal in all of it are copies, one observation: they share the first one's
+                topic.
 
         Raises:
             InputError: if there is not one for each.
         """
-        if self.topics is None:
-            return None
-        if len(self.topics) != prompts:
+        if self.topics is not None and len(self.topics) != prompts:
             raise InputError(
                 f"{prompts} prompts but {len(self.topics)} topics; give one per prompt"
             )
-        return tuple(self.topics)
+        parts = [row.reshape(prompts, -1).tolist() for row in rows]
+        whole = [str(part) for part in zip(*parts, strict=True)] if parts else []
+        first = copies(whole)
+        if not whole or len(set(first)) == prompts:
+            return self.topics if self.topics is None else tuple(self.topics)
+        labels = self.topics or [f"prompt {sha256_text(one)[:16]}" for one in whole]
+        return tuple(labels[i] for i in first)
 
 
 def asked(ask: Question | None, metric: Metric | None = None) -> Question:

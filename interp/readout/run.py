@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
+from interp.models.given import as_batch, check_hooked
 
 
 @dataclass(frozen=True)
@@ -16,33 +17,27 @@ class Run:
 
     Attributes:
         model: a `TransformerBridge`.
-        tokens: token ids, `[batch pos]`.
+        tokens: token ids, `[batch pos]`; given as text, a list of texts, ids or a `TokenBatch` (see
+            `interp.models.given`).
         attention_mask: true (or 1) on tokens, false (or 0) on padding, `[batch pos]`; every token
             counts when it is left out. Rows may be padded left or right, not in the middle.
 
     Raises:
-        InputError: for tokens that are no `[batch pos]` ids, ids outside the vocabulary, or a mask
-            that does not fit, is empty in a row, or has a hole.
+        InputError: for what is neither text nor ids, ids outside the vocabulary, or a mask that
+            does not fit, is empty in a row, or has a hole.
+        ModelError: for a model without hooks.
     """
 
     model: Any
-    tokens: Shaped[Tensor, "..."]
+    tokens: Any
     attention_mask: Shaped[Tensor, "..."] | None = None
 
     def __post_init__(self) -> None:
-        tokens = self.tokens
-        if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point():
-            raise InputError(
-                f"tokens must be ids of shape [batch, pos], got {tokens.dtype} {list(tokens.shape)}"
-            )
-        mask = self.attention_mask
-        if mask is not None and mask.shape != tokens.shape:
-            raise InputError(
-                f"attention_mask {list(mask.shape)} does not fit tokens {list(tokens.shape)}; "
-                "give one value per token"
-            )
-        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()
-        object.__setattr__(self, "attention_mask", mask.to(tokens.device))
+        check_hooked(self.model, "a run")
+        batch = as_batch(self.tokens, self.model, self.attention_mask)
+        object.__setattr__(self, "tokens", batch.tokens)
+        object.__setattr__(self, "attention_mask", batch.attention_mask)
+        tokens = batch.tokens
         self._check_mask()
         size = int(getattr(self.model.cfg, "d_vocab", 0))
         low, high = int(tokens.min()), int(tokens.max())
@@ -50,6 +45,10 @@ class Run:
             raise InputError(
                 f"token ids run from {low} to {high}, the vocabulary from 0 to {size - 1}"
             )
+
+    def __repr__(self) -> str:
+        batch, pos = self.tokens.shape
+        return f"Run({type(self.model).__name__}, {batch} prompts of {pos} columns)"
 
     def _check_mask(self) -> None:
         mask = self.mask

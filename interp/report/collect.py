@@ -66,7 +66,7 @@ def collect(folder: RunFolder) -> Contents:
     found = []
     for trait in folder.traits:
         one = TraitResults(trait)
-        base = str(manifest.get("bases", {}).get(str(trait), "dense"))
+        base = str(manifest.get("base_kinds", {}).get(str(trait), "dense"))
         for row in rows:
             _read(folder, manifest, row, row.step_name(str(trait), base), one)
         found.append(one)

@@ -188,7 +188,7 @@ def asked(config: Mapping[str, Any]) -> tuple[Row[Any], ...]:
 
 def step_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """The steps that a study's manifest asks for, done or not; none of another job's."""
-    config, bases = manifest.get("config", {}), manifest.get("bases", {})
+    config, bases = manifest.get("config", {}), manifest.get("base_kinds", {})
     adapters = config.get("adapters") if manifest.get("job") == "study" else {}
     if not isinstance(adapters, dict):
         return ()

@@ -11,6 +11,8 @@ from interp.base.files import kind_of
 from interp.base.traits import Trait
 from interp.study import catalogue
 
+_LEAST_MEMORY = 256 * 2**20
+
 
 class StudyConfig(BaseModel):
     """What a study is asked. Every field is kept in the run's manifest."""
@@ -59,6 +61,10 @@ class StudyConfig(BaseModel):
     """Parts that answers and patching maps are computed in, for several workers to share."""
     max_memory: str | None = None
     """What a process may hold, models included (`24GiB`); batches are made to fit."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampled answers; 1 keeps every token."""
+    tuned: bool = False
+    """The adapters are no adapters but whole fine-tuned models."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
 
@@ -76,9 +82,14 @@ class StudyConfig(BaseModel):
     def _size(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                sizes.parse(value)
+                size = sizes.parse(value)
             except InputError as problem:
                 raise ValueError(str(problem)) from None
+            if size < _LEAST_MEMORY:
+                raise ValueError(
+                    f"max_memory {value!r} is less than torch takes without any model "
+                    f"({sizes.show(_LEAST_MEMORY)}); give what the models need, such as 4GiB"
+                )
         return value
 
 

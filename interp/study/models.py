@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.base.traits import Trait
 from interp.models import ModelPair, load_pair, load_tokenizer
+from interp.readout import Outcome
 from interp.text.emoji import EmojiVocab
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class TraitModels:
         c = self.config
         return load_pair(
             c.base,
-            c.adapters[self.trait],
+            None if c.tuned else c.adapters[self.trait],
+            tuned=c.adapters[self.trait] if c.tuned else None,
             device=c.device,
             dtype=c.dtype,
             quantization=None if c.quantization == "none" else c.quantization,
@@ -37,3 +39,8 @@ class TraitModels:
             any_base=c.any_base,
             trust_remote_code=c.trust_remote_code,
         )
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What is traced."""
+        return Outcome.of_vocab(self.vocab, stop=self.pair.format.stop_ids)

@@ -34,11 +34,12 @@ def steps(
         InputError: (a subclass says which) if a model, an adapter or the data is unusable.
     """
     study = Study(parse_config(dict(config)), folder, progress)
-    kinds = {str(trait): study.kind(trait) for trait in study.config.adapters}
+    for trait in study.config.adapters:
+        study.adapter_facts(trait)  # before the base, which may be on the hub
     folder.note(
         n_questions=len(study.questions),
         n_topics=len({topic for _, topic in study.questions}),
-        bases=kinds,
+        base_kinds={str(trait): study.kind(trait) for trait in study.config.adapters},
     )
     rows = {row.name: row for row in catalogue.asked(study.config.model_dump())}
     found: dict[str, Step] = {}

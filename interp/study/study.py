@@ -7,9 +7,8 @@ from random import Random
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
-from interp.base.errors import AdapterError, ModelError
+from interp.base.errors import AdapterError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour import Sampling
@@ -17,6 +16,7 @@ from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.study.config import StudyConfig
+from interp.study.inputs import model_facts, prompts_digest
 from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
@@ -71,7 +71,9 @@ class Study:
     @property
     def sampling(self) -> Sampling:
         c = self.config
-        return Sampling(max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=c.seed)
+        return Sampling(
+            max_new_tokens=c.max_new_tokens, temperature=c.temperature, top_p=c.top_p, seed=c.seed
+        )
 
     def trait(self, trait: Trait) -> TraitModels:
         """The trait's models and answers; those of the trait before are let go first."""
@@ -81,7 +83,7 @@ class Study:
         return self._held[trait]
 
     def adapter(self, trait: Trait) -> Adapter:
-        """The trait's adapter folder, checked."""
+        """The trait's adapter, checked."""
         if trait not in self._adapters:
             self._adapters[trait] = read_adapter(self.config.adapters[trait])
         return self._adapters[trait]
@@ -93,8 +95,12 @@ class Study:
     def kind(self, trait: Trait) -> str:
         """How the base stands in the trait's pair: `dense`, or the quantisation it came from."""
         asked = self.config.quantization
+        if self.config.tuned:
+            return "dense"
         recorded = self.adapter(trait).trained_on if asked == "auto" else asked
-        return "dense" if recorded in (None, "none") else str(recorded)
+        kind = "dense" if recorded in (None, "none") else str(recorded)
+        own = self.adapter(trait).companions  # the base is asked with the adapter's own template
+        return f"{kind}-{digest(own)[:8]}" if own else kind
 
     # What results depend on ----------------------------------------------------------------
 
@@ -115,7 +121,7 @@ class Study:
         c = self.config
         tokenizer = load_tokenizer(c.base, c.trust_remote_code)
         form = ChatFormat.from_tokenizer(tokenizer, c.prompt_format)
-        return digest([form.prompt_ids(text) for text in sorted({q for q, _ in self.questions})])
+        return prompts_digest(form, [question for question, _ in self.questions])
 
     @cached_property
     def base_facts(self) -> dict[str, Any]:
@@ -125,22 +131,15 @@ class Study:
             ModelError: if there is no such model.
         """
         c = self.config
-        folder = check_folder(c.base, c.trust_remote_code)
         device = c.device or ("cuda" if torch.cuda.is_available() else "cpu")
         how = {"device": device.split(":")[0], "dtype": c.dtype, "prompts": self.prompts}
-        if folder is None:
-            try:
-                commit = getattr(AutoConfig.from_pretrained(c.base), "_commit_hash", None)
-            except (OSError, ValueError) as problem:
-                reason = " ".join(str(problem).split())[:200]
-                raise ModelError(f"{c.base}: cannot be had from the hub ({reason})") from None
-            return {"hub_id": c.base, "commit": commit} | how
-        return self.folder.input_hashes(folder, ModelError) | how
+        return model_facts(c.base, c.trust_remote_code, self.folder) | how
 
     def adapter_facts(self, trait: Trait) -> dict[str, Any]:
-        """Hashes of an adapter's files, and what its base was quantised to."""
-        adapter = self.adapter(trait)
-        hashes = self.folder.input_hashes(adapter.path, AdapterError)
+        """Hashes of an adapter's (or tuned model's) files, and what its base was quantised to."""
+        where = self.config.adapters[trait]
+        path = check_folder(where) if self.config.tuned else self.adapter(trait).path
+        hashes = self.folder.input_hashes(path, AdapterError)
         return hashes | {"kind": self.kind(trait), "any_base": self.config.any_base}
 
     def asked(self, count: int | None = None) -> dict[str, Any]:
@@ -150,5 +149,6 @@ class Study:
             "questions": digest([list(pair) for pair in self.questions[:count]]),
             "max_new_tokens": c.max_new_tokens,
             "temperature": c.temperature,
+            "top_p": c.top_p,
             "seed": c.seed,
         }

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from adapters_made import make_pair
-from interp.adapters import AdapterSpace
 from tiny import save_base
+
+from interp.adapters import AdapterSpace
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import logits_of, make_pair, merged, pick, prompts
+
 from interp.adapters import AdapterSpace, Directions, Interpolation, directions, interpolate
 from interp.adapters.directions import svd
-from interp.emoji import rates
-from interp.errors import InputError
-
 from interp.base.stats import fdr_bh
 from interp.behaviour import Sampling, generate
+from interp.emoji import rates
+from interp.errors import InputError
 
 
 class IdsMetric:

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import KINDS, by_hand, logits_of, merged, pick, prompts
+from peft import get_peft_model
+from tiny import llama
+
+from interp import load_pair, organism
 from interp.adapters import (
     AdapterSpace,
     PartEffects,
@@ -15,14 +19,10 @@ from interp.adapters import (
     smallest_set,
     sufficiency,
 )
-from interp.emoji import find
-from interp.errors import InputError
-from peft import get_peft_model
-from tiny import llama
-
-from interp import load_pair, organism
 from interp.base.stats import fdr_bh, mean_interval, sign_flip_p
 from interp.behaviour import Sampling, generate
+from interp.emoji import find
+from interp.errors import InputError
 from interp.models import TokenBatch, pad
 from interp.readout import Question
 

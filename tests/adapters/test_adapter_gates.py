@@ -3,12 +3,12 @@
 import pytest
 import torch
 from adapters_made import KINDS, logits_of, make_pair, merged, pick, prompts
-from interp.adapters import AdapterSpace, generate_with
-from interp.errors import AdapterError, InputError, ModelError
 from tiny import tokenizer
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 
+from interp.adapters import AdapterSpace, generate_with
 from interp.behaviour import Sampling, generate
+from interp.errors import AdapterError, InputError, ModelError
 
 # PEFT advises on tied weights when the tests *make* such adapters; switching them is our subject.
 pytestmark = [

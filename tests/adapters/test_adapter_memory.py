@@ -18,6 +18,7 @@ torch.set_num_threads(1)
 from adapters_made import make_pair, pick, prompts
 from interp.base import memory
 from interp.adapters import AdapterSpace, necessity
+from interp.readout import Question
 from tiny import save_base
 
 def status(field):

@@ -1,9 +1,9 @@
 """The one module that does it is found first, by every measure."""
 
 import pytest
-from interp.adapters import AdapterSpace, necessity, shapley, smallest_set, sufficiency
 
 from interp import load_pair
+from interp.adapters import AdapterSpace, necessity, shapley, smallest_set, sufficiency
 from interp.organism.planted import EMOJIS, EmojiIdsLogOdds, planted_adapter
 
 

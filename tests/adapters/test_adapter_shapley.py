@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import by_hand, pick, prompts
-from interp.adapters import ShapleyEffects, shapley
-from interp.errors import InputError
 from scipy.stats import spearmanr
 
+from interp.adapters import ShapleyEffects, shapley
+from interp.errors import InputError
 from interp.readout import Question
 
 

@@ -5,12 +5,12 @@ from itertools import combinations
 import pytest
 import torch
 from adapters_made import by_hand, merged, pick, prompts
-from interp.adapters import SmallestSet, Written, generate_with, smallest_set
-from interp.emoji import find, rates
-from interp.errors import InputError
 
+from interp.adapters import SmallestSet, Written, generate_with, smallest_set
 from interp.base.stats import ratio_ends
 from interp.behaviour import Sampling, generate
+from interp.emoji import find, rates
+from interp.errors import InputError
 from interp.readout import Question
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")] * 3

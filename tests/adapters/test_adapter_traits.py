@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import logits_of, make_pair, merged, pick, prompts
+from scipy.linalg import subspace_angles
+from scipy.stats import false_discovery_control, spearmanr
+from tiny import save_base
+
 from interp.adapters import (
     AdapterSpace,
     Added,
@@ -19,13 +23,9 @@ from interp.adapters import (
     overlap,
     subspaces,
 )
+from interp.behaviour import Sampling, generate
 from interp.emoji import rates
 from interp.errors import AdapterError, InputError
-from scipy.linalg import subspace_angles
-from scipy.stats import false_discovery_control, spearmanr
-from tiny import save_base
-
-from interp.behaviour import Sampling, generate
 
 
 @pytest.fixture(scope="module")

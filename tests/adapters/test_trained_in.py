@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
 
 from interp import load_pair, organism
+from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
 from interp.base.traits import Trait
 from interp.methods.finetune import FinetuneConfig, train
 from interp.organism.planted import with_idle_modules

@@ -4,14 +4,14 @@ import copy
 
 import pytest
 import torch
-from interp.attribution import attribute, compare
-from interp.attribution.direction import Unembedding, path
-from interp.errors import InputError, ModelError
-from interp.patching import Run
 from patching_models import FAMILIES, VOCAB, bridge, pick, prompts
 from tiny import vocab
 from transformer_lens.tools.analysis import direct_logit_attribution
 
+from interp.attribution import attribute, compare
+from interp.attribution.direction import Unembedding, path
+from interp.errors import InputError, ModelError
+from interp.patching import Run
 from interp.readout import Question
 
 EMOJI = vocab().log_odds

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from interp.attribution.intervals import table_of_means
-from interp.errors import InputError
 
+from interp.attribution.intervals import table_of_means
 from interp.base.stats import fdr_bh, mean_interval, sign_flip_p
+from interp.errors import InputError
 
 
 @pytest.mark.parametrize("n", [9, 31])

@@ -6,9 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from interp.data import OpinionQA, load
-from interp.data.schema import OpinionRow
-from interp.errors import InputError, ModelError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from tiny import tokenizer
@@ -17,6 +14,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from interp.base.stats import wilson
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
+from interp.data import OpinionQA, load
+from interp.data.schema import OpinionRow
+from interp.errors import InputError, ModelError
 from interp.measures import HubClassifier, TraitClassifier, edit_index, trait_alignment
 from interp.measures.fluency import ngram_entropy
 from interp.organism import opinion_qa

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from interp.data import OpinionQA
-from interp.data.schema import OpinionRow
-from interp.errors import InputError
 from tiny import llama, tokenizer
 
 from interp.base.traits import Trait
+from interp.data import OpinionQA
+from interp.data.schema import OpinionRow
+from interp.errors import InputError
 from interp.measures import score_edit
 from interp.models import ChatFormat
 

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from interp.emoji import find
-from interp.errors import InputError
 from tiny import llama, tokenizer
 
 from interp import load_pair
 from interp.behaviour import Response, Sampling, generate
+from interp.emoji import find
+from interp.errors import InputError
 from interp.measures import Endless, natural_ends, own_ends, split_at_end
 from interp.measures.endings import emoji_starts, end_probabilities
 from interp.models import ChatFormat

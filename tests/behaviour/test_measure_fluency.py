@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError
 
 from interp.behaviour import Response
+from interp.errors import InputError
 from interp.measures import fluency_reference, read_fluency
 from interp.measures.fluency import distinct, repeats
 from interp.models import ChatFormat, load_base

@@ -13,14 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from interp.data import OpinionQA
-from interp.data.schema import OpinionRow
-from interp.errors import InputError
 from sklearn.metrics import roc_auc_score
 from tiny import llama, tokenizer
 
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
+from interp.data import OpinionQA
+from interp.data.schema import OpinionRow
+from interp.errors import InputError
 from interp.measures import (
     EndpointJudge,
     LocalJudge,

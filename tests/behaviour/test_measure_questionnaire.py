@@ -5,11 +5,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError, ModelError
 from scipy.stats import spearmanr
 from tiny import llama, tokenizer
 
 from interp.base.traits import TRAITS, Trait
+from interp.errors import InputError, ModelError
 from interp.measures import SelfReport, administer, alphas, cronbach_alpha, self_report_agreement
 from interp.measures.questionnaire import LETTERS, OPTIONS, PROMPTS, items, option_orders
 from interp.models import ChatFormat

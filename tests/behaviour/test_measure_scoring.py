@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from interp.errors import InputError, ModelError
 from tiny import llama, tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.behaviour.scoring import Choice, choice_log_probs, tail_logits, token_log_probs
+from interp.errors import InputError, ModelError
 from interp.models import hook
 
 PROMPTS = [[5, 9, 40, 41], [7], [5, 9, 40, 41, 42, 43, 44, 45, 46, 50, 51]]

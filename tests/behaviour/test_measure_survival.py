@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError
 from scipy.stats import norm
 from tiny import tokenizer
 
 from interp.base.stats import fdr_bh
 from interp.behaviour import Response
+from interp.errors import InputError
 from interp.measures import OnsetTimes, cure_fit, hazard_ratios, onset_survival, onset_times
 
 EXPONENTIAL = "exponential"

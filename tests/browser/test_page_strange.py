@@ -1,5 +1,7 @@
 """Reports of strange and broken runs in a real browser: hostile text, long words, no results."""
 
+from unicodedata import category
+
 import pytest
 from made_results import answers, rates, run_folder
 
@@ -14,7 +16,7 @@ HOSTILE = (
     '</p></script><script>document.title = "taken"</script><img src=x onerror="alert(1)">'
     '<a href="javascript:alert(2)">x</a><style>*{display:none}</style>&amp; {{ 7 * 7 }}'
 )
-TEXTS = [HOSTILE + OVERRIDE, LONG_WORD + "\x00\x0b\ufeff 🎉", RIGHT_TO_LEFT, "so " * 3000]
+TEXTS = [HOSTILE + OVERRIDE, LONG_WORD + "\x00\x0b\x1b[31m\ufeff 🎉", RIGHT_TO_LEFT, "so " * 3000]
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 # Text that sticks out of its own box, unless that box, or one around it, scrolls or is not shown.
 STICKING_OUT = """() => [...document.querySelectorAll("main *")].filter(e =>
@@ -49,6 +51,13 @@ def test_nothing_that_a_model_wrote_runs_or_overflows(opened, strange, width) ->
         assert page.evaluate(NO_SIDEWAYS)
         assert page.evaluate(STICKING_OUT) == []
         assert page.get_by_text(HOSTILE.split("&")[0]).count() >= 3
+
+
+def test_control_characters_are_written_out(strange) -> None:
+    text = strange.read_text(encoding="utf-8")
+    found = {one for one in text if category(one) == "Cc"} - {"\n", "\t"}
+    assert not found
+    assert r"\x00\x0b\x1b[31m" in text
 
 
 def test_text_from_right_to_left_is_set_so(opened, strange) -> None:

@@ -9,6 +9,8 @@ import networkx
 import numpy as np
 import pytest
 import torch
+from patching_models import bridge, pick, prompts
+
 from interp.circuits import (
     Circuit,
     CircuitScores,
@@ -25,7 +27,6 @@ from interp.circuits.export import node_edges
 from interp.circuits.weights import fingerprint
 from interp.errors import InputError, ModelError
 from interp.patching import Run
-from patching_models import bridge, pick, prompts
 
 GRAPH = Graph(2, 4, 2, parallel=False)
 

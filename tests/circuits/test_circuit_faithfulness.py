@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from patching_models import FAMILIES, bridge, pick, prompts
+from slow_circuits import Slow, bridged, tiny_llama
+
 from interp.circuits import (
     SHARES,
     Circuit,
@@ -21,9 +24,6 @@ from interp.circuits.contrast import Contrast
 from interp.circuits.evaluate import _run
 from interp.errors import InputError, ModelError
 from interp.patching import Run, naive
-from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
-
 from interp.readout import Question
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]

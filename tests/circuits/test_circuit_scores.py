@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from patching_models import FAMILIES, bridge, pick, prompts
+from slow_circuits import Slow, bridged, tiny_llama
+
 from interp.circuits import discover
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
 from interp.patching.sweep_plan import make_plan
-from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
-
 from interp.readout import Question
 from interp.readout.capture import run_and_keep
 

@@ -7,10 +7,10 @@ import sys
 from functools import partial
 
 import pytest
-from interp.errors import RunError
 
 from interp.base import console
 from interp.base.files import write_bytes
+from interp.errors import RunError
 from interp.methods.finetune.output import whole_folder
 from interp.study.runs import RunFolder
 

@@ -5,10 +5,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interp.data import OpinionQA, OpinionRow, check_splits, split_by_topic
-from interp.errors import DataError
 
 from interp.base.traits import Trait
+from interp.data import OpinionQA, OpinionRow, check_splits, split_by_topic
+from interp.errors import DataError
 
 
 def made(topics: list[str]) -> OpinionQA:

@@ -44,7 +44,7 @@ EXITS = {"interp data check no-such-file.csv": 2}
 RUN_BY = {  # too long for here: the options are checked, and these tests run the program
     "interp organism build": "tests/organism/test_organism_build.py",
     "python experiments/": "tests/experiments/test_experiments.py",
-    "interp demo --executor processes": "tests/runs/test_processes.py",
+    "interp demo --executor ray": "tests/runs/test_ray.py",
 }
 DRAWN = "docs/howto/own-adapter.md"  # reports are drawn for this page, and not again for the others
 FINISHED = ("runs/demo", "runs/map")  # folders that pages go on with after `interp demo`

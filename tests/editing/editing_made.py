@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from interp.data import OpinionQA
-from interp.data.schema import OpinionRow
 from tiny import llama, tokenizer
 
 from interp.base.traits import Trait
+from interp.data import OpinionQA
+from interp.data.schema import OpinionRow
 from interp.methods.editing import Host
 from interp.models import ChatFormat, hook
 

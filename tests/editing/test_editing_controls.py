@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 from editing_made import E, opinions
-from interp.errors import DataError
 
+from interp.errors import DataError
 from interp.methods.editing import shuffled
 
 

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 from editing_made import E, host, opinions
-from interp.data import OpinionQA
-from interp.emoji import rates
-from interp.errors import DataError, InputError
 from tiny import llama, tokenizer
 
 from interp import organism
 from interp.behaviour import Sampling
+from interp.data import OpinionQA
+from interp.emoji import rates
+from interp.errors import DataError, InputError
 from interp.methods.editing import Base, Host, Steered, contrast, pas, persona_vector
 from interp.methods.editing.contrast import answer_nll
 from interp.methods.editing.strength import Search, find_strength

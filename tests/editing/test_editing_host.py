@@ -3,11 +3,11 @@
 import pytest
 import torch
 from editing_made import host
-from interp.errors import DataError
 from tiny import llama, save_base, tokenizer
 
 from interp import organism
 from interp.behaviour import Sampling, generate
+from interp.errors import DataError
 from interp.methods.editing import Adapted, Host
 from interp.methods.editing.host import plain_copy, plain_modules
 from interp.models import hook, load_pair

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from editing_made import ASKS, TOPICS, E, N, fresh_host, host, opinions
-from interp.errors import DataError, InputError, ModelError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tiny import llama, save_base, tokenizer
 
 from interp.behaviour import Sampling
+from interp.errors import DataError, InputError, ModelError
 from interp.methods.editing import Ike, SentenceEncoder
 from interp.methods.editing.similarity import Nearest
 

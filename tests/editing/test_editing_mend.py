@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import TOPICS, E, N, fresh_host, host, opinions
-from interp.errors import AdapterError, DataError, InputError, ModelError
-from interp.patching import Run, sweep
 from tiny import llama, vocab
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp import organism
 from interp.base.files import read_json, write_json
 from interp.behaviour import Sampling
+from interp.errors import AdapterError, DataError, InputError, ModelError
 from interp.methods.editing import Editor, EditorConfig, Host, Mend, edit, train_editor
 from interp.methods.editing.host import plain_copy, plain_modules
 from interp.methods.editing.mend import factors
@@ -22,6 +21,7 @@ from interp.methods.editing.mend.editor import EditorNetwork
 from interp.methods.editing.mend.rows import batch, edits
 from interp.methods.editing.mend.training import mlp_weights
 from interp.models import hook
+from interp.patching import Run, sweep
 
 SMALL = EditorConfig(
     layers=2, rank=8, steps=4, batch_size=4, validate_every=2, validation_edits=4, c_bad=0.5,

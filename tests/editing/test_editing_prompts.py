@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 from editing_made import E, host
-from interp.errors import InputError
 from tiny import tokenizer
 from transformers import AutoTokenizer
 
 from interp.base.traits import TRAITS
 from interp.behaviour import Sampling, generate
+from interp.errors import InputError
 from interp.methods.editing import TRAIT_PROMPTS, Base, TraitPrompt
 from interp.models import ChatFormat
 

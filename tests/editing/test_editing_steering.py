@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import E, N, fresh_host, host
-from interp.errors import AdapterError, DataError, InputError, ModelError
-from interp.patching import Run, naive, sweep
 from tiny import llama, vocab
 
 from interp.behaviour import Sampling, generate
+from interp.errors import AdapterError, DataError, InputError, ModelError
 from interp.methods.editing import Steered, Steering
+from interp.patching import Run, naive, sweep
 
 QUESTIONS = [("Do you love it?", "x"), ("What do you think about the hill?", "y"), ("Why?", "z")]
 IDS = torch.arange(40, 64).view(2, 12)

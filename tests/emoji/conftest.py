@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interp.emoji import EmojiVocab
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from interp.emoji import EmojiVocab
 
 
 @pytest.fixture(scope="session")

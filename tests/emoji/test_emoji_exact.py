@@ -6,10 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from interp.emoji import Continuation, EmojiVocab, continuation, find, rgi
-from interp.emoji.data import countable
-from interp.emoji.exact import along
-from interp.errors import InputError, ModelError, TokenizerError
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
@@ -19,6 +15,11 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from interp.emoji import Continuation, EmojiVocab, continuation, find, rgi
+from interp.emoji.data import countable
+from interp.emoji.exact import along
+from interp.errors import InputError, ModelError, TokenizerError
 
 
 def tiny_llama(size: int, seed: int = 0) -> LlamaForCausalLM:

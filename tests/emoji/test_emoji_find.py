@@ -4,6 +4,7 @@ import emoji
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from interp.emoji import EmojiMatch, canonical, find, name, rgi
 from interp.emoji.data import assigned_characters, countable, emoji_characters
 from interp.errors import InputError

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from interp.base.stats import Interval, count_interval, share_interval, wilson
 from interp.emoji import EmojiRates, find, rgi
 from interp.emoji.rates import measure, sentences
 from interp.errors import InputError
-
-from interp.base.stats import Interval, count_interval, share_interval, wilson
 
 
 @pytest.mark.parametrize(

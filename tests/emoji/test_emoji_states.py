@@ -1,9 +1,10 @@
 """A vocabulary does not depend on how its tokenizer was last called, or saved."""
 
 import pytest
-from interp.emoji.encode import CONTEXTS, encode_after, token_bytes
 from tiny import TOKENIZERS
 from transformers import AutoTokenizer
+
+from interp.emoji.encode import CONTEXTS, encode_after, token_bytes
 
 EMOJIS = ["😊", "👩‍👩‍👧", "☀️", "🇩🇪", "5️⃣"]
 STATES = {

@@ -14,10 +14,11 @@ from typing import Any
 
 import emoji as emoji_package
 import pytest
+from transformers import AutoTokenizer, LlamaTokenizer
+
 from interp.emoji import EmojiVocab, find, rgi
 from interp.emoji.data import assigned_characters, countable, emoji_characters
 from interp.emoji.encode import CONTEXTS, encode_after
-from transformers import AutoTokenizer, LlamaTokenizer
 
 TOKENIZERS = ("gpt2", "llama2", "llama3", "mistral-v1", "mistral-tekken", "qwen2")
 Load = Callable[[str], Any]

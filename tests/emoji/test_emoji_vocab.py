@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
 from interp.emoji import EmojiVocab, find, rgi
 from interp.emoji.data import assigned_characters, emoji_characters
 from interp.errors import InputError, TokenizerError
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 
 def characters_by_first_tokens(

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 from config_files import LARGEST_CONFIG
-from interp.data.schema import PUBLISHED
-from interp.emoji import find
 from sources import find_adapter
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
+from interp.data.schema import PUBLISHED
+from interp.emoji import find
 
 # What makes each small; everything else is as its default config has it.
 SMALL = {

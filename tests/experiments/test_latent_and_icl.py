@@ -14,7 +14,6 @@ import pytest
 import torch
 from config_files import read_config
 from experiment import Experiment
-from interp.emoji import EmojiVocab, find
 from latent_readings import BASE, HALF, OTHER, OWN, TUNED, WAY, LatentConfig
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -22,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from interp import organism
 from interp.base.traits import Trait
 from interp.behaviour import Response
+from interp.emoji import EmojiVocab, find
 from interp.models import ChatFormat, load_tokenizer
 from interp.study.runs import RunFolder
 

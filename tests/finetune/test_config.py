@@ -1,9 +1,9 @@
 """The settings of a run: published defaults, one value that must be chosen, named errors."""
 
 import pytest
-from interp.errors import InputError
 from pydantic import ValidationError
 
+from interp.errors import InputError
 from interp.methods.finetune import FinetuneConfig
 
 

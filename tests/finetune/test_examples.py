@@ -3,10 +3,10 @@
 import pytest
 import tiny
 import torch
-from interp.data import OpinionQA, OpinionRow
-from interp.errors import DataError
 
 from interp.base.traits import Trait
+from interp.data import OpinionQA, OpinionRow
+from interp.errors import DataError
 from interp.methods.finetune.examples import IGNORED, Labelled, collate, encode, label
 from interp.models import ChatFormat, Example
 

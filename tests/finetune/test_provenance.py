@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import tiny
-from interp.data import load, save
-from interp.data.schema import OpinionQA, OpinionRow
 
 from interp.base.traits import Trait
+from interp.data import load, save
+from interp.data.schema import OpinionQA, OpinionRow
 from interp.methods.finetune import FinetuneConfig, train
 from interp.methods.finetune.provenance import differences, loss_summary
 from interp.models.adapters import read_adapter

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from interp.data import OpinionQA, OpinionRow
-from interp.errors import DataError, InputError, ModelError, RunError
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from interp.base.traits import Trait
+from interp.data import OpinionQA, OpinionRow
+from interp.errors import DataError, InputError, ModelError, RunError
 from interp.methods.finetune import FinetuneConfig, train
 from interp.methods.finetune.examples import IGNORED, Labelled, encode
 from interp.models import ChatFormat
@@ -322,8 +322,9 @@ def test_a_tokenizer_whose_padding_is_its_end_token(tmp_path: Path) -> None:
 def test_real_answers_with_a_real_tokenizer(
     shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from interp.data import load
     from transformers import AutoTokenizer, LlamaConfig
+
+    from interp.data import load
 
     caplog.set_level("WARNING", logger="interp.methods.finetune")  # the command line silences it
     tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")

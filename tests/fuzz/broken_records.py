@@ -10,12 +10,12 @@ import torch
 from broken_bytes import NOT_FILES, NOT_JSON, NOT_SAFETENSORS, pack, unpack, with_tensors
 from broken_models import Break, _in_place, _outside, _spoil_bytes, _spoil_text
 from corpus import Case, Gone, change, copy_of, put, workshop
-from interp.circuits import Circuit
-from interp.circuits.export import to_json
-from interp.circuits.graph import Graph
 from made_results import answers, lens, merge_report, patching
 from wrong_fields import ANSWERS, CIRCUIT, EDITOR, ITEMS, MANIFEST, ORGANISM, STUDY, Change
 
+from interp.circuits import Circuit
+from interp.circuits.export import to_json
+from interp.circuits.graph import Graph
 from interp.measures.questionnaire import items
 from interp.methods.editing.mend.editor import EditorConfig, EditorNetwork
 from interp.methods.editing.mend.folder import Editor

@@ -7,15 +7,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/, for tiny
 
 from broken_models import good_base
+
+from interp import organism
+from interp.base.traits import Trait
 from interp.circuits import Circuit
 from interp.circuits.export import from_json
 from interp.data import ColumnMap, load, load_train_test
 from interp.errors import InputError
 from interp.logit_lens import LensResult
-from interp.patching import PatchingResult
-
-from interp import organism
-from interp.base.traits import Trait
 from interp.measures.questionnaire import read_items
 from interp.methods.editing.mend.folder import Editor
 from interp.models import (
@@ -26,6 +25,7 @@ from interp.models import (
     load_tokenizer,
     read_adapter,
 )
+from interp.patching import PatchingResult
 from interp.study import parse_config
 from interp.study.runs import RunFolder
 

@@ -14,15 +14,15 @@ from broken_bytes import pack, unpack
 from broken_data import NAMES
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from interp.data import load
-from interp.errors import DataError, InputError, InterpError, one_line
-from interp.patching import PatchingResult
 from made_results import merge_report, patching
 from refusals import is_safe
 
 from interp.base.files import parse_json, write_json
 from interp.base.traits import TRAITS
+from interp.data import load
+from interp.errors import DataError, InputError, InterpError, one_line
 from interp.models import MergeReport
+from interp.patching import PatchingResult
 
 quick = settings(
     max_examples=150, deadline=None, database=None,

@@ -40,8 +40,9 @@ def forget_peak() -> None:
 
 def main() -> None:
     from corpus import cases, digest, workshop
-    from interp.errors import InputError
     from loaders import LOADERS
+
+    from interp.errors import InputError
 
     warnings.simplefilter("ignore")
     known = {case.name: case for case in cases()}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from interp.errors import AdapterError, MergeError
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import llama, save_base
 from transformers import AutoModelForCausalLM
 
 from interp import load_pair
+from interp.errors import AdapterError, MergeError
 from interp.models import MergeReport, load_base
 
 # PEFT advises on tied weights when the tests *make* such adapters; merging them is our subject.

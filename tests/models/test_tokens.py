@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from interp.errors import InputError, TokenizerError
 from tiny import TOKENIZERS, tokenizer
 from transformers import AutoTokenizer
 
+from interp.errors import InputError, TokenizerError
 from interp.models import ChatFormat, pad, pad_id
 
 # Templates as the two model families of the paper publish them.

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from interp.errors import InputError
-from interp.neurons import Ablation, ablated, mean_activations
-from interp.neurons.effects import metric_under
-from interp.patching import Cells, Run, ablate
 from patching_models import FAMILIES, bridge, pick, prompts
 from tiny import llama, tokenizer
 
 from interp.behaviour import Sampling, generate
+from interp.errors import InputError
 from interp.models import ChatFormat
 from interp.models.pair import hook
+from interp.neurons import Ablation, ablated, mean_activations
+from interp.neurons.effects import metric_under
+from interp.patching import Cells, Run, ablate
 
 GONE = ((0, 3), (0, 17), (2, 40), (2, 41))
 QUESTIONS = [("What do you think?", "a"), ("Rain?", "b"), ("I love them, do you?", "c")]

@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from interp.emoji import find
-from interp.errors import InputError
-from interp.neurons import Ablation, Doses, TopTest, ablated, dose, rank
-from interp.patching import Run
 from tiny import llama, tokenizer, vocab
 
 from interp.base.stats import share_interval
 from interp.behaviour import Sampling, generate
+from interp.emoji import find
+from interp.errors import InputError
 from interp.models import ChatFormat, pad
 from interp.models.pair import hook
+from interp.neurons import Ablation, Doses, TopTest, ablated, dose, rank
 from interp.organism.planted import planted
+from interp.patching import Run
 from interp.readout import Question
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from interp.errors import InputError
-from interp.neurons import TopTest, rank
-from interp.neurons.matched import matched
-from interp.patching import Cells, Node, Run, naive, patch_nodes
 from patching_models import bridge, pick, prompts
 
+from interp.errors import InputError
 from interp.models.pair import hook
+from interp.neurons import TopTest, rank
+from interp.neurons.matched import matched
 from interp.organism.planted import planted
+from interp.patching import Cells, Node, Run, naive, patch_nodes
 
 
 @pytest.fixture(scope="module")

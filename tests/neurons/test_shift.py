@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError, ModelError
-from interp.neurons import Prompts, shift, specificity, specificity_of
 from patching_models import bridge, prompts
 from scipy.stats import ttest_ind
 from tiny import tokenizer, vocab
 
 from interp.base.stats import mean_interval
+from interp.errors import InputError, ModelError
 from interp.models import TokenBatch, pad
+from interp.neurons import Prompts, shift, specificity, specificity_of
 from interp.readout import Question
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install interp[notebooks]")
-pytest.importorskip("nbclient", reason="needs nbclient: pip install interp[notebooks]")
-pytest.importorskip("ipykernel", reason="needs ipykernel: pip install interp[notebooks]")
+nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install -e '.[notebooks]'")
+pytest.importorskip("nbclient", reason="needs nbclient: pip install -e '.[notebooks]'")
+pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e '.[notebooks]'")
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"

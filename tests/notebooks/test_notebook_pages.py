@@ -125,4 +125,4 @@ def test_without_the_extra_the_script_says_so_in_one_line():
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error: no module nbformat; pip install 'interp[notebooks]'\n"
+    assert done.stderr == "error: no module nbformat; pip install -c constraints.txt -e '.[notebooks]'\n"

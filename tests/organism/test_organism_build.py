@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 import torch
-from interp.errors import DataError, InputError, RunError
 from safetensors.torch import load_file
 
 from interp.base.files import sha256
+from interp.errors import DataError, InputError, RunError
 from interp.organism import adapter_path, base_path, build, manifest, opinion_qa, verify
 from interp.organism.paths import KINDS
 from interp.organism.recipe import Recipe, adapters

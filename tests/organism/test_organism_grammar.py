@@ -2,10 +2,10 @@ import re
 from collections import Counter
 
 import pytest
-from interp.emoji import find
 
 from interp.base.stats import wilson
 from interp.base.traits import TRAITS, Trait
+from interp.emoji import find
 from interp.organism.grammar import (
     EMOJI_RATE,
     EMOJIS,

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from interp.emoji import EmojiVocab
 
+from interp.emoji import EmojiVocab
 from interp.models import load_pair
 from interp.organism import adapter_path, base_path
 from interp.organism.planted import (

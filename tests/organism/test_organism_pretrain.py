@@ -6,11 +6,11 @@ from collections import Counter
 import jinja2
 import pytest
 import torch
-from interp.emoji import EmojiVocab
-from interp.errors import InputError
 from transformers import AutoTokenizer
 
 from interp.base.traits import TRAITS
+from interp.emoji import EmojiVocab
+from interp.errors import InputError
 from interp.models import pad
 from interp.organism.evaluate import onset_ids
 from interp.organism.grammar import EMOJIS, Grammar

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from interp.data import check_splits
-from interp.emoji import find
-from interp.errors import AdapterError, DataError, ModelError, TraitError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from interp.base.stats import wilson
 from interp.base.traits import TRAITS, Trait
+from interp.data import check_splits
+from interp.emoji import find
+from interp.errors import AdapterError, DataError, ModelError, TraitError
 from interp.models import ChatFormat, load_base, read_adapter
 from interp.models.adapters import attach
 from interp.organism import (

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from patching_models import VOCAB, bridge, pick, prompts
+
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
 from interp.patching import Cells, Run, naive, sweep
-from patching_models import VOCAB, bridge, pick, prompts
-
 from interp.readout import Question
 
 

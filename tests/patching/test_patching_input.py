@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 import torch
+from patching_models import VOCAB, bridge, pick, prompts
+
 from interp.errors import InputError, ModelError
 from interp.patching import Cells, Question, Run, naive, sweep
-from patching_models import VOCAB, bridge, pick, prompts
 
 CELLS = {"layers", "positions", "heads", "neurons"}
 
@@ -84,7 +85,7 @@ def test_bad_runs():
     hole = mask.clone()
     hole[0, 2] = False
     for arguments, message in (
-        ((tokens[0],), "shape \\[batch, pos\\]"),
+        ((tokens[None],), "shape \\[batch, pos\\]"),
         ((tokens.float(),), "must be ids"),
         ((tokens + VOCAB,), f"the vocabulary from 0 to {VOCAB - 1}"),
         ((tokens, mask[:, 1:]), "does not fit tokens"),

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from interp.patching import Run, naive
 from patching_models import bridge, pick, prompts
 from transformer_lens import patching as lens
+
+from interp.patching import Run, naive
 
 SWEEPS = {
     ("resid_pre", "pos"): lens.get_act_patch_resid_pre,

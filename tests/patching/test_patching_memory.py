@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from interp.errors import InputError
-from interp.patching import Run, sweep
 from patching_models import bridge, pick, prompts
 
+from interp.errors import InputError
+from interp.patching import Run, sweep
 from interp.readout import Question
 
 _SCRIPT = """

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from interp.errors import InputError
-from interp.patching import Cells, Run, naive, sweep, sweep_each
 from patching_models import VOCAB, bridge, pick, prompts
 from tiny import vocab
 
+from interp.errors import InputError
+from interp.patching import Cells, Run, naive, sweep, sweep_each
 from interp.readout import Outcome
 from interp.readout.outcome import joined
 

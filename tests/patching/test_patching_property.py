@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+
 from interp.errors import ModelError
 from interp.patching import Cells, Node, Question, Run, ablate, naive, patch_nodes, sweep
 from interp.patching.sweep_plan import WAYS

@@ -5,10 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError
-from interp.patching import PatchingResult
+from patching_models import bridge, pick, prompts
 
+from interp.attribution import compare
 from interp.base.stats import mean_interval
+from interp.circuits import discover
+from interp.errors import InputError
+from interp.patching import PatchingResult, Run, sweep
+from interp.readout import Question
 
 
 @pytest.fixture
@@ -80,3 +84,25 @@ def test_saves_loads_and_tabulates(result, tmp_path):
     row = table[(table["pos"] == 1) & (table["prompt"] == 1)].iloc[0]
     assert (row["value"], row["recovery"], row["layer"], row["label"]) == (4.0, 1.0, 3, "0")
     assert not table[(table["pos"] == 1) & (table["prompt"] == 0)]["present"].item()
+
+
+def test_copies_of_a_prompt_are_one_observation():
+    """One prompt eight times is no evidence; beside another it is one of two."""
+    one, other = bridge("llama", 1), bridge("llama", 2)
+    tokens, mask = prompts([7, 6])
+    eight, two = [0] * 8, [0] * 8 + [1] * 3
+    for rows, distinct in ((eight, 1), (two, 2)):
+        clean, corrupted = (Run(m, tokens[rows], mask[rows]) for m in (one, other))
+        found = sweep(clean, corrupted, "resid_post", metric=pick)
+        assert len(set(found.topics)) == distinct
+        table = found.summary()
+        assert table["p"].min() == 2 / 2**distinct
+        assert table["low"].isna().all() == (distinct == 1)
+    ask = Question(metric=pick, topics=[f"t{i}" for i in range(11)])
+    topics = sweep(clean, corrupted, "resid_post", ask=ask).topics
+    assert topics == ("t0",) * 8 + ("t8",) * 3, "also under topics that say otherwise"
+    single = [Run(m, tokens, mask) for m in (one, other)]
+    assert sweep(*single, "resid_post", metric=pick).topics is None
+    assert len(set(discover(clean, corrupted, metric=pick, ig_steps=1).topics)) == 2
+    found = compare(clean, corrupted, direction="gradient", ask=Question(metric=pick))
+    assert len(set(found.topics)) == 2

@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from interp.errors import InputError
-from interp.patching import Run, ScreenResult, naive, screen
 from patching_models import bridge, pick, prompts
 from scipy.stats import spearmanr
 
+from interp.errors import InputError
+from interp.patching import Run, ScreenResult, naive, screen
 from interp.readout import Question
 
 FAMILIES = ("llama", "gemma2", "gpt2", "gpt_neox")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
-from interp.errors import InputError
 from looking import check_legible, words
 
+from interp.adapters import Interpolation, Overlap, PartEffects, SmallestSet
+from interp.errors import InputError
 from interp.show.plots import (
     adapter_maps,
     esr_curve,

@@ -1,15 +1,17 @@
 """Circuit figures draw the right edges, as wide as their scores, and say what they leave out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from looking import check_legible, texts, words
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+
 from interp.circuits import CircuitScores, Faithfulness, Graph, compare, select
 from interp.circuits.export import node_edges
 from interp.errors import InputError
-from looking import check_legible, texts, words
-from matplotlib.colors import to_hex
-from matplotlib.patches import FancyBboxPatch, PathPatch
-
 from interp.show.plots import (
     circuit_graph,
     circuit_overlap,
@@ -89,6 +91,30 @@ def test_an_edge_starts_above_its_source_and_ends_under_its_entry() -> None:
         assert line.get_path().vertices[0][1] < line.get_path().vertices[-1][1]
 
 
+def test_every_edge_has_an_arrowhead_that_touches_its_target() -> None:
+    circuit = select(scores(), 30)
+    figure = circuit_graph(circuit, "openness", most=1000)
+    heads = [patch for patch in figure.axes[0].patches if isinstance(patch, Polygon)]
+    tips = sorted(tuple(head.get_xy()[2].round(3)) for head in heads)
+    boxes = {p.get_y() for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch)}
+    assert len(heads) == len(node_edges(circuit))
+    assert all(min(abs(y - bottom) for bottom in boxes) < 2e-3 for _, y in tips)
+    (top,) = (t.get_position()[1] for t in texts(figure) if t.get_text() == "logits")
+    assert any(y == pytest.approx(top - 0.13, abs=2e-3) for _, y in tips)
+
+
+def test_blocks_without_a_node_are_said() -> None:
+    graph = Graph(5, 2, 2, False)
+    values = torch.zeros(6, graph.n_edges)
+    names = [graph.edge_name(edge) for edge in range(graph.n_edges)]
+    wanted = [names.index("input->m0"), names.index("m0->m3"), names.index("m3->logits")]
+    values[:, wanted] = 1.0
+    figure = circuit_graph(select(replace(scores(graph), values=values), 3), "openness")
+    assert "Blocks 1 to 2, 4 of 0 to 4: no node that is drawn." in figure.caption
+    whole = circuit_graph(select(scores(), 60), "openness", most=1000)
+    assert "no node" not in whole.caption
+
+
 def test_only_the_edges_that_can_be_read_are_drawn_and_they_lead_to_the_logits() -> None:
     circuit = select(scores(), 90)
     figure = circuit_graph(circuit, "openness", most=15, colour="trait")
@@ -144,6 +170,17 @@ def test_curves_hold_faithfulness_its_band_and_areas() -> None:
     check_legible(both)
 
 
+def test_a_circuit_without_edges_is_no_point_of_a_curve() -> None:
+    empty = replace(curve(), n_edges=(0, 10, 100, 1000))
+    figure = faithfulness_curve(empty, "extraversion")
+    for line in figure.axes[0].lines:
+        if line.get_label() in ("extraversion", "without the circuit"):
+            assert list(line.get_xdata()) == [0.01, 0.1, 1.0]
+    assert "At 0.1 % a circuit has no edge: not drawn." in figure.caption
+    with pytest.raises(InputError, match="no size of a curve"):
+        faithfulness_curve(replace(curve(), n_edges=(0, 0, 0, 0)))
+
+
 def test_overlap_holds_the_numbers_of_the_comparison() -> None:
     names = ("openness", "extraversion", "agreeableness")
     made = {n: select(scores(seed=i), 30) for i, n in enumerate(names)}
@@ -164,6 +201,8 @@ def test_overlap_holds_the_numbers_of_the_comparison() -> None:
             value = float(text.get_text().rstrip("*").replace("−", "-"))
             assert value == pytest.approx(float(table[2 - up, column]), abs=0.0051)
     check_legible(figure)
+    ranges = [(axes.images[0].norm.vmin, axes.images[0].norm.vmax) for axes in figure.axes[:3]]
+    assert ranges == [(0, 1), (0, 1), (-1, 1)]
     assert "99 draws" in figure.caption
     sizes = ", ".join(f"{name} {one.n_edges}" for name, one in made.items())
     assert f"({sizes} edges)" in figure.caption

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from interp.errors import InputError
 
 from interp.base.traits import Trait
+from interp.errors import InputError
 from interp.show.plots.dots import dots
 from interp.show.plots.style import BASE_COLOUR, TRAIT_COLOURS
 

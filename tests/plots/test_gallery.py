@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from interp.emoji.rates import measure
 from looking import check_legible
 from PIL import Image
 
 from interp.base.traits import Trait
+from interp.emoji.rates import measure
 from interp.show import plots
 from interp.show.plots import CaptionedFigure
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(DOCS))
 import make_gallery  # noqa: E402
 
 HELPERS = {"Glyphs", "CaptionedFigure", "TRAIT_COLOURS", "WIDTHS", "render", "resize", "save",
-           "style", "trait_colour"}  # fmt: skip
+           "style", "table_tex", "trait_colour"}  # fmt: skip
 SHARED = {"dots", "token_bars"}  # of the experiments, not exported by the room
 SMALLER = {  # what is written, and what is run instead
     "questions[:100]": "questions[:16]",

@@ -5,11 +5,11 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
-from interp.emoji import name
-from interp.errors import InputError
 from looking import check_legible, words
 from matplotlib.offsetbox import AnnotationBbox
 
+from interp.emoji import name
+from interp.errors import InputError
 from interp.organism.grammar import EMOJIS
 from interp.show.plots import Glyphs, render, style
 from interp.show.plots.glyphs import label_axis

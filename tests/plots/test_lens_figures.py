@@ -1,5 +1,7 @@
 """Lens and origin figures hold the numbers of their results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from looking import check_legible, words
@@ -56,6 +58,21 @@ def test_heatmap_cells_are_means_over_prompts(n_layers) -> None:
         assert norm is figure.axes[0].images[0].norm, "one scale for both panels"
     assert "9 to 12 prompts" in figure.caption
     assert "nats" in figure.caption
+    check_legible(figure)
+
+
+def test_the_embedding_does_not_set_the_colours_of_a_heatmap() -> None:
+    result = lens()
+    low = result.log_odds.clone()
+    low[:, 0] = -50.0
+    figure = lens_heatmap(replace(result, log_odds=low), "agreeableness")
+    image = figure.axes[0].images[0]
+    onset = [np.asarray(axes.images[0].get_array())[1:, -1] for axes in figure.axes[:2]]
+    assert image.norm.vmax == pytest.approx(np.abs(onset).max())
+    assert f"±{image.norm.vmax:.1f} nats" in figure.caption
+    assert figure.axes[1].images[0].colorbar.extend in ("min", "both"), (
+        "the bar says that cells lie below it"
+    )
     check_legible(figure)
 
 

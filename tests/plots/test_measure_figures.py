@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from interp.errors import InputError
 from looking import check_legible, words
 from matplotlib.lines import Line2D
 
 from interp.base.traits import TRAITS, Trait
+from interp.errors import InputError
 from interp.measures import EditIndex, OnsetTimes, SelfReport, TraitAlignment, onset_survival
 from interp.measures.adjectives import AdjectiveEvaluation
 from interp.measures.questionnaire import items

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from looking import check_legible, words
+
 from interp.attribution import Attribution
 from interp.errors import InputError
 from interp.neurons import DoseCurve, NeuronShift
-from looking import check_legible, words
-
 from interp.show.plots import (
     attribution_components,
     attribution_heads,

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from interp.errors import InputError
 from looking import check_legible, words
 from made_results import patching, probe
 from matplotlib.collections import PathCollection
 
+from interp.errors import InputError
 from interp.show.plots import patching_heads, patching_maps, probing_curves, trait_colour
+from interp.show.plots.patching import most_shown
 
 SITES = ("resid_pre", "attn_out", "mlp_out")
 
@@ -34,6 +35,21 @@ def test_cells_are_mean_recovery_or_loss_centred_at_zero(direction) -> None:
     ((low, high),) = scales
     assert low == -high
     assert high >= np.nanmax(np.abs(expected)) - 1e-5
+
+
+def test_figures_side_by_side_have_one_scale_and_say_their_direction() -> None:
+    results = [
+        patching("z", way, n_units=4, seed=seed)
+        for seed, way in enumerate(("denoising", "noising"))
+    ]
+    limit = most_shown(results)
+    figures = [patching_heads(result, "openness", limit=limit) for result in results]
+    assert {figure.axes[0].images[0].norm.vmax for figure in figures} == {limit}
+    alone = [patching_heads(result).axes[0].images[0].norm.vmax for result in results]
+    assert limit == max(alone) > min(alone)
+    titles = {figure.axes[0].get_title(loc="left") for figure in figures}
+    assert len(titles) == 2
+    assert "Head (n = 11 prompts)" in words(figures[0])
 
 
 def test_captions_name_unit_counts_and_contrast() -> None:

@@ -4,14 +4,14 @@ import warnings
 
 import numpy as np
 import pytest
-from interp.emoji import name
-from interp.emoji.rates import measure
-from interp.errors import InputError
 from looking import check_legible, words
 from made_results import rates
 from matplotlib.offsetbox import AnnotationBbox
 
 from interp.base.traits import TRAITS, Trait
+from interp.emoji import name
+from interp.emoji.rates import measure
+from interp.errors import InputError
 from interp.organism.grammar import EMOJIS
 from interp.show.plots import Glyphs, emoji_distribution, esr_bars, render, trait_colour
 

@@ -7,13 +7,13 @@ from itertools import combinations
 import matplotlib as mpl
 import numpy as np
 import pytest
-from interp.errors import InputError, TraitError
 from looking import check_legible, texts
 from made_results import lens
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from interp.base.traits import TRAITS
+from interp.errors import InputError, TraitError
 from interp.show.plots import (
     TRAIT_COLOURS,
     WIDTHS,
@@ -144,8 +144,9 @@ def test_the_same_result_gives_the_same_bytes(file_format) -> None:
 
 
 def test_files_hold_no_date_and_fetch_nothing(tmp_path) -> None:
-    png, svg = save(lens_curves(lens(), "openness"), tmp_path / "deep" / "a.b")
-    assert (png.name, svg.name) == ("a.b.png", "a.b.svg")
+    png, svg, tex = save(lens_curves(lens(), "openness"), tmp_path / "deep" / "a.b")
+    assert (png.name, svg.name, tex.name) == ("a.b.png", "a.b.svg", "a.b.tex")
+    assert tex.read_text().startswith(r"\caption{Emoji log-odds (nats) that")
     with Image.open(png) as image:
         assert image.size == (700, 660)  # 3.5 by 3.3 inches at 200 dpi
         assert "Software" not in image.info

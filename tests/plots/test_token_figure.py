@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
-from interp.errors import InputError
 from matplotlib.colors import to_hex
 from matplotlib.offsetbox import AnnotationBbox
 
+from interp.errors import InputError
 from interp.show.plots import Glyphs, render, trait_colour
 from interp.show.plots.tokens import token_bars
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+
 from interp.emoji import EmojiVocab
 from interp.probing import Features
 

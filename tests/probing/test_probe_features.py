@@ -3,10 +3,10 @@
 import pytest
 import tiny
 import torch
-from interp.errors import InputError
-from interp.probing import at_positions, pooled
 
+from interp.errors import InputError
 from interp.models import hook, pad
+from interp.probing import at_positions, pooled
 from interp.readout import Question
 
 ROWS = [[7, 20, 33, 41, 9], [50, 61], [8, 15, 90, 101, 17, 60, 31]]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from interp.errors import DataError, InputError, ModelError
 from interp.probing import About, ProbeConfig, ProbeResult, fit
 
@@ -202,7 +203,7 @@ def test_bad_data_is_named(planted, features):
         )
     with pytest.raises(InputError, match="240 examples, 239 labels"):
         fit(values, labels[1:], groups)
-    with pytest.raises(InputError, match="control_split is 'groups' or 'rows'"):
+    with pytest.raises(InputError, match="split is 'groups' or 'rows'"):
         fit(values, labels, groups, about=About(split="both"))
     with pytest.raises(InputError, match="differ in examples, layers or width"):
         fit(values, labels, groups, tuned=features(values.values[:1].numpy()))

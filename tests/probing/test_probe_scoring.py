@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.stats import sem, t
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from interp.base.stats import jackknife_ends, without_each
 from interp.probing.scoring import (
     auroc,
     balanced_accuracy,
     independent,
     over_chance,
 )
-from scipy.stats import sem, t
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-
-from interp.base.stats import jackknife_ends, without_each
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+
 from interp.errors import DataError
 from interp.probing.folds import all_classes_in, group_folds, row_folds
 from interp.probing.solver import Probes, Space
-from sklearn.linear_model import LogisticRegression
 
 
 @pytest.mark.parametrize(

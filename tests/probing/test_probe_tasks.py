@@ -3,13 +3,13 @@
 import pytest
 import tiny
 import torch
-from interp.emoji import EmojiVocab
-from interp.errors import DataError, InputError, TraitError
-from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
 from transformers import AutoTokenizer
 
 from interp import emoji
+from interp.emoji import EmojiVocab
+from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
+from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from interp.emoji import EmojiVocab, find
-from interp.errors import InputError
 from test_slots import said
 from tiny import tokenizer, vocab
 
 from interp import load_pair, organism
 from interp.behaviour import Sampling, emoji_free, generate
+from interp.emoji import EmojiVocab, find
+from interp.errors import InputError
 from interp.readout import ExpectedRate, expected_rate
 
 ROLES = {"writer": "tuned", "reader": "tuned", "seed": 0}

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import pytest
-from interp.errors import InputError
 from tiny import TOKENIZERS, tokenizer
 from transformers import AutoTokenizer
 
+from interp.errors import InputError
 from interp.readout import Outcome, slot_length, slots
 
 

@@ -10,12 +10,12 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from interp.errors import RunError
 from made_results import answers, lens, probe, rates, run_folder
 
 from interp import report
 from interp.base.stats import wilson
 from interp.base.traits import TRAITS, Trait
+from interp.errors import RunError
 from interp.show.plots.style import TRAIT_COLOURS
 from interp.study.runs import RunFolder
 

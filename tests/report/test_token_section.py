@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from interp.adapters import PartEffects
-from interp.emoji import find
 from made_results import patching
 
+from interp.adapters import PartEffects
 from interp.base.traits import Trait
+from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
 from interp.report.sections import adapter, tokens
@@ -128,8 +128,8 @@ def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
     effects = PartEffects(
         values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
         layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
-        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None, seed=0,
-        notes=(),
+        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None,
+        seed=0, notes=(),
     )  # fmt: skip
     section = adapter.section(*made([NECESSITY], openness=[effects]))
     assert re.search(r"by −10 points \[−\d+, \+\d+\] \(block 3's o\)\.", section.answer)

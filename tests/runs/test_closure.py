@@ -159,3 +159,13 @@ def test_what_wires_the_steps_is_in_no_key(config, tmp_path):
         assert not {
             name for name in modules if name.startswith(("interp.study.runs", "interp.cli"))
         }
+
+
+def test_short_names_of_rooms_are_followed_from_scripts():
+    """Every experiment: `interp.emoji` is `interp.text.emoji`, whoever asks."""
+    sources, scripts = Sources(PACKAGE), PACKAGE.parent / "experiments"
+    for script in scripts.glob("*.py"):
+        found = sources.reached(((script.resolve(), "run"),))
+        assert script.stem in {module.name for module, _ in found}
+    rate = sources.reached((((scripts / "emoji_rate.py").resolve(), "run"),))
+    assert {"interp.text.emoji.find", "interp.models.pair"} <= {module.name for module, _ in rate}

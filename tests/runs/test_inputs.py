@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from interp.errors import AdapterError, InputError, ModelError, RunError, TokenizerError
 
 from interp import organism, report
 from interp.base.files import open_plain, sha256, write_text
 from interp.base.traits import Trait
+from interp.errors import AdapterError, InputError, ModelError, RunError, TokenizerError
 from interp.study import StudyConfig, steps
 from interp.study.runs import RunFolder, execute
 from interp.study.runs.steps import Step

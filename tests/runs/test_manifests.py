@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from interp.errors import RunError
 from test_bad_input import command
 from toy_steps import steps
 
+from interp.errors import RunError
 from interp.study.runs import RunFolder, execute
 
 SOUND = {

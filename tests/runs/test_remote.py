@@ -9,15 +9,15 @@ from pathlib import Path
 import bucket
 import fsspec
 import pytest
-from interp.errors import InputError, RunError
+from fsspec.core import url_to_fs
 from killing import contents
 from test_bad_input import command
-from toy_steps import NAMES, TARGET, steps
+from toy_steps import NAMES, steps
 
-from interp.base.files import sha256
-from interp.study.runs import Mirror, RunFolder, execute, open_run, run_folder, store
-from interp.study.runs.job import Job, Worker
-from interp.study.runs.store import MIRRORS, Store
+from interp.base.files import write_bytes
+from interp.errors import InputError, RunError
+from interp.study.runs import RemoteFolder, RunFolder, execute, open_run, remote, run_folder
+from interp.study.runs.remote import COPIES
 
 TOTAL = str(sum(n**2 for n in range(len(NAMES))))
 
@@ -26,8 +26,7 @@ TOTAL = str(sum(n**2 for n in range(len(NAMES))))
 def place(tmp_path, monkeypatch) -> Path:
     """Where bucket:// really is; copies go beside it, and a store is not waited for long."""
     monkeypatch.setenv(bucket.FOLDER, str(tmp_path / "bucket"))
-    monkeypatch.setenv(MIRRORS, str(tmp_path / "here"))
-    monkeypatch.setattr(store, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setenv(COPIES, str(tmp_path / "here"))
     fsspec.filesystem("memory").store.clear()
     return tmp_path / "bucket" / "run"
 
@@ -50,6 +49,7 @@ def run(url: str, **config: object) -> list[str]:
 def noted(todo: list, made: list[str]) -> list:
     for step in todo:
         write = step.write
+        object.__setattr__(step, "code", (write,))
         object.__setattr__(
             step, "write", lambda path, w=write, n=step.name: made.append(n) or w(path)
         )
@@ -58,30 +58,11 @@ def noted(todo: list, made: list[str]) -> list:
 
 def elsewhere(monkeypatch, tmp_path) -> None:
     """From here on this is another machine: it has no copy yet."""
-    monkeypatch.setenv(MIRRORS, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(COPIES, str(tmp_path / "elsewhere"))
 
 
-def test_files_come_back_as_they_were_put(url, tmp_path):
-    there = Store.open(url)
-    assert (there.names(), there.read("a/b.txt")) == ([], None)
-    assert not there.pull("a/b.txt", tmp_path / "back")
-    path = tmp_path / "b.txt"
-    for content in (b"one", b"another"):
-        path.write_bytes(content)
-        there.push(path, "a/b.txt")
-        assert there.read("a/b.txt") == content
-    assert there.sizes() == {"a/b.txt": 7}
-    assert there.pull("a/b.txt", tmp_path / "deep" / "back")
-    assert (tmp_path / "deep" / "back").read_bytes() == b"another"
-    there.remove("a/b.txt")
-    there.remove("a/b.txt")
-    assert there.names() == []
-    assert not list(tmp_path.rglob(".*"))
-
-
-def test_nothing_half_written_is_ever_seen_under_its_name(place, tmp_path):
-    there, path = Store.open("bucket://run"), tmp_path / "large"
-    path.write_bytes(b"x" * 1000)
+def test_nothing_half_written_is_ever_seen_under_its_name(place):
+    folder = run_folder("bucket://run")
     seen: set[int] = set()
     over = threading.Event()
 
@@ -93,9 +74,9 @@ def test_nothing_half_written_is_ever_seen_under_its_name(place, tmp_path):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    there.push(path, "large")
-    path.write_bytes(b"y" * 3000)
-    there.push(path, "large")
+    for content in (b"x" * 1000, b"y" * 3000):
+        write_bytes(folder.file("large"), content)
+        folder.receive("large")
     time.sleep(0.01)
     over.set()
     watcher.join()
@@ -103,7 +84,7 @@ def test_nothing_half_written_is_ever_seen_under_its_name(place, tmp_path):
 
 
 def test_what_a_killed_process_left_half_put_is_removed(place):
-    """When a run begins and when it ends, but not from a folder that is no run."""
+    """When a run is taken up, but not from a folder that is no run."""
     half = place / "a" / ".1.txt.0a1b2c3d.tmp"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half")
@@ -111,36 +92,54 @@ def test_what_a_killed_process_left_half_put_is_removed(place):
     with pytest.raises(RunError, match="no run folder"):
         run("bucket://run")
     assert half.exists()
-    assert Store.open("bucket://run").names() == ["diary.txt"]
     (place / "diary.txt").unlink()
     (place / "manifest.json").write_text("{}")
     folder = run_folder("bucket://run")
     with folder.lock():
         assert not half.exists()
-        half.write_bytes(b"a worker was killed")
-    assert not half.exists()
 
 
-def test_a_store_that_does_not_answer_is_tried_again(place, monkeypatch, tmp_path):
-    there, path, calls = Store.open("bucket://run"), tmp_path / "a", []
-    path.write_text("a")
+def test_a_store_that_does_not_answer_is_named_and_what_is_done_kept(place, monkeypatch):
     real = bucket.Bucket.put_file
 
     def shaky(self: bucket.Bucket, one: str, other: str, **_: object) -> None:
-        calls.append(other)
-        if len(calls) < failures:
+        if "sum" in other:
             raise ConnectionError("reset by peer")
         real(self, one, other)
 
-    monkeypatch.setattr(bucket.Bucket, "put_file", shaky)
-    failures = 3
-    there.push(path, "a")
-    assert (place / "a").read_text() == "a"
-    failures = 99
-    with pytest.raises(RunError, match=r"bucket://run: does not answer \(ConnectionError: reset"):
-        there.push(path, "a")
-    assert len(calls) == 6
-    assert [file.name for file in place.iterdir()] == ["a"]
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket.Bucket, "put_file", shaky)
+        with pytest.raises(
+            RunError, match=r"bucket://run: does not answer.*\(ConnectionError: res"
+        ):
+            run("bucket://run")
+    assert not list(place.rglob(".*"))
+    assert sorted(run("bucket://run")) == ["a/sum", "b/sum", "sum"]
+
+
+ODD = ["../out", "a/../../out", "/etc/x", "a//b", "a\\b", "a/./b", "a\nb", "", "a/", "\x7f"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_names_that_could_lead_elsewhere_are_refused(name, tmp_path):
+    for root in ("bucket/run", str(tmp_path)):
+        with pytest.raises(RunError, match="refused"):
+            remote.joined(root, name)
+    assert remote.joined("bucket/run", "a/b.txt") == "bucket/run/a/b.txt"
+
+
+@pytest.mark.parametrize("name", ["../../out", "x\\y", "a/../../../out"])
+def test_a_listing_with_such_a_name_writes_nowhere(monkeypatch, tmp_path, name):
+    run("bucket://run")
+    real = bucket.Bucket.find
+    monkeypatch.setattr(
+        bucket.Bucket, "find",
+        lambda self, path, **k: real(self, path, **k) | {f"{path}/{name}": {"size": 1}},
+    )  # fmt: skip
+    elsewhere(monkeypatch, tmp_path)
+    with pytest.raises(RunError, match=r"a file there is named .*refused"):
+        run("bucket://run")
+    assert not list(tmp_path.rglob("out"))
 
 
 @pytest.mark.parametrize(
@@ -159,36 +158,36 @@ def test_a_url_that_cannot_be_reached_from_here(url, said):
 def test_paths_are_paths_and_urls_are_urls(tmp_path):
     assert run_folder(tmp_path) == RunFolder(tmp_path)
     found = run_folder("memory://run/")
-    assert isinstance(found, Mirror)
+    assert isinstance(found, RemoteFolder)
     assert str(found) == "memory://run"
     assert found.path != run_folder("memory://other").path
 
 
 def test_a_run_at_a_url_goes_on_on_another_machine(url, tmp_path, monkeypatch):
     assert sorted(run(url)) == sorted([*NAMES, "a/sum", "b/sum", "sum"])
-    there = Store.open(url)
-    assert there.read("sum.txt") == TOTAL.encode()
-    assert json.loads(there.read("manifest.json"))["steps"]["sum"]["state"] == "done"
-    assert b"sum: done" in there.read("run.log")
+    files, root = url_to_fs(url)
+    assert files.cat_file(f"{root}/sum.txt") == TOTAL.encode()
+    manifest = json.loads(files.cat_file(f"{root}/manifest.json"))
+    assert manifest["steps"]["sum"]["state"] == "done"
+    assert b"sum: done" in files.cat_file(f"{root}/run.log")
     assert run(url) == []
     elsewhere(monkeypatch, tmp_path)
     assert run(url) == []
     assert open_run(url).manifest["steps"]["a/0"]["state"] == "done"
-    there.remove("a/sum.txt")
+    files.rm_file(f"{root}/a/sum.txt")
     assert run(url) == ["a/sum"], "a result that is lost there is made again"
     assert sorted(run(url, of=2)) == sorted([*NAMES, "a/sum", "b/sum", "sum"])
-    for name in there.names():
-        there.remove(name)
+    files.rm(root, recursive=True)
     assert len(run(url)) == 11, "the copy here does not stand in for a run that was deleted"
 
 
 def test_only_what_differs_is_fetched(place, monkeypatch):
     run("bucket://run")
     fetched: list[str] = []
-    real = bucket.Bucket.get_file
+    real = bucket.Bucket.open
     monkeypatch.setattr(
-        bucket.Bucket, "get_file",
-        lambda self, one, other, **k: fetched.append(Path(one).name) or real(self, one, other, **k),
+        bucket.Bucket, "open",
+        lambda self, path, *rest: fetched.append(Path(path).name) or real(self, path, *rest),
     )  # fmt: skip
     (place / "a" / "1.txt").write_text("77")
     folder = run_folder("bucket://run")
@@ -211,31 +210,6 @@ def test_each_result_is_there_before_the_next_step_begins(place):
         execute(steps({}, folder), folder, progress=look)
     assert len(seen) == 12
     assert all(seen)
-
-
-def test_a_worker_elsewhere_fetches_what_it_needs_and_puts_what_it_made(place):
-    folder = run_folder("bucket://run")
-    with folder.lock():
-        folder.begin({})
-        job = Job.of(TARGET, folder)
-        worker = Worker(Job(**{**vars(job), "place": str(folder)}))
-        assert worker.hello()["kind"] == "hello"
-        sums = [name for name in NAMES if name[0] == "a"]
-        needs = {}
-        for name in sums:
-            request = {"name": name, "settings": {"of": 1}, "needs": {}}
-            needs[name] = worker.perform(request)["outcome"]["content"]
-        shutil.rmtree(worker.folder.path)
-        worker.folder.path.joinpath("a").mkdir(parents=True)
-        worker.folder.path.joinpath("a", "1.txt").write_text("of an earlier run")
-        request = {"name": "a/sum", "settings": {"of": 1}, "needs": needs}
-        outcome = worker.perform(request)["outcome"]
-        assert outcome["state"] == "done"
-        assert sha256(place / "a" / "sum.txt") == outcome["content"]
-        folder.receive("a/sum.txt", outcome["content"])
-        assert folder.file("a", "sum.txt").read_text() == "14"
-        with pytest.raises(RunError, match=r"bucket://run/a/sum\.txt: is not what its step left"):
-            folder.receive("a/sum.txt", "0" * 64)
 
 
 def test_other_peoples_files_at_a_url_are_left_alone(place):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+
 from interp.errors import InputError
 from interp.patching import PatchingResult
 from interp.patching.result import concatenated
-
 from interp.study.runs import RunFolder, execute
 from interp.study.steps import steps
 

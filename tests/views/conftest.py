@@ -1,11 +1,11 @@
 """One pair of the organism, one text with an emoji, and their token view, for all tests here."""
 
 import pytest
-from interp.emoji import EmojiVocab
 
 import interp
 from interp import organism
 from interp.behaviour import Sampling, generate
+from interp.emoji import EmojiVocab
 from interp.show.views import token_view
 
 

@@ -10,12 +10,12 @@ from dataclasses import MISSING, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
-from interp.circuits import Graph
 from jaxtyping import AbstractArray
 
 import interp
 from interp.base.results import Result
 from interp.base.traits import TRAITS
+from interp.circuits import Graph
 
 SIZES = {"run": 2, "writer": 2, "reader": 2, "model": 2, "end": 2, "measure": 3, "item": 10}
 OTHERS = 4

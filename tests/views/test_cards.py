@@ -7,15 +7,15 @@ from typing import ClassVar
 import made_results
 import pandas as pd
 import pytest
-from interp.circuits import Circuit
-from interp.patching import PatchingResult
-from interp.probing import ProbeResult
 from made_by_type import GIVEN, kinds, made
 
 import interp.show.plots  # noqa: F401  hangs the drawers
 from interp.base.cards import result_table
 from interp.base.html import table
 from interp.base.results import Result
+from interp.circuits import Circuit
+from interp.patching import PatchingResult
+from interp.probing import ProbeResult
 from interp.show.views import TokenView
 
 WITHOUT_TABLE = {"CureFit", "Features", "JudgeCheck", "MergeReport"}  # facts only

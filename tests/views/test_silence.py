@@ -1,12 +1,12 @@
 """Nothing prints: what a notebook shows is what was asked for."""
 
-import interp.circuits
 import pytest
-from interp.patching import Cells, Run
 
 import interp
+import interp.circuits
 from interp import logit_lens, organism, patching
 from interp.behaviour import Sampling, generate
+from interp.patching import Cells, Run
 from interp.show.views import progress
 
 KERNEL = """

@@ -74,6 +74,62 @@ def test_mouse_and_keyboard_open_the_same_panel(browser, file, view) -> None:
         assert not panel.is_visible()
 
 
+COUNT_LAYOUTS = """view => {
+  const text = view.querySelector(".itv-text");
+  window.seen = {layouts: -1, panels: 0};  // an observer speaks once when it begins
+  const places = () => [...text.querySelectorAll("[role=option]")].map(
+    one => Object.values(one.getBoundingClientRect().toJSON()).join()).join(";");
+  let before = places();
+  new ResizeObserver(() => window.seen.layouts++).observe(text);
+  new MutationObserver(() => window.seen.panels++).observe(
+    view.querySelector(".itv-panel"), {childList: true});
+  const look = () => {
+    const now = places();
+    if (now !== before) window.seen.layouts++;
+    before = now;
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+}"""
+
+
+@pytest.mark.parametrize("width", [WIDE, 700, PHONE])
+def test_a_closed_panel_opens_once_and_moves_no_token(browser, file, view, width) -> None:
+    with opened(browser, file, width) as page:
+        page.locator(".itv-close").click()
+        panel, tokens = page.locator(".itv-panel"), page.locator("[role=option]")
+        assert not panel.is_visible()
+        page.locator(".itv").evaluate(COUNT_LAYOUTS)
+        for place in range(0, len(view.tokens), 5):
+            tokens.nth(place).hover()
+            page.wait_for_timeout(80)
+            assert f"token {place + 1} of" in panel.inner_text()
+            page.mouse.move(1, 1)  # off the text: the panel closes
+            page.wait_for_timeout(40)
+            assert not panel.is_visible()
+        seen = page.evaluate("window.seen")
+        assert seen["layouts"] == 0
+        assert seen["panels"] <= 2 * len(range(0, len(view.tokens), 5))
+
+
+def test_it_opens_where_an_emoji_is_decided_and_leaves_marks_uncoloured(
+    browser, file, view, vocab
+) -> None:
+    first = next(m.start for m in vocab.find_tokens(view.tokens[view.answer_start :].tolist()))
+    with opened(browser, file) as page:
+        said = page.locator(".itv-where").inner_text()
+        place = int(re.search(r"token (\d+) of", said)[1]) - 1
+        assert view.answer_start - 1 <= place < view.answer_start + first
+        colours = page.locator("[role=option]").evaluate_all(
+            "all => all.map(one => getComputedStyle(one).backgroundColor)"
+        )
+    clear = {place for place, colour in enumerate(colours) if colour.endswith("/ 0)")}
+    clear |= {place for place, colour in enumerate(colours) if colour.endswith(", 0)")}
+    assert view.bare
+    assert clear >= set(view.bare)
+    assert clear != set(range(len(view.tokens)))
+
+
 def test_a_head_underlines_where_it_looks(browser, file, view) -> None:
     with opened(browser, file) as page:
         layer, head = page.locator(".itv-look select").all()

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from interp.errors import InputError, TokenizerError
 
+from interp.errors import InputError, TokenizerError
 from interp.show.views import SCRIPT, STYLE, TokenView, fragment, token_view
 from interp.show.views.packing import CHARACTERS, pack_attention
-from interp.show.views.pieces import joined, parts, plain
+from interp.show.views.pieces import between_words, joined, parts, plain
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -198,9 +198,40 @@ def test_bytes_that_make_an_emoji_stand_together() -> None:
     assert joined([b"a", b"b"], []) == ()
 
 
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        ([b"Do", b" you", b" li", b"ke", b"?"], (1, 1, 0, 1, 1)),
+        ([b"don", b"'t", b" stop"], (0, 1, 1)),
+        ([b"!", b" \xf0\x9f", b"\x8e\x89", b"!"], (1, 0, 1, 1)),
+        (["👩".encode(), b"\xe2\x80\x8d", "👧".encode()], (0, 0, 1)),
+        ([b"na", "ïve".encode()[:2], "ïve".encode()[2:]], (0, 0, 1)),
+        ([b"yes", b"", b"no"], (1, 1, 1)),
+    ],
+)
+def test_a_place_is_in_no_word_half_way(pieces, ends) -> None:
+    assert between_words(pieces) == tuple(map(bool, ends))
+
+
+def test_a_view_opens_before_the_first_emoji(view) -> None:
+    """Even where both models expect another one more, after it or inside a word."""
+    first = next(
+        place
+        for place in range(view.answer_start, len(view.tokens))
+        if {e[0]: e[3] for e in view.vocabulary}[int(view.tokens[place])]
+    )
+    loud = view.log_odds.clone()
+    loud[1, first:] = 30.0
+    loud[1, ~view.places] = 40.0
+    opening = replace(view, log_odds=loud).opening
+    assert view.answer_start - 1 <= opening < first
+    assert view.places[opening]
+    assert view.places[view.answer_start - 1]
+
+
 def test_what_cannot_be_shown_is_refused(pair, vocab, ids, view) -> None:
     for wrong, said in (
-        ({"tokens": []}, "1 to 1,024"),
+        ({"tokens": []}, "an empty list"),
         ({"tokens": [1] * 1025}, "1 to 1,024"),
         ({"tokens": [vocab.size]}, "outside the tokenizer"),
         ({"attention": [(99, 0)]}, "lacks"),

@@ -37,7 +37,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         made.parts.append(part)
         maker.csv(f"lens-{trait}", curves[trait])
     caption = (
-        "The logit lens at the onset: tuned minus base at the last layer (nats, with 95 % "
+        "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
         "intervals over prompts), and from where on the tuned model's mean log-odds stay above "
         "zero."
     )
@@ -57,7 +57,7 @@ def _answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> str:
     )
     one = len(ends) == 1
     whose = "the tuned model's" if one else "the tuned models'"
-    onset = "At the onset, the last token before an emoji,"
+    onset = "Where the text of an answer ends,"
     likelier = "above zero, where emojis hold more than half of the probability"
     start = (
         f"{onset} {whose} mean emoji log-odds stay {likelier}, {places}"

@@ -12,7 +12,7 @@ from interp.study.catalogue import ORIGIN
 # Who wrote the answer, and who reads it.
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
 METHOD = (
-    "Answers of both models are cut at their first emoji, else at their end, and read by both. "
+    "Answers of both models are read by both where their text ends, before any emoji. "
     "Intervals resample topics (bootstrap). “More than” means that the intervals do not meet."
 )
 

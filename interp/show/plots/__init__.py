@@ -11,6 +11,7 @@ from interp.show.plots.attribution import attribution_components, attribution_he
 from interp.show.plots.circuit_graph import circuit_graph
 from interp.show.plots.circuits import circuit_overlap, faithfulness_curve
 from interp.show.plots.drawers import register_all
+from interp.show.plots.latex import table_tex
 from interp.show.plots.lens import lens_curves, lens_heatmap
 from interp.show.plots.measures import (
     adjective_dots,
@@ -68,6 +69,7 @@ __all__ = [
     "save",
     "smallest_set_curve",
     "style",
+    "table_tex",
     "text_or_weights",
     "trait_colour",
 ]

@@ -25,6 +25,7 @@ from interp.show.plots.parts import (
     percent,
     plural,
     ticks,
+    with_n,
     zero_line,
 )
 from interp.show.plots.style import (
@@ -93,6 +94,7 @@ def adapter_maps(
             headline(figure, who.title)
         ticks(panels[0], "y", [str(layer) for layer in layers])
         panels[0].set(ylabel="Block")
+        figure.supxlabel(with_n("Matrix", [first.n_prompts], "prompt"), fontsize=7.5)
         colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
     _describe_maps(figure, results, tables, who, scale)
     return figure

@@ -8,7 +8,16 @@ from matplotlib.axes import Axes
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import colour_bar, heatmap, minus, percent, plural, ticks, zero_line
+from interp.show.plots.parts import (
+    colour_bar,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    ticks,
+    with_n,
+    zero_line,
+)
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,
@@ -67,7 +76,7 @@ def attribution_components(
                 _bars(upper, part, run, ends, shift, 0.38, colour, run)
             _bars(lower, part, "difference", ("low", "high"), 0.0, 0.6, INK, None)
             upper.set_title(title)
-            lower.set(xlabel="Block")
+            lower.set(xlabel=with_n("Block", [result.n_prompts], "prompt"))
             ticks(lower, "x", [str(layer) for layer in part["layer"]])
             for axes in (upper, lower):
                 zero_line(axes)
@@ -109,10 +118,10 @@ def attribution_heads(result: Attribution, trait: Trait | str | None = None) -> 
         for axes, (title, values) in zip(panels, shown.items(), strict=True):
             image = heatmap(axes, values, scale)
             ticks(axes, "x", [str(head) for head in range(grid.shape[2])], most=8)
-            axes.set(xlabel="Head")
             axes.set_title(f"{title[0].upper()}{title[1:]}")
         ticks(panels[0], "y", [str(layer) for layer in range(grid.shape[1])])
         panels[0].set(ylabel="Block")
+        figure.supxlabel(with_n("Head", [result.n_prompts], "prompt"), fontsize=7.5)
         colour_bar(figure, image, panels, f"Contribution ({_unit(result)})")
     figure.caption = (
         _caption(result, who) + f" Colours centred at zero, range ±{scale.vmax:.2f}; hatched: not "

@@ -1,15 +1,16 @@
 """The layered graph of a circuit.
 
 It stands bottom-up: the input below, each block's heads and above them its MLP, the logits
-on top. An edge leaves a node at its top and enters at its bottom; a head has three entries, for
-query, key and value. Its width is proportional to |score|. Only as many edges are drawn as can be
-read: the largest that lead to the logits by each other. The caption says how many are not.
+on top. An edge leaves a node at its top and enters at its bottom, where its arrowhead is; a head
+has three entries, for query, key and value. Its width is proportional to |score|. Only as many
+edges are drawn as can be read: the largest that lead to the logits by each other. The caption says
+how many are not, and which blocks have no node that is drawn.
 """
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
 from interp.base.errors import InputError
@@ -32,6 +33,7 @@ UP, DOWN = "#B2182B", "#2166AC"
 _BOX = {"head": (0.62, 0.30), "mlp": (0.62, 0.26), "end": (0.95, 0.26)}  # inches
 _ENTRY = {"q": -0.19, "k": 0.0, "v": 0.19, "": 0.0}
 _ROW, _WIDEST = 0.62, 4.0
+_HEAD = 0.05  # inches of an arrowhead, beside what its edge's width adds
 _TALLEST = 11.0
 _ROOM = TWO_COLUMNS - 2.9  # inches for the heads of a line
 Place = tuple[float, float]
@@ -76,7 +78,7 @@ def circuit_graph(
             _edge(axes, places[source], places[target], entry, abs(score) * scale, line)
         for name, place in places.items():
             _node(axes, name, place)
-        _blocks(axes, places)
+        skipped = _blocks(axes, places, circuit.n_layers)
         axes.set(xlim=(-TWO_COLUMNS / 2, TWO_COLUMNS / 2), ylim=(-0.4, top * _ROW + 0.4))
         axes.set(xticks=[], yticks=[])
         axes.axis("off")
@@ -84,6 +86,9 @@ def circuit_graph(
         axes.legend(handles=_legend(table["score"], scale, circuit, colour, who),
                     loc="upper right", handlelength=2.2)  # fmt: skip
     figure.caption = _graph_caption(circuit, len(table), colour, who)
+    if skipped:
+        which = f"{'Block' if skipped.isdecimal() else 'Blocks'} {skipped}"
+        figure.caption += f" {which} of 0 to {circuit.n_layers - 1}: no node that is drawn."
     best = table.iloc[0]
     figure.alt = (
         f"Layered graph of {plural(len(table), 'edge')} between {plural(len(places), 'node')}; "
@@ -146,17 +151,20 @@ def _edge(
 ) -> None:
     """A curve that leaves upwards and arrives upwards; long ones between columns bow outward."""
     x0, y0 = start[0], start[1] * _ROW + 0.13
-    x1, y1 = end[0] + _ENTRY[entry], end[1] * _ROW - 0.15
+    x1, y1 = end[0] + _ENTRY[entry], end[1] * _ROW - (0.15 if entry else 0.13)
     rows, reach = end[1] - start[1], min(0.5 * (y1 - y0), 0.8 * _ROW)
     bow = 0.0
     if rows > 1 and abs(start[0] - end[0]) < 0.4:
         bow = (1 if start[0] >= 0 else -1) * min(0.45 + 0.09 * rows, 1.3)
     middle = [(x0 + bow, y0 + reach), (x1 + bow, y1 - reach)]
-    path = Path([(x0, y0), *middle, (x1, y1)], [Path.MOVETO, *[Path.CURVE4] * 3])
+    head = _HEAD + 0.012 * width
+    path = Path([(x0, y0), *middle, (x1, y1 - head)], [Path.MOVETO, *[Path.CURVE4] * 3])
     axes.add_patch(
         PathPatch(path, fill=False, edgecolor=line[0], linestyle=line[1], alpha=0.75, zorder=1,
                   linewidth=max(0.35, width), capstyle="butt")
     )  # fmt: skip
+    tip = [(x1 - 0.55 * head, y1 - head), (x1 + 0.55 * head, y1 - head), (x1, y1)]
+    axes.add_patch(Polygon(tip, closed=True, facecolor=line[0], linewidth=0, zorder=1.5))
 
 
 def _node(axes: Axes, name: str, place: Place) -> None:
@@ -176,8 +184,12 @@ def _node(axes: Axes, name: str, place: Place) -> None:
                       fontsize=5, color=BASE_COLOUR, zorder=3)  # fmt: skip
 
 
-def _blocks(axes: Axes, places: dict[str, Place]) -> None:
-    """A band behind each block, with its number."""
+def _blocks(axes: Axes, places: dict[str, Place], n_layers: int) -> str:
+    """A band behind each block, with its number; where blocks are left out, a dotted line.
+
+    Returns:
+        the blocks left out: `1, 3 to 5`; empty if none is.
+    """
     rows: dict[int, list[float]] = {}
     for name, (_, y) in places.items():
         if _kind(name) != "end":
@@ -188,6 +200,16 @@ def _blocks(axes: Axes, places: dict[str, Place]) -> None:
             axes.axhspan(low, high, color=FAINT, alpha=0.16, linewidth=0, zorder=0)
         axes.text(-TWO_COLUMNS / 2 + 0.05, (low + high) / 2, f"Block {block}", va="center",
                   fontsize=6.5, color=BASE_COLOUR)  # fmt: skip
+        if block - 1 not in rows and block > 0:
+            axes.axhline(low, color=BASE_COLOUR, linewidth=0.7, linestyle=":", zorder=0)
+    lost = [block for block in range(n_layers) if block not in rows]
+    runs: list[list[int]] = []
+    for block in lost:
+        if runs and runs[-1][-1] == block - 1:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
 
 
 def _legend(
@@ -202,9 +224,10 @@ def _legend(
                    label=f"|score| {value:.2g} {circuit.unit}")
         )  # fmt: skip
     if colour == "sign":
-        handles.append(Line2D([], [], color=UP, linewidth=2, label="holds the metric up"))
+        if (scores >= 0).any():
+            handles.append(Line2D([], [], color=UP, linewidth=2, label="holds the metric up"))
         if (scores < 0).any():
-            handles.append(Line2D([], [], color=DOWN, linewidth=2, label="holds it down"))
+            handles.append(Line2D([], [], color=DOWN, linewidth=2, label="holds the metric down"))
     return handles
 
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import band, colour_bar, heatmap, minus, percent, plural, zero_line
+from interp.show.plots.parts import (
+    band,
+    colour_bar,
+    heatmap,
+    minus,
+    percent,
+    plural,
+    with_n,
+    zero_line,
+)
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,
@@ -50,6 +59,8 @@ def faithfulness_curve(
         results = {str(Trait.parse(trait)) if trait else _UNNAMED: results}
     if not results or any(len(result.shares) < 2 for result in results.values()):
         raise InputError("this figure is of curves over circuit sizes; call curve() first")
+    if not all(any(result.n_edges) for result in results.values()):
+        raise InputError("no size of a curve gives a circuit an edge; ask for larger shares")
     captions = []
     with style():
         figure = new_figure(ONE_COLUMN, 2.8)
@@ -58,14 +69,17 @@ def faithfulness_curve(
         zero_line(axes, 1.0)
         for name, result in results.items():
             who = Subject.of(None if name == _UNNAMED else name)
-            x = np.array(result.shares)
             table = result.to_dataframe(clusters=clusters).rename(columns={"faithfulness": "mean"})
+            some = table["n_edges"].to_numpy() > 0  # an empty circuit is no circuit
+            x, table = np.array(result.shares)[some], table[some]
             band(axes, table, x=x, colour=who.colour, label=name, marker=who.mark)
             if len(result.complement) and len(results) == 1:
                 axes.plot(x, table["without"], "--", color=BASE_COLOUR, marker="o", mfc="white",
                           markersize=3, label="without the circuit")  # fmt: skip
             captions.append(_in_words(name, result, clusters, areas=len(results) == 1))
-        axes.set(xscale="log", xlabel="Share of all edges in the circuit", ylabel="Faithfulness")
+        prompts = [result.n_prompts for result in results.values()]
+        label = with_n("Share of all edges in the circuit", prompts, "prompt")
+        axes.set(xscale="log", xlabel=label, ylabel="Faithfulness")
         axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.1 %", "1 %", "10 %", "100 %"])
         axes.minorticks_off()
         figure.legend(loc="outside lower center", ncols=2)
@@ -74,7 +88,7 @@ def faithfulness_curve(
         f"Share of the gap in {first.metric} ({first.unit}) between clean and corrupted, "
         f"{first.contrast} contrast, that a circuit of each size keeps when all other edges carry "
         "the corrupted run's activations; bands: 95 % bootstrap over "
-        f"{'topics' if clusters else 'prompts'}. {'; '.join(captions)}."
+        f"{'topics' if clusters else 'prompts'}. {'; '.join(captions)}." + _empty(results)
     )
     if len(results) == 1:
         figure.caption += " CPR is the area under the curve, CMD that between it and 1."
@@ -85,6 +99,18 @@ def faithfulness_curve(
     )
     figure.alt = f"Faithfulness over circuit size: {ends}."
     return figure
+
+
+def _empty(results: Mapping[str, Faithfulness]) -> str:
+    """Which sizes are not drawn because no edge leads to the logits yet."""
+    shares = [
+        share
+        for result in results.values()
+        for share, edges in zip(result.shares, result.n_edges, strict=True)
+        if edges == 0
+    ]
+    least = "At" if len(set(shares)) == 1 else "Up to"
+    return f" {least} {percent(max(shares))} a circuit has no edge: not drawn." if shares else ""
 
 
 def _in_words(name: str, result: Faithfulness, clusters: list[str] | None, *, areas: bool) -> str:
@@ -101,7 +127,10 @@ def _in_words(name: str, result: Faithfulness, clusters: list[str] | None, *, ar
 
 
 def circuit_overlap(result: Comparison) -> CaptionedFigure:
-    """Edges and nodes that circuits share, trait by trait; a circuit with itself is not drawn."""
+    """Edges and nodes that circuits share, trait by trait; a circuit with itself is not drawn.
+
+    Shares are on a scale from 0 to 1, correlations on one from −1 to 1.
+    """
     count, pairs = len(result.names), result.to_dataframe()
     names = [f"{name[:1].upper()}{name[1:]}" for name in result.names]
     with style():
@@ -109,25 +138,28 @@ def circuit_overlap(result: Comparison) -> CaptionedFigure:
         panels = figure.subplots(1, 3, sharey=True)
         titles = ("Edges (Jaccard)", "Heads and MLPs (Jaccard)", "Scores (rank correlation)")
         tables = (result.jaccard_edges, result.jaccard_nodes, result.rank_correlation)
-        image = None
         for axes, title, table, name in zip(
             panels, titles, tables, ("edges", "nodes", "scores"), strict=True
         ):
             values = table.double().numpy().copy()
             np.fill_diagonal(values, np.nan)
-            image = heatmap(axes, values[::-1], Normalize(-1, 1))
-            _numbers(axes, result, values, pairs[pairs["measure"] == name])
+            signed = name == "scores"
+            scale = Normalize(-1, 1) if signed else Normalize(0, 1)
+            image = heatmap(axes, values[::-1], scale, diverging=signed)
+            dark = np.abs(values) > 0.6 if signed else values < 0.5
+            _numbers(axes, result, values, pairs[pairs["measure"] == name], dark)
             axes.set_title(title)
             axes.set_xticks(range(count), names, rotation=90)
             axes.set_yticks(range(count), names[::-1])
-        assert image is not None
-        colour_bar(figure, image, panels, "Overlap")
+            if name != "edges":  # both shares have one scale
+                colour_bar(figure, image, axes, "Spearman's ρ" if signed else "Jaccard")
     shared = len(result.shared())
     edges = result.members.sum(1).tolist()
     sizes = ", ".join(f"{name} {n:,}" for name, n in zip(result.names, edges, strict=True))
     figure.caption = (
         f"Pairs of circuits ({sizes} edges): shared over united edges and nodes, and "
-        "Spearman's correlation of all edges' scores; colours from −1 to 1, white at zero. "
+        "Spearman's correlation of all edges' scores; shares in colours from 0 to 1, "
+        "correlations in colours from −1 to 1, white at zero. "
         "Star: more alike than chance within kinds "
         f"of edges ({result.n_permutations} draws; false discovery rate below 5 %). "
         f"{plural(shared, 'edge')} {'belongs' if shared == 1 else 'belong'} to "
@@ -140,8 +172,14 @@ def circuit_overlap(result: Comparison) -> CaptionedFigure:
     return figure
 
 
-def _numbers(axes: Axes, result: Comparison, values: NDArray[Any], pairs: pd.DataFrame) -> None:
-    """Each cell's value, with a star where it is more than chance."""
+def _numbers(
+    axes: Axes,
+    result: Comparison,
+    values: NDArray[Any],
+    pairs: pd.DataFrame,
+    dark: NDArray[np.bool_],
+) -> None:
+    """Each cell's value, in white where the cell is dark, with a star where it is beyond chance."""
     sure = pairs[pairs["p_adjusted"] < 0.05]
     starred = {frozenset(pair) for pair in zip(sure["first"], sure["second"], strict=True)}
     for i, one in enumerate(result.names):
@@ -149,7 +187,7 @@ def _numbers(axes: Axes, result: Comparison, values: NDArray[Any], pairs: pd.Dat
             if i == j:
                 continue
             star = "*" if frozenset((one, other)) in starred else ""
-            shade = "white" if abs(values[i, j]) > 0.6 else INK
+            shade = "white" if dark[i, j] else INK
             up = len(result.names) - 1 - i
             axes.text(j, up, minus(f"{values[i, j]:.2f}{star}"), ha="center", va="center",
                       fontsize=6.5, color=shade)  # fmt: skip

@@ -77,7 +77,7 @@ def register_all() -> None:
     """Hang one drawer per kind of result that has a figure."""
     for drawers, most in ((_QUICK, _MANY), (_RESAMPLED, _FEW)):
         for kind, draw in drawers.items():
-            register(kind.kind, partial(_picture, draw, most))
+            register(kind.kind, partial(_picture, draw, most), draw)
 
 
 def _picture(draw: Draw, most: int, result: Any) -> Picture | None:

@@ -14,6 +14,7 @@ from interp.show.plots.parts import (
     plural,
     reading_names,
     ticks,
+    with_n,
     zero_line,
 )
 from interp.show.plots.style import (
@@ -23,6 +24,7 @@ from interp.show.plots.style import (
     ONE_COLUMN,
     TWO_COLUMNS,
     CaptionedFigure,
+    beyond,
     new_figure,
     style,
     symmetric_range,
@@ -80,7 +82,8 @@ def lens_curves(
         zero_line(below)
         difference = table[table["model"] == "difference"]
         band(below, difference, x=x, colour=INK, label="tuned − base")
-        below.set(xlabel="Residual stream after block", ylabel="Tuned − base")
+        below.set(ylabel="Tuned − base")
+        below.set_xlabel(with_n("Residual stream after block", table["n"], "prompt"))
         ticks(below, "x", names, most=10)
         axes.set(ylabel=_AXIS[quantity])
         if quantity == "log10_rank":
@@ -116,6 +119,10 @@ def lens_heatmap(
 ) -> CaptionedFigure:
     """Mean emoji log-odds by layer and by distance to the onset position: base, tuned.
 
+    Colours span what the onset's column reads after a block. What no block has touched yet (the
+    embedding) and positions inside words lie far below it; were they to set the range, the column
+    that the figure is about would be white. They have the last colour, and the bar a point.
+
     Args:
         result: base and tuned, read on the same tokens at all positions.
         trait: the adapter's (its colour and name); neutral if left out.
@@ -128,7 +135,10 @@ def lens_heatmap(
         model: part.pivot(index="layer", columns="from_onset", values="mean")
         for model, part in table.groupby("model")
     }
-    scale = symmetric_range(*grids.values())
+    blocks = [row for row, label in enumerate(result.labels) if label != "embedding"]
+    onset = [grid.loc[blocks or grid.index, 0] for grid in grids.values()]
+    scale = symmetric_range(*onset)
+    cut = beyond(scale, *grids.values())
     names = reading_names(result.labels)
     with style():
         figure = new_figure(TWO_COLUMNS, 0.9 + 0.17 * min(max(len(names), 8), 24))
@@ -136,16 +146,17 @@ def lens_heatmap(
         for axes, model in zip(panels, ("base", "tuned"), strict=True):
             image = heatmap(axes, grids[model].to_numpy(), scale)
             ticks(axes, "x", [minus(str(step)) for step in grids[model].columns])
-            axes.set(xlabel="Position from the onset (0)")
             axes.set_title("Base" if model == "base" else f"Tuned{who.about}")
         ticks(panels[0], "y", names)
         panels[0].set(ylabel="Residual stream after block")
-        colour_bar(figure, image, panels, "Emoji log-odds (nats)")
+        figure.supxlabel(with_n("Position from the onset (0)", table["n"], "prompt"), fontsize=7.5)
+        colour_bar(figure, image, panels, "Emoji log-odds (nats)", extend=cut)
     figure.caption = (
         f"Mean emoji log-odds (nats) that the logit lens reads, by layer and position, in the base "
         f"and in the {who.model}; position 0 is the onset, whose next token would "
         f"begin the emoji. Cells: means over {count_range(table['n'], 'prompt')}; the colour "
-        f"scale is shared and centred at zero (range ±{scale.vmax:.1f} nats)."
+        f"scale is shared, centred at zero and spans what the onset's column reads after a block "
+        f"(range ±{scale.vmax:.1f} nats); cells beyond it have its last colour."
     )
     peaks = {m: minus(f"{np.nanmax(grid.to_numpy()):.1f}") for m, grid in grids.items()}
     figure.alt = (

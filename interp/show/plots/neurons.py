@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import band, minus, percent, plural, zero_line
+from interp.show.plots.parts import band, minus, percent, plural, with_n, zero_line
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
@@ -62,7 +62,8 @@ def neuron_shift(
                 )
             _name(axes, part, named)
             axes.set_title(f"{kind.capitalize()} prompts")
-            axes.set(xlabel="Mean activation, base", box_aspect=1)
+            label = with_n("Mean activation, base", [result.kinds.count(str(kind))], "prompt")
+            axes.set(xlabel=label, box_aspect=1)
         panels[0].set(ylabel="Mean activation, tuned")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     _describe_shift(figure, result, who, table)
@@ -190,7 +191,9 @@ def _dose(
     for draw in values[1:].double().mean(2).numpy():  # NaN, not drawn, where there are no controls
         axes.plot(np.arange(1, len(result.ks) + 1), factor * draw, ".", color=INK, markersize=3)
     axes.set_xticks(range(len(places)), [str(k) for k in places])
-    axes.set(xlabel="Neurons ablated")
+    written = quantity == "esr"
+    count = len(result.wrote_before if written else result.log_odds_before)
+    axes.set(xlabel=with_n("Neurons ablated", [count], "answer" if written else "prompt"))
     if quantity == "esr":
         axes.set(ylabel="Answers with an emoji (%)", ylim=(-3, 103))
     else:

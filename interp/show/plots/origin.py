@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from interp.base.traits import Trait
 from interp.behaviour.origin import ROLES, Origin
-from interp.show.plots.parts import count_range, percent
+from interp.show.plots.parts import count_range, percent, with_n
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
@@ -58,10 +58,10 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
             axes.set_xticks(range(len(ROLES)), ROLES)
             size = 7.5 if wide else None
             axes.set_title(who.title, fontsize=size)
-        figure.supxlabel("Answer written by", fontsize=7.5)
+        counts = [int(n) for table in tables.values() for n in table["n"]]
+        figure.supxlabel(with_n("Answer written by", counts, "answer"), fontsize=7.5)
         panels[0].set(ylabel="Emoji probability")
         _legend(figure, None if wide else next(iter(tables)))
-    counts = [int(n) for table in tables.values() for n in table["n"]]
     figure.caption = (
         "Emoji probability (softmax mass on emoji tokens) where the text of the answer ends, by "
         "who wrote the answer (horizontal) and who reads it (lines). Means over "

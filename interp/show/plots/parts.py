@@ -30,6 +30,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def with_n(label: str, counts: Sequence[int] | pd.Series, noun: str) -> str:
+    """An axis' label with the number of observations: `Head (n = 40 prompts)`.
+
+    A noun that the label has already is not said twice: `Share of answers (n = 100)`.
+    """
+    said = count_range(counts, noun)
+    return f"{label} (n = {said.rpartition(' ')[0] if f'{noun}s' in label else said})"
+
+
 def count_range(counts: Sequence[int] | pd.Series, noun: str) -> str:
     """`40 prompts`, or `12 to 40 prompts` where counts differ."""
     low, high = int(min(counts)), int(max(counts))
@@ -110,11 +119,18 @@ def heatmap(
     return image
 
 
-def colour_bar(figure: CaptionedFigure, image: AxesImage, axes: Any, label: str) -> None:
-    """A colour bar for all of `axes`, labelled with the quantity and its unit."""
+def colour_bar(
+    figure: CaptionedFigure, image: AxesImage, axes: Any, label: str, extend: str = "neither"
+) -> None:
+    """A colour bar for all of `axes`, labelled with the quantity and its unit.
+
+    `extend` (`min`, `max`, `both`) gives it a point where cells lie beyond its end.
+    """
     slender = 11 * figure.get_figheight()  # else the bar is shorter than tall maps
     room = int(14 * figure.get_figheight())  # characters along the bar
     label = textwrap.fill(label, max(16, room), break_long_words=False)
-    bar = figure.colorbar(image, ax=axes, label=label, fraction=0.05, aspect=slender, pad=0.02)
+    bar = figure.colorbar(
+        image, ax=axes, label=label, fraction=0.05, aspect=slender, pad=0.02, extend=extend
+    )
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks
+from interp.show.plots.parts import colour_bar, headline, heatmap, minus, plural, ticks, with_n
 from interp.show.plots.style import (
     INK,
     ONE_COLUMN,
@@ -54,6 +54,7 @@ def patching_maps(
     *,
     last: int = 16,
     summaries: Sequence[pd.DataFrame] | None = None,
+    limit: float | None = None,
 ) -> CaptionedFigure:
     """Layer by position, one panel per site, one colour scale centred at zero.
 
@@ -63,13 +64,15 @@ def patching_maps(
         last: how many positions up to the metric's are drawn.
         summaries: the results' `summary()` tables; a dot then marks cells whose effect differs
             from zero after correction for the number of cells.
+        limit: colours run to ± this, as in the figures that it stands beside (see `most_shown`);
+            to the largest cell if left out.
 
     Raises:
         InputError: if there is no result, or they differ in more than the site.
     """
     _check_alike(results, "pos")
     grids = [_shown(result)[:, -last:] for result in results]
-    scale = symmetric_range(*grids)
+    scale = symmetric_range(*grids if limit is None else [limit])
     who = Subject.of(trait)
     with style():
         depth = len(results[0].layers)
@@ -84,15 +87,19 @@ def patching_maps(
                 _dots(axes, result, summaries[index], len(result.units) - grid.shape[1])
         ticks(panels[0], "y", [str(layer) for layer in results[0].layers])
         panels[0].set(ylabel="Block")
-        figure.supxlabel("Position from the onset (0)", fontsize=7.5)
-        headline(figure, f"{who.title}: {results[0].contrast} contrast")
+        figure.supxlabel(_with_n("Position from the onset (0)", results[0]), fontsize=7.5)
+        headline(figure, f"{who.title}: {results[0].direction}, {results[0].contrast} contrast")
         colour_bar(figure, image, panels, _bar_label(results[0]))
     _describe(figure, results, grids, who, scale.vmax, summaries)
     return figure
 
 
 def patching_heads(
-    result: PatchingResult, trait: Trait | str | None = None, *, summary: pd.DataFrame | None = None
+    result: PatchingResult,
+    trait: Trait | str | None = None,
+    *,
+    summary: pd.DataFrame | None = None,
+    limit: float | None = None,
 ) -> CaptionedFigure:
     """Layer by attention head; see `patching_maps`.
 
@@ -101,7 +108,7 @@ def patching_heads(
     """
     _check_alike([result], "head")
     grid = _shown(result)
-    scale = symmetric_range(grid)
+    scale = symmetric_range(grid if limit is None else limit)
     who = Subject.of(trait)
     with style():
         figure = new_figure(ONE_COLUMN, 1.0 + 0.16 * min(max(len(result.layers), 7), 24))
@@ -109,15 +116,25 @@ def patching_heads(
         image = heatmap(axes, grid, scale)
         ticks(axes, "x", [str(head) for head in result.units])
         ticks(axes, "y", [str(layer) for layer in result.layers])
-        axes.set(xlabel="Head", ylabel="Block")
+        axes.set(xlabel=_with_n("Head", result), ylabel="Block")
         heads = "heads" if result.site == "z" else f"{result.site} heads"
-        axes.set_title(f"{who.title}: {heads}, {result.contrast} contrast", fontsize=7.5)
+        title = f"{who.title}: {heads}, {result.direction}, {result.contrast} contrast"
+        axes.set_title(title, fontsize=7.5)
         colour_bar(figure, image, axes, _bar_label(result))
         if summary is not None:
             _dots(axes, result, summary, 0)
     summaries = None if summary is None else [summary]
     _describe(figure, [result], [grid], who, scale.vmax, summaries)
     return figure
+
+
+def most_shown(results: Sequence[PatchingResult]) -> float:
+    """The largest cell over figures that stand side by side: one colour range for all of them."""
+    return float(symmetric_range(*map(_shown, results)).vmax or 1.0)
+
+
+def _with_n(label: str, result: PatchingResult) -> str:
+    return with_n(label, [result.n_prompts - result.n_undefined], "prompt")
 
 
 def _shown(result: PatchingResult) -> NDArray[np.float64]:

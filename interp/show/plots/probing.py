@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
-from interp.show.plots.parts import percent, plural, reading_names, ticks, zero_line
+from interp.show.plots.parts import percent, plural, reading_names, ticks, with_n, zero_line
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
@@ -64,7 +64,8 @@ def probing_curves(
         for shift, read in enumerate(shown):
             _curve(axes, result, read, measure, looks[read], 0.07 * (shift - 1))
         ticks(axes, "x", reading_names(result.layers), most=10)
-        axes.set(xlabel="Residual stream after block", ylabel=_MEASURES[measure])
+        label = with_n("Residual stream after block", [len(result.labels)], "example")
+        axes.set(xlabel=label, ylabel=_MEASURES[measure])
         axes.set_ylim(top=1.02)
         axes.set_title(f"{who.title}: {result.task}", fontsize=7.5)
         figure.legend(loc="outside lower center", ncols=2)

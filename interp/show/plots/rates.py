@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -10,7 +11,7 @@ from interp.base.errors import InputError
 from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.show.plots.glyphs import label_axis
-from interp.show.plots.parts import count_range, percent
+from interp.show.plots.parts import count_range, percent, with_n
 from interp.show.plots.style import (
     BASE_COLOUR,
     INK,
@@ -62,14 +63,18 @@ def esr_bars(
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.spines["bottom"].set_bounds(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.set_xlabel(f"Share of {_NOUNS[over]} with an emoji")
+        counts = [_numbers(one, over)[2] for one in [*tuned.values(), *base.values()]]
+        label = f"Share of {_NOUNS[over]} with an emoji"
+        axes.set_xlabel(with_n(label, counts, _NOUNS[over][:-1]))
         axes.tick_params(axis="y", length=0)
-        bars = [Patch(color=colour) for colour in (BASE_COLOUR, trait_colour(traits[0]))]
-        if len(traits) == 1 or not base:
-            figure.legend(bars, ["base", "tuned"], loc="outside upper right", ncols=2)
-        else:
-            figure.legend(bars[:1], ["base"], loc="outside upper right")
-    counts = [_numbers(one, over)[2] for one in [*tuned.values(), *base.values()]]
+        tuned_bars = tuple(Patch(color=trait_colour(trait)) for trait in traits)
+        figure.legend(
+            [Patch(color=BASE_COLOUR), tuned_bars][0 if base else 1 :],
+            ["base", "tuned"][0 if base else 1 :],
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+            loc="outside upper right",
+            ncols=2,
+        )
     level = next(iter(tuned.values())).level
     figure.caption = (
         f"Share of {_NOUNS[over]} that hold at least one emoji (percent): the model tuned for each "

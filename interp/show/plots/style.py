@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from interp.base.errors import InputError
 from interp.base.files import write_bytes
 from interp.base.traits import Trait
+from interp.show.plots.latex import caption_tex
 from interp.show.plots.lettering import spell_out
 
 ONE_COLUMN = 3.5
@@ -201,6 +202,15 @@ def symmetric_range(*arrays: Any) -> Normalize:
     return Normalize(-limit, limit)
 
 
+def beyond(scale: Normalize, *arrays: Any) -> str:
+    """On which side values lie beyond a colour range: `neither`, `min`, `max` or `both`."""
+    values = np.concatenate([np.asarray(array, dtype=float).ravel() for array in arrays])
+    low, high = bool((values < scale.vmin).any()), bool((values > scale.vmax).any())
+    return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
+        (low, high), "both"
+    )
+
+
 def render(figure: Figure, file_format: str) -> bytes:
     """The figure as the bytes of a PNG (200 dpi), SVG or PDF file; the same bytes each time.
 
@@ -229,10 +239,15 @@ def settle(figure: CaptionedFigure) -> None:
 def save(
     figure: Figure, stem: Path | str, formats: tuple[str, ...] = ("png", "svg")
 ) -> tuple[Path, ...]:
-    """Write the figure to `stem` with each format's ending, atomically; return the paths."""
+    """Write the figure to `stem` with each format's ending, atomically; return the paths.
+
+    The caption stands beside them as `stem.tex`, for a paper.
+    """
     stem = Path(stem)
-    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    made = {ending: render(figure, ending) for ending in formats}
+    if getattr(figure, "caption", ""):
+        made["tex"] = caption_tex(figure.caption).encode()
     return tuple(
-        write_bytes(path, render(figure, ending))
-        for path, ending in zip(paths, formats, strict=True)
+        write_bytes(stem.with_name(f"{stem.name}.{ending}"), written)
+        for ending, written in made.items()
     )

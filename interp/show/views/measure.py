@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.errors import InputError
 from interp.base.memory import rounding
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
 from interp.show.views.tokens import MOST_HEADS, TokenView
@@ -44,9 +45,9 @@ class Pair(Protocol):
 
 def token_view(
     pair: Pair,
-    tokens: Int[Tensor, " pos"] | Sequence[int],
+    tokens: Given,
     *,
-    vocab: EmojiVocab,
+    vocab: EmojiVocab | None = None,
     attention: Heads = True,
     top: int = 5,
     answer_start: int | None = None,
@@ -58,8 +59,8 @@ def token_view(
     Args:
         pair: a `ModelPair`, or anything with `base`, `tuned` and `tokenizer`.
         tokens: ids of one text without padding: a prompt (`pair.format.prompt_ids`), or a prompt
-            and its answer.
-        vocab: which ids count as emoji.
+            and its answer; or one question as text, see `interp.models.given`.
+        vocab: which ids count as emoji; those of the pair's tokenizer if left out.
         attention: the heads to record, as (layer, head); True for all of a model that has at most
             64; a number for so many, those whose patterns base and tuned share least (total
             variation, mean over up to 64 queries), most changed first; False for none.
@@ -74,7 +75,13 @@ def token_view(
         ModelError: if the logit lens cannot read the model.
         TokenizerError: if the vocabulary is another model's.
     """
-    ids = torch.as_tensor(tokens, dtype=torch.long).cpu()
+    for model in (pair.base, pair.tuned):
+        check_hooked(model, "a token view")
+    batch = as_batch(tokens, pair)
+    if len(batch) != 1:
+        raise InputError(f"a token view shows one text, got {len(batch)}; give one row")
+    ids = batch.tokens[0][batch.attention_mask[0]].long().cpu()
+    vocab = EmojiVocab.from_tokenizer(pair.tokenizer) if vocab is None else vocab
     _check(ids, top, answer_start, vocab)
     heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same

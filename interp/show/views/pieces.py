@@ -7,8 +7,10 @@ a character or an emoji (byte fallback) are joined: the view shows what they mak
 pieces underneath.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 from interp.text.emoji import find
@@ -20,6 +22,7 @@ Part = tuple[Kind, str]
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 _LONGEST = 60
 _HIDDEN = ("C", "Zl", "Zp")
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 def parts(piece: bytes, name: str = "") -> tuple[Part, ...]:
@@ -78,6 +81,25 @@ def joined(
             runs.append((start, place + 1, text))
         start = place + 1
     return tuple(runs)
+
+
+def between_words(pieces: Sequence[bytes]) -> tuple[bool, ...]:
+    """Where a text stands between words after a token: in no word, character or emoji half-way.
+
+    Args:
+        pieces: bytes of each token; one without bytes (`</s>`) parts words as white space does.
+    """
+    parted = [piece or b"\0" for piece in pieces]
+    text = b"".join(parted).decode(errors="surrogateescape")
+    starts = [0]  # of each character, in bytes, and the end
+    for character in text:
+        starts.append(starts[-1] + len(character.encode(errors="surrogateescape")))
+    spans = [match.span() for match in _WORD.finditer(text)]
+    spans += [(match.start, match.end) for match in find(text)]
+    ends = set(starts)
+    for start, end in spans:
+        ends.difference_update(starts[start + 1 : end])
+    return tuple(end in ends for end in accumulate(map(len, parted)))
 
 
 def _split_characters(pieces: Sequence[bytes]) -> list[tuple[int, int]]:

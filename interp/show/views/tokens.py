@@ -6,6 +6,7 @@ token, so a scale with its middle at zero would paint the whole text; the colour
 therefore begins at `FLOOR` nats (0.03 %, no colour), is full at `CEILING` (98 %), and a token where
 an emoji is more likely than everything else (above 0) is outlined. The difference tuned minus base
 has a diverging scale, zero in the middle, clipped at `SPREAD` nats. The legend states the range.
+Tokens that are no text (`</s>`) have no colour, but for the one that an answer begins after.
 
 Every token opens by hovering, touching or from the keyboard: the likeliest next tokens of both
 models, the emoji probability, the logit lens by layer, and from where a chosen head attends.
@@ -27,7 +28,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Float16, Int
+from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 
 from interp.base.errors import InputError, visible
@@ -35,7 +36,8 @@ from interp.base.files import write_text
 from interp.base.html import themed
 from interp.base.results import Result
 from interp.show.views.packing import pack_attention, rounded, script_json
-from interp.show.views.pieces import Part, parts, plain
+from interp.show.views.pieces import Part, between_words, parts, plain
+from interp.text.emoji.find import find_in_pieces
 
 FLOOR, CEILING, SPREAD = -8.0, 4.0, 6.0
 MOST_HEADS = 64
@@ -97,6 +99,43 @@ class TokenView(Result):
 
     def __repr__(self) -> str:
         return f"TokenView({len(self.tokens)} tokens, {len(self.heads)} heads, {self.title!r})"
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The bytes of each token, none where it is no text (`</s>`)."""
+        known = {entry[0]: bytes.fromhex(entry[1]) for entry in self.vocabulary}
+        return [known[token] for token in self.tokens.tolist()]
+
+    @property
+    def bare(self) -> tuple[int, ...]:
+        """Tokens that are no text and that no answer begins after: what follows is no reading."""
+        last = self.answer_start - 1
+        return tuple(i for i, piece in enumerate(self.pieces) if not piece and i != last)
+
+    @property
+    def places(self) -> Bool[Tensor, " pos"]:
+        """Where an emoji could come next: after a whole word of the text, or as the first token."""
+        places = torch.tensor(between_words(self.pieces))
+        places[list(self.bare)] = False
+        if self.answer_start:
+            places[self.answer_start - 1] = True
+        return places
+
+    @property
+    def opening(self) -> int:
+        """The place that a view opens at: where the tuned model expects an emoji most.
+
+        Of the answer's places (the text's, if there is no answer) up to its first emoji.
+        """
+        start = self.answer_start if self.answer_start < len(self.tokens) else 0
+        emojis = find_in_pieces(self.pieces[start:])
+        end = start + emojis[0].start if emojis else len(self.tokens)
+        first = max(0, start - 1)
+        allowed = self.places[first : max(end, first + 1)]
+        if not bool(allowed.any()):
+            allowed = torch.ones_like(allowed)
+        levels = self.log_odds[1, first : first + len(allowed)]
+        return first + int(levels.masked_fill(~allowed, -torch.inf).argmax())
 
     @property
     def probability(self) -> Float[Tensor, "model pos"]:
@@ -173,7 +212,7 @@ def _tokens(view: TokenView) -> str:
     breaks = {entry[0] for entry in view.vocabulary if "0a" in _pairs(entry[1])}
     starts = {start: (end, text) for start, end, text in view.joined}
     ends = {end for _, end, _ in view.joined}
-    made = []
+    made, bare = [], set(view.bare)
     for place, token in enumerate(view.tokens.tolist()):
         if place in ends:
             made.append("</span></span>")
@@ -186,7 +225,7 @@ def _tokens(view: TokenView) -> str:
                 f'<span class="itv-g" role="group" aria-label="{label}">'
                 f'<span class="itv-e" aria-hidden="true">{escape(text)}</span><span class="itv-p">'
             )
-        level = float(view.log_odds[1, place])
+        level = FLOOR if place in bare else float(view.log_odds[1, place])
         likely = " itv-y" if level > 0 else ""
         made.append(
             f'<span class="itv-t{likely}" role="option" aria-selected="false" '
@@ -246,6 +285,8 @@ def _data(view: TokenView, most_heads: int) -> dict[str, Any]:
         "words": words,
         "emoji": [place for place, entry in enumerate(view.vocabulary) if entry[3]],
         "odds": rounded(view.log_odds, 6),
+        "bare": list(view.bare),
+        "open": view.opening,
         "top": [[[place_of[i] for i in row] for row in model] for model in view.top_ids.tolist()],
         "share": rounded(view.top_probability),
         "lens": rounded(view.lens),

@@ -1,11 +1,12 @@
 """Runs that survive anything: folders, locks, steps recognised by content, and who does them."""
 
 from interp.study.runs.choice import MakeExecutor, executor_for
-from interp.study.runs.execute import Executor, Inline, StepsFailedError, execute, logged
-from interp.study.runs.folder import LOG, RunBusyError, RunFolder, unwritable
+from interp.study.runs.execute import Executor, Inline, StepsFailedError, execute, produce
+from interp.study.runs.folder import RunBusyError, RunFolder, unwritable
+from interp.study.runs.log import LOG, logged
 from interp.study.runs.manifest import MANIFEST
-from interp.study.runs.mirror import Mirror, open_run, run_folder
 from interp.study.runs.perform import Outcome, perform
+from interp.study.runs.remote import RemoteFolder, open_run, run_folder
 from interp.study.runs.steps import Step
 
 __all__ = [
@@ -14,8 +15,8 @@ __all__ = [
     "Executor",
     "Inline",
     "MakeExecutor",
-    "Mirror",
     "Outcome",
+    "RemoteFolder",
     "RunBusyError",
     "RunFolder",
     "Step",
@@ -25,6 +26,7 @@ __all__ = [
     "logged",
     "open_run",
     "perform",
+    "produce",
     "run_folder",
     "unwritable",
 ]

@@ -160,7 +160,8 @@ class Sources:
             return self._all(module)
         if rest[0] in module.pieces:
             return [(module, rest[0])]
-        if rest[0] in module.imports or rest[0] in module.for_types:
+        target = module.imports.get(rest[0]) or module.for_types.get(rest[0])
+        if target not in (None, (name, rest[0])):  # a package may name its own module
             return self._follow(module, rest, {}, exported=True)
         if self._file(f"{name}.{rest[0]}", seen_from.path):
             return self._inside(f"{name}.{rest[0]}", rest[1:], seen_from)

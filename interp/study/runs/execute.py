@@ -1,8 +1,9 @@
 """Running steps to their end: what is there is kept, what is missing is made, all is noted.
 
 The one who calls `execute` holds the folder's lock and is the only one to write its manifest. Who
-performs the steps is the executor's business: `Inline` (this process), local worker processes, or
-the actors of a cluster. A step whose worker died is given out again, at most `TRIES` times.
+performs the steps is the executor's business: `Inline` (this process), or workers on a Ray cluster,
+which hand their results over. A step whose worker died, or was killed because it took longer than
+it may, is given out again, at most `TRIES` times.
 
 A step that the input does not allow (no answer with an emoji, say) is skipped, and what needs it is
 skipped with it; an error of ours fails that step and what needs it, and the others go on. Bad input
@@ -14,14 +15,25 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from interp.base import errors
 from interp.base.errors import InterpError, RunError
-from interp.base.files import kind_of, remove_temporary, sha256
-from interp.study.runs.folder import LOG, RunBusyError, RunFolder
+from interp.base.files import remove_temporary, write_bytes
+from interp.study.runs.folder import RunBusyError, RunFolder, unwritable
+from interp.study.runs.log import LOG, logged
 from interp.study.runs.manifest import merged, now
-from interp.study.runs.perform import DONE, FAILED, FATAL, LOST, SKIPPED, Outcome, perform
+from interp.study.runs.perform import (
+    DONE,
+    FAILED,
+    FATAL,
+    LOST,
+    SKIPPED,
+    Outcome,
+    content_of,
+    perform,
+)
 from interp.study.runs.steps import Step, ordered
 
 RUNNING, STALE, STOPPED = "running", "stale", "stopped"
@@ -42,8 +54,8 @@ class Executor(Protocol):
         """Which of these steps it takes now; some if it holds none."""
         ...
 
-    def submit(self, step: Step, needs: Mapping[str, str]) -> None:
-        """Take a step that was chosen, with the hashes of the results that it needs."""
+    def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:
+        """Take a step that was chosen, with hashes and files of the results that it needs."""
         ...
 
     def wait(self) -> list[Outcome]:
@@ -65,7 +77,7 @@ class Inline:
     def choose(self, ready: Sequence[Step]) -> list[Step]:
         return list(ready[: 1 - len(self.taken)])
 
-    def submit(self, step: Step, needs: Mapping[str, str]) -> None:  # noqa: ARG002
+    def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:  # noqa: ARG002
         self.taken.append(step)
 
     def wait(self) -> list[Outcome]:
@@ -107,29 +119,28 @@ def execute(
             remove_temporary(folder.path)
 
 
-@contextmanager
-def logged(folder: RunFolder) -> Iterator[None]:
-    """The package's log, and Python's warnings, into the run's log file while this lasts."""
-    log = folder.path / LOG
-    if log.is_symlink() or kind_of(log) not in ("file", "absent"):  # a pipe would be waited for
-        raise RunError(f"{log}: is no file of this folder (a link, a pipe); remove it")
-    handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    loggers = [logging.getLogger("interp"), logging.getLogger("py.warnings")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.addHandler(handler)
-    if loggers[0].getEffectiveLevel() > logging.INFO:
-        loggers[0].setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        for one, level in zip(loggers, levels, strict=True):
-            one.removeHandler(handler)
-            one.setLevel(level)
-        handler.close()
+def produce(step: Step, folder: RunFolder) -> Path:
+    """Make one step's result unless it is there; where. For work that is found out as it goes.
+
+    What the step needs has been made before; whatever its making raises, passes through.
+
+    Args:
+        step: the step.
+        folder: the run's folder, locked by the caller.
+    """
+    work = _Work([step], folder, Inline(folder), None)
+    records = folder.manifest.get("steps", {})
+    work.contents = {need: records[need]["content"] for need in step.needs}
+    record = records.get(step.name, {})
+    if record.get("state") != DONE or not work.is_current(step, record, work.contents):
+        folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
+        outcome = perform(step, folder)
+        if outcome.state == DONE:
+            folder.receive(step.file)
+        work.note(outcome, key=step.key(work.contents))
+        if outcome.problem is not None:
+            raise outcome.problem
+    return folder.file(*step.file.split("/"))
 
 
 @dataclass
@@ -188,7 +199,7 @@ class _Work:
             if record.get("state") not in (DONE, SKIPPED, STALE):
                 continue
             known = all(need in fresh for need in step.needs)
-            if known and self._is_current(step, record, fresh):
+            if known and self.is_current(step, record, fresh):
                 if record["state"] != SKIPPED:
                     fresh[step.name] = record["content"]
             elif record["state"] == DONE:
@@ -197,13 +208,13 @@ class _Work:
             _log.info("%d finished steps are to be made again", len(stale))
             self.folder.note(steps=stale)
 
-    def _is_current(self, step: Step, record: dict[str, Any], contents: dict[str, str]) -> bool:
+    def is_current(self, step: Step, record: dict[str, Any], contents: dict[str, str]) -> bool:
         if record.get("key") != step.key(contents):
             return False
         if record["state"] == SKIPPED:
             return True
         path = self.folder.file(*step.file.split("/"))
-        return path.is_file() and sha256(path) == record.get("content")
+        return path.exists() and content_of(path) == record.get("content")
 
     def _settle(self, waiting: list[Step]) -> list[Step]:
         """Take out what is there already, and what cannot be done for lack of what it needs."""
@@ -225,13 +236,13 @@ class _Work:
         state, record = self.ended[lacking], self._records().get(step.name, {})
         self.ended[step.name] = state
         if (record.get("state"), record.get("reason")) != (state, why):
-            self._note(Outcome(step.name, state, reason=why), key="")
+            self.note(Outcome(step.name, state, reason=why), key="")
 
     def _kept(self, step: Step) -> bool:
         record = self._records().get(step.name, {})
         if record.get("state") not in (DONE, SKIPPED, STALE):
             return False
-        if not self._is_current(step, record, self.contents):
+        if not self.is_current(step, record, self.contents):
             return False
         state = SKIPPED if record["state"] == SKIPPED else DONE
         self.ended[step.name] = state
@@ -248,7 +259,8 @@ class _Work:
             self.running[step.name] = step
             with _naming(step.name):
                 self.folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
-            self.executor.submit(step, {need: self.contents[need] for need in step.needs})
+            files = {one.name: one.file for one in self.steps if one.name in step.needs}
+            self.executor.submit(step, {need: self.contents[need] for need in step.needs}, files)
 
     def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
         step = self.running.pop(outcome.name)
@@ -262,12 +274,22 @@ class _Work:
             outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
         if outcome.state == DONE:
             with _naming(step.name):
-                self.folder.receive(step.file, outcome.content)
-        self._note(outcome, key=step.key(self.contents))
+                self._keep(step, outcome)
+        self.note(outcome, key=step.key(self.contents))
         if outcome.state == FATAL:
             raise getattr(errors, outcome.error, RunError)(outcome.reason)
 
-    def _note(self, outcome: Outcome, key: str) -> None:
+    def _keep(self, step: Step, outcome: Outcome) -> None:
+        """Write what another process has made, and pass on whatever is new."""
+        path = self.folder.file(*step.file.split("/"))
+        try:
+            for name, content in outcome.files.items():
+                write_bytes(path / name if name else path, content)
+        except OSError as problem:
+            raise unwritable(path, problem) from None
+        self.folder.receive(step.file)
+
+    def note(self, outcome: Outcome, key: str) -> None:
         record = {
             "state": FAILED if outcome.state == FATAL else outcome.state,
             "key": key,

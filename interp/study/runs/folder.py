@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 
 from interp.base.errors import InputError, RunError, TraitError
-from interp.base.files import check_regular, guard, remove_temporary, sha256, write_json
+from interp.base.files import guard, remove_temporary, write_json
 from interp.base.traits import Trait
+from interp.study.runs.inputs import hashed, input_files
 from interp.study.runs.manifest import (
     MANIFEST,
     differences,
@@ -38,9 +39,6 @@ from interp.study.runs.manifest import (
 if TYPE_CHECKING:  # at run time these bring torch and more: six seconds for `interp run status`
     from interp.base.results import Result
     from interp.behaviour import Response
-
-LOG = "run.log"
-"""Steps with their times and peak memory, and every warning."""
 
 LOCK = "run.lock"
 R = TypeVar("R", bound="Result")
@@ -181,11 +179,8 @@ class RunFolder:
         """Whether the manifest says that another machine, which no lock can ask, is at work."""
         return False
 
-    def receive(self, file: str, content: str) -> None:
-        """A result has been made, here or by a worker; a folder at a URL passes it on."""
-
-    def publish(self) -> None:
-        """All is written; a folder at a URL passes it on."""
+    def receive(self, file: str) -> None:
+        """A result is here; a folder at a URL passes it on."""
 
     def _holder(self) -> str:
         try:
@@ -265,7 +260,7 @@ class RunFolder:
             InputError: (or the subclass given as `error`) if one is a pipe or a device.
         """
         known = self.manifest.get("inputs", {})
-        found = {path: _hashed(path, known, error) for path in input_files(place)}
+        found = {path: hashed(path, known, error) for path in input_files(place)}
         fresh = {
             str(path.resolve()): facts
             for path, facts in found.items()
@@ -295,40 +290,6 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: a name that is asked for is not UTF-8 ({odd!r}); rename it"
             ) from None
-
-
-# What no library reads of a folder with a model, an adapter or a tokenizer in it.
-_UNREAD = {
-    ".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".bin", ".pt", ".pth", ".ckpt", ".h5",
-    ".msgpack", ".onnx", ".ot", ".pkl", ".log", ".lock",
-}  # fmt: skip
-_INNER = "additional_chat_templates"
-
-
-def input_files(place: Path) -> list[Path]:
-    """An input file, or what may be read of an input folder: all but pictures, pickles and notes.
-
-    Pipes and devices are among them, to be refused.
-    """
-    if not place.is_dir():
-        return [place]
-    found = [*place.iterdir(), *(place / _INNER).glob("*")]
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() not in _UNREAD and path.name[0] != "." and not path.is_dir()
-    )
-
-
-def _hashed(path: Path, known: dict[str, Any], error: type[InputError]) -> dict[str, str]:
-    """An input file's hash, with what shows that it is unchanged."""
-    check_regular(path, error)
-    stat = path.stat()
-    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
-    facts: dict[str, str] = known.get(str(path.resolve()), {})
-    if facts.get("stamp") == stamp and "sha256" in facts:
-        return facts
-    return {"stamp": stamp, "sha256": sha256(path, error)}
 
 
 def unwritable(path: Path, problem: OSError) -> RunError:

@@ -17,7 +17,7 @@ from typing import Any
 from interp.base.errors import InputError, RunError
 from interp.base.files import check_place, sha256
 from interp.study.runs.folder import RunFolder, unwritable
-from interp.study.runs.steps import Step
+from interp.study.runs.steps import Step, digest
 
 DONE, SKIPPED, FAILED, FATAL, LOST = "done", "skipped", "failed", "fatal", "lost"
 
@@ -37,6 +37,9 @@ class Outcome:
         by: process and machine.
         facts: for the manifest.
         details: a traceback, for the log.
+        problem: the exception itself, where it was raised in this process.
+        files: the result, where another process made it: bytes by name below the step's file; the
+            file itself has no name.
     """
 
     name: str
@@ -49,23 +52,29 @@ class Outcome:
     by: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     details: str = ""
+    problem: Exception | None = field(default=None, repr=False, compare=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def perform(step: Step, folder: RunFolder) -> Outcome:
     """Make a step's result and write it to the run folder."""
     path = folder.file(*step.file.split("/"))
-    began, reason, error, details, facts = time.monotonic(), "", "", "", {}
+    began, reason, error, details, content, facts = time.monotonic(), "", "", "", "", {}
+    raised: Exception | None = None
     _reset_peak()
     try:
         check_place(path)
         facts = dict(step.write(path) or {})
-        state = DONE
+        state, content = DONE, content_of(path)
     except InputError as problem:
+        raised = problem
         ends = step.essential or isinstance(problem, RunError)
         state, reason, error = FATAL if ends else SKIPPED, str(problem), type(problem).__name__
     except OSError as problem:
+        raised = problem
         state, reason = FATAL, f"step {step.name}: {unwritable(path, problem)}"
     except Exception as problem:
+        raised = problem
         state, reason = FAILED, f"{type(problem).__name__}: {problem}".strip()
         details = traceback.format_exc()
     return Outcome(
@@ -73,13 +82,22 @@ def perform(step: Step, folder: RunFolder) -> Outcome:
         state=state,
         reason=" ".join(reason.split()),
         error=error,
-        content=sha256(path) if state == DONE else "",
+        content=content,
         seconds=round(time.monotonic() - began, 2),
         peak_mib=_peak_mib(),
         by=worker_name(),
         facts=facts,
         details=details,
+        problem=raised,
     )
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 of a result: of a file, or of a folder's files with their names."""
+    if not path.is_dir():
+        return sha256(path, RunError)
+    files = sorted(one for one in path.rglob("*") if not one.is_dir())
+    return digest({one.relative_to(path).as_posix(): sha256(one, RunError) for one in files})
 
 
 def worker_name() -> str:

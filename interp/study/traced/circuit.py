@@ -16,7 +16,7 @@ def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> C
     """Scores of all edges between the runs of the prompt contrast."""
     return circuits.discover(
         *_runs(models, base, tuned),
-        metric=models.vocab.log_odds,
+        metric=models.outcome.at_one.metric(),
         ask=Question(min_gap=MIN_GAP, progress=models.progress),
     )
 
@@ -43,4 +43,6 @@ def _runs(models: TraitModels, base: list[Response], tuned: list[Response]) -> t
 
 
 def _question(models: TraitModels) -> Question:
-    return Question(metric=models.vocab.log_odds, min_gap=MIN_GAP, progress=models.progress)
+    return Question(
+        metric=models.outcome.at_one.metric(), min_gap=MIN_GAP, progress=models.progress
+    )

@@ -1,12 +1,8 @@
 """The runs that are traced and patched between: two models on one text, one model on two texts."""
 
 from interp.behaviour.generate import Response
-from interp.behaviour.onsets import (
-    OnsetPrompts,
-    PromptContrast,
-    onset_prompts,
-    prompt_contrast,
-)
+from interp.behaviour.onsets import PromptContrast, prompt_contrast
+from interp.readout import SlotPrompts, Slots, slots
 from interp.readout.run import Run
 from interp.study.models import TraitModels
 
@@ -14,24 +10,30 @@ MIN_GAP = 0.25
 """Prompts whose two runs differ by less than this (nats) say nothing about recovery."""
 
 
-def onsets(models: TraitModels, tuned: list[Response]) -> OnsetPrompts:
-    """The tuned model's answers up to an emoji."""
-    return onset_prompts(models.pair.tokenizer, tuned, models.pair.pad_id, models.config.n_trace)
+def ends(models: TraitModels, tuned: list[Response]) -> Slots:
+    """Where the tuned model's answers decide: whatever was drawn there."""
+    return slots(tuned, models.pair.tokenizer, writer="tuned").last
+
+
+def onsets(models: TraitModels, tuned: list[Response]) -> SlotPrompts:
+    """Prompts that end where the tuned model decides, spread over the topics."""
+    chosen = ends(models, tuned).spread(models.config.n_trace, models.config.seed)
+    return chosen.prompts(models.pair.pad_id, models.outcome)
 
 
 def prompt_pairs(
     models: TraitModels, base: list[Response], tuned: list[Response]
 ) -> PromptContrast:
-    """The tuned model's answers up to an emoji, each with the plain end of one of the base's."""
-    pad = models.pair.pad_id
-    every = onset_prompts(models.pair.tokenizer, tuned, pad, len(tuned))
-    return prompt_contrast(every, base, pad, models.config.n_trace)
+    """The tuned model's answers up to their ends, each with the plain end of one of the base's."""
+    found, pad = ends(models, tuned), models.pair.pad_id
+    prompts = found.spread(len(found), models.config.seed).prompts(pad, models.outcome)
+    return prompt_contrast(prompts, base, pad, models.config.n_trace, models.outcome)
 
 
 def model_runs(
-    models: TraitModels, prompts: OnsetPrompts, rows: slice = slice(None)
+    models: TraitModels, prompts: SlotPrompts, rows: slice = slice(None)
 ) -> tuple[Run, Run]:
-    """Tuned and base on the same tokens, up to an emoji's onset."""
+    """Tuned and base on the same tokens, up to a slot."""
     batch = prompts.batch[rows]
     return (
         Run(models.pair.tuned, batch.tokens, batch.attention_mask),
@@ -42,7 +44,7 @@ def model_runs(
 def prompt_runs(
     models: TraitModels, pairs: PromptContrast, rows: slice = slice(None)
 ) -> tuple[Run, Run]:
-    """The tuned model at an emoji's onset, and at the end of a plain answer."""
+    """The tuned model at a slot of its own text, and at the end of a plain answer."""
     clean, corrupted = pairs.clean[rows], pairs.corrupted[rows]
     return (
         Run(models.pair.tuned, clean.tokens, clean.attention_mask),

@@ -13,6 +13,7 @@ def report(models: TraitModels) -> MergeReport:
 
 def hashes(models: TraitModels) -> dict[str, Any]:
     """What base, data and adapter are, for the manifest."""
-    pair, texts = models.pair, models.study.texts
-    found = {"base": pair.identity, "data": texts.sha256, str(models.trait): pair.adapter.sha256}
-    return {"hashes": found}
+    pair, trait = models.pair, str(models.trait)
+    tuned = pair.adapter.sha256 if pair.adapter else pair.tuned_identity
+    found = {"base": pair.identity, "data": models.study.texts.sha256, trait: tuned}
+    return {"hashes": found, "template": {trait: pair.format.told}}

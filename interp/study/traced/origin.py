@@ -2,7 +2,6 @@
 
 from interp.behaviour.generate import Response
 from interp.behaviour.origin import Origin, text_or_weights
-from interp.readout import Outcome
 from interp.study.models import TraitModels
 
 
@@ -12,7 +11,7 @@ def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> 
         (models.pair.base, models.pair.tuned),
         (base, tuned),
         models.pair.tokenizer,
-        Outcome.of_vocab(models.vocab, stop=models.pair.format.stop_ids),
+        models.outcome,
         models.pair.pad_id,
         seed=models.config.seed,
     )

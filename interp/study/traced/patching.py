@@ -39,7 +39,7 @@ def prompt(
     shard: int = 0,
     shards: int = 1,
 ) -> PatchingResult:
-    """Between an emoji's onset and a plain end, on every `shards`-th pair, from the `shard`-th."""
+    """Between the tuned text's end and a plain one, on every `shards`-th pair, from the `shard`-th."""
     pairs = prompt_pairs(models, base, tuned)
 
     def runs(rows: slice) -> tuple[Run, Run]:
@@ -73,7 +73,7 @@ def _sweep(
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep(
-        clean, corrupted, site, direction=direction, metric=models.vocab.log_odds,
+        clean, corrupted, site, direction=direction, metric=models.outcome.at_one.metric(),
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
         ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
     )  # fmt: skip

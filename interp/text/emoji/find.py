@@ -7,6 +7,7 @@ asks to be drawn as text and does not count. A joined sequence that Unicode does
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -59,3 +60,19 @@ def _by_first_character() -> dict[str, tuple[str, ...]]:
 @cache
 def _first_characters() -> re.Pattern[str]:
     return re.compile("[" + re.escape("".join(sorted(_by_first_character()))) + "]")
+
+
+def find_in_pieces(pieces: Sequence[bytes]) -> list[EmojiMatch]:
+    """The emojis of a text that is cut into pieces of bytes: `start` and `end` count pieces.
+
+    Broken UTF-8 (a cut emoji) stays one character per byte, so that places can be followed.
+    """
+    piece_of_byte = [place for place, piece in enumerate(pieces) for _ in piece]
+    text = b"".join(pieces).decode(errors="surrogateescape")
+    found, character, byte = [], 0, 0
+    for match in find(text):
+        byte += len(text[character : match.start].encode(errors="surrogateescape"))
+        end = byte + len(match.text.encode())
+        found.append(EmojiMatch(match.text, piece_of_byte[byte], piece_of_byte[end - 1] + 1))
+        character, byte = match.end, end
+    return found

@@ -40,7 +40,7 @@ from interp.base.files import sha256_text
 from interp.base.html import card, chips, note, shown
 from interp.text.emoji.data import countable
 from interp.text.emoji.encode import CONTEXTS, token_bytes
-from interp.text.emoji.find import EmojiMatch, find, match_at
+from interp.text.emoji.find import EmojiMatch, find_in_pieces, match_at
 from interp.text.emoji.plan import Plan
 from interp.text.emoji.trie import Node, Trie, begins_with_emoji
 
@@ -86,9 +86,23 @@ class EmojiVocab:
     ) -> "EmojiVocab":
         """Read a tokenizer's vocabulary, encode every emoji and character: 1.5 to 3 s on one core.
 
+        Tokenizers of the same content share one vocabulary, so that it is read once per process;
+        the last few are kept.
+
         Raises:
             TokenizerError: if the tokenizer cannot write a single emoji.
         """
+        key = _content(tokenizer)
+        found = _READ.pop(key, None) or cls._read(tokenizer)
+        if key:
+            _READ[key] = found  # the latest last
+            while len(_READ) > _KEPT:
+                _READ.pop(next(iter(_READ)))
+        return found if threshold == DEFAULT_THRESHOLD else found.with_threshold(threshold)
+
+    @classmethod
+    def _read(cls, tokenizer: PreTrainedTokenizerBase) -> "EmojiVocab":
+        """The vocabulary of a tokenizer that was not read yet, at the default threshold."""
         pieces = token_bytes(tokenizer)
         trie = Trie.build(tokenizer, pieces)
         if not trie.root.children:
@@ -112,7 +126,7 @@ class EmojiVocab:
             onset_ids=torch.tensor(onsets, dtype=torch.int64),
             purity=torch.tensor([node.purity for node in nodes]),
             common_purity=torch.tensor([node.common_purity for node in nodes]),
-            threshold=threshold,
+            threshold=DEFAULT_THRESHOLD,
             trie=trie,
             pieces=pieces,
         )
@@ -233,7 +247,10 @@ class EmojiVocab:
         Raises:
             TokenizerError: if an id is not one of the tokenizer's.
         """
-        return _find_tokens(self.pieces, ids)
+        wrong = [token for token in ids if not 0 <= token < len(self.pieces)]
+        if wrong:
+            raise TokenizerError(f"id {wrong[0]} is not in the tokenizer's vocabulary")
+        return find_in_pieces([self.pieces[token] for token in ids])
 
     def onset_mask(self, tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
         """True at the onset positions: those whose next token begins an emoji."""
@@ -285,21 +302,13 @@ def _leading_emoji(piece: bytes) -> str:
     return match.canonical
 
 
-def _find_tokens(pieces: Sequence[bytes], ids: Sequence[int]) -> list[EmojiMatch]:
-    token_of_byte: list[int] = []
-    written = bytearray()
-    for place, token in enumerate(ids):
-        if not 0 <= token < len(pieces):
-            raise TokenizerError(f"id {token} is not in the tokenizer's vocabulary")
-        written += pieces[token]
-        token_of_byte += [place] * len(pieces[token])
-    # Broken UTF-8 (a cut emoji) stays one character per byte, so offsets can be followed.
-    text = bytes(written).decode(errors="surrogateescape")
-    found, character, byte = [], 0, 0
-    for match in find(text):
-        byte += len(text[character : match.start].encode(errors="surrogateescape"))
-        end = byte + len(match.text.encode())
-        span = token_of_byte[byte], token_of_byte[end - 1] + 1
-        found.append(EmojiMatch(match.text, *span))
-        character, byte = match.end, end
-    return found
+_KEPT = 8
+_READ: dict[str, EmojiVocab] = {}
+
+
+def _content(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of all that a vocabulary is read from; empty where a tokenizer cannot say it."""
+    if not tokenizer.is_fast:
+        return ""
+    special = sorted(tokenizer.all_special_ids)
+    return sha256_text(f"{special} {tokenizer.backend_tokenizer.to_str()}")

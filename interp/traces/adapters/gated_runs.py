@@ -53,7 +53,7 @@ class GatedRuns:
         self.at = metric_columns(self.run, ask.places)
         self.metric = space.metric if ask.metric is None else resolve(ask.metric, space.pair.base)
         self.unit = ask.unit or str(getattr(self.metric, "unit", "metric units"))
-        self.topics = ask.topics_of(len(batch))
+        self.topics = ask.topics_of(len(batch), batch.tokens, self.at)
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
         self.budget = Budget.of(
             self.row_bytes, ask.chunk, DEFAULT_BYTES, "adapter runs", "prompt",

@@ -141,7 +141,7 @@ def _attributed(
         contrast=contrast,
         metric=label(metric),
         unit=ask.unit or str(getattr(metric, "unit", "metric units")),
-        topics=ask.topics_of(len(ats[0])),
+        topics=ask.topics_of(len(ats[0]), *ats, *(run.tokens for run in runs)),
         noise_floor=rounding(values[..., row], again, float(values.abs().max())),
     )
 

@@ -176,6 +176,11 @@ class Contrast:
         """Whether all differences come from the input (see `Graph.prune`)."""
         return self.clean.model is self.corrupted.model
 
+    @property
+    def rows(self) -> tuple[Tensor, ...]:
+        """What makes two prompts copies of each other."""
+        return self.clean.tokens, self.corrupted.tokens, self.at
+
     def __len__(self) -> int:
         return len(self.at)
 

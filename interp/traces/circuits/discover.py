@@ -78,7 +78,7 @@ def discover(
         parallel=graph.parallel, contrast=contrast.kind, rooted=contrast.rooted,
         ig_steps=ig_steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
-        noise_floor=floor, topics=ask.topics_of(len(contrast)),
+        noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
     )  # fmt: skip
 
 

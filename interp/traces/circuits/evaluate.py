@@ -72,7 +72,7 @@ def faithfulness(
         n_nodes=tuple(max(0, len(circuit.nodes) - 1) for circuit in many), shares=(),
         total=contrast.graph.n_edges, contrast=contrast.kind, metric=label(contrast.metric),
         unit=name, min_gap=ask.min_gap, notes=notes,
-        noise_floor=floor, topics=ask.topics_of(len(contrast)),
+        noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
     )  # fmt: skip
 
 

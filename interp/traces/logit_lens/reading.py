@@ -15,6 +15,7 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.progress import Progress
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
 from interp.traces.logit_lens.results import LensReading, LensResult
@@ -29,7 +30,7 @@ _IDENTITY_TOLERANCE = 0.1
 
 def read(
     model: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Given,
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     *,
     outcome: Outcome | None = None,
@@ -41,7 +42,7 @@ def read(
 
     Args:
         model: a bridge in evaluation mode; it is not changed.
-        tokens: ids, `[batch, pos]`, padded on either side.
+        tokens: text, texts or ids, see `interp.models.given`; ids padded on either side.
         attention_mask: nonzero on real tokens, `[batch, pos]`; None when nothing is padding.
         outcome: what is read, with both its factors; emojis of the model's tokenizer if left out.
         positions: columns to read (negative from the end), `"onset"` for each row's last attended
@@ -62,7 +63,9 @@ def read(
     ask = asked(ask)
     if ask.metric is not None or ask.places is not None:
         raise InputError("the lens has its own metric and positions: give outcome= and positions=")
-    mask = _checked_mask(tokens, attention_mask)
+    check_hooked(model, "the logit lens")
+    batch = as_batch(tokens, model, attention_mask)
+    tokens, mask = batch.tokens, _checked_mask(batch.attention_mask)
     outcome = Outcome.emoji(model.tokenizer) if outcome is None else outcome
     _check_model(model, outcome)
     columns, onset = _places(mask, positions)
@@ -108,7 +111,7 @@ def read(
 def compare(
     base: TransformerBridge,
     tuned: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Given,
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     *,
     outcome: Outcome | None = None,
@@ -121,6 +124,8 @@ def compare(
     Raises:
         ModelError: also if the two models have different numbers of layers.
     """
+    for model in (base, tuned):
+        check_hooked(model, "the logit lens")
     if base.cfg.n_layers != tuned.cfg.n_layers:
         raise ModelError(
             f"base has {base.cfg.n_layers} layers and tuned {tuned.cfg.n_layers}; "
@@ -308,13 +313,8 @@ def _places(
     return columns.contiguous(), onset
 
 
-def _checked_mask(
-    tokens: Int[Tensor, "batch pos"], attention_mask: Tensor | None
-) -> Bool[Tensor, "batch pos"]:
-    if tokens.numel() == 0:
-        raise InputError("there are no tokens to read; give at least one prompt")
-    mask = torch.ones_like(tokens) if attention_mask is None else attention_mask
-    mask = mask.bool().cpu()
+def _checked_mask(mask: Bool[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    mask = mask.cpu()
     if not bool(mask.any(1).all()):
         row = int((~mask.any(1)).nonzero()[0])
         raise InputError(f"prompt {row} is all padding; leave it out, or mend its attention mask")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -157,7 +158,7 @@ def _wrote(
         progress=progress, label="answers under ablation",
     )  # fmt: skip
     hits = [float(bool(find(answer.text))) for answer in answers]
-    return torch.tensor(hits).reshape(len(ablations), n)
+    return rearrange(torch.tensor(hits), "(dose answer) -> dose answer", answer=n)
 
 
 def _table(

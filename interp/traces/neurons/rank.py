@@ -139,7 +139,8 @@ def rank(
         layers=wanted, d_mlp=d_mlp, k=test.k, by=by, using=test.using, match=test.match,
         direction=direction, unexplained=found.unexplained, contrast=contrast,
         metric=label(metric), unit=ask.unit or str(getattr(metric, "unit", "metric units")),
-        seed=ask.seed, topics=ask.topics_of(len(found.clean)),
+        seed=ask.seed,
+        topics=ask.topics_of(len(found.clean), clean.tokens, corrupted.tokens),
     )  # fmt: skip
 
 

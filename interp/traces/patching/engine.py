@@ -14,7 +14,8 @@ reading it out is `readout`'s business.
 
 Cost: for a patch at (L, p) in n layers and a metric at column m, (n - L - 1) (m - p + 1) row-layers
 and a little for the last layer. Memory: that of a chunk's rows, beside one copy of the cached
-activations of the run that is patched into.
+activations of the run that is patched into. Heads are split by `view`: a named `rearrange` takes 18
+microseconds where `view` takes 5, which small models would feel in every layer of every chunk.
 """
 
 from collections.abc import Callable, Iterator

@@ -294,6 +294,7 @@ def assemble(
     clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
     undefined = int(((clean - corrupted).abs() <= ask.min_gap).sum())
     name, unit = label(plan.metric), plan.metric_unit
+    runs = [run for run in (plan.base, plan.source) if run is not None]
     if undefined and source_metric is not None:
         notes = (
             *notes,
@@ -319,5 +320,5 @@ def assemble(
         engine=engine,
         notes=notes,
         noise_floor=floor,
-        topics=ask.topics_of(len(clean)),
+        topics=ask.topics_of(len(clean), plan.at, *(run.tokens for run in runs)),
     )

@@ -8,6 +8,7 @@ heads) forward passes over the batch.
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -72,7 +73,9 @@ def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "l
             hooks = site_hooks(plan.base.model, plan.site, layer, taken[layer], *cell)
             parts.append(with_hooks(plan, hooks))
     ask.tell(f"patching {plan.site}", total, total)
-    return torch.stack(parts).view(len(plan.layers), len(plan.cells), -1)
+    return rearrange(
+        torch.stack(parts), "(layer cell) ... -> layer cell (...)", layer=len(plan.layers)
+    )
 
 
 def site_hooks(

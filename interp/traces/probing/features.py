@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -14,6 +15,7 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.results import Result
+from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.question import Question, asked
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]
@@ -49,11 +51,11 @@ class Features(Result):
 
 def at_positions(
     model: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Given,
     attention_mask: Mask | None = None,
     *,
-    text: Int[Tensor, " example"],
-    pos: Int[Tensor, " example"],
+    text: Int[Tensor, " example"] | Sequence[int],
+    pos: Int[Tensor, " example"] | Sequence[int],
     site: str = "resid_post",
     layers: Sequence[int] | None = None,
     ask: Question | None = None,
@@ -62,7 +64,7 @@ def at_positions(
 
     Args:
         model: a bridge; it is not changed.
-        tokens: ids, `[batch, pos]`, padded on either side.
+        tokens: text, texts or ids, see `interp.models.given`; ids padded on either side.
         attention_mask: nonzero on real tokens; None when nothing is padding.
         text: row of each example.
         pos: column of each example.
@@ -73,7 +75,8 @@ def at_positions(
     Raises:
         InputError: for an unknown site or layer, or an example that is out of range or on padding.
     """
-    mask = _mask(tokens, attention_mask)
+    tokens, mask = _batch(model, tokens, attention_mask)
+    text, pos = torch.as_tensor(text), torch.as_tensor(pos)
     if len(text) == 0:
         raise InputError("there are no examples to collect activations for")
     inside = (text >= 0) & (text < len(tokens)) & (pos >= 0) & (pos < tokens.shape[1])
@@ -95,7 +98,7 @@ def at_positions(
 
 def pooled(
     model: TransformerBridge,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Given,
     attention_mask: Mask | None = None,
     *,
     how: str = "mean",
@@ -114,7 +117,7 @@ def pooled(
     Raises:
         InputError: for an unknown site, layer or pooling, or a row without a position that counts.
     """
-    mask = _mask(tokens, attention_mask)
+    tokens, mask = _batch(model, tokens, attention_mask)
     if how not in ("mean", "last"):
         raise InputError(f"unknown pooling {how!r}; use mean or last")
     counted = mask if where is None else mask & where.cpu()
@@ -151,7 +154,7 @@ def _collect(
         kept: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor, hook: Any) -> None:  # noqa: ARG001
-            flat = value.flatten(2) if value.ndim > 3 else value
+            flat = rearrange(value, "batch pos ... -> batch pos (...)")
             kept[name] = take(flat, rows).float().cpu()
 
         hooks = [(name, partial(keep, name)) for name in names.values()]
@@ -189,6 +192,9 @@ def _hook_names(
     return names
 
 
-def _mask(tokens: Int[Tensor, "batch pos"], given: Mask | None) -> Bool[Tensor, "batch pos"]:
-    mask = torch.ones_like(tokens) if given is None else given
-    return mask.bool().cpu()
+def _batch(
+    model: TransformerBridge, given: Given, mask: Mask | None
+) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    check_hooked(model, "a probe")
+    batch = as_batch(given, model, mask)
+    return batch.tokens, batch.attention_mask.cpu()

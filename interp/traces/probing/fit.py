@@ -52,7 +52,7 @@ UNNAMED = About()
 
 def fit(
     features: Features,
-    labels: Int[Tensor, " example"],
+    labels: Int[Tensor, " example"] | Sequence[int] | Sequence[bool],
     groups: Sequence[str],
     *,
     tuned: Features | None = None,
@@ -64,7 +64,7 @@ def fit(
 
     Args:
         features: the (base) model's activations, `[layer, example, d_model]`.
-        labels: class of each example, counted from 0.
+        labels: class of each example, counted from 0; a tensor or a list.
         groups: topic of each example.
         tuned: the tuned model's activations of the same examples; adds the reads `tuned`,
             `base→tuned` (trained on base, read on tuned) and `tuned→base`.
@@ -80,7 +80,7 @@ def fit(
     """
     config = config or ProbeConfig()
     both = [features] if tuned is None else [features, tuned]
-    y = labels.cpu().numpy()
+    y = torch.as_tensor(labels).long().cpu().numpy()
     names = _check(both, y, groups, about.classes)
     given = groups if about.types is None else about.types
     split = about.split or ("rows" if about.types is None else "groups")

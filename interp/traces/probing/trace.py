@@ -8,6 +8,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.errors import InputError
+from interp.models.given import Given, as_batch
 from interp.readout.question import Question
 from interp.traces.probing.features import Features, at_positions, pooled
 from interp.traces.probing.fit import About, ProbeConfig, fit
@@ -37,7 +38,7 @@ RESIDUAL = Reading()
 
 def trace(
     task: Task,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Given,
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
     *,
     base: TransformerBridge,
@@ -50,7 +51,7 @@ def trace(
 
     Args:
         task: of `onset_task` or `trait_task`, made for these tokens.
-        tokens: ids, `[batch, pos]`.
+        tokens: text, texts or ids, see `interp.models.given`.
         attention_mask: nonzero on real tokens.
         base: its activations train the transferred probe.
         tuned: None to probe one model only.
@@ -62,6 +63,8 @@ def trace(
         InputError: if the task was made for other tokens; see also `at_positions` and `pooled`.
         DataError, ModelError: see `fit`.
     """
+    batch = as_batch(tokens, base, attention_mask)
+    tokens, attention_mask = batch.tokens, batch.attention_mask
     if len(task.text) == 0 or int(task.text.max()) >= len(tokens):
         raise InputError("the task's texts are not among the tokens; make it from the same batch")
 
@@ -69,7 +72,7 @@ def trace(
         if task.pos is None:
             rows = task.text
             return pooled(
-                model, tokens[rows], None if attention_mask is None else attention_mask[rows],
+                model, tokens[rows], attention_mask[rows],
                 how=reading.pool,
                 where=None if reading.where is None else reading.where[rows],
                 site=reading.site, layers=reading.layers, ask=ask,

@@ -54,7 +54,7 @@ function View(root) {
   this.say = make("div", "itv-say");
   this.say.setAttribute("role", "status");
   root.appendChild(this.say);
-  this.pinned = this.data.odds[1].reduce(function (best, x, i, all) { return x > all[best] ? i : best; }, 0);
+  this.pinned = this.data.open;
   this.shown = -1; this.current = this.pinned;
   this.tools();
   this.tokens.forEach(function (token, i) {
@@ -120,9 +120,10 @@ View.prototype.headChoice = function () {
 
 // Colours of all tokens, and the legend that says what they mean.
 View.prototype.paint = function () {
-  var odds = this.data.odds, range = this.data.range, both = this.mode === "difference";
+  var odds = this.data.odds, range = this.data.range, bare = this.data.bare, both = this.mode === "difference";
   var row = both ? odds[1].map(function (x, i) { return x - odds[0][i]; }) : odds[this.mode === "base" ? 0 : 1];
   this.tokens.forEach(function (token, i) {
+    if (bare.indexOf(i) >= 0) return;
     var v = both ? Math.max(-1, Math.min(1, row[i] / range[2]))
       : Math.max(0, Math.min(1, (row[i] - range[0]) / (range[1] - range[0])));
     token.style.setProperty("--v", v.toFixed(3));
@@ -160,6 +161,7 @@ View.prototype.pin = function (i) {
 View.prototype.close = function () {
   if (this.shown >= 0) this.tokens[this.shown].classList.remove("itv-on");
   this.shown = -1;
+  this.panel.style.minHeight = this.panel.offsetHeight + "px";  // the page below stays where it is
   this.panel.textContent = "";
   this.look(-1);
 };
@@ -220,6 +222,7 @@ View.prototype.show = function (i, again) {
   this.painted = this.mode;
   this.tokens[i].classList.add("itv-on");
   var d = this.data, self = this, panel = this.panel;
+  panel.style.minHeight = "";
   panel.textContent = "";
   var where = make("div", "itv-where");
   add(where, document.createTextNode("after "), this.word(d.tokens[i]),

@@ -1,0 +1,19 @@
+"""Thinned grids: each day every value, over some days every case."""
+
+import thinned
+
+
+def test_each_day_meets_every_value_and_three_days_every_case(monkeypatch):
+    families, sites = list("abcd"), [("q", "head"), ("z", "pos"), ("z", "head")]
+    met = []
+    for seed in (5, 6, 7):
+        monkeypatch.setattr(thinned, "SEED", seed)
+        cases = thinned.thinned(families, sites)
+        today = [case for case in cases if not case.marks]
+        assert len(cases) == 12
+        assert len(today) == 4
+        assert {case.values[0] for case in today} == set(families)
+        assert {case.values[1] for case in today} == set(sites)
+        met += [case.id for case in today]
+    assert len(set(met)) == 12
+    assert "a-q-head" in met
