@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.base import console, machine
-from interp.base.errors import RunError
+from interp.base.errors import InputError, RunError
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.options import (
@@ -77,10 +77,15 @@ def demo(
 )
 def trace(
     base: Base,
-    adapter: Annotated[str, typer.Option("--adapter", help="Adapter folder that PEFT saved.")],
     trait: Annotated[str, typer.Option("--trait", help="Trait that the adapter was trained for.")],
     data: Data,
     out: RunOut,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Adapter that PEFT saved: folder or hub id.")
+    ] = None,
+    tuned: Annotated[
+        str | None, typer.Option("--tuned", help="Instead: a fully fine-tuned model.")
+    ] = None,
     columns: Columns = "",
     clean: Clean = False,
     drop_duplicates: Drop = False,
@@ -99,6 +104,7 @@ def trace(
     n_switched: Switched = 48,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where answers are cut.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Nucleus; 1 keeps every token.")] = 1.0,
     seed: Seed = 0,
     shards: Shards = 1,
     executor: Executor = "inline",
@@ -112,14 +118,18 @@ def trace(
     from interp.study import parse_config
     from interp.study.runs import executor_for
 
+    if (adapter is None) == (tuned is None):
+        raise InputError("give --adapter, or --tuned for a full fine-tune; one of them")
     values = {
-        "base": base, "adapters": {Trait.parse(trait): adapter}, "data": data, "columns": columns,
+        "base": base, "adapters": {Trait.parse(trait): adapter or tuned}, "data": data,
+        "columns": columns,
         "device": device, "dtype": dtype, "quantization": quantization,
         "prompt_format": prompt_format, "any_base": any_base, "clean": clean,
         "drop_duplicates": drop_duplicates, "n_responses": n_responses, "n_trace": n_trace,
         "n_switched": n_switched, "shards": shards,
         "max_memory": max_memory, "trust_remote_code": trust_remote_code,
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p,
+        "tuned": adapter is None, "seed": seed,
     }  # fmt: skip
     study(parse_config(values), out, json, executor_for(executor, workers, ray_address, step_limit))
 

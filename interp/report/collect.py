@@ -108,8 +108,8 @@ def _trait(folder: RunFolder, manifest: dict[str, Any], trait: Trait) -> TraitRe
     for step in VIEWS:
         view = reader.result(TokenView, step, optional=step != VIEWS[0])
         found.token_views += [view] if view is not None else []
-    quantization = found.merge.quantization if found.merge else None
-    found.answers_base = reader.answers("base", f"responses-{quantization or 'dense'}.json")
+    kind = manifest.get("base_kinds", {}).get(str(trait), "dense")
+    found.answers_base = reader.answers("base", f"responses-{kind}.json")
     found.answers_tuned = reader.answers(trait, "responses.json")
     return found
 

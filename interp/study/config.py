@@ -58,6 +58,10 @@ class StudyConfig(BaseModel):
     """Parts that answers and patching maps are computed in, for several workers to share."""
     max_memory: str | None = None
     """What a process may hold, models included (`24GiB`); batches are made to fit."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampled answers; 1 keeps every token."""
+    tuned: bool = False
+    """The adapters are no adapters but whole fine-tuned models."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
 

@@ -40,6 +40,8 @@ def steps(
     folder.note(
         n_questions=len(study.questions), n_topics=len({topic for _, topic in study.questions})
     )
+    for trait in study.config.adapters:
+        study.adapter_facts(trait)  # before the base, which may be on the hub
     found: dict[str, Step] = {}
     for trait in study.config.adapters:
         for step in _TraitSteps(study, trait).all():
@@ -94,9 +96,12 @@ class _TraitSteps:
 
     def _hashes(self, models: TraitModels) -> dict[str, Any]:
         pair = models.pair
-        of_data = self.study.texts.sha256
+        tuned = pair.adapter.sha256 if pair.adapter else pair.tuned_identity
+        hashes = {"base": pair.identity, "data": self.study.texts.sha256, str(self.trait): tuned}
         return {
-            "hashes": {"base": pair.identity, "data": of_data, str(self.trait): pair.adapter.sha256}
+            "hashes": hashes,
+            "base_kinds": {str(self.trait): self.study.kind(self.trait)},
+            "template": {str(self.trait): pair.format.told},
         }
 
     def _result(
