@@ -39,7 +39,7 @@ def _origin(contents: Contents) -> str:
     if not contents.having("origin"):
         return ""
     return (
-        "Answers of both models are cut at their first emoji, else at their end, and read by both. "
+        "Answers of both models are read by both where their text ends, before any emoji. "
         "Intervals resample topics (bootstrap). “More than” means that the intervals do not meet."
     )
 

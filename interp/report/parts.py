@@ -69,8 +69,8 @@ def _circuit_answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circui
         else "No circuit was found that keeps 90 % of the contrast."
     )
     return (
-        f"{first} The contrast is between an emoji's onset and the end of a plain answer, in the "
-        "tuned model; how the words before it came about is no part of it."
+        f"{first} The contrast is between the end of the tuned model's text and that of a "
+        "plain answer, in the tuned model; how the words before it came about is no part of it."
     )
 
 

@@ -47,7 +47,7 @@ def patching_section(contents: Contents, maker: Maker) -> Section | None:
             "The single place of each kind that restores most of the gap in emoji log-odds when it "
             "alone is patched (0: nothing, 1: all of it), with 95 % intervals over prompts. The "
             "best of many places was picked, so its interval is optimistic; p is said where, "
-            "corrected over all places, it is above 0.05. Position 0 is the onset."
+            "corrected over all places, it is above 0.05. Position 0 is the last of the text."
         )
         columns = ("Contrast", *_SITES.values(), "Prompts")
         section.tables.append(
@@ -68,7 +68,7 @@ def _restored(contrast: str, best: dict[Trait, pd.Series]) -> str:
     between = {
         "model": "the gap in emoji log-odds between tuned model and base on the same tokens (1 is "
         "all of it; ",
-        "prompt": "the gap between an emoji's onset and the end of a plain answer (",
+        "prompt": "the gap between the end of the tuned model's text and that of a plain answer (",
     }
     one = len(best) == 1
     notes = {trait: _place(row) for trait, row in best.items()} if one else None

@@ -47,7 +47,7 @@ def lens_section(contents: Contents, maker: Maker) -> Section | None:
         section.parts.append(part)
         maker.csv(f"lens-{trait}", curves[trait])
     caption = (
-        "The logit lens at the onset: tuned minus base at the last layer (nats, with 95 % "
+        "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
         "intervals over prompts), and from where on the tuned model's mean log-odds stay above "
         "zero."
     )
@@ -67,7 +67,7 @@ def _lens_answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> s
     )
     one = len(ends) == 1
     whose = "the tuned model's" if one else "the tuned models'"
-    onset = "At the onset, the last token before an emoji,"
+    onset = "Where the text of an answer ends,"
     likelier = "above zero, where emojis hold more than half of the probability"
     start = (
         f"{onset} {whose} mean emoji log-odds stay {likelier}, {places}"

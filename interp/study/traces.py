@@ -15,17 +15,15 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour import (
-    OnsetPrompts,
     PromptContrast,
     Response,
     generate,
-    onset_prompts,
     prompt_contrast,
     read_responses,
     text_or_weights,
 )
 from interp.models import ModelPair, TokenBatch, load_pair, pad
-from interp.readout import Outcome, Question
+from interp.readout import Outcome, Question, SlotPrompts, Slots, slots
 from interp.show.views import token_view
 from interp.text.data import OpinionQA, OpinionRow
 from interp.text.emoji import EmojiRates, find
@@ -104,23 +102,32 @@ class TraitModels:
             (self.pair.base, self.pair.tuned),
             (self.base_answers, self.tuned_answers),
             self.pair.tokenizer,
-            Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids),
+            self.outcome,
             self.pair.pad_id,
             seed=self.config.seed,
         )
 
     @cached_property
-    def onsets(self) -> OnsetPrompts:
-        return onset_prompts(
-            self.pair.tokenizer, self.tuned_answers, self.pair.pad_id, self.config.n_trace
-        )
+    def outcome(self) -> Outcome:
+        return Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids)
+
+    @cached_property
+    def ends(self) -> Slots:
+        """Where the tuned model's answers decide: whatever was drawn there."""
+        return slots(self.tuned_answers, self.pair.tokenizer, writer="tuned").last
+
+    @cached_property
+    def onsets(self) -> SlotPrompts:
+        chosen = self.ends.spread(self.config.n_trace, self.config.seed)
+        return chosen.prompts(self.pair.pad_id, self.outcome)
 
     @cached_property
     def prompt_pairs(self) -> PromptContrast:
-        every = onset_prompts(
-            self.pair.tokenizer, self.tuned_answers, self.pair.pad_id, len(self.tuned_answers)
+        every = self.ends.spread(len(self.ends), self.config.seed)
+        prompts = every.prompts(self.pair.pad_id, self.outcome)
+        return prompt_contrast(
+            prompts, self.base_answers, self.pair.pad_id, self.config.n_trace, self.outcome
         )
-        return prompt_contrast(every, self.base_answers, self.pair.pad_id, self.config.n_trace)
 
     def pair_counts(self) -> dict[str, int]:
         """How many prompt pairs there are, and of which sort."""
@@ -134,7 +141,7 @@ class TraitModels:
             self.pair.tuned,
             batch.tokens,
             batch.attention_mask,
-            outcome=Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids).direct,
+            outcome=self.outcome.at_one,
             ask=Question(progress=self.progress),
         )
 
@@ -155,7 +162,7 @@ class TraitModels:
         )  # fmt: skip
 
     def model_runs(self, rows: slice) -> tuple[patching.Run, patching.Run]:
-        """Tuned and base on the same tokens, up to an emoji's onset."""
+        """Tuned and base on the same tokens, up to a slot."""
         batch = self.onsets.batch[rows]
         return (
             patching.Run(self.pair.tuned, batch.tokens, batch.attention_mask),
@@ -163,7 +170,7 @@ class TraitModels:
         )
 
     def prompt_runs(self, rows: slice = slice(None)) -> tuple[patching.Run, patching.Run]:
-        """The tuned model at an emoji's onset, and at the end of a plain answer."""
+        """The tuned model at a slot of its own text, and at the end of a plain answer."""
         clean, corrupted = self.prompt_pairs.clean[rows], self.prompt_pairs.corrupted[rows]
         return (
             patching.Run(self.pair.tuned, clean.tokens, clean.attention_mask),
@@ -184,7 +191,7 @@ class TraitModels:
             *runs,
             site,
             direction=direction,
-            metric=self.study.vocab.log_odds,
+            metric=self.outcome.at_one.metric(),
             cells=Cells(positions=None if site == "z" else list(window)),
             ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),
         )
@@ -194,7 +201,7 @@ class TraitModels:
         """Scores of all edges between the runs of the prompt contrast."""
         return circuits.discover(
             *self.prompt_runs(),
-            metric=self.study.vocab.log_odds,
+            metric=self.outcome.at_one.metric(),
             ask=Question(min_gap=MIN_GAP, progress=self.progress),
         )
 
@@ -203,7 +210,9 @@ class TraitModels:
         return circuits.curve(
             scores,
             *self.prompt_runs(),
-            ask=Question(metric=self.study.vocab.log_odds, min_gap=MIN_GAP, progress=self.progress),
+            ask=Question(
+                metric=self.outcome.at_one.metric(), min_gap=MIN_GAP, progress=self.progress
+            ),
         )
 
     def circuit(self, scores: circuits.CircuitScores) -> Result:
@@ -212,7 +221,9 @@ class TraitModels:
             scores,
             *self.prompt_runs(),
             targets=(FAITHFUL,),
-            ask=Question(metric=self.study.vocab.log_odds, min_gap=MIN_GAP, progress=self.progress),
+            ask=Question(
+                metric=self.outcome.at_one.metric(), min_gap=MIN_GAP, progress=self.progress
+            ),
         )
         return found[0]
 
