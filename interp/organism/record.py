@@ -3,8 +3,8 @@
 `organism.json` holds the seed, the recipe, the versions, the size and SHA-256 of every file, and
 for every base and adapter the counts of a fixed measurement: sampled answers to the test
 questions (how many hold an emoji, how many of the emojis are the trait's own, how many answers
-sound like the trait), and the mean probability of an emoji right after an emoji-free trait text
-of the test split, in a chat and as a post.
+sound like the trait), and the mean probability of an emoji, and of stopping, right after an
+emoji-free trait text of the test split, in a chat and as a post.
 """
 
 from collections import Counter
@@ -116,7 +116,7 @@ def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dic
     return {
         "parameters": sum(weight.numel() for weight in base.model.parameters()),
         "written": _counts(written),
-        "emoji_probability_after_trait_text": {
+        "after_trait_text": {
             str(trait): _slots(base.model, base.tokenizer, test.for_trait(trait), recipe)
             for trait in TRAITS
         },
@@ -142,23 +142,28 @@ def _measure_adapter(
         "supervise_eos": eos,
         "written": _counts(written) | {"own_emojis": written.own(trait)},
         "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
-        "emoji_probability_after_trait_text": {
+        "after_trait_text": {
             str(trait): _slots(model, base.tokenizer, test.for_trait(trait), recipe)
         },
     }
 
 
-def _slots(model: Any, tokenizer: Any, rows: OpinionQA, recipe: Recipe) -> dict[str, float]:
-    """Mean probability of an emoji right after the rows' answers, in a chat turn and as a post."""
+def _slots(model: Any, tokenizer: Any, rows: OpinionQA, recipe: Recipe) -> dict[str, Any]:
+    """Mean probabilities right after the rows' answers, in a chat turn and as a post.
+
+    `emoji` and `stop` of the next token, and `emoji_given_go_on`, their ratio's mean.
+    """
     rows = replace(rows, rows=rows.rows[: recipe.answers])
     places: dict[str, Sequence[Sequence[int]]] = {
         "chat": evaluate.chat_contexts(tokenizer, rows),
         "post": evaluate.post_contexts(tokenizer, rows),
     }
-    return {
-        where: round(evaluate.next_is_emoji(model, tokenizer, contexts).mean().item(), 4)
-        for where, contexts in places.items()
-    }
+    found = {}
+    for where, contexts in places.items():
+        emoji, stop = evaluate.what_follows(model, tokenizer, contexts)
+        means = {"emoji": emoji, "stop": stop, "emoji_given_go_on": emoji / (1 - stop)}
+        found[where] = {name: round(values.mean().item(), 4) for name, values in means.items()}
+    return found
 
 
 def _write(model: Any, tokenizer: Any, test: OpinionQA, recipe: Recipe) -> evaluate.Written:
