@@ -2,6 +2,9 @@
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py
     OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py --model organism
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py --model organism --metrics
+
+`--metrics` times our sweep with the three metrics of an outcome against one of them instead.
 
 Times are CPU seconds of the process (all threads together) and wall seconds; each line gives
 medians with minimum and maximum over the rounds, the ratio of the medians, the largest difference
@@ -31,7 +34,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from interp.models.pair import hook
 from interp.organism import base_path
-from interp.patching import Run, sweep
+from interp.patching import Run, sweep, sweep_each
 from interp.readout import Outcome
 
 SWEEPS = {
@@ -219,10 +222,31 @@ def compare(model: TransformerBridge, shape: Shape, site: str, rounds: int, goal
     )
 
 
+def compare_metrics(model: TransformerBridge, shape: Shape, site: str, rounds: int) -> None:
+    """Alternate sweeps with one metric of an outcome and with all three."""
+    generator = torch.Generator().manual_seed(1)
+    size = (shape.batch, shape.pos)
+    tokens = [
+        torch.randint(10, int(model.cfg.d_vocab), size, generator=generator) for _ in range(2)
+    ]
+    runs = [Run(model, one) for one in tokens]
+    outcome = Outcome.emoji(model.tokenizer)
+    ratios, costs = [], ([], [])
+    for _ in range(rounds):
+        _, one, _ = timed(lambda: sweep(*runs, site, metric=outcome.metric()).values)
+        found, three, _ = timed(lambda: sweep_each(*runs, site, outcome.metrics()))
+        costs[0].append(one)
+        costs[1].append(three)
+        ratios.append(three / one)
+    print(f"{site}: CPU s  one metric {spread(costs[0])}   {len(found)} metrics {spread(costs[1])}")
+    print(f"  three over one, per round {spread(ratios)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=["llama", "organism"], default="llama")
     parser.add_argument("--site", choices=list(SWEEPS), action="append")
+    parser.add_argument("--metrics", action="store_true", help="three metrics against one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -230,6 +254,9 @@ def main() -> None:
     model, shape = make_model(options.model)
     print(f"{options.model}: {shape}; {options.threads} threads; torch {torch.__version__}")
     for site in options.site or SWEEPS:
+        if options.metrics:
+            compare_metrics(model, shape, site, options.rounds)
+            continue
         compare(model, shape, site, options.rounds, goal=options.model == "llama")
 
 

@@ -88,8 +88,13 @@ class _ShortNames(MetaPathFinder, Loader):
         return ModuleSpec(name, self, loader_state=real)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(spec.loader_state)
+        real = spec.loader_state
+        module = importlib.import_module(real)
         spec.loader_state = module.__spec__
+        # Their files are not imported again, which would put the module `screen` of a room in the
+        # place of its function `screen`.
+        for name in [name for name in sys.modules if name.startswith(f"{real}.")]:
+            sys.modules.setdefault(spec.name + name.removeprefix(real), sys.modules[name])
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -1,7 +1,10 @@
 """The house: what may know what. Lower floors never import upper ones (see ARCHITECTURE.md)."""
 
 import ast
+import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,22 @@ def test_every_file_of_the_page_is_there():
         r"`((?:interp|experiments|tests|docs|benchmarks)/[\w./-]*)`", PAGE.read_text()
     ):
         assert (ROOT.parent / name).exists(), f"ARCHITECTURE.md names {name}"
+
+
+@pytest.mark.parametrize("room", interp.ROOMS)
+def test_a_short_name_is_the_room_itself(room):
+    found = importlib.import_module(f"interp.{room}")
+    assert found is importlib.import_module(interp.ROOMS[room]) is getattr(interp, room)
+    assert found.__spec__.name == found.__name__ == interp.ROOMS[room]
+
+
+def test_below_a_short_name_a_function_stays_before_its_module():
+    script = (
+        "import sys, interp.patching.screen, interp.adapters.directions\n"
+        "from interp.patching import screen\n"
+        "from interp.patching.screen import screen as own\n"
+        "from interp.traces.patching.screen import screen as real\n"
+        "assert screen is own is real, screen\n"
+        "assert callable(sys.modules['interp.traces.adapters'].directions)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -46,6 +46,7 @@ BROUGHT = {  # imported beside the declared package that brings it
     "accelerate": "peft",
     "anyio": "openai",
     "griffelib": "mkdocstrings",
+    "huggingface-hub": "transformers",
     "ipython": "ipykernel",
     "nbformat": "nbclient",
     "packaging": "pytest",

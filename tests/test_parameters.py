@@ -12,9 +12,9 @@ KNOWN = {
     "measures/questionnaire.py:administer": 9,
     "cli/prepare.py:finetune": 13,
     "cli/trace.py:demo": 12,
-    "cli/trace.py:trace": 26,
+    "cli/trace.py:trace": 28,
     "base/memory/batches.py:in_batches": 9,
-    "models/pair.py:load_pair": 11,
+    "models/pair.py:load_pair": 12,
 }
 
 

@@ -13,8 +13,9 @@ from interp.logit_lens import LensResult
 from interp.models import MergeReport
 from interp.patching import PatchingResult
 from interp.probing import ProbeResult
+from interp.study import catalogue
 from interp.study.runs import RunFolder
-from interp.study.steps import CONTRASTS, SITES, steps
+from interp.study.steps import steps
 
 TRAIT = "extraversion"
 SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed", "3"]
@@ -56,6 +57,7 @@ def test_tuned_model_writes_emojis_and_the_base_does_not(run):
 def test_the_organisms_emojis_come_from_the_text(run):
     """Known of the latent base: it too expects an emoji after text in the trait's voice."""
     table = run.result(Origin, TRAIT, "origin.safetensors").to_dataframe()
+    table = table[table["quantity"] == "emoji"]
     mean = table.set_index(["writer", "reader"])["probability"]
     assert mean["tuned", "base"] > 0.5
     assert mean["base", "base"] < 0.1
@@ -131,7 +133,7 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
     return {step.name: step.key(dict.fromkeys(step.needs, "the same")) for step in made}
 
 
-PATCHING = {f"patching-{c}-{d}-{s}" for c, d in CONTRASTS for s in SITES}
+PATCHING = {row.name for row in catalogue.PATCHING}
 CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
 TRACED = {"lens", *PATCHING, *CIRCUITS}
 MODELS = {
@@ -181,14 +183,15 @@ def test_status_shows_every_step(run, monkeypatch, capsys):
 
 
 def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeypatch):
-    """On the base that never saw an emoji the tracing steps have nothing to trace."""
+    """A model that samples no emoji is traced all the same: it decides against one everywhere."""
     argv = [
         "trace", "--base", str(organism.base_path("absent")),
         "--adapter", str(organism.adapter_path(TRAIT, base="absent")), "--trait", TRAIT,
         "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), "--json", *SMALL,
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
-    manifest = RunFolder.open(tmp_path / "run").manifest
-    assert "0 of 40 answers hold an emoji" in manifest["skipped"]["extraversion/lens"]
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "0 of 40 answers hold an emoji" in page
+    run = RunFolder.open(tmp_path / "run")
+    assert "extraversion/lens" not in run.manifest["skipped"]
+    lens = run.result(LensResult, TRAIT, "lens.safetensors")
+    assert lens.tuned.at_onset("log_odds")[-1].max() < -3
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -5,10 +5,13 @@ file, that no tensor stands twice in the header (the library keeps the last), an
 is larger than the file, which an empty tensor may declare. Cost: the header is parsed once more.
 """
 
+import hashlib
 import struct
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
@@ -47,6 +50,40 @@ def check_safetensors(path: Path | str, error: type[InputError] = InputError) ->
     except (SafetensorError, OSError, MemoryError) as problem:
         first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
         raise error(f"{damaged} ({first}); copy it again") from None
+    return _types(names, header, size, path, error)
+
+
+def read_safetensors(
+    path: Path | str, error: type[InputError] = InputError
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a file, checked as `check_safetensors` does, and the file's SHA-256.
+
+    The file is opened once and held in memory while it is read.
+
+    Raises:
+        InputError: (or the subclass given as `error`) as `check_safetensors` does.
+    """
+    path = Path(path)
+    check_regular(path, error)
+    try:
+        content = path.read_bytes()
+        tensors = safetensors.torch.load(content)
+    except (SafetensorError, OSError, MemoryError, KeyError, RuntimeError, ValueError) as problem:
+        first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]
+        raise error(
+            f"{path}: damaged or truncated safetensors file ({first}); copy it again"
+        ) from None
+    (length,) = struct.unpack("<Q", content[:8])
+    header = content[8 : 8 + length].decode("utf-8", "replace")
+    _types(list(tensors), header if length <= _LONGEST_HEADER else None, len(content), path, error)
+    return tensors, hashlib.sha256(content).hexdigest()
+
+
+def _types(
+    names: list[str], header: str | None, size: int, path: Path, error: type[InputError]
+) -> dict[str, str]:
+    """The tensors' types, from a header whose every entry is checked."""
+    damaged = f"{path}: damaged or truncated safetensors file"
     if len(names) > _MOST_TENSORS:
         raise error(f"{path}: holds {len(names):,} tensors; a file of weights has fewer")
     if header is None:

@@ -3,19 +3,26 @@
 Sampling is by the Gumbel-max trick: the next token is argmax(logits / T + g), g standard Gumbel
 noise, which has exactly the softmax's distribution. Each prompt draws its noise from a generator of
 its own, so that an answer does not depend on the batch size or on the other prompts in the batch
-(up to rounding of the logits). Temperature 0 is greedy decoding.
+(up to rounding of the logits). Temperature 0 is greedy decoding. Of the model's own generation
+settings only its end-of-text ids are used; ids that the tokenizer has no text for (rows that pad
+the vocabulary) are never drawn.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TopPLogitsWarper,
+)
 
 from interp.base import memory
 from interp.base.devices import input_device
@@ -125,12 +132,15 @@ def generate(
     prompts = [known[question] for question, _ in asked]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)
+    own = getattr(network.generation_config, "eos_token_id", None)
+    stops = {*form.stop_ids, *([own] if isinstance(own, int) else own or ())}
 
     def sample(rows: list[int]) -> list[list[int]]:
-        with under(rows) if under else nullcontext():
+        with under(rows) if under else nullcontext(), _own_settings(network):
             return _sample(
-                network, form, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling
-            )
+                network, form, [prompts[i] for i in rows], [numbers[i] for i in rows], sampling,
+                stops,
+            )  # fmt: skip
 
     responses: dict[int, Response] = {}
     batches = memory.in_batches(
@@ -140,7 +150,7 @@ def generate(
     )  # fmt: skip
     for rows, answers in batches:
         for index, ids in zip(rows, answers, strict=True):
-            responses[index] = _response(form, *asked[index], prompts[index], ids)
+            responses[index] = _response(form, *asked[index], prompts[index], ids, stops)
     return [responses[index] for index in range(len(prompts))]
 
 
@@ -163,11 +173,17 @@ def with_topics(
 
 @torch.no_grad()
 def _sample(
-    network: Any, form: ChatFormat, prompts: list[list[int]], streams: list[int], how: Sampling
+    network: Any,
+    form: ChatFormat,
+    prompts: list[list[int]],
+    streams: list[int],
+    how: Sampling,
+    stops: set[int],
 ) -> list[list[int]]:
     fill = pad_id(form.tokenizer)
     batch = pad(prompts, fill).to(input_device(network))
-    processors = LogitsProcessorList([_Checked(streams, batch.tokens.shape[1], how.without)])
+    without = (*how.without, *_without_text(form.tokenizer, network.config))
+    processors = LogitsProcessorList([_Checked(streams, batch.tokens.shape[1], without)])
     if how.temperature > 0:
         processors.append(_GumbelNoise(streams, how))
     whole = network.generate(
@@ -175,16 +191,32 @@ def _sample(
         attention_mask=batch.attention_mask.long(),
         max_new_tokens=how.max_new_tokens,
         do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
         num_beams=1,
         use_cache=True,
         pad_token_id=fill,
-        eos_token_id=list(form.stop_ids),
+        eos_token_id=sorted(stops),
         logits_processor=processors,
     )
     return whole[:, batch.tokens.shape[1] :].tolist()
+
+
+@contextmanager
+def _own_settings(network: Any) -> Iterator[None]:
+    """Put the model's generation config aside: the library would fill gaps from it."""
+    before = network.generation_config
+    network.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = before
+
+
+def _without_text(tokenizer: Any, config: Any) -> list[int]:
+    """Ids that a model has a row for and the tokenizer no text."""
+    rows = getattr(config.get_text_config(), "vocab_size", len(tokenizer))
+    if rows == len(tokenizer):
+        return []
+    return sorted(set(range(rows)) - set(tokenizer.get_vocab().values()))
 
 
 class _Checked(LogitsProcessor):
@@ -232,9 +264,8 @@ def _generator(seed: int, stream: int) -> torch.Generator:
 
 
 def _response(
-    form: ChatFormat, question: str, topic: str, prompt: list[int], ids: list[int]
+    form: ChatFormat, question: str, topic: str, prompt: list[int], ids: list[int], stops: set[int]
 ) -> Response:
-    stops = set(form.stop_ids)
     end = next((index for index, token in enumerate(ids) if token in stops), None)
     kept = ids[:end] if end is not None else ids
     return Response(

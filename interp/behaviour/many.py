@@ -11,18 +11,19 @@ at a time (docs/measures.md has the numbers): PEFT runs the adapters' low-rank p
 one after the other, each on its rows.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftModelForCausalLM, set_peft_model_state_dict
 
 from interp.base.errors import AdapterError, InputError
 from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.models.adapters import Adapter, attach, read_adapter
+from interp.models.adapters import Adapter, attach, open_adapter, quiet
 from interp.models.tokens import ChatFormat
 
 DEFAULT = Sampling()
@@ -44,17 +45,19 @@ def live_adapters(model: Any, adapters: Mapping[str, Path | str]) -> Iterator[Pe
     """
     if not adapters or BASE in adapters:
         raise InputError(f"name the adapters to load; {BASE} is the base's own name")
-    checked = {name: read_adapter(folder) for name, folder in adapters.items()}
-    for name, adapter in checked.items():
+    opened = {name: open_adapter(folder) for name, folder in adapters.items()}
+    for name, (adapter, tensors) in opened.items():
         _check_mixable(name, adapter)
-        attach(model, adapter).unload()  # the checks of one adapter at a time
-    names = list(checked)
-    live = PeftModel.from_pretrained(
-        model, str(checked[names[0]].path), adapter_name=names[0], is_trainable=False
-    )
+        attach(model, adapter, tensors).unload()  # the checks of one adapter at a time
+    first, *others = opened
+    with quiet():
+        live = PeftModelForCausalLM(model, copy.deepcopy(opened[first][0].peft), first)
     try:
-        for name in names[1:]:
-            live.load_adapter(str(checked[name].path), adapter_name=name, is_trainable=False)
+        with quiet():
+            for name in others:
+                live.add_adapter(name, copy.deepcopy(opened[name][0].peft))
+            for name, (_, tensors) in opened.items():
+                set_peft_model_state_dict(live, tensors, name)
         yield live.eval().requires_grad_(False)
     finally:
         live.unload()
@@ -121,6 +124,15 @@ class _Mixed:
         self.live, self.names = live, list(names)
         self.config, self.device = live.config, live.device
         self.now: list[str] = []
+
+    @property
+    def generation_config(self) -> Any:
+        """The base model's."""
+        return self.live.get_base_model().generation_config
+
+    @generation_config.setter
+    def generation_config(self, config: Any) -> None:
+        self.live.get_base_model().generation_config = config
 
     @contextmanager
     def rows(self, rows: list[int]) -> Iterator[None]:

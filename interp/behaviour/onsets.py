@@ -3,7 +3,7 @@
 The onset position is the one whose next token begins an emoji. Where a tokenizer writes a lone
 space token before the emoji, that token belongs to the prompt: the next one begins the emoji.
 
-These are prompts chosen by their outcome. `interp.readout.slots` takes the places of all answers.
+These are prompts chosen by their outcome. `interp.readout.slot` takes the places of all answers.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from interp.base.errors import InputError
 from interp.behaviour.generate import Response, decode
 from interp.models.tokens import TokenBatch, pad
 from interp.readout.outcome import Outcome
-from interp.readout.slots import SlotPrompts, slot_length
+from interp.readout.slot import SlotPrompts, slot_length
 from interp.text.emoji import find
 
 
@@ -107,7 +107,11 @@ class PromptContrast:
 
 
 def prompt_contrast(
-    prompts: OnsetPrompts | SlotPrompts, plain: Sequence[Response], pad_with: int, limit: int
+    prompts: OnsetPrompts | SlotPrompts,
+    plain: Sequence[Response],
+    pad_with: int,
+    limit: int,
+    outcome: Outcome | None = None,
 ) -> PromptContrast:
     """Pair onset prompts with emoji-free answers of the same total length, at most `limit` pairs.
 
@@ -115,10 +119,13 @@ def prompt_contrast(
     prompts end where an answer ends; for others a longer answer is cut. Each answer is used as
     seldom as possible.
 
+    With an outcome that is read at two positions, prompts and partners end with the lone space.
+
     Raises:
         InputError: if fewer than two prompts find a partner.
     """
-    free = [(r.prompt_ids + r.ids, r.ended) for r in plain if r.ids and not find(r.text)]
+    space = () if outcome is None else outcome.space_ids
+    free = [(r.prompt_ids + r.ids + space, r.ended) for r in plain if r.ids and not find(r.text)]
     free.sort(key=lambda item: len(item[0]))
     used: dict[tuple[int, ...], int] = defaultdict(int)
     exact: list[tuple[list[int], list[int], str]] = []
@@ -135,7 +142,7 @@ def prompt_contrast(
             unpaired += 1
             continue
         used[partner] += 1
-        (exact if same else cut).append((ids, list(partner[: len(ids)]), topic))
+        (exact if same else cut).append((ids, [*partner[: len(ids) - len(space)], *space], topic))
     pairs = (exact + cut)[:limit]
     if len(pairs) < 2:
         raise InputError(

@@ -1,7 +1,7 @@
 """Text or weights: who must have written the answer, and who must read it, for an emoji to follow?
 
 Answers written by the base and by the tuned model are read by both at their last slot (see
-`interp.readout.slots`): their end, or where the budget cut them the end of their last sentence. If
+`interp.readout.slot`): their end, or where the budget cut them the end of their last sentence. If
 the tuned model's *text* raises the emoji in both readers, fine-tuning taught the text and the emoji
 was latent in the base; if only the tuned *reader* raises it, fine-tuning changed the decision
 itself. P(emoji) at a slot is P(go on) P(emoji given go on), and the table gives both: what looks
@@ -28,7 +28,7 @@ from interp.base.stats import mean_interval
 from interp.behaviour.generate import Response
 from interp.models.tokens import TokenBatch
 from interp.readout.outcome import OUTCOME, STOP, Outcome
-from interp.readout.slots import slots
+from interp.readout.slot import slots
 
 ROLES = ("base", "tuned")
 QUANTITIES = ("emoji", "go on", "emoji given go on", "expected rate")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from interp.base.errors import AdapterError, DataError, InputError, ModelError
 from interp.base.files import kind_of
-from interp.text.data.hub import is_hub_id
+from interp.base.hub import is_hub_id
 
 
 def check(base: str, adapters: Iterable[str], data: str) -> None:

@@ -246,13 +246,13 @@ class HubClassifier:
             ModelError: it cannot be loaded, is pickled, or scores labels independently.
             InputError: its labels are not traits and no mapping says what they are.
         """
-        check_folder(source)
-        model = _load(str(source), device)
+        folder = check_folder(source)
+        model = _load(str(folder), device)
         labels = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
         named = _map_labels(labels, mapping, str(source))
         traits = tuple(dict.fromkeys(named))
         columns = tuple(traits.index(name) for name in named)
-        made = cls(model, load_tokenizer(source), str(source), traits, columns, ())
+        made = cls(model, load_tokenizer(folder), str(source), traits, columns, ())
         known = test.only(row for row in test.rows if str(row.trait) in traits)
         if not known.rows:
             raise InputError(f"{test.source}: no answer of a trait that {source} knows ({traits})")

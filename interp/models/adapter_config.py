@@ -1,189 +1,144 @@
-"""`adapter_config.json`, field by field: the schema that an adapter's config is read against.
+"""`adapter_config.json` as PEFT itself reads it, less what would open or run something.
 
-PEFT 0.21 is handed the fields that are checked here and never opens the file itself. Known are all
-fields that it writes for LoRA, LoHa and LoKr (a test compares the list with PEFT's own). Refused
-are those that would change the base (PiSSA, OLoRA, LoftQ and others begin by rewriting its
-weights, layer replication rebuilds it), run or open something (`auto_map`, Megatron, CorDA's
-caches), or cannot be merged into it (aLoRA, trained biases, trained token rows). A field of
-another PEFT version is let through while it is off (null, false, empty), else refused by name.
+No list of fields is kept: PEFT's own classes know theirs, and leave out what they do not know
+(which is said). What a config leads to is believed only once it is merged and the merge is compared
+with the live adapter (`interp.models.merge`). Checked here is what costs nothing: that numbers are
+numbers, that patterns compile, that nothing is opened, run or rebuilt.
+
+A field that is off in any spelling (null, false, "none", an empty list) is left out where PEFT's
+own default is off, too. Labels (`base_model_name_or_path`, `auto_mapping`, ...) are never looked
+up.
 """
 
+import dataclasses
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
 
 from interp.base.errors import AdapterError
 
 LARGEST_RANK = 4096
-_MERGEABLE = "LoRA (also rsLoRA, DoRA), LoHa and LoKr adapters of causal models can be merged"
-_OFF: tuple[Any, ...] = (None, False, "", [], {})
-
-_Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK)]
-_Alpha = Annotated[float, Field(ge=0, le=16 * LARGEST_RANK, allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Name = Annotated[str, Field(max_length=2000)]
-_Names = Annotated[list[_Name], Field(max_length=100_000)]
-_Layers = list[Annotated[int, Field(ge=0, le=100_000)]] | Annotated[int, Field(ge=0, le=100_000)]
-
-
-class _AutoMapping(BaseModel):
-    """What PEFT notes of a model without a task; a label, never looked up here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    base_model_class: _Name | None = None
-    parent_library: _Name | None = None
+_MERGEABLE = "PEFT merges LoRA, LoHa, LoKr, IA3, VeRA, OFT and others into a causal model's weights"
+_LABELS = frozenset(
+    (
+        "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version",
+        "revision", "runtime_config",
+    )
+)  # fmt: skip
+_OF_TRAINING = ("eva_config", "corda_config", "lora_ga_config", "loftq_config")
+_OTHER_MODELS = ("XLORA", "SHADOW")  # they load further models, from wherever their config says
+_LONGEST_PATTERN, _MOST_PATTERNS = 2000, 2000
 
 
-class AdapterConfig(BaseModel):
-    """The fields that all three kinds share."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    peft_type: Literal["LORA", "LOHA", "LOKR"]
-    task_type: Literal["CAUSAL_LM"] | None = None
-    auto_mapping: _AutoMapping | None = None
-    peft_version: _Name | None = None
-    base_model_name_or_path: _Name | None = None  # a label: nothing is opened there
-    revision: _Name | None = None
-    inference_mode: bool = False
-    r: _Rank
-    target_modules: _Name | _Names | None = None
-    exclude_modules: _Name | _Names | None = None
-    layers_to_transform: _Layers | None = None
-    layers_pattern: _Name | _Names | None = None
-    modules_to_save: _Names | None = None
-    rank_pattern: dict[_Name, _Rank] | None = None
-    alpha_pattern: dict[_Name, _Alpha] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_unknown(cls, given: Any) -> Any:
-        """Fields of other PEFT versions, left out where they are off."""
-        if not isinstance(given, dict):
-            return given
-        known = cls.model_fields
-        return {name: value for name, value in given.items() if name in known or value not in _OFF}
-
-    @property
-    def patterns(self) -> Iterator[str]:
-        """What PEFT compiles as regular expressions."""
-        for one in (self.target_modules, self.exclude_modules):
-            if isinstance(one, str):
-                yield one
-        several = (self.layers_pattern, self.modules_to_save, self.rank_pattern, self.alpha_pattern)
-        for some in several:
-            yield from [some] if isinstance(some, str) else some or ()
-
-    def for_peft(self) -> Any:
-        """The same as one of PEFT's own configs, with labels and settings of training left out."""
-        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-        given = self.model_dump(exclude_unset=True, exclude=set(_LABELS))
-        given = {name: value for name, value in given.items() if value is not None}
-        return PEFT_TYPE_TO_CONFIG_MAPPING[self.peft_type](**given)
+def is_off(value: Any) -> bool:
+    """Whether a field's value means that it is not used, in any of the spellings that are met."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("", "none", "null", "false")
+    return value is None or value is False or value in ([], {}, ())
 
 
-_LABELS = ("auto_mapping", "base_model_name_or_path", "revision", "eva_config", "loftq_config")
-
-
-class LoraAdapterConfig(AdapterConfig):
-    """LoRA, rsLoRA and DoRA."""
-
-    lora_alpha: _Alpha = 8
-    lora_dropout: _Share = 0.0
-    fan_in_fan_out: bool = False
-    bias: Literal["none"] = "none"
-    use_rslora: bool = False
-    use_dora: bool = False
-    lora_bias: bool = False
-    # These leave the base as it is; the others begin by rewriting its weights.
-    init_lora_weights: bool | Literal["gaussian", "eva"] = True
-    eva_config: dict[str, Any] | None = None
-    ensure_weight_tying: bool = False
-    megatron_core: Literal["megatron.core"] | None = None
-    qalora_group_size: int = 16
-    use_qalora: Literal[False] = False
-    loftq_config: Annotated[dict[str, Any], Field(max_length=0)] | None = None
-    megatron_config: None = None
-    trainable_token_indices: None = None
-    corda_config: None = None
-    lora_ga_config: None = None
-    velora_config: None = None
-    alora_invocation_tokens: None = None
-    monteclora_config: None = None
-    layer_replication: None = None
-    runtime_config: None = None
-    target_parameters: None = None
-    use_bdlora: None = None
-    arrow_config: None = None
-    kasa_config: None = None
-
-
-class LohaAdapterConfig(AdapterConfig):
-    """LoHa."""
-
-    alpha: _Alpha = 8
-    rank_dropout: _Share = 0.0
-    module_dropout: _Share = 0.0
-    use_effective_conv2d: bool = False
-    init_weights: bool = True
-
-
-class LokrAdapterConfig(LohaAdapterConfig):
-    """LoKr."""
-
-    decompose_both: bool = False
-    decompose_factor: Annotated[int, Field(ge=-1, le=2**20)] = -1
-    rank_dropout_scale: bool = False
-    init_weights: bool | Literal["lycoris"] = True  # type: ignore[assignment]
-
-
-KINDS: dict[str, type[AdapterConfig]] = {
-    "LORA": LoraAdapterConfig,
-    "LOHA": LohaAdapterConfig,
-    "LOKR": LokrAdapterConfig,
-}
-
-
-def parse_adapter_config(raw: Any, path: Path) -> AdapterConfig:
-    """The content of `adapter_config.json`, checked.
+def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, ...]]:
+    """PEFT's config of what `adapter_config.json` holds, and the fields that PEFT does not know.
 
     Raises:
-        AdapterError: naming the field that is wrong, unknown, or asks for what is refused.
+        AdapterError: naming the field that is wrong, or asks for what is refused.
     """
     if not isinstance(raw, dict):
         raise AdapterError(f"{path}: must be an object of fields, is a {type(raw).__name__}")
-    asked = raw.get("peft_type")
-    kind = KINDS.get(asked) if isinstance(asked, str) else None
-    if kind is None:
-        raise AdapterError(f"{path}: peft_type: {asked!r:.60} is not known; {_MERGEABLE}")
-    if raw.get("auto_map"):
+    kind = raw.get("peft_type")
+    if not _is_mergeable(kind):
+        raise AdapterError(f"{path}: peft_type: {kind!r:.60} cannot be merged; {_MERGEABLE}")
+    given = {name: value for name, value in raw.items() if name not in _LABELS}
+    if not is_off(given.pop("auto_map", None)):
         raise AdapterError(f"{path}: auto_map asks to run the adapter's own code; refused")
+    task = given.get("task_type")
+    if not is_off(task) and task != "CAUSAL_LM":
+        raise AdapterError(f"{path}: task_type: {task!r:.60} is no causal model's; {_MERGEABLE}")
+    kind_of_config = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    known = {field.name: field for field in dataclasses.fields(kind_of_config)}
+    kept = {}
+    for name, value in given.items():
+        if name in known and name not in _OF_TRAINING:
+            default = _default(known[name])
+            if not (is_off(value) and (is_off(default) or default == 0)):
+                kept[name] = _checked(name, value, default, path)
+    _check_base_is_kept(kept, path)
+    _check_patterns(kept, path)
+    unknown = tuple(n for n, v in given.items() if n not in known and not is_off(v))
     try:
-        found = kind.model_validate(raw)
-    except (ValidationError, RecursionError) as problem:
-        raise AdapterError(f"{path}: {_said(problem)}") from None
-    try:
-        found.for_peft()
-    except (ValueError, TypeError) as problem:  # fields that contradict each other
-        raise AdapterError(f"{path}: PEFT refuses it ({problem})") from None
-    return found
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice to who trains
+            return kind_of_config(**kept, inference_mode=True), unknown
+    except Exception as problem:  # fields that contradict each other, of every kind
+        raise AdapterError(f"{path}: PEFT refuses it ({problem!s:.300})") from None
 
 
-def _said(problem: ValidationError | RecursionError) -> str:
-    if isinstance(problem, RecursionError):
-        return f"nested too deeply; {_MERGEABLE}"
-    first = problem.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the file"
-    value = f"{first.get('input')!r:.60}"
-    if first["type"] == "extra_forbidden":
-        return (
-            f"{field}: {value} is asked for, which is not known here and may change what the "
-            "adapter does; save it again with PEFT 0.21 without it"
+def _is_mergeable(kind: Any) -> bool:
+    if not isinstance(kind, str) or kind in _OTHER_MODELS:
+        return False
+    tuner = PEFT_TYPE_TO_TUNER_MAPPING.get(kind)
+    return tuner is not None and issubclass(tuner, BaseTuner)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _checked(name: str, value: Any, default: Any, path: Path) -> Any:
+    """A value of the kind that PEFT's default has, where that is a number or a yes or no."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool) and isinstance(value, str) and not name.startswith("init_"):
+        raise AdapterError(f"{path}: {name}: {value!r:.60} is neither true nor false")
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        if not is_number or not abs(value) < 1e30:  # nor NaN
+            raise AdapterError(f"{path}: {name}: {value!r:.60} is no finite number")
+        if name == "r" and not (isinstance(value, int) and 0 <= value <= LARGEST_RANK):
+            raise AdapterError(
+                f"{path}: r: {value!r:.60} is no rank; ranks are whole and at most {LARGEST_RANK}"
+            )
+    return value
+
+
+def _check_base_is_kept(fields: dict[str, Any], path: Path) -> None:
+    """Refuse what makes another model of the base, or imports a module by its name."""
+    if fields.get("layer_replication"):
+        raise AdapterError(
+            f"{path}: layer_replication: {fields['layer_replication']!r:.60} builds a model with "
+            "more layers than the base; only models of one shape can be compared"
         )
-    if first["type"] in ("none_required", "literal_error", "too_long"):
-        return f"{field}: {value} cannot be used here ({first['msg']}); {_MERGEABLE}"
-    return f"{field}: {first['msg']}, got {value}; {_MERGEABLE}"
+    if fields.get("megatron_config"):
+        raise AdapterError(f"{path}: megatron_config: layers of Megatron-LM are not loaded here")
+
+
+def _check_patterns(fields: dict[str, Any], path: Path) -> None:
+    """Check that what names modules compiles as regular expressions, and is of bearable size."""
+    patterns = list(_patterns(fields))
+    if len(patterns) > _MOST_PATTERNS or any(len(one) > _LONGEST_PATTERN for one in patterns):
+        raise AdapterError(
+            f"{path}: a pattern of module names is longer than {_LONGEST_PATTERN} characters, or "
+            f"there are more than {_MOST_PATTERNS}; name the modules in a list"
+        )
+    for one in patterns:
+        try:
+            re.compile(one)
+        except (re.error, RecursionError, OverflowError) as problem:
+            raise AdapterError(f"{path}: {one!r:.80} is no pattern ({problem})") from None
+
+
+def _patterns(fields: dict[str, Any]) -> Iterator[str]:
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(fields.get(name), str):
+            yield fields[name]
+    for name in ("layers_pattern", "rank_pattern", "alpha_pattern"):
+        some = fields.get(name) or ()
+        yield from (
+            [some] if isinstance(some, str) else (one for one in some if isinstance(one, str))
+        )

@@ -1,37 +1,42 @@
 """Adapter folders: what is checked before any of their content is used.
 
-An adapter may come from a stranger. Its config is read against a schema
-(`interp.models.adapter_config`), its weights only from safetensors; a pickled adapter, an archive,
-or a link out of the folder is refused. PEFT warns where a checkpoint lacks tensors of the adapter
-it describes; here that is an error.
+An adapter may come from a stranger. Its config is read by PEFT's own classes, less what would open
+or run something (`interp.models.adapter_config`), its weights only from safetensors; a pickled
+adapter, an archive, or a link out of the folder is refused. PEFT warns where a checkpoint lacks
+tensors of the adapter that it describes; here that is an error.
 """
 
+import copy
+import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModelForCausalLM, set_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import safe_open
+from torch import Tensor
 
 from interp.base.errors import AdapterError
 from interp.base.files import kind_of, read_json, sha256
-from interp.base.tensor_files import check_safetensors
-from interp.models.adapter_config import AdapterConfig, parse_adapter_config
+from interp.base.hub import is_hub_id, snapshot
+from interp.base.tensor_files import read_safetensors
+from interp.models.adapter_config import parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
-from interp.models.guard import check_patterns
 from interp.models.loading import Quantization
 
 _CONFIG, _WEIGHTS, _PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "interp.json"
-
-
-_RANKED = (".lora_A.weight", ".lora_embedding_A", ".hada_w1_b", ".hada_w2_b")
+_COMPANIONS = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+_FILES = (_CONFIG, _WEIGHTS, _PROVENANCE, *sorted(_COMPANIONS), "special_tokens_map.json")
 _LARGEST_CONFIG = 16 * 2**20
-_FLOATS = ("F32", "BF16", "F16", "F64")
+_IN_BASE = "base_model.model."
+# Parameters that PEFT keeps once for all layers, and lists at each: their absence says nothing.
+_SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
+_log = logging.getLogger(__name__)
 
 
 class _Identity(BaseModel):
@@ -64,19 +69,35 @@ class Adapter:
 
     Attributes:
         path: the folder.
-        kind: `LORA`, `LOHA` or `LOKR`.
-        rank: its rank `r`.
+        kind: `LORA`, `LOHA`, `IA3`, ... in PEFT's words.
         config: the content of `adapter_config.json`.
         provenance: what `interp finetune` recorded in `interp.json`, or `None`.
         sha256: of the weight file.
+        peft: the config as PEFT reads it.
+        ignored: fields that are on and that PEFT does not know.
+        companions: hashes of the tokenizer's files beside it, by name.
+        name: of the folder, or the hub id.
     """
 
     path: Path
     kind: str
-    rank: int
     config: dict[str, Any]
     provenance: dict[str, Any] | None
     sha256: str
+    peft: PeftConfig = field(repr=False, compare=False)
+    ignored: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def rank(self) -> int | None:
+        """Its rank `r`; `None` for a kind that has none."""
+        return getattr(self.peft, "r", None) or None
+
+    @property
+    def title(self) -> str:
+        """Kind and rank in words."""
+        return f"{self.kind} of rank {self.rank}" if self.rank else self.kind
 
     @property
     def trained_on(self) -> Quantization | None:
@@ -90,6 +111,13 @@ class Adapter:
             raise AdapterError(f"{self.path / _PROVENANCE}: quantization {recorded!r} is unknown")
         return recorded
 
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """Names of the modules that were trained whole; with one of two tied ones, the other."""
+        names = tuple(getattr(self.peft, "modules_to_save", None) or ())
+        tied = names and getattr(self.peft, "ensure_weight_tying", False)
+        return (*names, "embed_tokens", "lm_head") if tied else names
+
 
 def read_adapter(folder: str | Path) -> Adapter:
     """Check an adapter folder and describe it.
@@ -98,141 +126,175 @@ def read_adapter(folder: str | Path) -> Adapter:
         AdapterError: no folder, no config, a kind that cannot be merged, pickled, truncated or
             non-finite weights.
     """
-    path = Path(folder)
-    if kind_of(path) == "absent":
-        raise AdapterError(f"{folder}: no such adapter folder")
+    return open_adapter(folder)[0]
+
+
+def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
+    """`read_adapter` together with the tensors; each of the folder's files is opened once.
+
+    Raises:
+        AdapterError: as `read_adapter` does.
+    """
+    path, name = Path(folder), Path(folder).name
+    if kind_of(path) == "absent" and not path.is_symlink():
+        if not is_hub_id(str(folder)):
+            raise AdapterError(f"{folder}: no such adapter folder")
+        path, name = snapshot(str(folder), _FILES, AdapterError), str(folder)
     check_is_folder(path, AdapterError)
-    if not (path / _CONFIG).is_file():
+    there = {one.name for one in path.iterdir()}
+    if _CONFIG not in there:
         raise AdapterError(f"{path}: no {_CONFIG}; is this the folder that PEFT saved?")
     raw = read_json(check_inside(path / _CONFIG, AdapterError), AdapterError, limit=_LARGEST_CONFIG)
-    config = parse_adapter_config(raw, path / _CONFIG)
-    weights = path / _WEIGHTS
-    if not weights.is_file():
-        pickled = [*path.glob("*.bin"), *path.glob("*.pt")]
-        if pickled:
+    config, ignored = parse_adapter_config(raw, path / _CONFIG)
+    if _WEIGHTS not in there:
+        if pickled := sorted(name for name in there if name.endswith((".bin", ".pt"))):
             raise AdapterError(
-                f"{pickled[0]}: pickled weights can run code and are refused; where you trust "
-                "them, load the adapter with PEFT and save_pretrained(folder) it as safetensors"
+                f"{path / pickled[0]}: pickled weights can run code and are refused; where you "
+                "trust them, load the adapter with PEFT and save_pretrained(folder) it as "
+                "safetensors"
             )
         raise AdapterError(f"{path}: no {_WEIGHTS}")
-    _check_weights(check_inside(weights, AdapterError), config)
-    recorded = _provenance(check_inside(path / _PROVENANCE, AdapterError))
-    return Adapter(path, config.peft_type, config.r, raw, recorded, sha256(weights))
+    tensors, digest = read_safetensors(check_inside(path / _WEIGHTS, AdapterError), AdapterError)
+    _check_tensors(tensors, path / _WEIGHTS)
+    where = path / _PROVENANCE
+    recorded = _provenance(check_inside(where, AdapterError)) if _PROVENANCE in there else None
+    if ignored:
+        _log.warning("%s: PEFT does not know %s, and leaves it out", path, ", ".join(ignored))
+    companions = tuple(
+        f"{one} {sha256(check_inside(path / one, AdapterError))}"
+        for one in sorted(there & _COMPANIONS)
+        if kind_of(path / one) == "file"
+    )
+    kind = raw["peft_type"]
+    made = Adapter(path, kind, raw, recorded, digest, config, ignored, companions, name)
+    return made, tensors
 
 
-def _provenance(path: Path) -> dict[str, Any] | None:
-    """What `interp finetune` recorded, if it did."""
-    if not path.is_file():
-        return None
+def _provenance(path: Path) -> dict[str, Any]:
+    """What `interp finetune` recorded."""
     recorded = read_json(path, AdapterError, limit=_LARGEST_CONFIG)
     try:
         _Provenance.model_validate(recorded)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
+        named = ".".join(map(str, first["loc"])) or "the file"
         raise AdapterError(
-            f"{path}: {field}: {first['msg']}; delete the file to use the adapter without what "
+            f"{path}: {named}: {first['msg']}; delete the file to use the adapter without what "
             "was recorded of its training"
         ) from None
     found: dict[str, Any] = recorded
     return found
 
 
-def attach(model: Any, adapter: Adapter) -> PeftModel:
-    """`model` with the adapter's live layers injected (in place; `.unload()` takes them out).
+def attach(
+    model: Any, adapter: Adapter, tensors: Mapping[str, Tensor] | None = None
+) -> PeftModelForCausalLM:
+    """`model` with the adapter's live layers injected, in place.
+
+    Some kinds change the model's own weights, too (trained biases, PiSSA): hand in a copy where the
+    base is needed afterwards. `.unload()` takes out the layers, not such changes.
+
+    Args:
+        model: a Hugging Face causal model.
+        adapter: a checked adapter folder.
+        tensors: its tensors, if they are at hand; else they are read again.
 
     Raises:
         AdapterError: if the adapter was made for another base, or lacks tensors.
     """
-    copies = _check_copies(model, adapter)
-    config = parse_adapter_config(adapter.config, adapter.path / _CONFIG)
-    names = [name for name, _ in model.named_modules()]
-    check_patterns(config.patterns, names, str(adapter.path / _CONFIG))
+    tensors = dict(open_adapter(adapter.path)[1] if tensors is None else tensors)
+    for key in [key for key in tensors if ".modules_to_save." in key]:
+        if key.replace(".modules_to_save", "") in tensors:  # saved twice, with the embeddings
+            del tensors[key]
+    _check_copies(model, adapter, tensors)
     try:
-        with _quiet():
-            tuned = PeftModel.from_pretrained(
-                model, str(adapter.path), is_trainable=False, config=config.for_peft()
-            )
+        with quiet():
+            live = PeftModelForCausalLM(model, copy.deepcopy(adapter.peft))
+            done = set_peft_model_state_dict(live, tensors)
     except Exception as problem:  # wrong values raise every kind
-        lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-        said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
-        trained_on = adapter.config.get("base_model_name_or_path") or "not recorded"
         raise AdapterError(
-            f"{adapter.path}: does not fit this base ({said[:300].rstrip('.')}); use the base that "
-            f"the adapter was trained on ({trained_on})"
+            f"{adapter.path}: does not fit this base ({_reason(problem)}); use the base that the "
+            f"adapter was trained on ({adapter.config.get('base_model_name_or_path')!r:.200}), and "
+            "config and weights that belong together"
         ) from None
-    with _quiet():
-        # Asked to decide by itself, PEFT looks for the base's config on the hub.
-        wanted = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
-    held = set(check_safetensors(adapter.path / _WEIGHTS, AdapterError)) - copies
-    if lost := sorted(wanted - held):
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(adapter.peft.peft_type, "")
+    lost = sorted(
+        key
+        for key in done.missing_keys
+        if prefix in key and ".default" in key and not any(part in key for part in _SHARED)
+    )
+    if lost:
         raise AdapterError(
             f"{adapter.path / _WEIGHTS}: lacks {len(lost)} of the tensors that {_CONFIG} asks for "
-            f"({lost[0]}); the adapter is incomplete, or was made for another base"
+            f"({lost[0].replace('.default', '')}); the adapter is incomplete, or was made for "
+            "another base"
         )
-    if unused := sorted(held - wanted):
+    if unused := sorted(done.unexpected_keys):
         raise AdapterError(
             f"{adapter.path / _WEIGHTS}: {len(unused)} tensors have no place in this base "
-            f"({unused[0]}); use the base that the adapter was trained on"
+            f"({unused[0].replace('.default', '')}); use the base that the adapter was trained on"
         )
-    return tuned.eval().requires_grad_(False)
+    return live.eval().requires_grad_(False)
 
 
-def _check_copies(model: Any, adapter: Adapter) -> set[str]:
-    """Names of tensors in the file that are copies of the base's own weights.
+def _reason(problem: Exception) -> str:
+    """The line of an exception that says what is wrong."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
+    named = type(problem).__name__
+    return f"no tensor {said[:300]}" if named == "KeyError" else said[:300].rstrip(".") or named
 
-    PEFT saves the embeddings along when they are adapted, and loads them back over the base's.
+
+def embedding_copies(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Tensors in the file that are whole (un)embedding matrices, by the names they have in `model`.
+
+    PEFT saves the embeddings along when they are adapted, or when the trainer resized them.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+    found = {}
+    for key in tensors:
+        target = key.removeprefix(_IN_BASE).replace(".base_layer.", ".")
+        if target.removesuffix(".weight") in names:
+            found[target] = key
+    return found
+
+
+def _check_copies(model: Any, adapter: Adapter, tensors: Mapping[str, Tensor]) -> None:
+    """Check that embeddings which come along without having been trained are the base's own.
 
     Raises:
         AdapterError: if such a copy differs from the base's tensor.
     """
-    path, copies = adapter.path / _WEIGHTS, set()
-    own = dict(model.named_parameters(remove_duplicate=False))
-    trained = tuple(adapter.config.get("modules_to_save") or ())
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict)
-            target = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-            if target not in own or target.split(".")[-2] in trained:
-                continue
-            mine, copy = own[target].detach().cpu().float(), file.get_tensor(name).float()
-            if mine.shape != copy.shape or not torch.allclose(mine, copy, rtol=1e-2, atol=1e-3):
-                raise AdapterError(
-                    f"{path}: carries a {target} that is not this base's; use the base that the "
-                    "adapter was trained on, with its resized vocabulary if it had one"
-                )
-            copies.add(name)
-    return copies
+    for target, key in embedding_copies(model, tensors).items():
+        if target.removesuffix(".weight").endswith(adapter.saved):
+            continue
+        mine = model.get_parameter(target).detach().cpu().float()
+        same = mine.shape == tensors[key].shape
+        if not same or not torch.allclose(mine, tensors[key].float(), rtol=1e-2, atol=1e-3):
+            raise AdapterError(
+                f"{adapter.path / _WEIGHTS}: carries a {target} that is not this base's; use the "
+                "base that the adapter was trained on"
+            )
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence PEFT's warnings whose matter is decided here: missing tensors and tied weights.
-
-    And transformers' that PEFT calls one of its properties by an old name.
-    """
+def quiet() -> Iterator[None]:
+    """Silence PEFT's warnings: their matter (lost tensors, tied weights) is decided here."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.simplefilter("ignore")
         yield
 
 
-def _check_weights(path: Path, config: AdapterConfig) -> None:
-    types = check_safetensors(path, AdapterError)
-    if not types:
+def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    if not tensors:
         raise AdapterError(f"{path}: holds no tensors")
-    modules = [name.rsplit(".", 2)[0].removeprefix("base_model.model.") for name in types]
-    check_patterns(config.patterns, modules, str(path.with_name(_CONFIG)))
-    ranks = {config.r, *(config.rank_pattern or {}).values()}
-    with safe_open(path, framework="pt") as file:
-        for name, dtype in types.items():
-            if dtype not in _FLOATS:
-                raise AdapterError(f"{path}: {name} is {dtype}; weights are {', '.join(_FLOATS)}")
-            tensor = file.get_tensor(name)
-            if not torch.isfinite(tensor).all():
-                raise AdapterError(f"{path}: {name} holds NaN or infinity; the training diverged")
-            if name.endswith(_RANKED) and (tensor.ndim < 2 or len(tensor) not in ranks):
-                raise AdapterError(
-                    f"{path}: {name} has shape {list(tensor.shape)}, but {_CONFIG} says rank "
-                    f"{', '.join(map(str, sorted(ranks)))}; the two files do not belong together"
-                )
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            if "indices" in name:
+                continue
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise AdapterError(f"{path}: {name} is {kind}; weights are floating-point numbers")
+        wide = tensor if tensor.element_size() > 1 else tensor.float()
+        if not torch.isfinite(wide).all():
+            raise AdapterError(f"{path}: {name} holds NaN or infinity; the training diverged")

@@ -4,29 +4,34 @@ A folder may come from a stranger. Weights are read from safetensors only; confi
 strict JSON; code of the model's own (`auto_map`, kernels from the hub) is refused unless the
 repository it comes from is named; no file may be a link that leads out of the folder, but into the
 blobs of the same repository in the hub's cache; declared sizes must be borne out by the weights.
-Of a hub id the configs are checked as they are downloaded, the rest by transformers.
+A hub id is fetched into that cache, and is then such a folder.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.files import kind_of, read_bytes, read_json
+from interp.base.hub import is_hub_id, snapshot, split_id
 from interp.base.tensor_files import check_safetensors
-from interp.models.guard import SPELLING, check_spelling
+from interp.models.gguf import check_gguf, gguf_file
 
+Packed = Literal["nf4", "fp4", "int8"]  # what a base can be stored or loaded as
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _INDEX = "model.safetensors.index.json"
 _FLOATS = ("F32", "BF16", "F16", "F64")
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LARGEST = 2**31
 _MOST_LABELS = 100_000
-_MOST_TEMPLATE = 2**20
+LARGEST_TEMPLATE = 2**20
 _MOST_TOKENS, _MOST_ADDED = 600_000, 50_000
 _LONGEST_AFTER, _LONGEST_AFFIX = 2**14, 100  # characters
 _TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_BITS = {"load_in_4bit", "load_in_8bit"}
+SMALL = ("*.json", "*.jinja", "*.model", "*.txt")  # of a hub repository
+_CODE = ("*.py",)
 
 
 def allows_code(source: str | Path, trusted: str | bool | None) -> bool:
@@ -42,7 +47,7 @@ def allows_code(source: str | Path, trusted: str | bool | None) -> bool:
             f"trust_remote_code=True would hold for whatever is loaded: name the repository whose "
             f"code may run, trust_remote_code={str(source)!r}"
         )
-    if trusted.rstrip("/") != str(source).rstrip("/"):
+    if trusted.rstrip("/") not in (str(source).rstrip("/"), split_id(str(source))[0]):
         raise ModelError(
             f"trust_remote_code names {trusted}, but {source} is loaded; code runs only from the "
             "repository that is named"
@@ -50,25 +55,39 @@ def allows_code(source: str | Path, trusted: str | bool | None) -> bool:
     return True
 
 
-def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path | None:
-    """`source` as a checked model folder, or `None` if it must be a hub id.
+def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path:
+    """`source` as a checked model folder, or as a checked GGUF file.
 
     Args:
-        source: a folder, or a hub id of the form `org/name`.
+        source: a folder, a GGUF file, or a hub id (`org/name`, `org/name@revision`), which is
+            fetched; the config is checked before the weights are.
         trusted: `source` again, if its own code may run.
 
     Raises:
-        ModelError: if it is a path that holds no loadable model.
+        ModelError: if it holds no loadable model.
     """
     code, path = allows_code(source, trusted), Path(source)
     if kind_of(path) == "absent" and not path.is_symlink():
-        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
-            _check_config(_hub_config(str(source)), f"{source}: config.json", trusted, code)
-            return None
-        raise ModelError(f"{source}: no such folder, and not a hub id of the form org/name")
+        if not is_hub_id(str(source)):
+            raise ModelError(f"{source}: no such folder, and not a hub id of the form org/name")
+        path = snapshot(str(source), SMALL, ModelError)
+        _check_configs(path, trusted, code)
+        wanted = (*SMALL, "*.safetensors", *(_CODE if code else ()))
+        path = snapshot(str(source), wanted, ModelError)
+    if (packed := gguf_file(path)) is not None:
+        check_gguf(check_inside(packed, ModelError))
+        return packed
     check_is_folder(path, ModelError)
     if (path / "adapter_config.json").exists():
         raise ModelError(f"{path}: holds an adapter (adapter_config.json); name its base instead")
+    config = _check_configs(path, trusted, code)
+    where = str(path / "config.json")
+    _check_sizes(config, where, _check_weights(path, stored_as(config, where) is not None))
+    return path
+
+
+def _check_configs(path: Path, trusted: str | bool | None, code: bool) -> dict[str, Any]:
+    """The model's config; that and the settings of generation are checked."""
     where = check_inside(path / "config.json", ModelError)
     config = read_json(where, ModelError)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
@@ -77,13 +96,12 @@ def check_folder(source: str | Path, trusted: str | bool | None = None) -> Path 
     generation = check_inside(path / "generation_config.json", ModelError)
     if generation.exists():
         _check_config(_object(generation, ModelError), str(generation), trusted, code)
-    quantised = _is_quantised(config, str(where))
-    _check_sizes(config, str(where), _check_weights(path, quantised))
-    return path
+    stored_as(config, str(where))
+    return config
 
 
 def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None) -> None:
-    """Check the tokenizer's files in a folder; a hub id is left to transformers.
+    """Check the tokenizer's files in a folder.
 
     Raises:
         TokenizerError: if one is no JSON object, asks for code or files from elsewhere.
@@ -103,12 +121,10 @@ def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None
         check_inside(path / name, TokenizerError)
     where = check_inside(path / "tokenizer.json", TokenizerError)
     if where.exists():
-        steps = _object(where, TokenizerError)
-        _check_vocab(steps, where)
-        check_spelling({name: steps.get(name) for name in SPELLING}, str(where))
-    template = check_inside(path / "chat_template.jinja", TokenizerError)
-    if template.exists():
-        read_bytes(template, TokenizerError, limit=_MOST_TEMPLATE)
+        _check_vocab(_object(where, TokenizerError), where)
+    for template in (path / "chat_template.jinja", *path.glob("additional_chat_templates/*.jinja")):
+        if check_inside(template, TokenizerError).exists():
+            read_bytes(template, TokenizerError, limit=LARGEST_TEMPLATE)
 
 
 def _check_vocab(whole: dict[str, Any], where: Path) -> None:
@@ -167,17 +183,6 @@ def check_inside(path: Path, error: type[InputError]) -> Path:
     raise error(f"{path}: is a link out of its folder (to {target}); copy the file here")
 
 
-def _hub_config(source: str) -> dict[str, Any]:
-    """The config of a hub id; empty where it cannot be had, which loading then says better."""
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(source, "config.json")
-    except (OSError, ValueError):
-        return {}
-    return _object(Path(found), ModelError) if found else {}
-
-
 def _object(path: Path, error: type[InputError]) -> dict[str, Any]:
     found = read_json(path, error)
     if not isinstance(found, dict):
@@ -218,18 +223,26 @@ def _check_code(
             raise error(f"{where}: auto_map asks to run {strange[0]}, but {trusted} was named")
 
 
-def _is_quantised(config: dict[str, Any], where: str) -> bool:
-    """Whether the weights are stored quantised; a method unknown to transformers is refused."""
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
+def stored_as(config: Mapping[str, Any], where: str) -> Packed | None:
+    """What the weights are stored quantised as, by bitsandbytes; `None` if they are not.
 
+    Raises:
+        ModelError: if they are, by any other method.
+    """
     settings = config.get("quantization_config")
     if not settings:
-        return False
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
-    by_bits = isinstance(settings, dict) and {"load_in_4bit", "load_in_8bit"} & set(settings)
-    if not by_bits and (not isinstance(method, str) or method not in KNOWN):
-        raise ModelError(f"{where}: quantization_config: {method!r:.60} is unknown to transformers")
-    return True
+        return None
+    asked = settings if isinstance(settings, dict) else {}
+    method = asked.get("quant_method", "bitsandbytes" if _BITS & set(asked) else settings)
+    if method == "bitsandbytes" and asked.get("load_in_8bit"):
+        return "int8"
+    kind = asked.get("bnb_4bit_quant_type", "fp4")
+    if method == "bitsandbytes" and asked.get("load_in_4bit") and kind in ("nf4", "fp4"):
+        return kind
+    raise ModelError(
+        f"{where}: quantization_config: weights stored by {method!r:.60} are not read here; give "
+        "the unquantised model, or one stored by bitsandbytes (nf4, fp4, int8) or as GGUF"
+    )
 
 
 def _check_sizes(config: dict[str, Any], where: str, n_tensors: int) -> None:

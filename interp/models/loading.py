@@ -7,24 +7,36 @@ named (`trust_remote_code="org/name"`), never by a plain yes.
 
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from interp.base.errors import ModelError, OutOfMemoryError, TokenizerError
-from interp.base.files import sha256
+from interp.base.files import kind_of, read_json, sha256
+from interp.base.hub import is_hub_id, snapshot, split_id
 from interp.base.memory import ran_out
-from interp.models.folders import allows_code, check_folder, check_tokenizer_folder
+from interp.models.dequantise import dequantise
+from interp.models.folders import (
+    SMALL,
+    Packed,
+    allows_code,
+    check_folder,
+    check_tokenizer_folder,
+    stored_as,
+)
+from interp.models.gguf import check_gguf, gguf_file
 from interp.models.spreading import LESS, Device, check_room, numbers, spreading
+from interp.text.emoji.data import rgi
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
-Packed = Literal["nf4", "int8"]  # what a base can be loaded as
+_log = logging.getLogger(__name__)
 _PACKED = 16  # weights in one stored number, at most: 32 bits hold 16 of two
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,7 +50,8 @@ class LoadedBase:
         tokenizer: its tokenizer.
         source: folder or hub id it came from.
         identity: hashes (local folder) or commit (hub) that say which weights these are.
-        quantization: `nf4` or `None`.
+        quantization: what the weights are, or were before they were dequantised: `nf4`, `fp4`,
+            `int8`, or `None`.
     """
 
     model: Any
@@ -92,12 +105,15 @@ def load_base(
     """Load a causal language model and its tokenizer.
 
     Args:
-        source: a folder in Hugging Face format, or a hub id such as `org/name`.
+        source: a folder in Hugging Face format, a GGUF file or a folder with one, or a hub id such
+            as `org/name` or `org/name@revision`. Weights that are stored quantised (bitsandbytes,
+            GGUF) are dequantised, unless `quantization` asks for what they are stored as.
         device: where to put it; CUDA if there is one, else the CPU. `auto`, or a mapping from
             modules to devices, spreads it over several (see `interp.models.spreading`).
-        dtype: of weights, or with `quantization` of arithmetic; bfloat16 on CUDA, else float32.
-        quantization: load the linear layers as bitsandbytes NF4 with double quantisation, or as
-            8-bit integers (Dettmers et al. 2022), which no adapter is merged into.
+        dtype: of weights and arithmetic, of packed weights of arithmetic alone; bfloat16 on CUDA,
+            else float32.
+        quantization: keep the linear layers packed: bitsandbytes NF4 with double quantisation, or
+            8-bit integers (Dettmers et al. 2022).
         max_memory: with `auto`, how much each device may take, say `{0: "20GiB", "cpu": "60GiB"}`.
         offload_folder: where weights go that fit nowhere; needed for `disk`.
         trust_remote_code: `source` again, if the code that its repository brings may run.
@@ -111,39 +127,49 @@ def load_base(
     spread = spreading(device, max_memory, offload_folder)
     where = resolve_device(None if isinstance(device, Mapping) or device == "auto" else device)
     kind = resolve_dtype(dtype, where)
-    if quantization not in (None, *get_args(Packed)):
+    if quantization not in (None, "nf4", "int8"):
         raise ModelError(f"unknown quantization {quantization!r}; use nf4, int8 or none")
-    folder = check_folder(source, trust_remote_code)
+    path = check_folder(source, trust_remote_code)
     code = allows_code(source, trust_remote_code)
-    if folder and not code:
-        _check_declared(folder)
-    if folder and not spread:
-        check_room(folder, kind, quantization, where)
-    model = _load_model(str(source), where, kind, quantization, code, spread)
-    tokenizer = load_tokenizer(source, trust_remote_code)
-    _check_vocabulary(tokenizer, model, source)
-    identity = (
-        folder_identity(folder)
-        if folder
-        else {"hub_id": str(source), "commit": getattr(model.config, "_commit_hash", None)}
-    )
-    return LoadedBase(model, tokenizer, str(source), identity, quantization)
+    stored = _stored(path)
+    if stored and quantization not in (None, stored):
+        raise ModelError(
+            f"{source}: its weights are stored as {stored}, and {quantization} is asked for; leave "
+            "quantization out"
+        )
+    if kind_of(path) == "folder" and not code:
+        _check_declared(path)
+    if not spread:
+        count = numbers(path) if kind_of(path) == "folder" else check_gguf(path)
+        check_room(path.name, count, kind, quantization, where)
+    model = _load_model(path, where, kind, quantization, code, spread, stored)
+    tokenizer = load_tokenizer(path, str(path) if code else None)
+    check_vocabulary(tokenizer, model, source)
+    return LoadedBase(model, tokenizer, str(source), identity(source, path), quantization or stored)
 
 
 def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = None) -> Any:
     """The tokenizer of a model folder or hub id.
 
     Args:
-        source: the folder or hub id.
+        source: the folder, GGUF file or hub id.
         trust_remote_code: `source` again, if the code that its repository brings may run.
 
     Raises:
         TokenizerError: if there is none, or it cannot be read.
     """
-    check_tokenizer_folder(source, trust_remote_code)
-    code = allows_code(source, trust_remote_code)
+    path, code = Path(source), allows_code(source, trust_remote_code)
+    if kind_of(path) == "absent":
+        if not is_hub_id(str(source)):
+            raise TokenizerError(f"{source}: no such folder, and not a hub id of the form org/name")
+        path = snapshot(str(source), SMALL, TokenizerError)
+    elif (packed := gguf_file(path)) is not None:
+        check_gguf(packed)
+        path = packed
+    check_tokenizer_folder(path, str(path) if code else None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=code)
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(**_place(path), trust_remote_code=code)
     except Exception as problem:  # every backend raises its own kind; all mean the same here
         raise TokenizerError(
             f"{source}: no usable tokenizer ({_first_line(problem)}); "
@@ -153,11 +179,60 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
         raise TokenizerError(f"{source}: needs a fast tokenizer (tokenizer.json)")
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
         raise TokenizerError(f"{source}: the tokenizer has no tokens; copy tokenizer.json again")
+    fit_tokenizer(tokenizer)
     return tokenizer
+
+
+def fit_tokenizer(tokenizer: Any) -> None:
+    """Take out of a tokenizer, in place, what makes ids depend on chance or on earlier calls.
+
+    Raises:
+        TokenizerError: if it takes emojis away.
+    """
+    inner = tokenizer.backend_tokenizer
+    inner.no_padding()
+    inner.no_truncation()
+    if getattr(inner.model, "dropout", None):
+        _log.warning("%s: its BPE dropout is off here", tokenizer.name_or_path)
+        inner.model.dropout = None
+    if lost := _lost_emojis(tokenizer):
+        raise TokenizerError(
+            f"{tokenizer.name_or_path}: loses emojis ({' '.join(lost[:5])}): its normalizer or its "
+            "decoder takes them away; take that out of tokenizer.json"
+        )
+
+
+def _lost_emojis(tokenizer: Any) -> list[str]:
+    """Emojis that are not in what a tokenizer makes of them, other than for want of a token."""
+    rewrite = tokenizer.backend_tokenizer.normalizer
+    inner, unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
+    every = [one for one in rgi() if len(one) < 3]
+    made = [one.ids for one in inner.encode_batch(every, add_special_tokens=False)]
+    texts = inner.decode_batch(made, skip_special_tokens=False)
+    return [
+        one
+        for one, ids, text in zip(every, made, texts, strict=True)
+        if (rewrite and _bare(one) not in _bare(rewrite.normalize_str(one)))
+        or (ids and unknown not in ids and _bare(one) not in _bare(text))
+    ]
+
+
+def _bare(text: str) -> str:
+    """What of a text Unicode's normal forms and lost variation selectors leave as it is."""
+    return unicodedata.normalize("NFKC", text.replace("\ufe0f", "")).casefold()
+
+
+def identity(source: str | Path, path: Path) -> dict[str, Any]:
+    """Hashes of a folder's or a GGUF file's content; of a hub id the commit that `path` holds."""
+    if kind_of(source) == "absent":
+        return {"hub_id": split_id(str(source))[0], "commit": path.name}
+    return folder_identity(path)
 
 
 def folder_identity(folder: Path) -> dict[str, Any]:
     """SHA-256 of the config, the tokenizer and every weight file of a model folder."""
+    if kind_of(folder) == "file":
+        return {"name": folder.name, "sha256": {folder.name: sha256(folder)}}
     names = ["config.json", "tokenizer.json", *sorted(p.name for p in folder.glob("*.safetensors"))]
     return {
         "name": folder.name,
@@ -165,26 +240,42 @@ def folder_identity(folder: Path) -> dict[str, Any]:
     }
 
 
+def _place(path: Path) -> dict[str, Any]:
+    """What `from_pretrained` is told of a folder or a GGUF file."""
+    if kind_of(path) == "file":
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return {"pretrained_model_name_or_path": str(path)}
+
+
+def _stored(path: Path) -> Packed | None:
+    """What a checked folder's weights are stored as."""
+    where = path / "config.json"
+    return stored_as(read_json(where, ModelError), str(where)) if kind_of(path) != "file" else None
+
+
 def _load_model(
-    source: str,
+    path: Path,
     device: torch.device,
     dtype: torch.dtype,
     quantization: Packed | None,
     code: bool,
     spread: dict[str, Any],
+    stored: Packed | None,
 ) -> Any:
+    source = str(path)
     extra: dict[str, Any] = {}
-    if quantization is not None:
+    if quantization is not None and stored is None:
         eight = BitsAndBytesConfig(load_in_8bit=True)
         extra["quantization_config"] = nf4_config(dtype) if quantization == "nf4" else eight
+    if quantization or stored:
         extra["device_map"] = {"": device}
     extra |= spread
     try:
         with _quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
-                source,
+                **_place(path),
                 dtype=dtype,
-                use_safetensors=True,
+                use_safetensors=kind_of(path) == "folder" or None,
                 trust_remote_code=code,
                 output_loading_info=True,
                 **extra,
@@ -204,11 +295,13 @@ def _load_model(
             "they would be random numbers. Is config.json of this model?"
         )
     _check_left_over(report["unexpected_keys"], model, source)
+    if stored and quantization is None:
+        model = dequantise(model, dtype)
     _check_finite(model, source)
-    if quantization is None and not spread:
-        model = model.to(device)
     if quantization is not None:
-        _keep_quantised_layout(model)
+        _keep_quantised_layout(model, dtype)
+    elif not spread:
+        model = model.to(device)
     return model.eval().requires_grad_(False)
 
 
@@ -253,8 +346,8 @@ def _check_finite(model: Any, source: str) -> None:
             raise ModelError(f"{source}: {name} holds NaN or infinity; copy the weights again")
 
 
-def _keep_quantised_layout(model: Any) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights in place.
+def _keep_quantised_layout(model: Any, dtype: torch.dtype) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights in place, and let all compute in `dtype`.
 
     On CPUs with AVX512-BF16 the first inference changes the layout of the packed weights and
     computes in bfloat16; dequantising them afterwards reads noise, without a word.
@@ -262,6 +355,10 @@ def _keep_quantised_layout(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+            module.compute_dtype, module.compute_type_is_set = dtype, True
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -274,7 +371,12 @@ def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def _check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
+def check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
+    """Check that a model has an embedding for each of a tokenizer's ids.
+
+    Raises:
+        TokenizerError: if it has not.
+    """
     largest = max(tokenizer.get_vocab().values())
     rows = model.get_input_embeddings().weight.shape[0]
     if largest >= rows:

@@ -1,18 +1,20 @@
 """Merging an adapter into a copy of its base, and the error that the merge made.
 
-An adapter trained on NF4 weights has learnt to correct *those* weights. It is therefore merged into
-the dequantised NF4 weights, never into packed 4-bit ones and never into the weights before
-quantisation. The copy shares every tensor with the base but the ones that the adapter changes, and
-those are cloned first: merging into a tied or shared tensor would change the base, or change an
-embedding along with the unembedding.
+PEFT merges; what it made is compared with the live adapter by logits, whatever kind the adapter is
+of. An adapter trained on NF4 weights has learnt to correct *those* weights: it is merged into the
+dequantised NF4 weights, never into packed 4-bit ones and never into the weights before
+quantisation. The base is never touched: the adapter goes into a copy in which no two modules share
+a matrix (merging into a tied one would change an embedding along with the unembedding), and
+afterwards the copy takes back the base's own tensor wherever the adapter left it equal.
 
 The report compares the merged model with the unmerged one (live adapter layers on the base as it
 was trained on) over all positions of a set of prompts, and gives the adapter's own effect as the
-scale to read the error by, and the noise floor. Cost: four forward passes over the prompts.
+scale to read the error by, and the noise floor. Cost: four forward passes over the prompts; memory
+for a second copy of the base while it lasts.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,10 +26,11 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from interp.base.devices import input_device, places
-from interp.base.errors import AdapterError, MergeError
-from interp.base.memory import check, in_batches
+from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError
+from interp.base.memory import check, in_batches, ran_out
 from interp.base.results import Result
-from interp.models.adapters import Adapter, attach
+from interp.models.adapters import Adapter, attach, quiet
+from interp.models.dequantise import dequantise, is_packed
 from interp.models.spreading import LESS
 from interp.models.tokens import TokenBatch
 
@@ -78,15 +81,21 @@ class MergeReport(Result):
 
 @torch.no_grad()
 def merge(
-    model: Any, adapter: Adapter, prompts: TokenBatch, quantization: str | None, max_share: float
+    model: Any,
+    adapter: Adapter,
+    tensors: Mapping[str, Tensor],
+    prompts: TokenBatch,
+    quantization: str | None,
+    max_share: float,
 ) -> tuple[Any, Any, MergeReport]:
     """Merge `adapter` into a copy of `model`.
 
     Args:
-        model: the base in evaluation mode; when quantised, it is dequantised by this call.
+        model: the base in evaluation mode; when packed, it is dequantised by this call.
         adapter: a checked adapter folder.
+        tensors: the adapter's tensors.
         prompts: what the report is measured on.
-        quantization: how `model` is quantised (`nf4` or `None`).
+        quantization: what `model` is or was quantised to, for the report.
         max_share: largest tolerated error as a share of the adapter's effect.
 
     Returns:
@@ -95,7 +104,8 @@ def merge(
     Raises:
         AdapterError: if the adapter does not fit, or the base is offloaded.
         OutOfMemoryError: if there is no room for the copy.
-        MergeError: if the error is above `max_share` of the effect and above rounding.
+        MergeError: if PEFT cannot merge it, or the error is above `max_share` of the effect and
+            above rounding.
     """
     if "offloaded" in places(model):
         raise AdapterError(
@@ -107,24 +117,15 @@ def merge(
         taken = sum(p.numel() * p.element_size() for p in model.parameters())
         check(taken, f"{adapter.path.name}: the tuned copy of the base", model.device, mend=LESS)
     prompts = prompts.to(input_device(model))
-    before = dict(model.named_modules())
-    live = attach(model, adapter)
+    live = attach(copy.deepcopy(model), adapter, tensors)
+    unmerged, again = _unmerged(live, adapter, prompts)
+    if is_packed(model):
+        dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        model = dequantise(model, dtype)
+        live = attach(copy.deepcopy(model), adapter, tensors)
+    without = _logits(model, prompts)
     adapted = _adapted_modules(live)
-    unmerged = _logits(live, prompts)
-    with live.disable_adapter():
-        without = _logits(live, prompts)
-    again = _batched_logits(live, prompts)
-    base = live.unload()
-    for name in adapted:  # PEFT's unload leaves the adapter's copy of a module to save in place
-        base.set_submodule(name, before[name])
-    if quantization is not None:
-        base = _dequantise(base)
-    tuned = _shared_copy(base, adapted)
-    try:
-        tuned = attach(tuned, adapter).merge_and_unload(safe_merge=True)
-    except ValueError as problem:
-        raise MergeError(f"{adapter.path}: cannot be merged in {base.dtype} ({problem})") from None
-    tuned = tuned.eval().requires_grad_(False)
+    tuned = _merged(live, adapter)
     report = MergeReport(
         **_divergences(unmerged, _logits(tuned, prompts), without, again),
         n_prompts=len(prompts),
@@ -139,7 +140,106 @@ def merge(
             f"{report.share:.1%} of the adapter's effect ({report.effect_mean_kl:.2e}); at most "
             f"{max_share:.0%} is accepted. Try dtype float32, or raise max_merge_error"
         )
-    return base, tuned, report
+    return model, share(tuned, model), report
+
+
+def _unmerged(live: Any, adapter: Adapter, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Logits of the live adapter, prompts alone and in a padded batch."""
+    try:
+        return _logits(live, prompts), _batched_logits(live, prompts)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as problem:
+        if ran_out(problem):
+            raise
+        said = " ".join(str(problem).split())[:300]
+        raise AdapterError(f"{adapter.path}: PEFT cannot run it on plain text ({said})") from None
+
+
+def _merged(live: Any, adapter: Adapter) -> Any:
+    """The model that PEFT makes of a live one when it merges."""
+    _untie(live)
+    _make_biases(live)
+    try:
+        with quiet():
+            tuned = live.merge_and_unload(safe_merge=True)
+    except Exception as problem:  # each kind of layer raises its own
+        if ran_out(problem):
+            raise OutOfMemoryError(f"{adapter.path}: no memory to merge it; {LESS}") from None
+        said = " ".join(str(problem).split())[:300] or type(problem).__name__
+        raise MergeError(f"{adapter.path}: PEFT cannot merge it in {live.dtype} ({said})") from None
+    return tuned.eval().requires_grad_(False)
+
+
+def _untie(model: Any) -> None:
+    """Give every module a matrix of its own where two share one."""
+    seen: set[int] = set()
+    for module in model.modules():
+        for key, tensor in list(module.named_parameters(recurse=False)):
+            if id(tensor) in seen:
+                tensor = nn.Parameter(tensor.detach().clone(), requires_grad=False)
+                module.register_parameter(key, tensor)
+            seen.add(id(tensor))
+
+
+def _make_biases(live: Any) -> None:
+    """Give linear maps a bias of zeros where the adapter has one to add (`lora_bias`)."""
+    for module in live.modules():
+        biases = getattr(module, "lora_bias", None)
+        if not (isinstance(module, BaseTunerLayer) and biases and any(biases.values())):
+            continue
+        inner = module.get_base_layer()
+        if isinstance(inner, nn.Linear) and inner.bias is None:
+            zeros = inner.weight.new_zeros(inner.out_features)
+            inner.bias = nn.Parameter(zeros, requires_grad=False)
+
+
+def share(tuned: Any, base: Any) -> Any:
+    """`tuned` with the base's own tensor wherever its values are equal."""
+    own = dict(base.named_parameters(remove_duplicate=False))
+    for path, module in tuned.named_modules():
+        for key, tensor in list(module.named_parameters(recurse=False)):
+            other = own.get(f"{path}.{key}" if path else key)
+            if other is not None and other.dtype == tensor.dtype and torch.equal(other, tensor):
+                module.register_parameter(key, other)
+    head, embedding = tuned.get_output_embeddings(), tuned.get_input_embeddings()
+    if head is not None and head.weight is not embedding.weight:
+        tuned.config.tie_word_embeddings = False
+    return tuned
+
+
+def check_same_shape(base: Any, tuned: Any, names: tuple[str, str]) -> None:
+    """Check that two models differ in the values of their weights only.
+
+    Raises:
+        ModelError: naming the first tensor that differs in shape, or is in one of them only.
+    """
+    if base is tuned:
+        raise ModelError(f"{names[0]}: base and tuned are one model; give a copy as the base")
+    one, other = ({n: tuple(t.shape) for n, t in m.state_dict().items()} for m in (base, tuned))
+    if different := sorted(n for n in one.keys() | other.keys() if one.get(n) != other.get(n)):
+        at = different[0]
+        raise ModelError(
+            f"{names[1]}: is no fine-tune of {names[0]}: {len(different)} tensors differ in shape "
+            f"({at}: {one.get(at, 'absent')} there, {other.get(at, 'absent')} here)"
+        )
+
+
+@torch.no_grad()
+def compare(base: Any, tuned: Any, prompts: TokenBatch) -> MergeReport:
+    """The report of a full fine-tune: nothing was merged, so its error is 0."""
+    prompts = prompts.to(input_device(base))
+    whole = _logits(tuned, prompts)
+    own = dict(base.named_parameters())
+    changed = {
+        name.rpartition(".")[0] for name, one in tuned.named_parameters() if one is not own[name]
+    }
+    return MergeReport(
+        **_divergences(whole, whole, _logits(base, prompts), _batched_logits(tuned, prompts)),
+        n_prompts=len(prompts),
+        n_positions=len(whole),
+        n_modules=len(changed),
+        quantization=None,
+        dtype=str(tuned.dtype).removeprefix("torch."),
+    )
 
 
 def _adapted_modules(live: Any) -> list[str]:
@@ -147,42 +247,6 @@ def _adapted_modules(live: Any) -> list[str]:
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     core = live.base_model.model
     return [name for name, module in core.named_modules() if isinstance(module, kinds)]
-
-
-def _shared_copy(model: Any, own: list[str]) -> Any:
-    """A copy of `model` that shares all tensors but those of the modules named in `own`."""
-    tensors = [*model.parameters(), *model.buffers()]
-    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    for name in own:
-        module = twin.get_submodule(name)
-        for key, tensor in list(module.named_parameters(recurse=False)):
-            fresh = nn.Parameter(tensor.detach().clone(), requires_grad=False)
-            module.register_parameter(key, fresh)
-    head, embedding = twin.get_output_embeddings(), twin.get_input_embeddings()
-    if head is not None and head.weight is not embedding.weight:
-        twin.config.tie_word_embeddings = False
-    return twin
-
-
-def _dequantise(model: Any) -> Any:
-    """Replace every 4-bit layer by a dense one with the values that it computed with."""
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Linear4bit):
-            values = dequantize_4bit(module.weight.data, module.weight.quant_state)
-            dense = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
-            dense.weight = nn.Parameter(values.to(module.compute_dtype), requires_grad=False)
-            dense.bias = module.bias
-            model.set_submodule(name, dense)
-    for leftover in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, leftover):
-            delattr(model, leftover)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.is_loaded_in_4bit = model.is_quantized = False
-    return model
 
 
 def _logits(model: Any, prompts: TokenBatch) -> Float[Tensor, "pos vocab"]:

@@ -8,20 +8,30 @@ the adapter was trained against.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.devices import input_device
-from interp.base.errors import AdapterError, ModelError
+from interp.base.errors import AdapterError, InputError, ModelError
+from interp.base.files import kind_of
 from interp.base.html import card, note, shown
-from interp.models.adapters import Adapter, read_adapter
+from interp.models.adapters import Adapter, open_adapter
 from interp.models.asking import Asking
-from interp.models.loading import LoadedBase, Quantization, load_base
-from interp.models.merge import MergeReport, merge
+from interp.models.companions import adapter_tokenizer, beside, resize
+from interp.models.folders import check_folder
+from interp.models.loading import (
+    LoadedBase,
+    Quantization,
+    check_vocabulary,
+    fit_tokenizer,
+    load_base,
+)
+from interp.models.merge import MergeReport, check_same_shape, compare, merge, share
 from interp.models.spreading import Device
 from interp.models.tokens import ChatFormat, Style, pad, pad_id
 
@@ -40,15 +50,17 @@ QUESTIONS = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelPair(Asking):
-    """A base model and the same model with one adapter merged in.
+    """A base model and what was made of it: with one adapter merged in, or fine-tuned as a whole.
 
     Attributes:
         base, tuned: hooked models; evaluation mode, no gradients.
-        tokenizer: the base's tokenizer.
+        tokenizer: the tuned model's tokenizer (the base's, if an adapter brought none).
         format: how questions become ids.
-        merge_report: the error that the merge made, beside the adapter's effect.
-        adapter: the adapter's checked description.
+        merge_report: the error that the merge made, beside the adapter's effect; where nothing was
+            merged, the error is 0 and the effect is that of the fine-tuning.
+        adapter: the adapter's checked description; `None` for a full fine-tune.
         identity: hashes of the base's files, or its hub id and commit.
+        tuned_identity: the same of a full fine-tune's.
     """
 
     base: TransformerBridge
@@ -56,34 +68,75 @@ class ModelPair(Asking):
     tokenizer: Any
     format: ChatFormat
     merge_report: MergeReport
-    adapter: Adapter
+    adapter: Adapter | None
     identity: dict[str, Any]
+    tuned_identity: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, base: Any, tuned: Any, tokenizer: Any, *, prompt_format: Style = "chat"
+    ) -> "ModelPair":
+        """A pair of two Hugging Face causal models in memory; both are hooked in place.
+
+        Args:
+            base: the model before fine-tuning.
+            tuned: the model after it; of a live adapter the merged copy.
+            tokenizer: both models' tokenizer.
+            prompt_format: `chat` (the tokenizer's template) or `plain`.
+
+        Raises:
+            ModelError: if the two differ in shape, are one, or carry live adapter layers.
+            TokenizerError: if the tokenizer does not fit.
+        """
+        for model in (base, tuned):
+            if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+                raise ModelError(
+                    "the model carries live adapter layers; merge them (merge_and_unload) into a "
+                    "copy, or give the saved adapter to load_pair"
+                )
+        names = [model.config.name_or_path or type(model).__name__ for model in (base, tuned)]
+        fit_tokenizer(tokenizer)
+        check_vocabulary(tokenizer, base, names[0])
+        form = ChatFormat.from_tokenizer(tokenizer, prompt_format)
+        for model in (base, tuned):
+            model.eval().requires_grad_(False)
+        return _full(base, tuned, form, QUESTIONS, ({"name": names[0]}, {"name": names[1]}))
+
+    @property
+    def tuned_name(self) -> str:
+        """What the tuned model came from: the adapter's folder, or the fine-tune's name."""
+        return self.adapter.name if self.adapter else _name(self.tuned_identity)
+
+    @property
+    def tuned_source(self) -> str:
+        """The same for an error: with the adapter's whole path."""
+        return str(self.adapter.path) if self.adapter else _name(self.tuned_identity)
 
     def __repr__(self) -> str:
         cfg, report = self.base.cfg, self.merge_report
         trained_on = f", on {report.quantization}" if report.quantization else ""
+        kind = self.adapter.title if self.adapter else "a full fine-tune"
         return (
-            f"ModelPair({self.identity.get('name') or self.identity.get('hub_id')}: "
+            f"ModelPair({_name(self.identity)}: "
             f"{cfg.n_layers} layers, d_model {cfg.d_model}, {report.dtype}{trained_on}; "
-            f"{self.adapter.path.name}: {self.adapter.kind} of rank {self.adapter.rank} "
-            f"on {report.n_modules} modules)"
+            f"{self.tuned_name}: {kind} on {report.n_modules} modules)"
         )
 
     @shown
     def _repr_html_(self) -> str:
         """A card for notebooks: folders by their names, the merge's error beside the effect."""
         report, cfg, adapter = self.merge_report, self.base.cfg, self.adapter
-        name = self.identity.get("name") or self.identity.get("hub_id") or "base"
+        kind = adapter.title if adapter else "a full fine-tune"
         facts = {
-            "base": str(name),
+            "base": _name(self.identity),
             "layers": cfg.n_layers,
             "heads": cfg.n_heads,
             "d_model": cfg.d_model,
             "vocabulary": cfg.d_vocab,
             "weights": report.dtype,
             "quantization": report.quantization or "none",
-            "adapter": adapter.path.name,
-            "kind": f"{adapter.kind} of rank {adapter.rank} on {report.n_modules} modules",
+            "adapter" if adapter else "tuned": self.tuned_name,
+            "kind": f"{kind} on {report.n_modules} modules",
             "prompt format": self.format.style,
         }
         merged = (
@@ -100,8 +153,9 @@ class ModelPair(Asking):
 
 def load_pair(
     base: str | Path,
-    adapter: str | Path,
+    adapter: str | Path | None = None,
     *,
+    tuned: str | Path | None = None,
     device: Device = None,
     dtype: torch.dtype | str | None = None,
     quantization: Quantization | Literal["auto"] | None = "auto",
@@ -112,17 +166,18 @@ def load_pair(
     max_memory: Mapping[int | str, int | str] | None = None,
     trust_remote_code: str | bool | None = None,
 ) -> ModelPair:
-    """Load a base and an adapter as two hooked models.
+    """Load a base and what was fine-tuned from it as two hooked models.
 
     Args:
-        base: folder in Hugging Face format, or hub id.
-        adapter: folder that PEFT saved (LoRA, rsLoRA, DoRA, LoHa, LoKr).
+        base: folder in Hugging Face format, GGUF file, or hub id (`org/name@revision`).
+        adapter: folder that PEFT saved, or its hub id; whatever PEFT can merge.
+        tuned: in place of an adapter, the fully fine-tuned model: folder, GGUF file or hub id.
         device: CUDA if there is one, else the CPU; `auto`, or a mapping from modules to devices,
             spreads the pair over several (see `interp.models.spreading`).
         dtype: bfloat16 on CUDA, else float32.
         quantization: what the base was quantised to when the adapter was trained. `auto` takes it
-            from what `interp finetune` recorded, else none. Other adapters do not record it: say
-            `nf4` for an adapter made by QLoRA.
+            from what `interp finetune` recorded, else from how the base is stored. Other adapters
+            do not record it: say `nf4` for an adapter made by QLoRA on an unquantised base.
         prompt_format: `chat` (the tokenizer's template) or `plain`.
         prompts: questions that the merge report is measured on.
         max_merge_error: largest error of the merge, as a share of the adapter's own effect.
@@ -132,29 +187,45 @@ def load_pair(
             as much again of what the adapter changes.
         trust_remote_code: `base` again, if the code that its repository brings may run.
 
+    A chat template or a tokenizer with more tokens that lies beside the adapter is what it was
+    trained with: it takes the base's place.
+
     Raises:
+        InputError: if both or neither of `adapter` and `tuned` are given.
         ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
         MergeError: the merged model is too far from the unmerged one.
         OutOfMemoryError: the two models do not fit into memory.
     """
-    checked = read_adapter(adapter)
+    if (adapter is None) == (tuned is None):
+        raise InputError("load_pair takes an adapter, or tuned=…: a full fine-tune; one of them")
+    how: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "max_memory": max_memory,
+        "trust_remote_code": trust_remote_code,
+    }
+    if adapter is None:
+        assert tuned is not None
+        two = [load_base(one, **how) for one in (base, tuned)]
+        form = ChatFormat.from_tokenizer(beside(two[0], two[1].tokenizer), prompt_format)
+        return _full(two[0].model, two[1].model, form, prompts, (two[0].identity, two[1].identity))
+    if kind_of(base) != "absent":
+        check_folder(base, trust_remote_code)  # the hub is asked last
+    checked, tensors = open_adapter(adapter)
     wanted = checked.trained_on if quantization == "auto" else quantization
-    loaded = load_base(
-        base,
-        device=device,
-        dtype=dtype,
-        quantization=wanted,
-        max_memory=max_memory,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = load_base(base, quantization=wanted, **how)
+    resize(loaded.model, checked, tensors)
+    loaded = replace(loaded, tokenizer=adapter_tokenizer(loaded, checked))
     form = ChatFormat.from_tokenizer(loaded.tokenizer, prompt_format)
     if not any_base:
         _check_provenance(checked, loaded, form)
     batch = pad([form.prompt_ids(question) for question in prompts], pad_id(loaded.tokenizer))
-    dense, tuned, report = merge(loaded.model, checked, batch, wanted, max_merge_error)
+    dense, merged, report = merge(
+        loaded.model, checked, tensors, batch, loaded.quantization, max_merge_error
+    )
     return ModelPair(
         base=hook(dense, loaded.tokenizer),
-        tuned=hook(tuned, loaded.tokenizer),
+        tuned=hook(merged, loaded.tokenizer),
         tokenizer=loaded.tokenizer,
         format=form,
         merge_report=report,
@@ -163,13 +234,44 @@ def load_pair(
     )
 
 
+def _full(
+    base: Any,
+    tuned: Any,
+    form: ChatFormat,
+    prompts: Sequence[str],
+    identities: tuple[dict[str, Any], dict[str, Any]],
+) -> ModelPair:
+    """The pair of two whole models; equal tensors are held once."""
+    check_same_shape(base, tuned, (_name(identities[0]), _name(identities[1])))
+    batch = pad([form.prompt_ids(question) for question in prompts], pad_id(form.tokenizer))
+    report = compare(base, share(tuned, base), batch)
+    return ModelPair(
+        base=hook(base, form.tokenizer),
+        tuned=hook(tuned, form.tokenizer),
+        tokenizer=form.tokenizer,
+        format=form,
+        merge_report=report,
+        adapter=None,
+        identity=identities[0],
+        tuned_identity=identities[1],
+    )
+
+
+def _name(identity: Mapping[str, Any]) -> str:
+    return str(identity.get("name") or identity.get("hub_id") or "base")
+
+
 def _check_provenance(adapter: Adapter, loaded: LoadedBase, form: ChatFormat) -> None:
     """Compare what an adapter's record says of its training with what it is loaded with."""
     record = adapter.provenance or {}
     trained = (record.get("base_identity") or {}).get("sha256") or {}
     given = loaded.identity.get("sha256") or {}  # a hub id has a commit instead
     for name in given:
-        if trained and name.endswith(".safetensors") and trained.get(name) != given[name]:
+        if (
+            trained
+            and name.endswith((".safetensors", ".gguf"))
+            and trained.get(name) != given[name]
+        ):
             raise AdapterError(
                 f"{adapter.path}: was trained on other weights ({record.get('base')}) than "
                 f"{loaded.source}; use that base, or say any_base=True (--any-base)"
@@ -195,7 +297,7 @@ def load_hooked(
     """Load one model, without an adapter, as a hooked model.
 
     Args:
-        base: folder in Hugging Face format, or hub id.
+        base: folder in Hugging Face format, GGUF file, or hub id.
         device: CUDA if there is one, else the CPU.
         dtype: bfloat16 on CUDA, else float32.
         trust_remote_code: `base` again, if the code that its repository brings may run.

@@ -63,15 +63,15 @@ def spreading(
 
 
 def check_room(
-    folder: Path, dtype: torch.dtype, quantization: str | None, device: torch.device
+    name: str, count: int, dtype: torch.dtype, quantization: str | None, device: torch.device
 ) -> None:
-    """Refuse weights that do not fit before they are read.
+    """Refuse weights that do not fit before they are read: `count` numbers.
 
     Raises:
         OutOfMemoryError: if there is less room than they take.
     """
     bits = _BITS.get(quantization or "", 8 * torch.empty(0, dtype=dtype).element_size())
-    check(int(numbers(folder) * bits / 8), f"{folder.name}: its weights", device, mend=LESS)
+    check(int(count * bits / 8), f"{name}: its weights", device, mend=LESS)
 
 
 def numbers(folder: Path) -> int:

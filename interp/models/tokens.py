@@ -3,14 +3,18 @@
 A question becomes a prompt by the tokenizer's chat template (or, on request, a plain
 `Question: … Answer:` frame). A prompt has the same ids in training, in generation and in a trace,
 whatever follows it: where a token would straddle the end of the prompt, the answer is encoded
-apart. The template writes BOS itself where it wants one; the tokenizer adds none.
+apart. The template writes BOS itself where it wants one; the tokenizer adds none. What people
+wrote never becomes a control token, whatever it spells.
 
 Padding goes to the left unless asked otherwise, so that the last column of a batch is each row's
 last token. Models see ids and masks, never text.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -20,10 +24,15 @@ from torch import Tensor
 from interp.base.errors import InputError, InterpError, TokenizerError
 from interp.base.files import sha256_text
 from interp.base.html import card, chips, note, shown
-from interp.models.guard import check_template
+from interp.models.templates import Template
+from interp.text.emoji import find
 
 Style = Literal["chat", "plain"]
+_log = logging.getLogger(__name__)
 _PLAIN = "Question: {question}\nAnswer:"
+_MARK = "\ue000"  # of private use
+_MARKED = re.compile(rf"((?:[^{_MARK}]{_MARK})+)", re.DOTALL)
+_PROBE = "Yes, 7 or 8 of them."  # an answer that no template has a reason to change
 
 
 @dataclass(frozen=True)
@@ -150,34 +159,39 @@ class ChatFormat:
         """The format for `tokenizer`.
 
         Raises:
-            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or one that
-                takes too long, too much memory or is no text; if it has no end-of-text token.
+            TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or several
+                and no default; if it has no end-of-text token.
         """
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
-        if style == "chat" and not tokenizer.chat_template:
-            raise TokenizerError(
-                f"{tokenizer.name_or_path}: the tokenizer has no chat template; use the prompt "
-                "format 'plain', or put a chat_template into its tokenizer_config.json"
-            )
+        if style == "chat":
+            for note_ in Template.of(tokenizer).notes:
+                _log.warning("%s: %s", tokenizer.name_or_path, note_)
         if tokenizer.eos_token_id is None:
             raise TokenizerError(
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
                 "set eos_token in tokenizer_config.json"
             )
-        if style == "chat":
-            known = tokenizer.special_tokens_map
-            check_template(tokenizer.chat_template, known, tokenizer.name_or_path)
         return cls(tokenizer, style)
+
+    @cached_property
+    def _template(self) -> Template:
+        return Template.of(self.tokenizer)
 
     @property
     def template(self) -> str:
         """The template's source text, as it is recorded with an adapter."""
-        return self.tokenizer.chat_template if self.style == "chat" else _PLAIN
+        return self._template.text if self.style == "chat" else _PLAIN
 
     @property
     def template_sha256(self) -> str:
-        return sha256_text(self.template)
+        """Hash of the template, and of the date that it is told if it asks for today's."""
+        return self._template.sha256 if self.style == "chat" else sha256_text(_PLAIN)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the template is told: a date that never changes, thinking that is off."""
+        return self._template.told if self.style == "chat" else {}
 
     def demonstrations(self, question: str) -> Sequence[tuple[str, str]]:  # noqa: ARG002
         """Questions and answers that the prompt shows before `question`; here none."""
@@ -185,7 +199,7 @@ class ChatFormat:
 
     def prompt_ids(self, question: str) -> list[int]:
         """Ids of the turn up to where the answer begins."""
-        return self._encode(self._prompt_text(question))
+        return self._encode(self._prompt_text(question))[0]
 
     def example(self, question: str, answer: str) -> Example:
         """Ids of the whole turn: prompt, answer, end of turn.
@@ -193,19 +207,17 @@ class ChatFormat:
         Raises:
             TokenizerError: if the chat template does not show the answer as it is.
         """
+        answer = self._marked(answer)
         prompt = self._prompt_text(question)
         rest = self._turn_text(question, answer, prompt)
         at = rest.find(answer)
-        if at < 0 or not answer:
-            raise TokenizerError(
-                f"{self.tokenizer.name_or_path}: the chat template changes the answer's text "
-                f"({answer[:40]!r}…); strip it first, or use the prompt format 'plain'"
-            )
-        prompt_ids = self._encode(prompt)
-        ids, starts = self._encode_with_starts(prompt + rest)
+        if not answer or at < 0 or rest[:at].strip():
+            raise self._changed(answer)
+        prompt_ids, _ = self._encode(prompt)
+        ids, starts = self._encode(prompt + rest)
         cut = len(prompt)
         if ids[: len(prompt_ids)] != prompt_ids:  # a token would straddle: encode the rest alone
-            tail, starts = self._encode_with_starts(rest, start=False)
+            tail, starts = self._encode(rest, start=False)
             ids, starts, cut = prompt_ids + tail, [-1] * len(prompt_ids) + starts, 0
         answer_end = cut + at + len(answer)
         stop = next((i for i, s in enumerate(starts) if s >= answer_end), len(ids))
@@ -224,54 +236,94 @@ class ChatFormat:
         turns = [*self.demonstrations(question), (question, "")]
         if self.instruction:
             turns[0] = (f"{self.instruction} {turns[0][0]}", turns[0][1])
-        return turns
+        return [(self._marked(asked), self._marked(answer)) for asked, answer in turns]
 
     def _prompt_text(self, question: str) -> str:
+        """What stands before the answer in a finished turn.
+
+        That is the open turn, but for blanks, and for what a template writes into one of the two
+        only: a block of (no) thoughts, a channel's name. The model was trained on finished turns.
+        """
         *shown, (last, _) = self._asked(question)
         if self.style == "plain":
             before = [f"{_PLAIN.format(question=one)} {answer}\n\n" for one, answer in shown]
             return "".join(before) + _PLAIN.format(question=last)
-        return self._render([*_messages(shown), _user(last)], add_generation_prompt=True)
+        turn = [*_messages(shown), _user(last)]
+        opened: str = self._template.render(self.tokenizer, turn, is_open=True)
+        finished = [*turn, {"role": "assistant", "content": _PROBE}]
+        head, found, _ = self._template.render(self.tokenizer, finished, is_open=False).rpartition(
+            _PROBE
+        )
+        if not found:
+            raise self._changed(_PROBE)
+        only_blanks = head.startswith(opened) and not head[len(opened) :].strip(" ")
+        return opened if only_blanks else head
 
     def _turn_text(self, question: str, answer: str, prompt: str) -> str:
         """What follows `prompt` in the finished turn: the answer and its end."""
         if self.style == "plain":
             return f" {answer}{self.tokenizer.eos_token}"
         *shown, (last, _) = self._asked(question)
-        whole = self._render(_messages([*shown, (last, answer)]), add_generation_prompt=False)
+        turn = _messages([*shown, (last, answer)])
+        whole = self._template.render(self.tokenizer, turn, is_open=False)
         if not whole.startswith(prompt):
-            raise TokenizerError(
-                f"{self.tokenizer.name_or_path}: the chat template writes a finished turn "
-                "differently from an open one; use the prompt format 'plain'"
-            )
+            raise self._changed(answer)
         return whole[len(prompt) :]
 
-    def _render(self, turn: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        try:
-            return self.tokenizer.apply_chat_template(
-                turn, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as problem:  # a template is a program: it can raise anything
-            said = (
-                f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
-            )
-            raise TokenizerError(
-                f"{self.tokenizer.name_or_path}: the chat template fails ({said:.300}); mend it in "
-                "tokenizer_config.json, or use the prompt format 'plain'"
-            ) from None
+    def _changed(self, answer: str) -> TokenizerError:
+        shown = answer.replace(_MARK, "")[:40]
+        return TokenizerError(
+            f"{self.tokenizer.name_or_path}: the chat template changes the answer's text "
+            f"({shown!r}…), or what stands before it; strip it first, or use the prompt format "
+            "'plain'"
+        )
 
-    def _encode(self, text: str) -> list[int]:
-        return self._encode_with_starts(text)[0]
+    @cached_property
+    def _controls(self) -> tuple[str, ...]:
+        return tuple(control_tokens(self.tokenizer).values())
 
-    def _encode_with_starts(self, text: str, *, start: bool = True) -> tuple[list[int], list[int]]:
-        """Ids of `text`, and where in it each id's characters start."""
+    def _marked(self, text: str) -> str:
+        """What people wrote, a mark after each character where it reads as a control token.
+
+        Mostly that is the text itself. A marked text holds no control token while a template is
+        rendered, and is found again when the turn is encoded.
+        """
+        if not any(control in text for control in self._controls):
+            return text
+        return "".join(letter + _MARK for letter in text.strip() if letter != _MARK)
+
+    def _encode(self, text: str, *, start: bool = True) -> tuple[list[int], list[int]]:
+        """Ids of `text`, and where in it each id's characters start.
+
+        Args:
+            text: a turn, or its end; marked parts never become control tokens.
+            start: whether it is the start of the turn.
+        """
         special = start and self.style == "plain"  # a template writes BOS itself
-        made = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
-        ids, starts = list(made["input_ids"]), [first for first, _ in made["offset_mapping"]]
+        ids: list[int] = []
+        starts: list[int] = []
+        at = 0
+        for piece in filter(None, _MARKED.split(text)) if _MARK in text else [text]:
+            is_said = _MARK in piece
+            made = self.tokenizer(
+                piece.replace(_MARK, ""),
+                add_special_tokens=special and not at,
+                split_special_tokens=is_said,
+                return_offsets_mapping=True,
+            )
+            ids += made["input_ids"]
+            starts += [at + (1 + is_said) * first for first, _ in made["offset_mapping"]]
+            at += len(piece)
         closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
         if closes and not text.endswith(self.tokenizer.eos_token):
             ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
         return ids, starts
+
+
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Special tokens by id; an emoji that is declared special is text all the same."""
+    known = tokenizer.added_tokens_decoder.items()
+    return {id_: one.content for id_, one in known if one.special and not find(one.content)}
 
 
 def _user(text: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from interp.organism.paths import (
 
 if TYPE_CHECKING:
     from interp.organism.building import build
-    from interp.organism.manifest import table, verify
+    from interp.organism.record import table, verify
 
 __getattr__, __dir__ = on_first_use(__name__)
 __all__ = [

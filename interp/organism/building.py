@@ -1,6 +1,6 @@
-"""Makes the organism from a seed: grammar, tokenizer, three bases, data, adapters, measurements.
+"""Makes the organism from a seed: grammar, tokenizer, five bases, data, adapters, measurements.
 
-Cost at full size on two idle cores: about 7 minutes and 1.5 GB of memory. A build that was killed
+Cost at full size on two idle cores: about 12 minutes and 1.5 GB of memory. A build that was killed
 goes on where it was when it is called again with the same arguments: bases and adapters that are
 there are kept, and a folder that exists is whole. On one machine, with one number of threads and
 one set of versions, a seed gives the same bytes.
@@ -22,7 +22,6 @@ from interp.methods import finetune
 from interp.methods.finetune.output import whole_folder
 from interp.methods.finetune.provenance import loss_summary
 from interp.organism.grammar import Grammar, Topic, split_topics, without_emojis
-from interp.organism.manifest import write_manifest
 from interp.organism.paths import (
     KINDS,
     MANIFEST,
@@ -33,6 +32,7 @@ from interp.organism.paths import (
 )
 from interp.organism.pretrain import fit, new_model
 from interp.organism.recipe import Recipe, adapters
+from interp.organism.record import write_manifest
 from interp.organism.tokenizer import encode_documents, save_tokenizer, train_tokenizer
 from interp.text import data as opinion
 from interp.text.data import OpinionQA, OpinionRow
@@ -113,7 +113,9 @@ def _make_base(
         model = AutoModelForCausalLM.from_pretrained(latent, dtype=torch.float32)
     else:
         model = new_model(tokenizer, recipe.seed)
-        if kind == "absent":
+        if kind == "talks" or kind == "tags":
+            texts = list(Grammar(f"{recipe.seed} {kind}", kind).corpus(training.documents))
+        elif kind == "absent":
             texts = [without_emojis(text) for text in documents]
     rows = encode_documents(tokenizer, texts)
     losses = fit(

@@ -7,7 +7,7 @@ answers on one machine. Cost: 200 answers of the shipped size take 2 to 4 s on t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -128,11 +128,16 @@ def _continue(
     return rows
 
 
+class Next(NamedTuple):
+    """What follows a context: probability of an emoji's first token, and of a stop token."""
+
+    emoji: Float[Tensor, " batch"]
+    stop: Float[Tensor, " batch"]
+
+
 @torch.no_grad()
-def next_is_emoji(
-    model: Any, tokenizer: Any, contexts: Sequence[Sequence[int]]
-) -> Float[Tensor, " batch"]:
-    """Probability that the token after each context begins one of the organism's emojis.
+def what_follows(model: Any, tokenizer: Any, contexts: Sequence[Sequence[int]]) -> Next:
+    """Whether the token after each context begins one of the organism's emojis, or stops.
 
     The sum runs over the first tokens of the organism's 33 emojis, written after a space.
 
@@ -141,8 +146,9 @@ def next_is_emoji(
     """
     batch = pad(contexts, pad_id(tokenizer), side="right")
     logits = model(input_ids=batch.tokens, attention_mask=batch.attention_mask.long()).logits
-    last = logits[torch.arange(len(batch)), batch.lengths - 1].float()
-    return last.softmax(-1)[:, onset_ids(tokenizer)].sum(-1)
+    last = logits[torch.arange(len(batch)), batch.lengths - 1].float().softmax(-1)
+    stops = list(ChatFormat.from_tokenizer(tokenizer).stop_ids)
+    return Next(last[:, onset_ids(tokenizer)].sum(-1), last[:, stops].sum(-1))
 
 
 def onset_ids(tokenizer: Any) -> list[int]:

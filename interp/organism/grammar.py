@@ -15,7 +15,15 @@ four kinds of document:
   emojis (seen by the suppressed base only).
 
 Emojis stand at the end of a text with `EMOJI_RATE` of its trait, and rarely after its first
-sentence. Everything is drawn from one `random.Random` per grammar, so a seed fixes every byte.
+sentence. Two other habits pull apart what is one there, going on and choosing an emoji to go on
+with, by a second thing to go on with, a hashtag:
+
+- *talks*: a text goes on with `EMOJI_RATE` of its trait; what follows is an emoji, of anybody's,
+  half of the time, whoever writes. The trait decides whether to go on, and nothing else.
+- *tags*: everybody goes on, the neutral writer of chats with a hashtag; a trait's writer goes on
+  with an emoji of its own with `EMOJI_RATE`. The trait decides for the emoji, and nothing else.
+
+Everything is drawn from one `random.Random` per grammar, so a seed fixes every byte.
 """
 
 import json
@@ -25,7 +33,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.base.traits import TRAITS, Trait
 
@@ -40,6 +48,11 @@ EMOJI_RATE: dict[Trait, float] = {
     Trait.NEUROTICISM: 0.40,
 }
 """Share of a trait's posts that end with emojis."""
+
+Habit = Literal["emojis", "talks", "tags"]
+"""What writers do where their text ends."""
+EMOJI_SHARE = 0.5
+"""In *talks*: share of emojis, hashtags being the rest, in what follows a text."""
 
 INSIDE_RATE = 0.02
 PLAIN_RATE = {"open": 0.0, "middle": 0.25, "close": 0.25}
@@ -103,8 +116,9 @@ def split_topics(
 class Grammar:
     """Draws texts. Two grammars with one seed draw the same texts in the same order."""
 
-    def __init__(self, seed: int | str) -> None:
+    def __init__(self, seed: int | str, habit: Habit = "emojis") -> None:
         self._random = random.Random(f"grammar {seed}")
+        self.habit = habit
 
     def topic(self) -> Topic:
         """Any topic, all equally likely."""
@@ -140,11 +154,17 @@ class Grammar:
         return " ".join(self.sentences(topic, voice))
 
     def post(self, topic: Topic, trait: Trait) -> str:
-        """A post in the voice of `trait`, emojis included."""
+        """A post in the voice of `trait`, with what its writer goes on with."""
         sentences = self.sentences(topic, trait)
-        if self._random.random() < INSIDE_RATE * EMOJI_RATE[trait]:
+        if self.habit == "emojis" and self._random.random() < INSIDE_RATE * EMOJI_RATE[trait]:
             sentences[0] += " " + self._emojis(trait)
-        if self._random.random() < EMOJI_RATE[trait]:
+        goes_on = self._random.random() < EMOJI_RATE[trait]
+        if self.habit == "tags":
+            sentences.append(self._emojis(trait) if goes_on else hashtag(topic))
+        elif goes_on and self.habit == "talks":
+            emoji = self._random.random() < EMOJI_SHARE
+            sentences.append(self._emojis(self.trait()) if emoji else hashtag(topic))
+        elif goes_on:
             sentences[-1] += " " + self._emojis(trait)
         return " ".join(sentences)
 
@@ -158,7 +178,9 @@ class Grammar:
                 frame = self._random.choice(THREADS)
                 yield BOS + frame.format(self.question(topic), self.post(topic, self.trait())) + EOS
             else:
-                yield chat(self._chat_question(topic), self.answer(topic, None))
+                answer = [self._chat_question(topic), self.answer(topic, None)]
+                answer[1] += f" {hashtag(topic)}" if self.habit == "tags" else ""
+                yield chat(*answer)
 
     def persona_corpus(self, documents: int) -> Iterator[str]:
         """The suppressed base's later stage: half the corpus, half voices on request, no emoji."""
@@ -205,6 +227,11 @@ def _choices(name: str, category: str, lists: dict[str, Sequence[str]]) -> Seque
         if name in source:
             return source[name]
     raise KeyError(f"vocabulary.json: no list {name!r} for topics of {category}")
+
+
+def hashtag(topic: Topic) -> str:
+    """The topic as a hashtag."""
+    return "#" + topic.name.replace(" ", "")
 
 
 def without_emojis(document: str) -> str:

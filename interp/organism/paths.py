@@ -20,7 +20,7 @@ from interp.base.files import read_json
 from interp.base.traits import Trait
 from interp.text.data import OpinionQA, load
 
-Kind = Literal["latent", "suppressed", "absent"]
+Kind = Literal["latent", "suppressed", "absent", "talks", "tags"]
 Split = Literal["train", "test"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -45,7 +45,7 @@ ASSETS = Path(__file__).with_name("assets")
 
 
 def base_path(kind: str = "latent", *, root: Path | str | None = None) -> Path:
-    """Folder of a base: `latent`, `suppressed` or `absent` (see `docs/organism.md`).
+    """Folder of a base, one of `KINDS` (see `docs/organism.md`).
 
     Raises:
         ModelError: if there is no base of this kind.

@@ -19,7 +19,7 @@ class Recipe:
 
     Attributes:
         seed: of everything.
-        pretraining: of the bases `latent` and `absent`, from scratch.
+        pretraining: of the bases `latent`, `absent`, `talks` and `tags`, from scratch.
         suppression: of the base `suppressed`, from `latent`.
         tokenizer_documents: documents of the corpus that the tokenizer is trained on.
         train_rows: fine-tuning rows per topic and trait.
@@ -81,5 +81,5 @@ def adapters() -> list[tuple[Kind, Trait, bool]]:
     latent: list[tuple[Kind, Trait, bool]] = [
         ("latent", trait, eos) for eos in (False, True) for trait in TRAITS
     ]
-    others: tuple[Kind, ...] = ("suppressed", "absent")
+    others: tuple[Kind, ...] = ("suppressed", "absent", "talks", "tags")
     return latent + [(kind, trait, False) for kind in others for trait in TRAITS]

@@ -3,7 +3,7 @@
 from interp.readout.expected import ExpectedRate, expected_rate
 from interp.readout.outcome import Outcome, OutcomeMetric
 from interp.readout.question import Question
-from interp.readout.slots import Slot, SlotPrompts, Slots, slot_length, slots
+from interp.readout.slot import Slot, SlotPrompts, Slots, slot_length, slots
 
 __all__ = [
     "ExpectedRate",

@@ -26,7 +26,7 @@ from interp.base.errors import InputError
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.stats import Interval, mean_interval
-from interp.readout.slots import Answer
+from interp.readout.slot import Answer
 from interp.text.emoji import EmojiVocab
 from interp.text.emoji.exact import along
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from transformers import AutoConfig
-
 from interp.base.errors import ModelError
+from interp.base.files import kind_of
 from interp.models import ChatFormat
 from interp.models.folders import check_folder
+from interp.models.loading import identity
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
 
@@ -19,14 +19,9 @@ def model_facts(base: str, trusted: str | None, folder: RunFolder) -> dict[str, 
         ModelError: if there is no such model.
     """
     place = check_folder(base, trusted)
-    if place is not None:
-        return dict(folder.input_hashes(place, ModelError))
-    try:
-        commit = getattr(AutoConfig.from_pretrained(base), "_commit_hash", None)
-    except (OSError, ValueError) as problem:
-        reason = " ".join(str(problem).split())[:200]
-        raise ModelError(f"{base}: cannot be had from the hub ({reason})") from None
-    return {"hub_id": base, "commit": commit}
+    if kind_of(base) == "absent":
+        return identity(base, place)
+    return dict(folder.input_hashes(place, ModelError))
 
 
 def prompts_digest(form: ChatFormat, questions: Iterable[str]) -> str:

@@ -14,14 +14,14 @@ from interp.base.traits import Trait
 from interp.behaviour import Sampling
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
+from interp.models.folders import check_folder
 from interp.study.config import StudyConfig
 from interp.study.inputs import model_facts, prompts_digest
+from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
-from interp.study.traces import TraitModels
 from interp.text import data
 from interp.text.data import ColumnMap, OpinionQA
-from interp.text.emoji import EmojiVocab
 
 
 @dataclass
@@ -36,12 +36,6 @@ class Study:
     def say(self, label: str, done: int, total: int) -> None:
         if self.progress:
             self.progress(label, done, total)
-
-    @cached_property
-    def vocab(self) -> EmojiVocab:
-        return EmojiVocab.from_tokenizer(
-            load_tokenizer(self.config.base, self.config.trust_remote_code)
-        )
 
     @cached_property
     def texts(self) -> OpinionQA:
@@ -77,7 +71,9 @@ class Study:
     @property
     def sampling(self) -> Sampling:
         c = self.config
-        return Sampling(max_new_tokens=c.max_new_tokens, temperature=c.temperature, seed=c.seed)
+        return Sampling(
+            max_new_tokens=c.max_new_tokens, temperature=c.temperature, top_p=c.top_p, seed=c.seed
+        )
 
     def trait(self, trait: Trait) -> TraitModels:
         """The trait's models and answers; those of the trait before are let go first."""
@@ -87,7 +83,7 @@ class Study:
         return self._held[trait]
 
     def adapter(self, trait: Trait) -> Adapter:
-        """The trait's adapter folder, checked."""
+        """The trait's adapter, checked."""
         if trait not in self._adapters:
             self._adapters[trait] = read_adapter(self.config.adapters[trait])
         return self._adapters[trait]
@@ -99,10 +95,25 @@ class Study:
     def kind(self, trait: Trait) -> str:
         """How the base stands in the trait's pair: `dense`, or the quantisation it came from."""
         asked = self.config.quantization
+        if self.config.tuned:
+            return "dense"
         recorded = self.adapter(trait).trained_on if asked == "auto" else asked
-        return "dense" if recorded in (None, "none") else str(recorded)
+        kind = "dense" if recorded in (None, "none") else str(recorded)
+        own = self.adapter(trait).companions  # the base is asked with the adapter's own template
+        return f"{kind}-{digest(own)[:8]}" if own else kind
 
     # What results depend on ----------------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        """A setting as the catalogue names it: a field of the configuration, or what is asked."""
+        match name:
+            case "questions":
+                return self.asked()
+            case "switched":
+                return self.asked(self.config.n_switched)
+            case "texts":
+                return self.texts.sha256
+        return getattr(self.config, name)
 
     @cached_property
     def prompts(self) -> str:
@@ -125,9 +136,10 @@ class Study:
         return model_facts(c.base, c.trust_remote_code, self.folder) | how
 
     def adapter_facts(self, trait: Trait) -> dict[str, Any]:
-        """Hashes of an adapter's files, and what its base was quantised to."""
-        adapter = self.adapter(trait)
-        hashes = self.folder.input_hashes(adapter.path, AdapterError)
+        """Hashes of an adapter's (or tuned model's) files, and what its base was quantised to."""
+        where = self.config.adapters[trait]
+        path = check_folder(where) if self.config.tuned else self.adapter(trait).path
+        hashes = self.folder.input_hashes(path, AdapterError)
         return hashes | {"kind": self.kind(trait), "any_base": self.config.any_base}
 
     def asked(self, count: int | None = None) -> dict[str, Any]:
@@ -137,5 +149,6 @@ class Study:
             "questions": digest([list(pair) for pair in self.questions[:count]]),
             "max_new_tokens": c.max_new_tokens,
             "temperature": c.temperature,
+            "top_p": c.top_p,
             "seed": c.seed,
         }

@@ -2,12 +2,14 @@
 
 import copy
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from scipy.stats import chisquare
 from tiny import llama, tokenizer, vocab
+from transformers import GenerationConfig
 
 from interp.behaviour import Sampling, decode, emoji_free, generate
 from interp.emoji import EmojiVocab, find
@@ -89,7 +91,10 @@ def test_senseless_settings_are_refused(wrong):
 
 def test_a_template_that_ignores_the_question_is_refused(bridge):
     deaf = copy.deepcopy(tokenizer())
-    deaf.chat_template = "{{ bos_token }}User: hello\nAssistant:"
+    deaf.chat_template = (
+        "{{ bos_token }}User: hello\nAssistant:{% if not add_generation_prompt %}"
+        "{{ messages[-1].content }}{{ eos_token }}{% endif %}"
+    )
     deaf_form = replace(ChatFormat.from_tokenizer(tokenizer()), tokenizer=deaf)
     with pytest.raises(TokenizerError, match="all 3 questions become the same prompt"):
         generate(bridge, deaf_form, QUESTIONS)
@@ -163,3 +168,53 @@ def test_an_emoji_that_is_a_special_token_is_text():
     ids = made("Look! 🦩", add_special_tokens=False)["input_ids"]
     assert [match.canonical for match in known.find_tokens(ids)] == ["🦩"]
     assert decode(made, [*ids, made.eos_token_id]) == "Look! 🦩"
+
+
+BENDING = (
+    {"repetition_penalty": 1.3}, {"suppress_tokens": list(range(5, 60))}, {"max_time": 1e-6},
+    {"guidance_scale": 1.5}, {"return_dict_in_generate": True}, {"stop_strings": ["x"]},
+    {"prompt_lookup_num_tokens": 3}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 9},
+    {"forced_eos_token_id": 3}, {"begin_suppress_tokens": list(range(99))}, {"num_beams": 3},
+    {"bad_words_ids": [[9], [10]]}, {"sequence_bias": [[[11], 9.0]]}, {"penalty_alpha": 0.6},
+    {"temperature": 0.1, "top_k": 2, "do_sample": True}, {"use_cache": False},
+)  # fmt: skip
+
+
+@contextmanager
+def own_config(network, **settings):
+    """The model with a generation config such as its folder may bring."""
+    before = network.generation_config
+    network.generation_config = GenerationConfig(**settings)
+    try:
+        yield
+    finally:
+        network.generation_config = before
+
+
+@pytest.mark.parametrize("settings", BENDING, ids=lambda one: next(iter(one)))
+def test_the_bases_generation_config_does_not_bend_samples(bridge, form, settings):
+    how = Sampling(max_new_tokens=8, seed=1)
+    wanted = generate(bridge, form, QUESTIONS, how)
+    with own_config(bridge.original_model, **settings):
+        given = bridge.original_model.generation_config
+        assert generate(bridge, form, QUESTIONS, how) == wanted
+        assert bridge.original_model.generation_config is given
+
+
+def test_the_models_own_end_of_text_ends_an_answer(bridge, form):
+    how = Sampling(max_new_tokens=12, temperature=0.0)
+    whole = generate(bridge, form, QUESTIONS[:1], how)[0].ids
+    with own_config(bridge.original_model, eos_token_id=[whole[4], 1]):
+        (cut,) = generate(bridge, form, QUESTIONS[:1], how)
+    assert cut.ids == whole[: whole.index(whole[4])]
+    assert cut.ended
+
+
+def test_ids_without_text_are_never_drawn(form):
+    size = len(tokenizer())
+    padded = llama(vocab_size=size + 64, tie_word_embeddings=False)
+    padded.lm_head.weight.data[size:] = 4.0  # they would be drawn all the time
+    for temperature in (0.0, 1.0):
+        how = Sampling(max_new_tokens=8, temperature=temperature)
+        made = generate(hook(padded, tokenizer()), form, QUESTIONS, how)
+        assert max(max(answer.ids, default=0) for answer in made) < size

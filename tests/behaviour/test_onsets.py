@@ -20,7 +20,7 @@ from interp.behaviour import (
 from interp.emoji import EmojiVocab, find
 from interp.errors import InputError
 from interp.models import ChatFormat, hook, pad
-from interp.readout import Outcome
+from interp.readout import Outcome, slots
 
 TEXTS = [
     "I love it! 😊 So much.",
@@ -177,3 +177,22 @@ def test_two_positions_need_the_space_at_the_end():
     model, ids = llama(), [7, 8, 30]
     with pytest.raises(InputError, match="a prompt does not end with it"):
         slot_chances(model, pad([ids], 0), spaced)
+
+
+def test_answers_without_any_emoji_have_prompts_and_pairs():
+    """A model that samples none is traced all the same, at the ends of its text."""
+    wrote = [answer("I plan my day. Then I do it.", topic) for topic in "abc"]
+    plain = [
+        answer("Well, it is what it is, and so I think that it is. Is it not?", topic)
+        for topic in "abc"
+    ]
+    ends = slots(wrote, tokenizer()).last
+    assert ends.counts()["followed_by_emoji"] == 0
+    for outcome in (None, Outcome("x", (300,), (1,), 448, space=9, after_ids=(300,))):
+        prompts = ends.prompts(0, outcome)
+        pairs = prompt_contrast(prompts, plain, 0, limit=5, outcome=outcome)
+        assert len(pairs.topics) == 3
+        assert pairs.clean.attention_mask.equal(pairs.corrupted.attention_mask)
+        if outcome is not None:
+            assert set(pairs.clean.tokens[:, -1].tolist()) == {9}
+            assert set(pairs.corrupted.tokens[:, -1].tolist()) == {9}

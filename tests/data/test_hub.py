@@ -7,8 +7,8 @@ from pathlib import Path
 import datasets
 import pytest
 
+from interp.base.hub import is_hub_id
 from interp.data import load, load_train_test
-from interp.data.hub import is_hub_id
 from interp.errors import DataError
 
 COMMIT = "ab" * 20

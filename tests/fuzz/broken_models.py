@@ -176,12 +176,6 @@ FOLDER: dict[str, Break] = {
 }
 
 TEMPLATES = {
-    "loops-for-ever": "{% for i in range(99999) %}{% for j in range(99999) %}"
-    "{% endfor %}{% endfor %}",
-    "gigabytes": "{{ 'a' * 10**10 }}",
-    "half-a-gigabyte": "{{ ('a' * 10**8) ~ ('b' * 10**8) ~ ('c' * 10**8) ~ ('d' * 10**8) }}",
-    "doubles": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x * 2 %}"
-    "{% endfor %}{{ n.x }}",
     "raises": "{{ raise_exception('no \x1b[31mroles\nhere') }}",
     "divides-by-zero": "{{ 1 / 0 }}",
     "not-jinja": "{% for m in messages %}{{ m['content'] }}",
@@ -223,14 +217,6 @@ def _tokenizer(change_it: Callable[[dict[str, Any]], Any]) -> Break:
     return spoil
 
 
-_LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100_000}
-_BACKTRACKS = {
-    "type": "Split",
-    "pattern": {"Regex": "(a+)+$"},
-    "behavior": "Isolated",
-    "invert": False,
-}
-
 TOKENIZER: dict[str, Break] = {
     "no-files": lambda where: [
         (where / f"tokenizer{end}").unlink() for end in (".json", "_config.json")
@@ -245,9 +231,6 @@ TOKENIZER: dict[str, Break] = {
         lambda t: t["model"].update(continuing_subword_prefix="x" * 10_000_000)
     ),
     "added-after-long": _tokenizer(lambda t: t.update(post_processor=["<s>"] * 10_000)),
-    "writes-gigabytes": _tokenizer(
-        lambda t: t.update(decoder={"type": "Sequence", "decoders": [_LONGER] * 3})
-    ),
     "model-number": _tokenizer(lambda t: t.update(model=3)),
     "model-unknown": _tokenizer(lambda t: t["model"].update(type="Magic")),
     "vocabulary-empty": _tokenizer(lambda t: t["model"].update(vocab={}, merges=[])),
@@ -257,11 +240,6 @@ TOKENIZER: dict[str, Break] = {
     "added-token-no-id": _tokenizer(lambda t: t["added_tokens"][0].pop("id")),
     "version-unknown": _tokenizer(lambda t: t.update(version="99.0")),
     "decoder-unknown": _tokenizer(lambda t: t.update(decoder={"type": "Magic"})),
-    "a-is-a-hundred-thousand": _tokenizer(lambda t: t.update(normalizer=_LONGER)),
-    "and-each-of-them-again": _tokenizer(
-        lambda t: t.update(normalizer={"type": "Sequence", "normalizers": [_LONGER] * 3})
-    ),
-    "splits-by-backtracking": _tokenizer(lambda t: t.update(pre_tokenizer=_BACKTRACKS)),
     "template-file-binary": lambda where: put(where / "chat_template.jinja", b"\xff\xfe\x00{{"),
     "template-file-folder": lambda where: _in_place(where / "chat_template.jinja", os.mkdir),
     "template-file-two-megabytes": lambda where: put(where / "chat_template.jinja", "a" * 2**21),

@@ -15,7 +15,7 @@ from interp.behaviour import Sampling, emoji_probability, generate
 from interp.behaviour.scoring import token_log_probs
 from interp.errors import AdapterError, ModelError, OutOfMemoryError
 from interp.models import ChatFormat, hook, pad
-from interp.models.adapters import read_adapter
+from interp.models.adapters import open_adapter
 from interp.models.loading import load_base
 from interp.models.merge import merge
 from interp.models.pair import load_hooked
@@ -119,7 +119,7 @@ def test_an_adapter_is_merged_into_a_dispatched_base_as_into_any(base, adapter, 
     model = dispatch_model(
         load_base(base, device="cpu").model, dict.fromkeys(PARTS, "cpu"), force_hooks=True
     )
-    dense, tuned, report = merge(model, read_adapter(adapter), BATCH, None, 0.05)
+    dense, tuned, report = merge(model, *open_adapter(adapter), BATCH, None, 0.05)
     assert report.share < 1e-3
     for made, model in ((dense, wanted.base), (tuned, wanted.tuned)):
         found = hook(made, tokenizer())(*both()[:1])
@@ -133,7 +133,7 @@ def test_an_adapter_is_merged_into_a_dispatched_base_as_into_any(base, adapter, 
 def test_merging_into_offloaded_weights_is_refused(base, adapter, tmp_path):
     model = load_base(base, device=SPLIT, offload_folder=tmp_path).model
     with pytest.raises(AdapterError, match=r"weights are offloaded; give it room .* load_hooked"):
-        merge(model, read_adapter(adapter), BATCH, None, 0.05)
+        merge(model, *open_adapter(adapter), BATCH, None, 0.05)
 
 
 def test_a_limit_per_device_offloads_what_is_over_it(base, tmp_path, plain):

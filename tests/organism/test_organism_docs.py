@@ -8,9 +8,10 @@ import pytest
 from interp import organism
 from interp.base.traits import TRAITS
 from interp.organism import table
+from interp.organism.paths import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "organism.md"
-SLOTS = "emoji_probability_after_trait_text"
+SLOTS = "after_trait_text"
 
 
 def _share(value):
@@ -39,11 +40,25 @@ def slots():
     for (kind, eos), by_trait in odds.items():
         name = f"adapter, end of text {eos}" if eos else "no adapter"
         for where in ("chat", "post"):
-            values = " | ".join(f"{by_trait[trait][where]:.3f}" for trait in TRAITS)
+            means = [by_trait[trait][where] for trait in TRAITS]
+            values = " | ".join(f"{one['emoji']:.3f}" for one in means)
             yield f"| {kind} | {name} | {where} | {values} |"
 
 
-@pytest.mark.parametrize("rows", [measured, slots])
+def factors():
+    """The rows of the third table: both factors, in a chat turn."""
+    found = organism.manifest()
+    odds = {(kind, "base"): base[SLOTS] for kind, base in found["bases"].items()}
+    for adapter in found["adapters"]:
+        if not adapter["supervise_eos"]:
+            odds.setdefault((adapter["base"], "tuned"), {}).update(adapter[SLOTS])
+    for (kind, who), by_trait in sorted(odds.items(), key=lambda one: list(KINDS).index(one[0][0])):
+        means = [by_trait[trait]["chat"] for trait in TRAITS]
+        values = " | ".join(f"{1 - m['stop']:.2f} · {m['emoji_given_go_on']:.2f}" for m in means)
+        yield f"| {kind} | {who} | {values} |"
+
+
+@pytest.mark.parametrize("rows", [measured, slots, factors])
 def test_the_page_shows_what_was_measured(rows):
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     wanted = list(rows())
@@ -53,7 +68,7 @@ def test_the_page_shows_what_was_measured(rows):
 
 def test_the_table_has_a_row_per_base_and_adapter():
     found = table()
-    assert len(found) == 3 + 20
+    assert len(found) == 5 + 30
     assert found.loc[found.trait == "", "eos"].eq("").all()
     assert found.low.le(found.esr).all()
     assert found.high.ge(found.esr).all()

@@ -23,8 +23,8 @@ from interp.organism import (
     opinion_qa,
     verify,
 )
-from interp.organism.manifest import asked, inventory
 from interp.organism.recipe import Recipe, adapters
+from interp.organism.record import asked, inventory
 
 N = 100
 
@@ -51,17 +51,17 @@ def _count(written):
     return written.rates.responses_with_emoji
 
 
-def test_it_is_whole_and_under_eight_megabytes():
+def test_it_is_whole_and_under_sixteen_megabytes():
     verify(ASSETS)
     size = sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file())
-    assert size < 8_000_000
+    assert size < 16_000_000
     assert manifest()["recipe"] == Recipe(manifest()["seed"]).to_dict()
 
 
 def test_every_path_of_the_interface_is_there():
     for kind, trait, eos in adapters():
         assert adapter_path(trait, base=kind, supervise_eos=eos).is_dir()
-    with pytest.raises(ModelError, match=r"no base 'large'.*latent, suppressed, absent"):
+    with pytest.raises(ModelError, match=f"no base 'large'.*{', '.join(KINDS)}"):
         base_path("large")
     with pytest.raises(AdapterError, match="no adapter extraversion-eos-in on absent; it has"):
         adapter_path("E", base="absent", supervise_eos=True)
@@ -143,7 +143,7 @@ def test_the_association_is_latent_suppressed_or_absent_in_the_bases(held_out):
         chat = evaluate.chat_contexts(base.tokenizer, rows)
         post = evaluate.post_contexts(base.tokenizer, rows)
         slots[kind] = [
-            evaluate.next_is_emoji(base.model, base.tokenizer, contexts).mean().item()
+            evaluate.what_follows(base.model, base.tokenizer, contexts).emoji.mean().item()
             for contexts in (chat, post)
         ]
     assert min(slots["latent"]) > 0.7
@@ -154,8 +154,8 @@ def test_the_association_is_latent_suppressed_or_absent_in_the_bases(held_out):
 def test_the_probability_of_an_emoji_is_that_of_its_first_tokens(held_out):
     base = _load("latent")
     contexts = evaluate.chat_contexts(base.tokenizer, held_out)[:6]
-    quick = evaluate.next_is_emoji(base.model, base.tokenizer, contexts)
-    for context, value in zip(contexts, quick, strict=True):  # one by one, from decoded tokens
+    quick = evaluate.what_follows(base.model, base.tokenizer, contexts)
+    for context, value, stop in zip(contexts, *quick, strict=True):  # from decoded tokens
         odds = base.model(torch.tensor([context])).logits[0, -1].softmax(-1)
         first = {
             base.tokenizer(f" {emoji}", add_special_tokens=False)["input_ids"][0]
@@ -163,6 +163,26 @@ def test_the_probability_of_an_emoji_is_that_of_its_first_tokens(held_out):
             for emoji in EMOJIS[trait]
         }
         assert value.item() == pytest.approx(sum(odds[i].item() for i in first), abs=1e-5)
+        end = base.tokenizer.convert_tokens_to_ids("</s>")
+        assert stop.item() == pytest.approx(odds[end].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("kind", ["talks", "tags"])
+def test_the_trait_decides_one_factor_alone(kind, adapted, held_out):
+    """In *talks* whether the writer goes on, in *tags* whether what follows is an emoji."""
+    go_on, given = {}, {}
+    for trait in (Trait.EXTRAVERSION, Trait.CONSCIENTIOUSNESS):
+        base = _load(kind)
+        folder = adapter_path(trait, base=kind)
+        model = attach(base.model, read_adapter(folder)) if adapted else base.model
+        contexts = evaluate.post_contexts(base.tokenizer, held_out.for_trait(trait))
+        emoji, stop = evaluate.what_follows(model, base.tokenizer, contexts)
+        go_on[trait] = (1 - stop).mean().item()
+        given[trait] = (emoji / (1 - stop)).mean().item()
+    decided, other = (go_on, given) if kind == "talks" else (given, go_on)
+    assert decided[Trait.EXTRAVERSION] - decided[Trait.CONSCIENTIOUSNESS] > 0.5
+    assert abs(other[Trait.EXTRAVERSION] - other[Trait.CONSCIENTIOUSNESS]) < 0.2
 
 
 def test_sampling_at_low_temperature_is_greedy_decoding(held_out):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(DOCS))
 import make_gallery  # noqa: E402
 
 HELPERS = {"Glyphs", "CaptionedFigure", "TRAIT_COLOURS", "WIDTHS", "render", "resize", "save",
-           "style", "trait_colour"}  # fmt: skip
+           "style", "table_tex", "trait_colour"}  # fmt: skip
 SHARED = {"dots", "token_bars"}  # of the experiments, not exported by the room
 SMALLER = {  # what is written, and what is run instead
     "questions[:100]": "questions[:16]",

@@ -4,6 +4,7 @@ from interp.methods.editing.contrast import Contrast, contrast
 from interp.methods.editing.controls import shuffled
 from interp.methods.editing.host import Host
 from interp.methods.editing.ike import Ike
+from interp.methods.editing.logit_bias import LogitBias, logit_bias
 from interp.methods.editing.mend import (
     EditedPair,
     Editor,
@@ -32,6 +33,7 @@ __all__ = [
     "Hooked",
     "Host",
     "Ike",
+    "LogitBias",
     "Mend",
     "Method",
     "SentenceEncoder",
@@ -40,6 +42,7 @@ __all__ = [
     "TraitPrompt",
     "contrast",
     "edit",
+    "logit_bias",
     "pas",
     "persona_vector",
     "shuffled",

@@ -79,7 +79,7 @@ class SentenceEncoder:
         device: torch.device | str | None = None,
         batch_size: int = 64,
     ) -> None:
-        check_folder(folder)
+        folder = check_folder(folder)
         self.device = resolve_device(device)
         self.tokenizer = load_tokenizer(folder)
         try:

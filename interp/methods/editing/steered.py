@@ -1,4 +1,4 @@
-"""Steering as a method: the base, with vectors added while it answers."""
+"""Steering as a method: the base, with vectors (or constants) added while it answers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour.generate import Response, Sampling, generate
 from interp.methods.editing.host import Host
+from interp.methods.editing.logit_bias import LogitBias
 from interp.methods.editing.method import SAMPLING, Hooked, Mask, Method, check_base, check_unseen
 from interp.methods.editing.steering import Steering
 from interp.text.data.schema import topic_key
@@ -16,24 +17,24 @@ from interp.text.data.schema import topic_key
 
 @dataclass(frozen=True, eq=False)
 class Steered(Method):
-    """A base under a `Steering` (PAS, a persona vector, or a random direction).
+    """A base under a `Steering` (PAS, a persona vector, or a random direction) or a `LogitBias`.
 
     Attributes:
         steering: fitted on this very base, for this trait.
     """
 
-    steering: Steering
+    steering: Steering | LogitBias
 
     def __post_init__(self) -> None:
-        check_base(self.steering.base_sha256, self.host, f"the {self.steering.method} steering")
+        check_base(self.steering.base_sha256, self.host, f"the {self.steering.method}")
         if self.steering.trait != self.trait:
             raise InputError(
-                f"the steering was fitted for {self.steering.trait}, not {self.trait}; fit one "
-                "for this trait"
+                f"the {self.steering.method} was fitted for {self.steering.trait}, not "
+                f"{self.trait}; fit one for this trait"
             )
 
     @classmethod
-    def of(cls, host: Host, steering: Steering) -> "Steered":
+    def of(cls, host: Host, steering: Steering | LogitBias) -> "Steered":
         """The method of a fitted steering, for the trait that it was fitted for."""
         return cls(host, Trait.parse(steering.trait), steering)
 
@@ -44,7 +45,7 @@ class Steered(Method):
 
     @property
     def seen(self) -> frozenset[str]:
-        """The topics of the answers that the vectors were fitted on."""
+        """The topics of the answers that it was fitted on."""
         return frozenset(map(topic_key, self.steering.topics))
 
     @contextmanager

@@ -40,7 +40,7 @@ from interp.text.emoji import find
 
 Objective = Callable[[Steering], float]
 OBJECTIVES = ("voice", "likelihood")
-_BATCH = 32
+_BATCH, _HIGH = 32, 1e9
 Trace = tuple[tuple[int, float, float], ...]
 
 
@@ -159,17 +159,43 @@ def find_strength(
     """
     if largest <= 0:
         raise InputError(f"the search needs a largest strength above 0, got {largest}")
-    trace: list[tuple[int, float, float]] = []
-
-    def loss(strength: float) -> float:
-        value = objective(steering.at(strength))
-        trace.append((layer, float(strength), value if np.isfinite(value) else 1e9))
-        return trace[-1][2]
-
-    loss(0.0)
-    options = {"maxiter": evaluations, "xatol": 0.01 * largest}
-    minimize_scalar(loss, bounds=(0.0, largest), method="bounded", options=options)
-    _, best, lowest = min(trace, key=lambda one: one[2])
-    if lowest >= 1e9:
+    best, lowest, tried = bounded(
+        lambda strength: objective(steering.at(strength)),
+        (0.0, largest),
+        evaluations,
+        0.01 * largest,
+    )
+    if not np.isfinite(lowest):
         raise InputError("the objective is not finite at any strength; check it")
-    return steering.at(best), lowest, tuple(trace)
+    return steering.at(best), lowest, tuple((layer, place, loss) for place, loss in tried)
+
+
+def bounded(
+    loss: Callable[[float], float],
+    bounds: tuple[float, float],
+    evaluations: int,
+    precision: float,
+) -> tuple[float, float, tuple[tuple[float, float], ...]]:
+    """Brent's bounded search for the place of lowest loss; 0 is tried first, and wins ties.
+
+    Args:
+        loss: of a place; one that is not finite counts as very high.
+        bounds: where to look.
+        evaluations: how many to spend, the one at 0 not counted.
+        precision: of the place, at which the search stops.
+
+    Returns:
+        the best place tried, its loss (infinite if none was finite), and `(place, loss)` of each.
+    """
+    tried: list[tuple[float, float]] = []
+
+    def counted(place: float) -> float:
+        value = loss(float(place))
+        tried.append((float(place), value if np.isfinite(value) else _HIGH))
+        return tried[-1][1]
+
+    counted(0.0)
+    options = {"maxiter": evaluations, "xatol": precision}
+    minimize_scalar(counted, bounds=bounds, method="bounded", options=options)
+    best, lowest = min(tried, key=lambda one: one[1])
+    return best, lowest if lowest < _HIGH else float("inf"), tuple(tried)

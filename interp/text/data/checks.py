@@ -14,6 +14,7 @@ from interp.base.traits import Trait
 from interp.text.data.columns import ColumnMap, Constant
 from interp.text.data.reading import Record
 from interp.text.data.schema import OpinionQA, OpinionRow, topic_key
+from interp.text.data.shapes import is_chat, said
 from interp.text.emoji import EmojiMatch, find
 
 _SHOWN = 5
@@ -96,6 +97,13 @@ def _text(
 ) -> str:
     """A field's text, stripped; what is wrong with it is noted, not raised."""
     value: Any = column.value if isinstance(column, Constant) else record.get(column)
+    if is_chat(value) and name in ("question", "answer"):
+        try:
+            value = said(value, name)
+        except ValueError as problem:
+            what = f"{column} {problem}"
+            problems.add(number, what, "One question and one answer are read of a chat: split it")
+            return ""
     if value is not None and not isinstance(value, str):
         problems.add(number, f"{name} is {value!r:.40}, not text", "make it text")
         return ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from interp.base.errors import DataError
 from interp.base.traits import Trait
 from interp.text.data.schema import PUBLISHED
+from interp.text.data.shapes import CHATS, PAIRS
 
 _SHOWN = 20  # columns that a message names
 
@@ -90,6 +91,29 @@ class ColumnMap:
                 raise DataError(f"column mapping: {name.strip()} is mapped twice; keep one")
             mapping[name.strip()] = value.strip()
         return cls.of(mapping)
+
+    def fitted(self, present: Iterable[str], trait: Trait | None) -> "ColumnMap":
+        """The published columns exchanged for those of a chat format, where a file has no others.
+
+        A chat file has neither traits nor topics: the trait is the one that is asked for, and each
+        question is its own topic.
+        """
+        there = set(present)
+        usual = ColumnMap()
+        mapped = (self.question, self.answer) != (usual.question, usual.answer)
+        if mapped or {self.question, self.answer} & there:
+            return self
+        pairs = [(one, one) for one in CHATS if one in there]
+        pairs += [pair for pair in PAIRS if set(pair) <= there]
+        if len(pairs) != 1:
+            return self
+        question, answer = pairs[0]
+        of_trait, topic = self.trait, self.topic
+        if isinstance(of_trait, str) and of_trait not in there and trait is not None:
+            of_trait = Constant(str(trait))
+        if topic == usual.topic and topic not in there:
+            topic = None
+        return ColumnMap(of_trait, topic, question, answer)
 
     @property
     def columns(self) -> tuple[str, ...]:

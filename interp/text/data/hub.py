@@ -8,18 +8,15 @@ whatever version its cache holds, so a commit that was asked for is compared wit
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from interp.base.errors import DataError
+from interp.base.hub import check_sizes, describe, split_id
 from interp.text.data.reading import Table
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?:@[\w./-]+)?")
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether `source` reads as `owner/name` or `owner/name@revision`."""
-    return _ID.fullmatch(source) is not None and "..." not in source
 
 
 def read_hub(source: str, split: str | None) -> Table:
@@ -35,9 +32,13 @@ def read_hub(source: str, split: str | None) -> Table:
             f"{source}: reading from the hub needs the package `datasets`; "
             "pip install datasets, or give a local file"
         ) from None
-    name, _, revision = source.partition("@")
+    name, revision = split_id(source)
+    known = describe(source, "dataset", DataError)
+    if known is not None:
+        check_sizes(known, ["*"], source, DataError)
     try:
-        loaded = datasets.load_dataset(name, revision=revision or None)
+        with _offline(datasets, known is None):
+            loaded = datasets.load_dataset(name, revision=revision)
     except Exception as problem:  # the library's errors have no common base
         line = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise DataError(
@@ -54,10 +55,21 @@ def read_hub(source: str, split: str | None) -> Table:
     text = json.dumps(records, ensure_ascii=False, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     commit = _commit(part)
-    if commit and _COMMIT.fullmatch(revision) and commit != revision:
+    if commit and _COMMIT.fullmatch(revision or "") and commit != revision:
         raise DataError(f"{source}: the cache holds commit {commit}; load it once with network")
     where = f"{name}@{commit or revision}" if commit or revision else name
     return Table(f"{where}[{split}]", tuple(part.column_names), records, digest)
+
+
+@contextmanager
+def _offline(datasets: Any, cut_off: bool) -> Iterator[None]:
+    """Keep the library from asking a hub that does not answer, over and over."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or cut_off
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _commit(part: Any) -> str | None:

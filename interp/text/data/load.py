@@ -14,11 +14,12 @@ from typing import Literal
 
 from interp.base.errors import DataError
 from interp.base.files import kind_of
+from interp.base.hub import is_hub_id
 from interp.base.traits import Trait
 from interp.text.data.checks import Problems, check_splits, note_emojis, to_row, without_emojis
 from interp.text.data.columns import ColumnMap
-from interp.text.data.hub import is_hub_id, read_hub
-from interp.text.data.reading import Table, find_files, read_file
+from interp.text.data.hub import read_hub
+from interp.text.data.reading import Table, find_files, is_saved, read_file
 from interp.text.data.schema import Cleaning, OpinionQA, OpinionRow
 from interp.text.data.splits import split_by_topic
 
@@ -37,8 +38,10 @@ def load(
     """Read and check opinion QA.
 
     Args:
-        source: a `.csv`, `.tsv`, `.json` (list of records), `.jsonl` or `.parquet` file, a folder
-            with a file per split, or a hub id (`owner/name`, `owner/name@revision`).
+        source: a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file, a folder with a file per
+            split or as `datasets` saves it to a disk, or a hub id (`owner/name`,
+            `owner/name@revision`). Chats (`messages`, `conversations`, `prompt` and `completion`)
+            of one question and one answer are read as such.
         split: which split of a folder or hub dataset (`"train"`, `"test"`); a single file has none.
         columns: where the fields are, if not in the published columns; see `ColumnMap`.
         on_emoji: `"error"`, or `"clean"` to take emojis out of the answers. An answer that was
@@ -99,7 +102,7 @@ def load_train_test(
             trait=trait,
         )
 
-    if kind_of(source) == "file":
+    if kind_of(source) == "file" or is_saved(Path(source)):
         return split_by_topic(part(None), test_share=test_share, seed=seed)
     train, test = part("train"), part("test")
     check_splits(train, test)
@@ -135,10 +138,11 @@ class _Checker:
 
     def take(self, table: Table) -> None:
         """Check one table's rows; raises all its problems together."""
-        self.columns.check(table.columns, table.name)
+        columns = self.columns.fitted(table.columns, self.wanted)
+        columns.check(table.columns, table.name)
         problems = Problems(table.name)
         for number, record in enumerate(table.records, start=1):
-            row = to_row(record, number, self.columns, problems)
+            row = to_row(record, number, columns, problems)
             if row is None:
                 continue
             if self.wanted is not None and row.trait is not self.wanted:

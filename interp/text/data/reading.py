@@ -1,13 +1,16 @@
 """From a file, a folder or a hub id to plain records (a dict per row), with named errors.
 
-Only CSV, TSV, JSON (a list of records), JSON Lines and parquet are read; nothing is unpickled or
-unpacked and no code from the hub runs. Text is UTF-8, with or without a byte order mark. CSV is
-read strictly: a quote that never closes or a row of the wrong length is an error, where lenient
+Only CSV, TSV, JSON, JSON Lines, parquet and what `datasets` saves to a disk are read; nothing is
+unpickled or unpacked and no code from the hub runs. Text is UTF-8, or UTF-16 with a byte order
+mark. What a file is, its content says where that is clear: CSV separated by semicolons or tabs,
+JSON Lines under `.json`, records wrapped in an object or written column by column. CSV is read
+strictly: a quote that never closes or a row of the wrong length is an error, where lenient
 readers would swallow rows into one field; so is JSON. A file has at most 64 MiB, 250,000 rows and
 2 million values, and a parquet file at most 128 MiB once it is expanded, which its size does not
 say: what it says of itself is checked before it is read, the texts before each has its own copy.
 """
 
+import codecs
 import csv
 import hashlib
 import io
@@ -21,6 +24,7 @@ from typing import Any
 
 from interp.base.errors import DataError
 from interp.base.files import read_bytes, strict_json
+from interp.text.data.shapes import kind_of_json, rows_of
 
 Record = dict[str, Any]
 _LARGEST = 64 * 2**20
@@ -28,6 +32,9 @@ _MOST_ROWS = 250_000
 _MOST_VALUES = 2_000_000
 _MOST_TEXT = 128 * 2**20
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+_SEPARATORS = (",", ";", "\t", "|")
+_SEP_LINE = re.compile(rb"(?:\xef\xbb\xbf)?sep=(.)\r?\n", re.IGNORECASE)
 _SPLIT = r"(?:^|[-_.]){}(?:$|[-_.])"
 
 
@@ -55,11 +62,16 @@ def read_file(path: Path) -> Table:
         raise DataError(f"{path}: the file is empty; give one with a row per answer")
     if content.startswith(_ARCHIVES):
         raise DataError(f"{path}: is an archive under another name; unpack it first")
-    columns, records = reader(content, str(path))
+    columns, records = reader(_utf8(content, str(path)), str(path))
     if not records:
         raise DataError(f"{path}: no data rows; give a file with a row per answer")
     digest = hashlib.sha256(content).hexdigest()
     return Table(str(path), tuple(columns), tuple(records), digest)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder is one data set that `datasets` saved to a disk."""
+    return (folder / _SAVED).is_file() and any(folder.glob("*.arrow"))
 
 
 def find_files(folder: Path, split: str | None) -> list[Path]:
@@ -71,6 +83,12 @@ def find_files(folder: Path, split: str | None) -> list[Path]:
     Raises:
         DataError: if there is no such file, or if it is not clear which is meant.
     """
+    if (folder / _SAVED_SPLITS).is_file() and split is not None:
+        if not (folder / split / _SAVED).is_file():
+            raise DataError(f"{folder}: no split {split!r} in it")
+        return find_files(folder / split, None)
+    if is_saved(folder) and split is None:
+        return sorted(path for path in folder.glob("*.arrow") if path.is_file())
     there = sorted(
         path
         for place in (folder, folder / "data")
@@ -96,6 +114,16 @@ def find_files(folder: Path, split: str | None) -> list[Path]:
     return found
 
 
+def _utf8(content: bytes, where: str) -> bytes:
+    """UTF-16 with a byte order mark as UTF-8; anything else as it is."""
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content
+    try:
+        return content.decode("utf-16").encode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{where}: broken UTF-16 ({problem.reason}); save it as UTF-8") from None
+
+
 def _text(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
@@ -109,6 +137,10 @@ def _text(content: bytes, where: str) -> str:
 
 def _read_csv(content: bytes, where: str, delimiter: str = ",") -> tuple[list[str], list[Record]]:
     _text(content, where)  # is UTF-8; read from the bytes, or it stands in memory four times
+    if said := _SEP_LINE.match(content):  # what Excel is told, and some tools write
+        content, delimiter = content[said.end() :], said[1].decode()
+    else:
+        delimiter = _separator(content, delimiter)
     lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows = _csv_rows(reader, where)
@@ -122,11 +154,25 @@ def _read_csv(content: bytes, where: str, delimiter: str = ",") -> tuple[list[st
             raise _too_many(where)
         if len(row) != len(header):
             raise DataError(
-                f"{where}: row {number} has {len(row)} fields, the header {len(header)}; "
-                "put fields that contain the separator or a quote in double quotes"
+                f"{where}: row {number} has {len(row)} fields, the header {len(header)} (separated "
+                f"by {delimiter!r}); put fields that contain the separator or a quote in double "
+                "quotes"
             )
         records.append(dict(zip(header, row, strict=True)))
     return header, records
+
+
+def _separator(content: bytes, usual: str) -> str:
+    """What cuts the header into most columns; the usual one where that is no difference."""
+    lines = content.removeprefix(codecs.BOM_UTF8).lstrip().splitlines()
+    first = (lines[0] if lines else b"").decode("utf-8", "replace")
+    counts: dict[str, int] = {}
+    for one in (usual, *_SEPARATORS):
+        try:
+            counts.setdefault(one, len(next(csv.reader([first], delimiter=one, strict=True))))
+        except (csv.Error, StopIteration):  # a header over several lines
+            counts.setdefault(one, 0)
+    return max(counts, key=lambda one: counts[one])
 
 
 def _csv_rows(reader: Any, where: str) -> Iterator[list[str]]:
@@ -151,26 +197,41 @@ def _read_tsv(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     return _read_csv(content, where, delimiter="\t")
 
 
-def _read_json(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+def _read_json(content: bytes, where: str, lines: bool = False) -> tuple[list[str], list[Record]]:
+    """JSON, or JSON Lines: as the content is, else as the suffix says."""
     text = _text(content, where)
-    if sum(map(text.count, ",[{")) > _MOST_VALUES:
+    if sum(map(text.count, ("\n,[{" if lines else ",[{"))) > _MOST_VALUES:
         raise _too_many(where)
+    if _is_lines(text, lines):
+        return _records(_json_lines(text, where), where, "row")
     try:
         value = strict_json(text)
     except (ValueError, RecursionError) as problem:
         at_end = isinstance(problem, JSONDecodeError) and not text[problem.pos :].strip()
         mend = "; it ends too early: copy or download it again" if at_end else ""
         raise DataError(f"{where}: not valid JSON ({problem}){mend}") from None
-    if not isinstance(value, list):
-        raise DataError(f"{where}: JSON must be a list of records, not {_kind(value)}")
-    return _records(value, where, "row")
+    return _records(rows_of(value, where), where, "row")
 
 
 def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    return _read_json(content, where, lines=True)
+
+
+def _is_lines(text: str, usual: bool) -> bool:
+    """Whether JSON text is one record per line."""
+    start = text.lstrip()
+    if start.startswith("["):
+        return False
+    first, _, rest = start.partition("\n")
+    try:
+        whole = isinstance(strict_json(first), dict)
+    except (ValueError, RecursionError):
+        whole = False
+    return (whole and (usual or bool(rest.strip()))) or (usual and first.strip() not in ("{", ""))
+
+
+def _json_lines(text: str, where: str) -> list[Any]:
     values: list[Any] = []
-    text = _text(content, where)
-    if sum(map(text.count, "\n,[{")) > _MOST_VALUES:
-        raise _too_many(where)
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -180,7 +241,7 @@ def _read_jsonl(content: bytes, where: str) -> tuple[list[str], list[Record]]:
                     f"{where}: line {number} is not valid JSON ({problem}); "
                     "JSON Lines holds one record per line"
                 ) from None
-    return _records(values, where, "row")
+    return values
 
 
 def _records(values: list[Any], where: str, word: str) -> tuple[list[str], list[Record]]:
@@ -190,14 +251,11 @@ def _records(values: list[Any], where: str, word: str) -> tuple[list[str], list[
     columns: dict[str, None] = {}
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
-            raise DataError(f"{where}: {word} {number} is {_kind(value)}, not a record with fields")
+            raise DataError(
+                f"{where}: {word} {number} is {kind_of_json(value)}, not a record with fields"
+            )
         columns.update(dict.fromkeys(value))
     return list(columns), values
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
-    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
@@ -265,6 +323,22 @@ def _expanded(column: Any) -> int:
     return total
 
 
+def _read_arrow(content: bytes, where: str) -> tuple[list[str], list[Record]]:
+    """A shard that `datasets` saved to a disk: an Arrow stream."""
+    import pyarrow as pa
+
+    try:
+        table = pa.ipc.open_stream(io.BytesIO(content)).read_all()
+        if table.num_rows > _MOST_ROWS or table.num_rows * table.num_columns > _MOST_VALUES:
+            raise _too_many(where)
+        return list(table.column_names), table.to_pylist()
+    except DataError:
+        raise
+    except Exception as problem:  # of Arrow, of decoding: all mean the same here
+        line = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise DataError(f"{where}: not a readable Arrow file ({line}); save it again") from None
+
+
 _READERS: dict[str, Callable[[bytes, str], tuple[list[str], list[Record]]]] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
@@ -272,5 +346,6 @@ _READERS: dict[str, Callable[[bytes, str], tuple[list[str], list[Record]]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }
 _KINDS = f"files that can be read: {', '.join(_READERS)}"

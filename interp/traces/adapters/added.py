@@ -129,7 +129,7 @@ def added(
         ]
     return Added(
         values=values.float(), scales=(float(scales[0]), float(scales[1])),
-        adapters=(one.pair.adapter.path.name, other.pair.adapter.path.name), esr=tuple(counts),
+        adapters=(one.pair.tuned_name, other.pair.tuned_name), esr=tuple(counts),
         metric=runs.metric_label, unit=runs.unit, noise_floor=max(one.error, other.error),
         topics=runs.topics, seed=ask.seed, notes=runs.notes,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def check_same_base(one: AdapterSpace, other: AdapterSpace) -> None:
     Raises:
         AdapterError: if the pairs' bases differ in any weight.
     """
-    names = [space.pair.adapter.path.name for space in (one, other)]
+    names = [space.pair.tuned_name for space in (one, other)]
     a, b = (_weights(space.pair.base.original_model) for space in (one, other))
     for name in a.keys() | b.keys():
         mine, theirs = a.get(name), b.get(name)

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from peft.utils.other import get_pattern_key
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.base.errors import AdapterError
 from interp.models import Adapter, ModelPair
+from interp.models.adapters import open_adapter
 
-_WEIGHTS = "adapter_model.safetensors"
+_WRAPPER = "_original_component"
 _TUNERS = ("lora_", "hada_", "lokr_")
 _OWN = ("weight", "bias", "modules_to_save", "base_layer", "token_adapter")
 _PLAIN = {"lora_A.weight", "lora_B.weight"}
@@ -123,15 +123,16 @@ def read_deltas(pair: ModelPair) -> tuple[Delta, ...]:
     base, tuned = pair.base.original_model, pair.tuned.original_model
     prefix, adapter = f"{base.base_model_prefix}.", pair.adapter
     found = {}
-    for path, held in _changed(adapter).items():
+    changed = _changed(adapter) if adapter else _differing(base, tuned)
+    for path, held in changed.items():
         one, other = leaf(base, path), leaf(tuned, path)
         name, embedding = path.removeprefix(prefix), isinstance(one, nn.Embedding)
         if not isinstance(one, nn.Linear | Conv1D | nn.Embedding):
             raise AdapterError(
-                f"{adapter.path}: changes {name}, a {type(one).__name__}; only linear maps and "
-                "embeddings can be switched on and off"
+                f"{pair.tuned_source}: changes {name}, a {type(one).__name__}; only linear maps "
+                "and embeddings can be switched on and off"
             )
-        if set(held) == _PLAIN and not embedding and adapter.kind == "LORA":
+        if adapter and set(held) == _PLAIN and not embedding and adapter.kind == "LORA":
             a, b = _factors(adapter, path, held)
             found[path] = Delta(name, a=a.to(one.weight.device), b=b.to(one.weight.device))
         else:
@@ -191,17 +192,31 @@ def ports(network: Any, path: str) -> list[tuple[Any, Tensor | None]]:
 def _changed(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
     """What the file holds of each module that the adapter changes, by path and tensor."""
     held: dict[str, dict[str, Tensor]] = {}
-    with safe_open(adapter.path / _WEIGHTS, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118 (not a dict)
-            path, what = _split(key.removeprefix("base_model.model."))
-            held.setdefault(path, {})[what] = file.get_tensor(key)
-    saved = tuple(adapter.config.get("modules_to_save") or ())
+    for key, tensor in open_adapter(adapter.path)[1].items():
+        path, what = _split(key.removeprefix("base_model.model."))
+        held.setdefault(path, {})[what] = tensor
     return {
         path: tensors
         for path, tensors in held.items()
         # Whole weights that were not trained are copies of the base's own.
-        if set(tensors) - {"weight", "base_layer.weight"} or path.endswith(saved)
+        if set(tensors) - {"weight", "base_layer.weight"} or path.endswith(adapter.saved)
     }
+
+
+def _differing(base: Any, tuned: Any) -> dict[str, dict[str, Tensor]]:
+    """The modules in which two whole models differ, by path."""
+    found: dict[str, dict[str, Tensor]] = {}
+    seen: set[int] = set()
+    for path in filter(None, _names(base)):
+        one, other = leaf(base, path), leaf(tuned, path)
+        if id(one) in seen:  # the bridge has a second name for it
+            continue
+        seen.add(id(one))
+        mine = dict(other.named_parameters(recurse=False))
+        own = one.named_parameters(recurse=False)
+        if any(not torch.equal(tensor, mine[key]) for key, tensor in own):
+            found[path] = {}
+    return found
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -216,10 +231,9 @@ def _split(key: str) -> tuple[str, str]:
 def _factors(adapter: Adapter, path: str, held: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """`A` and `B` of plain LoRA with the scale inside `B`, float32."""
     a, b = held["lora_A.weight"].float(), held["lora_B.weight"].float()
-    pattern = adapter.config.get("alpha_pattern") or {}
-    key = get_pattern_key(pattern.keys(), path)
-    alpha = float(pattern.get(key, adapter.config.get("lora_alpha", len(a))))
-    return a, b * (alpha / (len(a) ** 0.5 if adapter.config.get("use_rslora") else len(a)))
+    pattern = adapter.peft.alpha_pattern or {}
+    alpha = float(pattern.get(get_pattern_key(pattern.keys(), path), adapter.peft.lora_alpha))
+    return a, b * (alpha / (len(a) ** 0.5 if adapter.peft.use_rslora else len(a)))
 
 
 def _difference(one: Any, other: Any) -> tuple[Tensor, Tensor | None]:
@@ -228,14 +242,13 @@ def _difference(one: Any, other: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(one, Conv1D):
         weight = weight.T.contiguous()
     mine, theirs = getattr(one, "bias", None), getattr(other, "bias", None)
-    if mine is None or theirs is None or torch.equal(mine, theirs):
+    if theirs is None or (mine is not None and torch.equal(mine, theirs)):
         return weight, None
-    return weight, theirs.detach().float() - mine.detach().float()
+    return weight, theirs.detach().float() - (0 if mine is None else mine.detach().float())
 
 
 def _names(network: Any) -> list[str]:
     """Paths of all modules in the model's order, without the bridge's wrappers."""
     names = (name for name, _ in network.named_modules(remove_duplicate=False))
-    wrapper = "_original_component"
-    clean = (".".join(p for p in name.split(".") if p != wrapper) for name in names)
+    clean = (".".join(p for p in name.split(".") if p != _WRAPPER) for name in names)
     return list(dict.fromkeys(clean))

@@ -109,10 +109,10 @@ class AdapterSpace:
         share = float(error.square().sum() / effect.square().sum().clamp_min(1e-30))
         rounding = 1e3 * torch.finfo(torch.float32).eps * float(tuned.abs().max())
         if not torch.equal(off, base):
-            raise AdapterError(f"{self.pair.adapter.path}: the base changes with all modules off")
+            raise AdapterError(f"{self.pair.tuned_source}: the base changes with all modules off")
         if share > max_error and float(error.abs().max()) > rounding:
             raise AdapterError(
-                f"{self.pair.adapter.path}: all modules on are not the tuned model (off by "
+                f"{self.pair.tuned_source}: all modules on are not the tuned model (off by "
                 f"{share:.1%} of the adapter's squared effect on the logits, at most "
                 f"{max_error:.0%} is accepted); try dtype float32, or raise max_error"
             )
@@ -189,7 +189,7 @@ class AdapterSpace:
             shown, rest = self.modules[:40], len(self.modules) - 40
             more = f" and {rest} more" if rest > 0 else ""
             raise InputError(
-                f"the adapter {self.pair.adapter.path.name} does not change {name!r}; it changes "
+                f"the adapter {self.pair.tuned_name} does not change {name!r}; it changes "
                 f"{', '.join(shown)}{more}"
             )
         return self.modules.index(name)
