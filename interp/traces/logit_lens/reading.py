@@ -337,6 +337,7 @@ def _check_spaced(
     positions: Positions,
 ) -> None:
     """Refuse prompts and places at which an outcome of two positions cannot be read."""
+    assert outcome.space is not None  # of two positions, see `Outcome`
     at_space = tokens.cpu().gather(1, columns).eq(outcome.space)
     if positions != "onset" or not bool(at_space.all()):
         raise InputError(
