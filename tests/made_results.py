@@ -57,6 +57,16 @@ def origin(n: int = 40, seed: int = 0) -> Origin:
     return Origin(chances, topics, (0, 2), expected=1 - (1 - probability) ** 2, seed=0)
 
 
+def crossed(means: Sequence[float], n: int = 40) -> Origin:
+    """A table of these means (base text first, then base reader); questions vary alike in all."""
+    vary = 1 + 0.4 * torch.sin(torch.arange(n, dtype=torch.float64))
+    vary /= vary.mean()
+    probability = torch.tensor(means, dtype=torch.float64).reshape(2, 2, 1) * vary
+    chances = torch.stack([0.5 - probability / 2, 0.5 - probability / 2, probability], -1).float()
+    topics = tuple(f"topic {i % 8}" for i in range(n))
+    return Origin(chances, topics, (0, 2), expected=probability.float(), seed=0)
+
+
 def rates(trait: Trait, with_emoji: int, n: int = 50) -> EmojiRates:
     """`with_emoji` of `n` answers of two sentences end in emojis of the trait, unevenly often."""
     emojis = EMOJIS[trait]

@@ -18,6 +18,7 @@ from interp.base.traits import Trait
 from interp.report.absent import gaps
 from interp.report.blocks import FIGURES, TABLES, Face, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
+from interp.report.effect import fold, unexplained
 from interp.report.page import page
 from interp.report.sections import rates
 from interp.report.weight import lighten
@@ -49,7 +50,7 @@ def write(
     maker = Maker(folder.path, pdf)
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
-    names = catalogue.sections()
+    names, nothing = catalogue.sections(), unexplained(contents)
     for done, name in enumerate(names):
         if progress:
             progress("report", done, len(names))
@@ -57,6 +58,8 @@ def write(
         section, reasons = _made(face, contents, maker)
         if section:
             section.key, section.short = name, face.name
+            if face.trace:
+                fold(section, contents, nothing)
             sections.append(section)
         undrawn |= {(trait, face.name.lower()): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)

@@ -93,10 +93,15 @@ class ViewBlock:
 
 @dataclass
 class Part:
-    """What a section says of one trait (or of all, then `trait` is None)."""
+    """What a section says of one trait (or of all, then `trait` is None).
+
+    Attributes:
+        muted: why it is folded, where it is.
+    """
 
     trait: Trait | None
     answer: str = ""
+    muted: str = ""
     figures: list[FigureBlock] = field(default_factory=list)
     folded: list[FigureBlock] = field(default_factory=list)
     views: list[ViewBlock] = field(default_factory=list)
@@ -104,10 +109,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the summary on top of the page says of a section: a verdict, then its numbers."""
+    """What the summary on top of the page says of a section: a verdict, then its numbers.
+
+    Attributes:
+        bold: whether the verdict claims an effect that is worth it.
+    """
 
     verdict: str
     numbers: str
+    bold: bool = True
 
     @property
     def text(self) -> str:
@@ -123,6 +133,7 @@ class Section:
         title: the question.
         finding: what the summary says of it, if it does.
         method: how it was measured and over how many, for the fold at its end.
+        muted: why all of it is folded, where it is.
         key, short: its place on the page, and its name in the contents; its `Face` says them.
     """
 
@@ -133,6 +144,7 @@ class Section:
     tables: list[TableBlock] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     method: str = ""
+    muted: str = ""
     key: str = ""
     short: str = ""
 
@@ -205,11 +217,13 @@ class Face:
         name: in the table of contents.
         make: makes the section of a run's contents; None where there is nothing to show.
         asked: the question of the summary that the section's finding answers, if it does.
+        trace: whether it explains an effect, and is folded where there is none.
     """
 
     name: str
     make: Callable[[Any, Maker], Section | None]
     asked: str = ""
+    trace: bool = True
 
 
 def stacked(tables: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.report.blocks import Finding, Section
 from interp.report.collect import Contents
+from interp.report.effect import opening, unexplained
 from interp.report.wording import share
 from interp.show.plots.parts import count_range, plural
 from interp.study import catalogue
@@ -48,9 +49,11 @@ class Summary:
     """What the page opens with.
 
     Attributes:
+        opening: that there is nothing to explain, where there is not.
         findings: question, key of the section, and what was found; None where nothing was measured.
     """
 
+    opening: str
     headlines: tuple[Headline, ...]
     caption: str
     findings: tuple[tuple[str, str, Finding | None], ...]
@@ -70,7 +73,9 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
         f"Share of answers with an emoji, {counts} per model; lines are 95 % Wilson intervals. "
         f"Right: the emojis written most, of {_emojis(tuned)}."
     )
-    return Summary(tuple(_headline(t, tuned[t], base.get(t)) for t in tuned), caption, findings)
+    first = opening(contents, unexplained(contents))
+    headlines = tuple(_headline(t, tuned[t], base.get(t)) for t in tuned)
+    return Summary(first, headlines, caption, findings)
 
 
 def _emojis(tuned: dict[Trait, EmojiRates]) -> str:

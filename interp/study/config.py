@@ -67,6 +67,12 @@ class StudyConfig(BaseModel):
     """The adapters are no adapters but whole fine-tuned models."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
+    smallest_rate: float = Field(default=0.05, ge=0, le=1)
+    """Smallest difference of shares of answers that counts: a reader notices 1 answer of 20."""
+    smallest_probability: float = Field(default=0.02, ge=0, le=1)
+    """Smallest difference of probabilities at one place that counts: 1 sampled emoji of 50."""
+    smallest_nats: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    """Smallest difference of log-odds (or logs) that counts: 0.5 nats turn 10 % into 15 %."""
 
     @field_validator("only")
     @classmethod

@@ -124,7 +124,8 @@ def test_answers_come_first_and_are_computed_from_the_results(page) -> None:
         f"write emojis in {shares[0]} (openness) to {shares[1]} (extraversion) of 50 answers"
         in page.text
     )
-    assert "The base does so in 0 % [0, 7], which is less (intervals apart) for all" in page.text
+    assert "The tuned models write more emojis than the base, by more than 5 points." in page.text
+    assert "The base does so in 0 % [0, 7]." in page.text
     result = probe(2, 4)
     best = int(result.auroc[1].argmax())
     gap = float(result.auroc[2, best] - result.auroc[1, best])
@@ -142,7 +143,8 @@ def test_a_trait_has_the_same_colour_on_the_page_as_in_the_figures(html) -> None
 def test_the_summary_says_what_the_results_say(page) -> None:
     text = page.text[page.text.index("Summary", 400) : page.text.index("Do the tuned models")]
     # planted: tuned text raises the base's probability by 0.6, base text the tuned model's by none
-    assert "The text calls for the emoji, more than the weights do." in text
+    assert "The text: the base, too, expects the emoji after it." in text
+    assert "The budget cut 4 of 80 answers of the tuned and 0 of the base" in page.text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
     assert "A single head restores more than half of what fine-tuning changed." in text
     assert re.search(r"strongest head alone restores [01]\.\d\d \[.*11 prompts\)\.", text)
@@ -156,11 +158,12 @@ def test_one_trait_and_five_are_put_into_words(tmp_path, n) -> None:
     words = {
         1: (
             "The model tuned for neuroticism writes an emoji in 22 % [",
-            "less (intervals apart).",
+            "The tuned model writes more emojis than the base, by more than 5 points.",
         ),
         5: (
             "write emojis in 6 % [2, 16] (conscientiousness) to 86 % [74, 93] (extraversion)",
-            "for 4 of 5 traits (openness, extraversion, agreeableness and neuroticism).",
+            "by more than 5 points for 4 of 5 traits; whether the rates differ by more than 5 "
+            "points cannot be told from this many answers for conscientiousness.",
         ),
     }[n]
     assert all(part in text for part in words)
@@ -277,7 +280,8 @@ def test_a_model_without_any_emoji_still_gets_a_page(tmp_path) -> None:
     rates(Trait.OPENNESS, 0).save(folder.file("openness", "rates-tuned.safetensors"))
     text = Page(report.write(folder).read_text(encoding="utf-8")).text
     assert "The model tuned for openness writes an emoji in 0 % [0, 7] of 50 answers." in text
-    assert "The base does so in 0 % [0, 7], and the intervals overlap." in text
+    assert "The base does so in 0 % [0, 7]." in text
+    assert re.search(r"Summary\s+Nothing to explain: the tuned model's share", text[400:])
     assert not Path(folder.path / "figures" / "emojis.png").exists()
 
 

@@ -59,4 +59,4 @@ def _cells(one: MergeReport) -> tuple[Cell, ...]:
     )
 
 
-FACE = Face("Merge errors", section)
+FACE = Face("Merge errors", section, trace=False)

@@ -3,18 +3,33 @@
 import pandas as pd
 
 from interp.base.traits import Trait
+from interp.behaviour import Origin
 from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
+from interp.report.effect import smallest, unexplained
+from interp.report.two_by_two import Answer, TwoByTwo
 from interp.report.wording import Estimate, extent, number, verdict
 from interp.show import plots
+from interp.show.plots.parts import plural
 from interp.study.catalogue import ORIGIN
 
 # Who wrote the answer, and who reads it.
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
 METHOD = (
     "Answers of both models are read by both where their text ends, before any emoji. "
-    "Intervals resample topics (bootstrap). “More than” means that the intervals do not meet."
+    "Intervals resample topics (bootstrap). Losses and their interaction are differences of logs "
+    "of mean probabilities over the same questions. What the emoji takes, is that without which it "
+    "loses more than the smallest effect of interest."
 )
+_SAID: dict[Answer, str] = {
+    "both": "Both: the emoji takes the tuned model's text and its weights",
+    "text": "The text: the base, too, expects the emoji after it",
+    "weights": "The weights: they call for the emoji after the base's text, too",
+    "either": "Either is enough: the text alone calls for the emoji, and so do the weights alone",
+    "less": "Fine-tuning makes the emoji rarer where the text ends",
+    "nothing": "Nothing to explain",
+}
+_UNTOLD = "Text and weights cannot be told apart at this number of answers"
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
@@ -33,8 +48,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         f"The untouched base, reading the tuned {whose} text, gives an emoji a probability of "
         f"{extent(latent)}; the tuned {who} it {extent(shift)}."
     )
-    finding = Finding(_verdict(latent, shift), numbers)
-    made = Section("Is it the text or the weights?", finding.text, finding, method=METHOD)
+    halves = {trait: TwoByTwo.of(result) for trait, result in results.items()}
+    said, bold = _verdict(contents, halves)
+    finding = Finding(said, numbers, bold)
+    answer = f"{finding.text} {_losses(halves)} {_cut(results)}"
+    made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
     figure = plots.text_or_weights(results)
     made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
     cells = {t: [_cell(table, *who) for who in _WHO] for t, table in tables.items()}
@@ -51,15 +69,37 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     return made
 
 
-def _verdict(latent: dict[Trait, Estimate], shift: dict[Trait, Estimate]) -> str:
-    """Whether the text alone (read by the base) does more than the weights alone."""
-    text = [trait for trait in latent if latent[trait][1] > shift[trait][2]]
-    weights = [trait for trait in latent if shift[trait][1] > latent[trait][2]]
-    groups = (
-        ("The text calls for the emoji, more than the weights do", text),
-        ("The weights call for the emoji, more than the text does", weights),
+def _verdict(contents: Contents, tables: dict[Trait, TwoByTwo]) -> tuple[str, bool]:
+    """What the emoji takes, and whether that is an effect worth bold type."""
+    nothing = unexplained(contents)
+    least = smallest(contents, "probability"), smallest(contents, "nats")
+    found: dict[Trait, Answer] = {
+        trait: "nothing" if trait in nothing else table.answer(*least)
+        for trait, table in tables.items()
+    }
+    groups = [(phrase, [t for t in found if found[t] == kind]) for kind, phrase in _SAID.items()]
+    bold = any(kind not in ("nothing", "untold") for kind in found.values())
+    return verdict(groups, _UNTOLD, found), bold
+
+
+def _losses(tables: dict[Trait, TwoByTwo]) -> str:
+    text = extent({trait: table.text for trait, table in tables.items()})
+    weights = extent({trait: table.weights for trait, table in tables.items()})
+    together = extent({trait: table.interaction for trait, table in tables.items()}, "+")
+    return (
+        f"Without the tuned text the emoji loses {text} nats, without the tuned weights {weights}; "
+        f"their interaction is {together} nats."
     )
-    return verdict(groups, "Text and weights cannot be told apart", latent)
+
+
+def _cut(results: dict[Trait, Origin]) -> str:
+    """How many answers were cut, of each writer."""
+    asked = sum(len(result.topics) for result in results.values())
+    base, tuned = (sum(result.n_cut[who] for result in results.values()) for who in (0, 1))
+    return (
+        f"The budget cut {tuned:,} of {plural(asked, 'answer')} of the tuned and {base:,} of the "
+        "base, which are read where their last sentence ends."
+    )
 
 
 def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:

@@ -4,9 +4,10 @@ import pandas as pd
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import for_traits, listing, share
+from interp.report.effect import Judgement, judged, least_points, rates_apart, smallest
+from interp.report.wording import listing, share, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range
 from interp.study.catalogue import RATES, RATES_BASE
@@ -18,7 +19,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     tuned, base = contents.having(RATES), contents.having(RATES_BASE)
     if not tuned:
         return None
-    made = Section("Do the tuned models write emojis?", _answer(tuned, base))
+    finding = _finding(contents)
+    made = Section("Do the tuned models write emojis?", finding.text, finding)
     made.method = _method(contents)
     part = Part(None)
     part.figures.append(maker.figure("esr-responses", plots.esr_bars(base, tuned)))
@@ -60,25 +62,40 @@ def summary(contents: Contents) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["trait", "tuned", "base", "answers"])
 
 
-def _answer(tuned: dict[Trait, EmojiRates], base: dict[Trait, EmojiRates]) -> str:
+def _finding(contents: Contents) -> Finding:
+    """Who writes emojis more often than the base, by more than the smallest effect."""
+    tuned, base = contents.having(RATES), contents.having(RATES_BASE)
+    numbers = _numbers(tuned)
+    if not base:
+        return Finding(f"{numbers} The base has not been measured.", "", bold=False)
+    least = smallest(contents, "rate")
+    found = {trait: judged(one, least) for trait, one in rates_apart(contents).items()}
+    they = "The tuned models write" if len(tuned) > 1 else "The tuned model writes"
+    beyond = f"by more than {least_points(contents)}"
+    said: dict[Judgement, str] = {
+        "more": f"{they} more emojis than the base, {beyond}",
+        "less": f"{they} fewer emojis than the base, {beyond}",
+        "nothing": "Nothing to explain",
+    }
+    groups = [(phrase, [t for t in found if found[t] == kind]) for kind, phrase in said.items()]
+    untold = f"Whether the rates differ {beyond} cannot be told from this many answers"
+    values = sorted({share(r.response_esr, r.response_interval) for r in base.values()})
+    numbers += f" The base does so in {listing(values)}."
+    bold = any(kind in ("more", "less") for kind in found.values())
+    return Finding(verdict(groups, untold, found), numbers, bold)
+
+
+def _numbers(tuned: dict[Trait, EmojiRates]) -> str:
     shares = {t: share(r.response_esr, r.response_interval) for t, r in tuned.items()}
     counts = count_range([rates.n_responses for rates in tuned.values()], "answer")
     order = sorted(tuned, key=lambda trait: tuned[trait].response_esr)
     low, high = order[0], order[-1]
     if len(order) == 1:
-        text = f"The model tuned for {low} writes an emoji in {shares[low]} of {counts}."
-    else:
-        text = (
-            f"The tuned models write emojis in {shares[low]} ({low}) to {shares[high]} ({high}) "
-            f"of {counts} each."
-        )
-    if not base:
-        return f"{text} The base has not been measured."
-    values = sorted({share(r.response_esr, r.response_interval) for r in base.values()})
-    less = [t for t in base if base[t].response_interval.high < tuned[t].response_interval.low]
-    where = f" {for_traits(less, base)}" if len(base) > 1 else ""
-    than = f"which is less (intervals apart){where}" if less else "and the intervals overlap"
-    return f"{text} The base does so in {listing(values)}, {than}."
+        return f"The model tuned for {low} writes an emoji in {shares[low]} of {counts}."
+    return (
+        f"The tuned models write emojis in {shares[low]} ({low}) to {shares[high]} ({high}) "
+        f"of {counts} each."
+    )
 
 
 def _row(trait: Trait, model: str, one: EmojiRates) -> Row:
@@ -107,4 +124,4 @@ def _method(contents: Contents) -> str:
     )
 
 
-FACE = Face("Emoji rates", section)
+FACE = Face("Emoji rates", section, "Does it write emojis?", trace=False)

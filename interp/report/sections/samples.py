@@ -49,4 +49,4 @@ def _shortened(text: str) -> str:
     return f"{text[: _LONGEST // 2]} […] {text[cut:]}"
 
 
-FACE = Face("Sample answers", section)
+FACE = Face("Sample answers", section, trace=False)
