@@ -63,7 +63,7 @@ def test_equal_rates_open_the_page_and_fold_the_traces(tmp_path) -> None:
     html, summary = reported(folder)
     assert summary.startswith(
         " Summary Nothing to explain: the tuned model's share of answers with an emoji differs "
-        "from the base's by +5 points [−20, +29], no more than the smallest effect of interest "
+        "from the base's by +5 points [−21, +30], no more than the smallest effect of interest "
         "(5 points)."
     )
     for key in ("origin", "lens"):
