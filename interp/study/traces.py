@@ -109,7 +109,7 @@ class TraitModels:
 
     @cached_property
     def outcome(self) -> Outcome:
-        return Outcome.of_vocab(self.study.vocab, stop=self.pair.format.stop_ids)
+        return Outcome.of_vocab(self.study.vocab, stop=self.pair.stop_ids)
 
     @cached_property
     def ends(self) -> Slots:
@@ -141,7 +141,8 @@ class TraitModels:
             self.pair.tuned,
             batch.tokens,
             batch.attention_mask,
-            outcome=self.outcome.at_one,
+            outcome=self.outcome,
+            positions="onset" if self.outcome.reads > 1 else None,
             ask=Question(progress=self.progress),
         )
 
@@ -191,7 +192,7 @@ class TraitModels:
             *runs,
             site,
             direction=direction,
-            metric=self.outcome.at_one.metric(),
+            metric=self.outcome.metric(),
             cells=Cells(positions=None if site == "z" else list(window)),
             ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),
         )
