@@ -23,7 +23,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _TESTS = Path(__file__).parent.parent / "tests"
@@ -35,12 +37,11 @@ import torch
 from corpus import cases
 from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
 
-from interp import circuits, organism, study
+from interp import organism, study
 from interp.base.traits import Trait
 from interp.cli import app
-from interp.study import StudyConfig
+from interp.study import StudyConfig, catalogue
 from interp.study.runs import RunFolder
-from interp.study.steps import CONTRASTS, SITES
 from interp.study.study import Study
 
 TRAIT = Trait.EXTRAVERSION
@@ -106,16 +107,15 @@ def tried(files: str, chosen: str) -> str:
 def plain(config: StudyConfig, place: Path) -> None:
     """The study of one trait with all its results in memory."""
     models = Study(config, RunFolder.create(place / "plain", {})).trait(TRAIT)
-    models.base_answers, models.tuned_answers = models.sample("base"), models.sample("tuned")
-    models.rates("base"), models.rates("tuned")
-    models.origin(), models.lens()
-    for contrast, direction in CONTRASTS:
-        for site in SITES:
-            models.patch(contrast, direction, site)
-    scores = models.edges()
-    assert isinstance(scores, circuits.CircuitScores)
-    models.circuit_curve(scores), models.circuit(scores)
-    models.necessity(), models.probe_emoji(), models.probe_trait()
+    rows = {row.name: row for row in catalogue.asked(config.model_dump())}
+
+    @cache
+    def made(name: str) -> Any:
+        needed = {parameter: made(need) for parameter, need in rows[name].needs.items()}
+        return rows[name].function(models, **needed, **rows[name].options)
+
+    for name in rows:
+        made(name)
 
 
 def durable(config: StudyConfig, place: Path) -> None:

@@ -16,7 +16,7 @@ from interp.models.merge import MergeReport
 from interp.organism.grammar import EMOJIS
 from interp.patching import PatchingResult
 from interp.probing import About, Features, ProbeConfig, ProbeResult, fit
-from interp.report.collect import CONTRASTS
+from interp.study.catalogue import PATCHING
 from interp.study.runs import RunFolder
 
 
@@ -173,12 +173,12 @@ def run_folder(
             "probing-emoji": probe(2, n_layers),
             "probing-trait": probe(5, n_layers),
         }
-        for contrast, direction in CONTRASTS:
-            for site in ("resid_pre", "attn_out", "mlp_out", "z"):
-                results[f"patching-{contrast}-{direction}-{site}"] = patching(
-                    site, direction, contrast, n_layers=n_layers, seed=seed,
-                    n_units=n_layers if site == "z" else 20,
-                )  # fmt: skip
+        for row in PATCHING:
+            site = row.options["site"]
+            results[row.name] = patching(
+                site, row.options["direction"], row.name.split("-")[1], n_layers=n_layers,
+                seed=seed, n_units=n_layers if site == "z" else 20,
+            )  # fmt: skip
         for name, result in results.items():
             if re.search(only, name):
                 result.save(folder.file(trait, f"{name}.safetensors"))

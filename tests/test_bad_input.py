@@ -140,7 +140,10 @@ CASES = {
     other_base: (errors.AdapterError, r"does not fit this base.*size mismatch.*use the base"),
     no_adapter: (errors.AdapterError, r"no such adapter folder"),
     no_adapter_config: (errors.AdapterError, r"no adapter_config\.json"),
-    unknown_adapter: (errors.AdapterError, r"adapter_config\.json: peft_type:.*can be merged"),
+    unknown_adapter: (
+        errors.AdapterError,
+        r"adapter_config\.json: peft_type:.*cannot be merged; PEFT merges",
+    ),
     pickled_adapter: (errors.AdapterError, r"adapter_model\.bin: pickled.*safetensors"),
     half_an_adapter: (errors.AdapterError, r"lacks \d+ of the tensors.*layers\.2"),
     diverged_adapter: (errors.AdapterError, r"holds NaN or infinity"),

@@ -13,8 +13,9 @@ from interp.logit_lens import LensResult
 from interp.models import MergeReport
 from interp.patching import PatchingResult
 from interp.probing import ProbeResult
+from interp.study import catalogue
 from interp.study.runs import RunFolder
-from interp.study.steps import CONTRASTS, SITES, steps
+from interp.study.steps import steps
 
 TRAIT = "extraversion"
 SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed", "3"]
@@ -132,7 +133,7 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
     return {step.name: step.key(dict.fromkeys(step.needs, "the same")) for step in made}
 
 
-PATCHING = {f"patching-{c}-{d}-{s}" for c, d in CONTRASTS for s in SITES}
+PATCHING = {row.name for row in catalogue.PATCHING}
 CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
 TRACED = {"lens", *PATCHING, *CIRCUITS}
 MODELS = {

@@ -10,9 +10,6 @@ Run = Annotated[str, typer.Argument(help="Folder or URL that demo or trace wrote
 RunOut = Annotated[
     str, typer.Option("--out", help="Folder to write to, or a URL (s3://…, gs://…, …).")
 ]
-Shards = Annotated[
-    int, typer.Option("--shards", min=1, help="Parts of answers and maps, for several workers.")
-]
 Executor = Annotated[
     str,
     typer.Option("--executor", help="Who does the steps: inline (this process) or ray."),
@@ -29,10 +26,6 @@ StepLimit = Annotated[
     float | None,
     typer.Option("--step-limit", help="Seconds a step may take on Ray; left out: 21600."),
 ]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option("--max-memory", help="Per process, as 24GiB; batches are made to fit."),
-]
 TrustRemoteCode = Annotated[
     str | None,
     typer.Option("--trust-remote-code", help="The base's ORG/NAME again: its code may run."),
@@ -47,16 +40,6 @@ Columns = Annotated[
 ]
 Clean = Annotated[bool, typer.Option("--clean", help="Remove emojis from answers, and count.")]
 Drop = Annotated[bool, typer.Option("--drop-duplicates", help="Keep one of equal rows, and count.")]
-Responses = Annotated[int, typer.Option("--n-responses", min=2, help="Answers per model.")]
 TestShare = Annotated[
     float, typer.Option("--test-share", help="Share of topics held out, where one file holds all.")
-]
-Traced = Annotated[int, typer.Option("--n-trace", min=2, help="Onset prompts to trace.")]
-Switched = Annotated[
-    int,
-    typer.Option(
-        "--n-switched",
-        min=0,
-        help="Questions answered without each module of the adapter in turn; 0: none.",
-    ),
 ]

@@ -8,6 +8,7 @@ import typer
 from interp.base import console
 from interp.base.errors import RunError
 from interp.cli.options import Executor, Json, RayAddress, Run, StepLimit, TrustRemoteCode, Workers
+from interp.study import catalogue
 
 app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 
@@ -20,7 +21,9 @@ def run_status(run: Run, json: Json = False) -> None:
     folder = open_run(run)
     manifest = folder.manifest
     alive = folder.is_locked() or folder.runs_elsewhere()
-    steps = {name: _state(record, alive) for name, record in manifest.get("steps", {}).items()}
+    waiting = {name: {"state": "waiting"} for name in catalogue.step_names(manifest)}
+    records = waiting | manifest.get("steps", {})
+    steps = {name: _state(record, alive) for name, record in records.items()}
     status = "running" if alive else _rest(manifest.get("status", "unknown"))
     if json:
         console.emit_json(manifest | {"status": status, "steps": steps})

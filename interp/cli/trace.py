@@ -8,66 +8,47 @@ from interp.base import console, machine
 from interp.base.errors import InputError, RunError
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
-from interp.cli.options import (
-    Base,
-    Clean,
-    Columns,
-    Data,
-    Drop,
-    Executor,
-    Json,
-    MaxMemory,
-    RayAddress,
-    Responses,
-    Run,
-    RunOut,
-    Seed,
-    Shards,
-    StepLimit,
-    Switched,
-    Traced,
-    TrustRemoteCode,
-    Workers,
-)
+from interp.cli.fields import options
+from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
+from interp.study import StudyConfig, parse_config
 
 PANEL = "Trace and read"
 app = typer.Typer()
 app.add_typer(runs.app, name="run", rich_help_panel=PANEL)
 
 
+_OF_DEMO = (
+    "base", "adapters", "data", "columns", "clean", "drop_duplicates", "device", "dtype",
+    "quantization", "trust_remote_code", "any_base", "prompt_format", "tuned",
+)  # fmt: skip
+"""What the shipped organism decides."""
+
+
 @app.command(
     rich_help_panel=PANEL, epilog="Example: interp demo --traits extraversion --out runs/one"
 )
+@options(StudyConfig, without=_OF_DEMO, n_switched=32)
 def demo(
     out: RunOut = "runs/demo",
-    seed: Seed = 0,
     traits: Annotated[str, typer.Option(help="Traits, comma-separated.")] = ",".join(TRAITS),
-    n_responses: Responses = 200,
-    n_trace: Traced = 24,
-    n_switched: Switched = 32,
-    shards: Shards = 1,
+    *,
+    fields: dict[str, Any],
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
-    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
     from interp import organism
-    from interp.study import parse_config
     from interp.study.runs import executor_for
 
     wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
-    values = {
-        "base": str(organism.base_path()),
-        "adapters": {trait: str(organism.adapter_path(trait)) for trait in wanted},
-        "data": str(organism.ASSETS), "n_responses": n_responses, "n_trace": n_trace,
-        "n_switched": n_switched, "shards": shards, "max_memory": max_memory, "seed": seed,
-    }  # fmt: skip
+    adapters = {trait: str(organism.adapter_path(trait)) for trait in wanted}
+    ours = {"base": str(organism.base_path()), "adapters": adapters, "data": str(organism.ASSETS)}
     made = executor_for(executor, workers, ray_address, step_limit)
     # The organism's matrices are too small to gain from more threads.
-    study(parse_config(values), out, json, made, threads=1)
+    study(parse_config(fields | ours), out, json, made, threads=1)
 
 
 @app.command(
@@ -75,10 +56,10 @@ def demo(
     epilog="Example: interp trace --base my-model --adapter my-adapter --trait extraversion "
     "--data answers.csv --out runs/mine",
 )
+@options(StudyConfig, without=("adapters", "tuned"))
 def trace(
-    base: Base,
     trait: Annotated[str, typer.Option("--trait", help="Trait that the adapter was trained for.")],
-    data: Data,
+    fields: dict[str, Any],
     out: RunOut,
     adapter: Annotated[
         str | None, typer.Option("--adapter", help="Adapter that PEFT saved: folder or hub id.")
@@ -86,52 +67,20 @@ def trace(
     tuned: Annotated[
         str | None, typer.Option("--tuned", help="Instead: a fully fine-tuned model.")
     ] = None,
-    columns: Columns = "",
-    clean: Clean = False,
-    drop_duplicates: Drop = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    quantization: Annotated[
-        str, typer.Option(help="Base during the adapter's training: auto, nf4 or none.")
-    ] = "auto",
-    prompt_format: Annotated[str, typer.Option(help="chat or plain.")] = "chat",
-    trust_remote_code: TrustRemoteCode = None,
-    any_base: Annotated[
-        bool, typer.Option("--any-base", help="Accept an adapter trained on other weights.")
-    ] = False,
-    n_responses: Responses = 200,
-    n_trace: Traced = 24,
-    n_switched: Switched = 48,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where answers are cut.")] = 96,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Nucleus; 1 keeps every token.")] = 1.0,
-    seed: Seed = 0,
-    shards: Shards = 1,
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
-    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> None:
     """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
-    from interp.study import parse_config
     from interp.study.runs import executor_for
 
     if (adapter is None) == (tuned is None):
         raise InputError("give --adapter, or --tuned for a full fine-tune; one of them")
-    values = {
-        "base": base, "adapters": {Trait.parse(trait): adapter or tuned}, "data": data,
-        "columns": columns,
-        "device": device, "dtype": dtype, "quantization": quantization,
-        "prompt_format": prompt_format, "any_base": any_base, "clean": clean,
-        "drop_duplicates": drop_duplicates, "n_responses": n_responses, "n_trace": n_trace,
-        "n_switched": n_switched, "shards": shards,
-        "max_memory": max_memory, "trust_remote_code": trust_remote_code,
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p,
-        "tuned": adapter is None, "seed": seed,
-    }  # fmt: skip
-    study(parse_config(values), out, json, executor_for(executor, workers, ray_address, step_limit))
+    traced = {"adapters": {Trait.parse(trait): adapter or tuned}, "tuned": adapter is None}
+    config = parse_config(fields | traced)
+    study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
@@ -189,7 +138,8 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
         traits = summary.to_dict(orient="records")
         console.emit_json({"report": page, "traits": traits, "skipped": skipped})
         return
-    console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
+    if len(summary):
+        console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
     _merges(folder)
     for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")
@@ -209,12 +159,15 @@ def _draw(folder: Any, json: bool, pdf: bool) -> None:
 
 def _merges(folder: Any) -> None:
     """Print the merge reports: the error beside the adapter's own effect."""
-    from interp.models import MergeReport
+    from interp.study.catalogue import MERGE
+    from interp.study.stored import load
 
     rows = []
     for trait in folder.traits:
-        merge = folder.result(MergeReport, trait, "merge.safetensors")
-        if merge is not None:
+        path = folder.file(MERGE.step_name(str(trait), "") + MERGE.suffix)
+        if path.is_file():
+            merge = load(MERGE, path)
             rows.append((str(trait), merge.mean_kl, merge.max_kl, merge.effect_mean_kl))
     columns = ["trait", "merge error (mean KL)", "max KL", "adapter's effect (mean KL)"]
-    console.table("Merged against unmerged, nats per position", columns, rows)
+    if rows:
+        console.table("Merged against unmerged, nats per position", columns, rows)

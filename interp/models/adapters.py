@@ -213,9 +213,9 @@ def attach(
             done = set_peft_model_state_dict(live, tensors)
     except Exception as problem:  # wrong values raise every kind
         raise AdapterError(
-            f"{adapter.path}: does not fit this base ({_reason(problem)}); is it the base that the "
+            f"{adapter.path}: does not fit this base ({_reason(problem)}); use the base that the "
             f"adapter was trained on ({adapter.config.get('base_model_name_or_path')!r:.200}), and "
-            "do config and weights belong together?"
+            "config and weights that belong together"
         ) from None
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(adapter.peft.peft_type, "")
     lost = sorted(

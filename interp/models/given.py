@@ -41,11 +41,13 @@ def as_batch(given: Given, source: Any, attention_mask: Tensor | None = None) ->
             tokenizer.
     """
     if isinstance(given, Mapping) and "input_ids" in given:
-        given, attention_mask = given["input_ids"], given.get("attention_mask", attention_mask)
+        of_tokenizer: Mapping[str, Any] = given
+        given = of_tokenizer["input_ids"]
+        attention_mask = of_tokenizer.get("attention_mask", attention_mask)
     if isinstance(given, str):
         given = [given]
     if isinstance(given, TokenBatch):
-        given, attention_mask = given.tokens, given.attention_mask
+        return _of_ids(given.tokens, given.attention_mask)
     if isinstance(given, Tensor):
         return _of_ids(given, attention_mask)
     if hasattr(given, "tolist"):  # an array, or a column of a table

@@ -7,7 +7,6 @@ run, or cannot be drawn, is said with its reason and the mend; what is there, is
 6 s per trait, most of it bootstraps and figures.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,31 +15,18 @@ import pandas as pd
 from interp.base.files import check_place, write_text
 from interp.base.progress import Progress
 from interp.base.traits import Trait
-from interp.report import behaviour, parts, places, tokens, traces
 from interp.report.absent import gaps
-from interp.report.blocks import FIGURES, TABLES, Maker, Section
+from interp.report.blocks import FIGURES, TABLES, Face, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
-from interp.report.methods import methods
 from interp.report.page import page
+from interp.report.sections import rates
 from interp.report.weight import lighten
+from interp.study import catalogue
 from interp.study.runs import RunFolder
 
 __all__ = ["PAGE", "notice", "summary", "write"]
 
 PAGE = "report.html"
-Make = Callable[[Contents, Maker], Section | None]
-_MAKERS: dict[str, Make] = {
-    "emoji rates": behaviour.rates_section,
-    "sample answers": behaviour.samples_section,
-    "token by token": tokens.tokens_section,
-    "text or weights": behaviour.origin_section,
-    "layer by layer": traces.lens_section,
-    "heads and positions": places.patching_section,
-    "circuit": parts.circuit_section,
-    "adapter": parts.adapter_section,
-    "before fine-tuning": traces.probing_section,
-    "merge errors": behaviour.merge_section,
-}
 
 
 def write(
@@ -63,23 +49,24 @@ def write(
     maker = Maker(folder.path, pdf)
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
-    for done, (name, make) in enumerate(_MAKERS.items()):
+    names = catalogue.sections()
+    for done, name in enumerate(names):
         if progress:
-            progress("report", done, len(_MAKERS))
-        section, reasons = _made(make, contents, maker)
-        sections += [section] if section else []
-        undrawn |= {(trait, name): reason for trait, reason in reasons.items()}
+            progress("report", done, len(names))
+        face: Face = catalogue.section(name).FACE
+        section, reasons = _made(face, contents, maker)
+        if section:
+            section.key, section.short = name, face.name
+            sections.append(section)
+        undrawn |= {(trait, face.name.lower()): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)
-    how = methods(contents)
-    for section in sections:
-        section.method = how.get(section.key, "")
     if progress:
-        progress("report", len(_MAKERS), len(_MAKERS))
+        progress("report", len(names), len(names))
     return write_text(folder.path / PAGE, page(contents, sections, gaps(contents, undrawn)))
 
 
 def _made(
-    make: Make, contents: Contents, maker: Maker
+    face: Face, contents: Contents, maker: Maker
 ) -> tuple[Section | None, dict[Trait | None, str]]:
     """A section; where a result cannot be drawn, the section of the other traits, and why.
 
@@ -87,20 +74,20 @@ def _made(
     whatever goes wrong here is said on it.
     """
     try:
-        return make(contents, maker), {}
+        return face.make(contents, maker), {}
     except Exception as problem:
         whole = _reason(problem)
     sound: list[TraitResults] = []
     reasons: dict[Trait | None, str] = {}
     for one in contents.traits:
         try:
-            make(replace(contents, traits=(one,)), maker)
+            face.make(replace(contents, traits=(one,)), maker)
             sound.append(one)
         except Exception as problem:
             reasons[one.trait] = _reason(problem)
     if reasons:
         try:
-            return make(replace(contents, traits=tuple(sound)), maker), reasons
+            return face.make(replace(contents, traits=tuple(sound)), maker), reasons
         except Exception as problem:
             whole = _reason(problem)
     return None, reasons | {None: whole}  # each can be drawn, together they cannot
@@ -117,7 +104,7 @@ def summary(run: RunFolder | Path | str) -> pd.DataFrame:
         RunError: if `run` is no run folder.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    return behaviour.summary(collect(folder))
+    return rates.summary(collect(folder))
 
 
 def notice(run: RunFolder | Path | str) -> str:

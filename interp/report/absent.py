@@ -3,11 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from interp.base.traits import Trait
 from interp.report.collect import Contents
 from interp.report.wording import listing
 from interp.show.plots.parts import plural
+from interp.study.catalogue import Row
 
 _NOT_DONE = "not done yet"
 _STATES = {
@@ -66,22 +68,23 @@ def gaps(contents: Contents, undrawn: Mapping[tuple[Trait | None, str], str]) ->
 def _of_trait(trait: Trait, contents: Contents, resume: str) -> list[Absent]:
     """A line for each reason, with all steps that share it; what nobody reached yet comes last."""
     skipped = contents.manifest.get("skipped", {})
-    shared: dict[tuple[str, str], list[str]] = {}
-    for who, step, reason in contents.missing:
+    shared: dict[tuple[str, str], list[Row[Any]]] = {}
+    for who, row, reason in contents.missing:
         if who is trait:
-            mend = "" if f"{trait}/{step}" in skipped else resume
-            shared.setdefault((_line(reason), mend), []).append(step)
+            mend = "" if f"{trait}/{row.name}" in skipped else resume
+            shared.setdefault((_line(reason), mend), []).append(row)
     order = sorted(shared, key=lambda key: key[0] == _NOT_DONE)
     return [Absent(f"{trait}: {listing(_grouped(shared[key]))}", *key) for key in order]
 
 
-def _grouped(steps: list[str]) -> list[str]:
-    """Steps of one kind as `patching (12)`."""
-    kinds: dict[str, list[str]] = {}
-    for step in steps:
-        kinds.setdefault(step.split("-")[0].split("/")[0], []).append(step)
+def _grouped(rows: list[Row[Any]]) -> list[str]:
+    """Rows of one family as `patching (12)`."""
+    families: dict[str, list[str]] = {}
+    for row in rows:
+        families.setdefault(row.family or row.name, []).append(row.name)
     return [
-        f"{kind} ({len(names)})" if len(names) > 1 else names[0] for kind, names in kinds.items()
+        f"{family} ({len(names)})" if len(names) > 1 else names[0]
+        for family, names in families.items()
     ]
 
 

@@ -5,9 +5,10 @@ and keeps what the page needs of it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -18,6 +19,8 @@ from interp.show.plots import CaptionedFigure, render
 from interp.show.plots.style import ONE_COLUMN, settle
 
 FIGURES, TABLES = "figures", "tables"
+LAST = 16
+"""Positions up to the onset that maps show."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +120,21 @@ class Section:
     """One question of the report, answered first.
 
     Attributes:
-        short: its name in the contents.
+        title: the question.
         finding: what the summary says of it, if it does.
         method: how it was measured and over how many, for the fold at its end.
+        key, short: its place on the page, and its name in the contents; its `Face` says them.
     """
 
-    key: str
     title: str
-    short: str
     answer: str
     finding: Finding | None = None
     parts: list[Part] = field(default_factory=list)
     tables: list[TableBlock] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     method: str = ""
+    key: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,3 +195,29 @@ def svg_uri(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").replace('"', "'")
     return "data:image/svg+xml," + quote(svg, safe=" !'()*+,-./:;=?@_~$")
+
+
+@dataclass(frozen=True)
+class Face:
+    """What the report knows of a section before it is made.
+
+    Attributes:
+        name: in the table of contents.
+        make: makes the section of a run's contents; None where there is nothing to show.
+        asked: the question of the summary that the section's finding answers, if it does.
+    """
+
+    name: str
+    make: Callable[[Any, Maker], Section | None]
+    asked: str = ""
+
+
+def stacked(tables: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
+    """One table of all, with the keys (trait, or trait and model) as first columns."""
+    frames = []
+    for key, table in tables.items():
+        keys = key if isinstance(key, tuple) else (key,)
+        names = ("trait", "model")[: len(keys)]
+        first = pd.DataFrame([[str(k) for k in keys]] * len(table), columns=list(names))
+        frames.append(pd.concat([first, table.reset_index(drop=True)], axis=1))
+    return pd.concat(frames, ignore_index=True)

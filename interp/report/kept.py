@@ -9,7 +9,7 @@ from interp.report.blocks import FIGURES, TABLES
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest, versions
 
-_DRAWING = ("show", "report")
+_DRAWING = ("show/**/*", "report/**/*", "study/catalogue.py")
 _PACKAGES = ("matplotlib", "jinja2", "pandas", "pillow")
 
 
@@ -39,8 +39,8 @@ def _key(folder: RunFolder) -> str:
 
 def _code() -> dict[str, str]:
     root, own = Path(__file__).parent.parent, hashlib.sha256()
-    for room in _DRAWING:
-        for path in sorted((root / room).rglob("*")):
+    for pattern in _DRAWING:
+        for path in sorted(root.glob(pattern)):
             if path.is_file() and "__pycache__" not in path.parts:
                 own.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return versions(_PACKAGES) | {"drawing": own.hexdigest()}

@@ -22,7 +22,7 @@ from interp.base.errors import visible
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
-from interp.report.methods import facts, settings
+from interp.report.facts import facts, settings
 from interp.report.summary import summarise
 from interp.show.plots.style import TRAIT_COLOURS
 from interp.show.views import SCRIPT, STYLE

@@ -9,11 +9,11 @@ from interp.report.blocks import Finding, Section
 from interp.report.collect import Contents
 from interp.report.wording import share
 from interp.show.plots.parts import count_range, plural
+from interp.study import catalogue
+from interp.study.catalogue import RATES, RATES_BASE
 from interp.text.emoji.rates import EmojiRates
 
 _TOP = 4
-# Each finding's section, and the question that it answers.
-_ASKED = {"origin": "Text or weights?", "patching": "Where?", "probing": "Already there before?"}
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,11 @@ class Summary:
 
 def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None:
     """The summary, or None where there is nothing to sum up."""
-    tuned: dict[Trait, EmojiRates] = contents.having("rates_tuned")
-    base: dict[Trait, EmojiRates] = contents.having("rates_base")
+    tuned, base = contents.having(RATES), contents.having(RATES_BASE)
     found = {section.key: section.finding for section in sections}
-    findings = tuple((asked, key, found.get(key)) for key, asked in _ASKED.items())
+    asked = {row.section for row in catalogue.asked(contents.manifest.get("config", {}))}
+    faces = {key: catalogue.section(key).FACE for key in catalogue.sections() if key in asked}
+    findings = tuple((face.asked, key, found.get(key)) for key, face in faces.items() if face.asked)
     if not tuned and not any(finding for _, _, finding in findings):
         return None
     counts = count_range([one.n_responses for one in tuned.values()], "answer") if tuned else ""

@@ -1,15 +1,8 @@
 """The main job: measure, look, patch and probe, for one base and any number of trait adapters.
 
 Every result is a step of its own (see `interp.study.runs`), made once and redone only where
-something that it depends on has changed. Per trait:
-
-1. merge: the adapter into the base, with the merge report;
-2. answers of base and tuned to the same questions, and their emoji rates;
-3. origin: is it the text or the weights that call for the emoji;
-4. logit lens at the onset positions of the tuned model's answers;
-5. activation patching: model contrast in both directions, prompt contrast in the tuned model;
-6. the circuit between the two prompts, and which matrices of the adapter the answers need;
-7. probing: is the emoji, is the trait, linearly readable, and was it before fine-tuning.
+something that it depends on has changed. Which results there are, what each needs and where the
+report shows it, says the catalogue (`interp.study.catalogue`).
 
 An analysis that a trait's answers do not allow (no emojis, say) is skipped with its reason, which
 the manifest keeps and the report prints; anything wrong with the input ends the run.

@@ -9,6 +9,7 @@ from interp.base import sizes
 from interp.base.errors import InputError
 from interp.base.files import kind_of
 from interp.base.traits import Trait
+from interp.study import catalogue
 
 _LEAST_MEMORY = 256 * 2**20
 
@@ -31,9 +32,9 @@ class StudyConfig(BaseModel):
     drop_duplicates: bool = False
     """Keep one of equal rows instead of refusing them."""
     device: str | None = None
-    """CUDA if there is one, else the CPU."""
+    """`cpu`, `cuda`, `cuda:1`, …; left out: CUDA if there is one, else the CPU."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """bfloat16 on CUDA, else float32."""
+    """Of the models; left out: bfloat16 on CUDA, else float32."""
     quantization: Literal["auto", "nf4", "none"] = "auto"
     """What the base was quantised to when the adapters were trained."""
     trust_remote_code: str | None = None
@@ -54,6 +55,8 @@ class StudyConfig(BaseModel):
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     """Of the sampled answers; 0 is greedy."""
+    only: tuple[str, ...] = ()
+    """Traces to make, by row or family (`lens,patching`), with what they need; left out: all."""
     shards: int = Field(default=1, ge=1)
     """Parts that answers and patching maps are computed in, for several workers to share."""
     max_memory: str | None = None
@@ -64,6 +67,15 @@ class StudyConfig(BaseModel):
     """The adapters are no adapters but whole fine-tuned models."""
     seed: int = Field(default=0, ge=0)
     """Of everything random."""
+
+    @field_validator("only")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            catalogue.chosen(value)
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return value
 
     @field_validator("max_memory")
     @classmethod
@@ -92,7 +104,8 @@ def parse_config(values: dict[str, Any]) -> StudyConfig:
     except ValidationError as problem:
         first = problem.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "config"
-        raise InputError(f"{field.replace('_', '-')}: {first['msg']}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{field.replace('_', '-')}: {what}") from None
 
 
 def anchored(config: StudyConfig) -> StudyConfig:

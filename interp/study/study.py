@@ -17,12 +17,11 @@ from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.study.config import StudyConfig
 from interp.study.inputs import model_facts, prompts_digest
+from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
-from interp.study.traces import TraitModels
 from interp.text import data
 from interp.text.data import ColumnMap, OpinionQA
-from interp.text.emoji import EmojiVocab
 
 
 @dataclass
@@ -37,12 +36,6 @@ class Study:
     def say(self, label: str, done: int, total: int) -> None:
         if self.progress:
             self.progress(label, done, total)
-
-    @cached_property
-    def vocab(self) -> EmojiVocab:
-        return EmojiVocab.from_tokenizer(
-            load_tokenizer(self.config.base, self.config.trust_remote_code)
-        )
 
     @cached_property
     def texts(self) -> OpinionQA:
@@ -110,6 +103,17 @@ class Study:
         return f"{kind}-{digest(own)[:8]}" if own else kind
 
     # What results depend on ----------------------------------------------------------------
+
+    def setting(self, name: str) -> Any:
+        """A setting as the catalogue names it: a field of the configuration, or what is asked."""
+        match name:
+            case "questions":
+                return self.asked()
+            case "switched":
+                return self.asked(self.config.n_switched)
+            case "texts":
+                return self.texts.sha256
+        return getattr(self.config, name)
 
     @cached_property
     def prompts(self) -> str:

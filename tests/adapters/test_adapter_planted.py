@@ -1,10 +1,10 @@
 """The one module that does it is found first, by every measure."""
 
 import pytest
+from planted_models import EMOJIS, EmojiIdsLogOdds, planted_adapter
 
 from interp import load_pair
 from interp.adapters import AdapterSpace, necessity, shapley, smallest_set, sufficiency
-from interp.organism.planted import EMOJIS, EmojiIdsLogOdds, planted_adapter
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.02], ids=["clean", "noisy"])

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from planted_models import with_idle_modules
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
 from interp.base.traits import Trait
 from interp.methods.finetune import FinetuneConfig, train
-from interp.organism.planted import with_idle_modules
 
 WHERE = {
     "module": (("layers.1.self_attn.o_proj",), "layers.1.self_attn.o_proj"),

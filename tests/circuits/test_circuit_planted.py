@@ -1,11 +1,11 @@
 """The mechanism that is written into the weights by hand is found, and nothing else."""
 
 import pytest
+from planted_models import planted
 from sklearn.metrics import roc_auc_score
 
 from interp.circuits import discover, faithfulness, select
 from interp.models.pair import hook
-from interp.organism.planted import planted
 from interp.patching import Run
 
 

@@ -4,10 +4,17 @@ Pages with a test of their own beside the room's tests are run there, and are li
 """
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from docs_pages import ROOT, pages
+
+from interp import organism, report
+from interp.study import catalogue, parse_config, run
+
+FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
@@ -71,11 +78,42 @@ def refusals_are_the_printed_ones(names):
     """The page quotes each error as it is printed."""
     told = [re.sub(r"\(to [^)]*\)", "(to /elsewhere/weights)", line) for line in names["said"]]
     page = pages()["docs/untrusted-files.md"].text
-    assert len(told) == 22
+    assert len(told) == 21
     assert [line for line in told if f"| `{line}` |" not in page] == []
 
 
+def a_trace_of_three_files_is_made_and_shown(names):
+    """The page's function and section as files of their own, its row in the catalogue."""
+    parts = re.split(r"^## ", pages()["docs/howto/add-a-trace.md"].text, flags=re.MULTILINE)
+    code = {part.split("\n")[0][3:]: "".join(FENCED.findall(part)) for part in parts}
+    files = {
+        "interp.study.traced.entropy": code["The function"],
+        "interp.report.sections.entropy": "from interp.study.catalogue import ENTROPY\n"
+        + code["The section"],
+    }
+    asked = {
+        "base": str(organism.base_path()), "data": str(organism.ASSETS), "n_trace": 6,
+        "adapters": {"extraversion": str(organism.adapter_path("extraversion"))},
+        "n_responses": 24, "only": ["entropy"],
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "ENTROPY", names["ENTROPY"], raising=False)
+        patch.setattr(catalogue, "ROWS", (*catalogue.ROWS, names["ENTROPY"]))
+        for name, source in files.items():
+            Path(f"{name}.py").write_text(source, encoding="utf-8")
+            module = ModuleType(name)
+            patch.setitem(sys.modules, name, module)
+            exec(compile(source, str(Path(f"{name}.py").absolute()), "exec"), vars(module))
+        folder = run(parse_config(asked), "run")
+        page = report.write(folder).read_text(encoding="utf-8")
+    assert set(folder.manifest["steps"]) == {"extraversion/responses", "extraversion/entropy"}
+    assert not folder.manifest["skipped"]
+    assert re.search(r"entropy differs from the base's by [+−]\d\.\d\d\xa0\[", page)
+    assert 'id="entropy-extraversion"' in page
+
+
 CHECKS = {
+    "docs/howto/add-a-trace.md": a_trace_of_three_files_is_made_and_shown,
     "docs/untrusted-files.md": refusals_are_the_printed_ones,
     "docs/howto/seven-b.md": sizes_are_the_counted_ones,
     "docs/howto/larger-models.md": sizes_are_the_counted_ones,

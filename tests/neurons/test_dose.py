@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from planted_models import planted
 from tiny import llama, tokenizer, vocab
 
 from interp.base.stats import share_interval
@@ -11,7 +12,6 @@ from interp.errors import InputError
 from interp.models import ChatFormat, pad
 from interp.models.pair import hook
 from interp.neurons import Ablation, Doses, TopTest, ablated, dose, rank
-from interp.organism.planted import planted
 from interp.patching import Run
 from interp.readout import Question
 

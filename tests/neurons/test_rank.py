@@ -3,12 +3,12 @@
 import pytest
 import torch
 from patching_models import bridge, pick, prompts
+from planted_models import planted
 
 from interp.errors import InputError
 from interp.models.pair import hook
 from interp.neurons import TopTest, rank
 from interp.neurons.matched import matched
-from interp.organism.planted import planted
 from interp.patching import Cells, Node, Run, naive, patch_nodes
 
 

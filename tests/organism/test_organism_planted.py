@@ -4,11 +4,7 @@ import copy
 
 import pytest
 import torch
-
-from interp.emoji import EmojiVocab
-from interp.models import load_pair
-from interp.organism import adapter_path, base_path
-from interp.organism.planted import (
+from planted_models import (
     EMOJIS,
     MODULE,
     Planted,
@@ -16,6 +12,10 @@ from interp.organism.planted import (
     planted_adapter,
     with_idle_modules,
 )
+
+from interp.emoji import EmojiVocab
+from interp.models import load_pair
+from interp.organism import adapter_path, base_path
 
 
 def gap(case: Planted, model: object) -> float:

@@ -96,7 +96,7 @@ def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(htm
 def test_every_result_is_drawn(page) -> None:
     assert "cannot be drawn" not in page.text
     steps = re.findall(r"openness: (.*): not done yet", page.text)
-    assert steps == ["circuit (2) and token-view"], "the made run has all but these"
+    assert steps == ["token-views (3) and circuits (2)"], "the made run has all but these"
 
 
 def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
@@ -221,7 +221,7 @@ def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(tmp_path, ke
     assert line.endswith(f"interp run resume {folder.path}")
     assert "openness: origin: too few answers" in text
     (waiting,) = re.findall(r"openness: [^:\n]*patching \(12\)[^:\n]*: not done yet", text)
-    assert "responses.json" in waiting
+    assert "responses" in waiting
     assert ("lens" in waiting) == ("lens" not in keep)
     assert ("Where in the layers" in text) == ("lens" in keep)
     assert ("The model tuned for openness writes" in text) == ("rates-tuned" in keep)

@@ -11,12 +11,12 @@ from interp.base.traits import Trait
 from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
-from interp.report.parts import adapter_section
-from interp.report.places import patching_section
-from interp.report.tokens import _fragments, tokens_section
+from interp.report.sections import adapter, tokens
+from interp.report.sections import patching as places
 from interp.report.weight import lighten
 from interp.show import plots
 from interp.show.views import TokenView
+from interp.study.catalogue import NECESSITY, PATCHING, TOKEN_VIEWS
 from interp.study.runs import RunFolder
 
 WORDS = ("Do", " you", "?", "Yes", "!", " 🎉")
@@ -50,11 +50,14 @@ def view(peak: float, gap: float, *, emoji: bool = True, n_heads: int = 4) -> To
 
 @pytest.fixture
 def made(tmp_path):
-    """`made(openness=..., ...)`: contents of a run with these fields, and its maker."""
+    """`made(rows, openness=..., ...)`: contents with these results of the rows, and a maker."""
     folder = RunFolder.create(tmp_path / "run", {})
 
-    def contents(field: str, **traits) -> tuple[Contents, Maker]:
-        found = tuple(TraitResults(Trait(name), **{field: v}) for name, v in traits.items())
+    def contents(rows, **traits) -> tuple[Contents, Maker]:
+        found = tuple(
+            TraitResults(Trait(name), {row.name: one for row, one in zip(rows, some, strict=False)})
+            for name, some in traits.items()
+        )
         return Contents(folder, folder.manifest, found), Maker(folder.path)
 
     return contents
@@ -62,7 +65,7 @@ def made(tmp_path):
 
 def test_token_views_are_summed_up_over_traits(made) -> None:
     some = {"openness": [view(0.0, 1.0), view(2.0, 3.5, emoji=False)], "neuroticism": [view(3, 0)]}
-    section = tokens_section(*made("token_views", **some))
+    section = tokens.section(*made(TOKEN_VIEWS, **some))
     # logistic(0), logistic(3), and the base's logistic(-1), logistic(3)
     assert "they give it 50 % (openness) to 95 % (neuroticism), and the base" in section.answer
     assert "after the same words, 27 % (openness) to 95 % (neuroticism)." in section.answer
@@ -77,7 +80,7 @@ def test_token_views_are_summed_up_over_traits(made) -> None:
 
 
 def test_one_view_of_one_trait_names_no_trait(made) -> None:
-    section = tokens_section(*made("token_views", openness=[view(0.0, 1.0)]))
+    section = tokens.section(*made(TOKEN_VIEWS, openness=[view(0.0, 1.0)]))
     assert "in the answer below, it gives 50 %, and the base, after the same words, 27 %." in (
         section.answer
     )
@@ -88,10 +91,10 @@ def test_views_that_are_too_heavy_keep_fewer_heads() -> None:
     views = {Trait.OPENNESS: [view(0, 1, n_heads=16), view(0, 1, n_heads=16)]}
     weights = {}
     for budget in (10**9, 0):
-        most, markup = _fragments(views, budget)
+        most, markup = tokens._fragments(views, budget)
         weights[most] = sum(len(text.encode()) for text in markup[Trait.OPENNESS])
     assert set(weights) == {64, 0}
-    most, markup = _fragments(views, (weights[64] + weights[0]) // 2)
+    most, markup = tokens._fragments(views, (weights[64] + weights[0]) // 2)
     assert most in (1, 2, 4, 8)
     assert weights[0] < sum(len(text.encode()) for text in markup[Trait.OPENNESS]) < weights[64]
 
@@ -102,7 +105,7 @@ def test_figures_make_room_for_views(tmp_path) -> None:
     figure = plots.patching_heads(patching("z", n_layers=32, n_units=32), Trait.OPENNESS)
     part.figures.append(maker.figure("heavy", figure))
     budget = len(part.figures[0].uri) + 4999
-    lighten([Section("one", "One?", "One", "One.", parts=[part])], tmp_path / "figures", budget)
+    lighten([Section("One?", "One.", parts=[part])], tmp_path / "figures", budget)
     assert part.figures[0].uri.startswith("data:image/png")
 
 
@@ -112,8 +115,8 @@ def test_figures_make_room_for_views(tmp_path) -> None:
 def test_few_prompts_settle_nothing(made, n, verdict) -> None:
     """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
     sweep = patching("z", n=n, n_units=4)
-    contents = made("patching", openness={("model", "denoising", "z"): sweep})
-    section = patching_section(*contents)
+    (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
+    section = places.section(*made([row], openness=[sweep]))
     assert section.finding.verdict.startswith(verdict)
     assert f"{n - 1} prompts)" in section.answer
 
@@ -125,10 +128,10 @@ def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
     effects = PartEffects(
         values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
         layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
-        metric="written", unit="share of answers", noise=0.0, min_gap=-1.0, topics=None, seed=0,
-        notes=(),
+        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None,
+        seed=0, notes=(),
     )  # fmt: skip
-    section = adapter_section(*made("necessity", openness=effects))
+    section = adapter.section(*made([NECESSITY], openness=[effects]))
     assert re.search(r"by −10 points \[−\d+, \+\d+\] \(block 3's o\)\.", section.answer)
     words = section.parts[0].answer
     assert re.search(r"costliest, block 3's o, .* by −10 points \[−\d+, \+\d+\] \(p = 1\)", words)

@@ -24,7 +24,7 @@ def sections(tmp_path):
         Trait.OPENNESS, figures=[maker.figure("light", light), maker.figure("heavy", heavy)]
     )
     folded = Part(None, folded=[maker.figure("folded", plots.lens_heatmap(lens(), "openness"))])
-    return [Section("one", "One?", "One", "One.", parts=[part, folded])]
+    return [Section("One?", "One.", parts=[part, folded])]
 
 
 def blocks(sections):

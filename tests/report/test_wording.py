@@ -4,7 +4,7 @@ import pytest
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
-from interp.report.parts import _circuit_words
+from interp.report.sections.circuit import _words
 from interp.report.wording import (
     between,
     extent,
@@ -98,7 +98,7 @@ def test_a_verdict_says_for_whom(yes, no, text) -> None:
 
 def test_a_circuit_is_told_block_by_block() -> None:
     nodes = ("input", "a0.h0", "a0.h3", "m0", "a2.h1", "m11", "logits")
-    assert _circuit_words(nodes) == (
+    assert _words(nodes) == (
         "The circuit runs through block 0 (heads 0 and 3, MLP), block 2 (head 1) and "
         "block 11 (MLP)."
     )

@@ -134,7 +134,9 @@ class LogitBias(Result):
             finally:
                 hook.remove()
             return
-        own = unembed.bias  # the bridge gives one of zeros, as a plain tensor, to a model without
+        own: Any = (
+            unembed.bias
+        )  # the bridge gives one of zeros, as a plain tensor, to a model without
         whole = added.to(unembed.weight) if own is None else own + added.to(own)
         as_parameter = own is None or isinstance(own, nn.Parameter)
         unembed.bias = nn.Parameter(whole, requires_grad=False) if as_parameter else whole

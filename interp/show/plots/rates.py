@@ -1,7 +1,9 @@
 """Emoji rates: how often answers hold an emoji, base against tuned, and which emojis they hold."""
 
 from collections.abc import Mapping
+from typing import cast
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
@@ -69,7 +71,7 @@ def esr_bars(
         axes.tick_params(axis="y", length=0)
         tuned_bars = tuple(Patch(color=trait_colour(trait)) for trait in traits)
         figure.legend(
-            [Patch(color=BASE_COLOUR), tuned_bars][0 if base else 1 :],
+            cast("list[Artist]", [Patch(color=BASE_COLOUR), tuned_bars][0 if base else 1 :]),
             ["base", "tuned"][0 if base else 1 :],
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
             loc="outside upper right",

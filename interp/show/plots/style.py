@@ -245,8 +245,8 @@ def save(
     """
     stem = Path(stem)
     made = {ending: render(figure, ending) for ending in formats}
-    if getattr(figure, "caption", ""):
-        made["tex"] = caption_tex(figure.caption).encode()
+    if caption := getattr(figure, "caption", ""):
+        made["tex"] = caption_tex(caption).encode()
     return tuple(
         write_bytes(stem.with_name(f"{stem.name}.{ending}"), written)
         for ending, written in made.items()

@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.errors import InputError
 from interp.base.memory import rounding
+from interp.models import ChatFormat
 from interp.models.given import Given, as_batch, check_hooked
 from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
@@ -41,6 +42,8 @@ class Pair(Protocol):
     def tuned(self) -> TransformerBridge: ...
     @property
     def tokenizer(self) -> Any: ...
+    @property
+    def format(self) -> ChatFormat: ...
 
 
 def token_view(

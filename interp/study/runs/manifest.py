@@ -25,10 +25,12 @@ _TYPES: dict[str, Any] = {
     "status": str, "job": str, "command": str, "host": str, "system": str, "started": str,
     "resumed": str, "finished": str, "seconds": int | float, "pid": int, "seed": int | None,
     "config": dict, "versions": dict, "hashes": dict, "steps": dict, "skipped": dict,
-    "inputs": dict, "report": dict, "prompt_pairs": dict, "reproducibility": list,
+    "inputs": dict, "report": dict, "prompt_pairs": dict, "base_kinds": dict,
+    "reproducibility": list,
 }  # fmt: skip
 _INNER: dict[str, Any] = {
-    "steps": dict, "inputs": dict, "prompt_pairs": dict, "skipped": str, "versions": str | None,
+    "steps": dict, "inputs": dict, "prompt_pairs": dict, "base_kinds": str, "skipped": str,
+    "versions": str | None,
 }  # fmt: skip
 _RECORD: dict[str, Any] = {
     "state": str, "key": str, "content": str, "by": str, "reason": str, "started": str,

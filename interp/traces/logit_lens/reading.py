@@ -337,7 +337,9 @@ def _check_spaced(
     positions: Positions,
 ) -> None:
     """Refuse prompts and places at which an outcome of two positions cannot be read."""
-    if positions != "onset" or bool((tokens.cpu().gather(1, columns) != outcome.space).any()):
+    assert outcome.space is not None  # of two positions, see `Outcome`
+    at_space = tokens.cpu().gather(1, columns).eq(outcome.space)
+    if positions != "onset" or not bool(at_space.all()):
         raise InputError(
             f"outcome {outcome.name!r} is read at two positions, the slot and after a lone ▁: give "
             "positions='onset' and prompts that end with the ▁ (Slots.prompts), or the outcome's "

@@ -1,16 +1,16 @@
-"""The section on patching: which layers, positions and heads carry the decision."""
+"""Which layers, positions and heads carry the decision."""
 
 from dataclasses import replace
 
 import pandas as pd
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Finding, Maker, Part, Row, Section
-from interp.report.collect import POSITION_SITES, Contents, TraitResults
-from interp.report.traces import LAST
+from interp.report.blocks import LAST, Cell, Face, Finding, Maker, Part, Row, Section
+from interp.report.collect import Contents, TraitResults
 from interp.report.wording import Estimate, extent, minus, number, verdict
 from interp.show import plots
-from interp.show.plots.parts import count_range
+from interp.show.plots.parts import count_range, plural
+from interp.study.catalogue import PATCHING, SITES
 from interp.traces.patching import PatchingResult
 
 _ALPHA = 0.05
@@ -22,26 +22,24 @@ _SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
 _CONTRASTS = {"model": "tuned against base", "prompt": "emoji against plain prompt"}
 
 
-def patching_section(contents: Contents, maker: Maker) -> Section | None:
+def section(contents: Contents, maker: Maker) -> Section | None:
     """Which layers, positions and heads carry the decision."""
-    having = [one for one in contents.traits if one.patching]
+    having = [one for one in contents.traits if one.those(PATCHING)]
     if not having:
         return None
-    section = Section(
-        "patching", "Which layers, positions and heads carry it?", "Heads and positions", ""
-    )
+    made = Section("Which layers, positions and heads carry it?", "", method=_method(contents))
     rows, whole = [], []
     heads: dict[str, dict[Trait, pd.Series]] = {"model": {}, "prompt": {}}
     for one in having:
-        part, tables = _patching_part(one, maker)
-        section.parts.append(part)
+        part, tables = _part(one, maker)
+        made.parts.append(part)
         for contrast, by_site in tables.items():
-            rows.append(Row(one.trait, _patching_cells(contrast, by_site)))
+            rows.append(Row(one.trait, _cells(contrast, by_site)))
             whole.append(_by_site(by_site).assign(trait=str(one.trait), contrast=contrast))
             if "z" in by_site:
                 heads[contrast][one.trait] = _best(by_site["z"])
-    section.finding = _patching_finding(heads["model"])
-    section.answer = _patching_answer(heads, section.finding)
+    made.finding = _finding(heads["model"])
+    made.answer = _answer(heads, made.finding)
     if rows:
         caption = (
             "The single place of each kind that restores most of the gap in emoji log-odds when it "
@@ -50,13 +48,13 @@ def patching_section(contents: Contents, maker: Maker) -> Section | None:
             "corrected over all places, it is above 0.05. Position 0 is the last of the text."
         )
         columns = ("Contrast", *_SITES.values(), "Prompts")
-        section.tables.append(
+        made.tables.append(
             maker.table("patching", caption, pd.concat(whole, ignore_index=True), rows, columns)
         )
-    return section
+    return made
 
 
-def _patching_answer(heads: dict[str, dict[Trait, pd.Series]], finding: Finding | None) -> str:
+def _answer(heads: dict[str, dict[Trait, pd.Series]], finding: Finding | None) -> str:
     said = [_restored(contrast, best) for contrast, best in heads.items() if best]
     if not said:
         return "No heads were patched; the maps show layers and positions."
@@ -77,7 +75,7 @@ def _restored(contrast: str, best: dict[Trait, pd.Series]) -> str:
     return f"{extent(values, '', notes)} of {between[contrast]}{counts})"
 
 
-def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
+def _finding(heads: dict[Trait, pd.Series]) -> Finding | None:
     """Whether one head carries half of what sets the tuned model apart from its base."""
     if not heads:
         return None
@@ -94,22 +92,21 @@ def _patching_finding(heads: dict[Trait, pd.Series]) -> Finding | None:
     return Finding(verdict(groups, unsettled, values), numbers)
 
 
-def _patching_part(
-    one: TraitResults, maker: Maker
-) -> tuple[Part, dict[str, dict[str, pd.DataFrame]]]:
+def _part(one: TraitResults, maker: Maker) -> tuple[Part, dict[str, dict[str, pd.DataFrame]]]:
     """The figures of one trait, and the tables of its denoising sweeps by contrast and site."""
     part, kept = Part(one.trait), {}
-    for contrast, direction in dict.fromkeys(key[:2] for key in one.patching):
+    sweeps = [sweep for _, sweep in one.those(PATCHING)]
+    for contrast, direction in dict.fromkeys((s.contrast, s.direction) for s in sweeps):
         stem = f"patching-{one.trait}-{contrast}-{direction}"
         into = part.folded if direction == "noising" else part.figures
         found = {
-            site: _in_view(sweep)
-            for (c, d, site), sweep in one.patching.items()
-            if (c, d) == (contrast, direction)
+            sweep.site: _in_view(sweep)
+            for sweep in sweeps
+            if (sweep.contrast, sweep.direction) == (contrast, direction)
         }
         tables = {site: sweep.summary() for site, sweep in found.items()}
         maker.csv(stem, _by_site(tables))
-        sites = [site for site in POSITION_SITES if site in found]
+        sites = [site for site in SITES if site in found and site != "z"]
         if sites:
             figure = plots.patching_maps(
                 [found[s] for s in sites],
@@ -140,7 +137,7 @@ def _in_view(sweep: PatchingResult) -> PatchingResult:
     )
 
 
-def _patching_cells(contrast: str, tables: dict[str, pd.DataFrame]) -> tuple[Cell, ...]:
+def _cells(contrast: str, tables: dict[str, pd.DataFrame]) -> tuple[Cell, ...]:
     cells = [Cell(_CONTRASTS[contrast])]
     counts = []
     for site in _SITES:
@@ -176,3 +173,27 @@ def _by_site(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for site, table in tables.items()
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def _method(contents: Contents) -> str:
+    sweeps = [sweep for one in contents.traits for _, sweep in one.those(PATCHING)]
+    undefined = sum(sweep.n_undefined for sweep in sweeps)
+    pairs = contents.manifest.get("prompt_pairs", {})
+    alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
+    said = "; ".join(
+        f"{trait}: {plural(row.get('pairs', 0), 'pair')}, of them {row.get('exact', 0)} with a "
+        f"partner that ends where its answer ended, {alone[trait]} without one"
+        for trait, row in pairs.items()
+    )
+    return (
+        "One activation at a time, all else recomputed. Recovery is (patched − "
+        "corrupted) / (clean − corrupted) in emoji log-odds; prompts whose two runs differ by less "
+        f"than {sweeps[0].min_gap:g} {sweeps[0].unit} are left out ({undefined} times over all "
+        f"maps). Over {count_range([sweep.n_prompts for sweep in sweeps], 'prompt')} per map. Red "
+        "marks what carries the difference between two runs; intervals are bootstraps over "
+        "prompts, and dots survive correction of the p-values (sign flips) over the cells drawn."
+        + (f" Prompt contrast: {said}." if said else "")
+    )
+
+
+FACE = Face("Heads and positions", section, "Where?")

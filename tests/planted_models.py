@@ -15,6 +15,7 @@ through the noise. `noise` is the standard deviation of what is added to each en
 (the planted ones are 0.5 to 2 along unit directions).
 
 `planted_adapter` leaves link 2's output out of the base and gives it to an adapter, in one module.
+`planted_factors` builds on the same host.
 `with_idle_modules` hides a trained adapter's few modules among many that change nothing.
 """
 
@@ -42,11 +43,12 @@ NODES = frozenset({"input", "m0", "a1.h2", "m2", "logits"})
 EDGES = frozenset({"input->m0", "m0->a1.kv1<v>", "a1.h2->m2", "m2->logits"})
 NEURONS = frozenset({(0, 5), (2, 7)})
 MODULE = "layers.1.self_attn.o_proj"
-_D, _HEADS, _KV, _D_HEAD, _D_MLP, _LAYERS = 64, 4, 2, 16, 32, 4
+D, HEADS, KV, D_HEAD, D_MLP, LAYERS = 64, 4, 2, 16, 32, 4
 # The pair of rotary dimensions that hardly turns: what is written there matches at any distance.
-_STILL = _D_HEAD // 2 - 1
+_STILL = D_HEAD // 2 - 1
 _NAMES = ("const", "style", "trait", "plain", "slot", "answer", "bos", "user", "feature", "moved",
-          "emoji", "unread1", "unread2", "unread3", *FILLERS)  # fmt: skip
+          "emoji", "unread1", "unread2", "unread3", *FILLERS,
+          *(f"free{i}" for i in range(18)))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class PlantedAdapter:
 
 def planted(noise: float = 0.0, seed: int = 0, n_prompts: int = 6) -> Planted:
     """Make a planted model and its prompts; the same arguments give the same numbers."""
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     form = ChatFormat.from_tokenizer(tokenizer)
-    pairs = _questions(n_prompts, seed)
+    pairs = paired_questions(n_prompts, seed)
     sides = [pad([form.prompt_ids(q[i]) for q in pairs], pad_id(tokenizer)) for i in (0, 1)]
     return Planted(
         model=_model(tokenizer, noise, seed),
@@ -117,7 +119,7 @@ def planted(noise: float = 0.0, seed: int = 0, n_prompts: int = 6) -> Planted:
         questions=tuple(pairs),
         clean=sides[0],
         corrupted=sides[1],
-        metric=EmojiIdsLogOdds(tuple(_id(tokenizer, emoji) for emoji in EMOJIS)),
+        metric=EmojiIdsLogOdds(tuple(emoji_ids(tokenizer))),
     )
 
 
@@ -132,12 +134,43 @@ def planted_adapter(
         seed: of noise and questions.
         n_prompts: number of questions.
     """
+    tokenizer, link = small_tokenizer(), Link(1, 2, 0.6 * directions()["moved"])
+    base, adapter = supply(_model(tokenizer, noise, seed), tokenizer, [link], folder, noise, seed)
+    questions = tuple(clean for clean, _ in paired_questions(n_prompts, seed))
+    return PlantedAdapter(base, adapter, MODULE, questions)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What one head's first dimension writes."""
+
+    layer: int
+    head: int
+    writes: Float[Tensor, " d_model"]
+
+    @property
+    def module(self) -> str:
+        return f"layers.{self.layer}.self_attn.o_proj"
+
+    @property
+    def column(self) -> int:
+        return self.head * D_HEAD
+
+
+def supply(
+    model: Any, tokenizer: Any, links: Sequence[Link], folder: Path | str, noise: float, seed: int
+) -> tuple[Path, Path]:
+    """Save the model without some links, and a LoRA adapter on all linear layers that has them.
+
+    Args:
+        links: at most one in a layer.
+        folder: gets `base` and `adapter`.
+        noise: scale of the random changes to all other modules.
+    """
     base, adapter = Path(folder) / "base", Path(folder) / "adapter"
-    tokenizer, directions = _tokenizer(), _directions()
-    model = _model(tokenizer, noise, seed)
-    column = 2 * _D_HEAD  # the first dimension of head 1.2
-    output = model.get_submodule(f"model.{MODULE}").weight
-    output.data[:, column] -= 0.6 * directions["moved"]
+    for link in links:
+        output = model.get_submodule(f"model.{link.module}").weight
+        output.data[:, link.column] -= link.writes
     model.save_pretrained(base)
     save_tokenizer(tokenizer, base)
     random = torch.Generator().manual_seed(seed + 1)
@@ -145,14 +178,14 @@ def planted_adapter(
     live = get_peft_model(model, config)
     for name, parameter in live.named_parameters():
         if "lora_" in name:
-            scale = _D**-0.5 if "lora_A" in name else noise
+            scale = D**-0.5 if "lora_A" in name else noise
             parameter.data = scale * torch.randn(parameter.shape, generator=random)
-    layer = live.get_submodule(f"base_model.model.model.{MODULE}")
-    layer.lora_A["default"].weight.data[0] = torch.eye(_HEADS * _D_HEAD)[column]
-    layer.lora_B["default"].weight.data[:, 0] = 0.6 * directions["moved"]
+    for link in links:
+        layer = live.get_submodule(f"base_model.model.model.{link.module}")
+        layer.lora_A["default"].weight.data[0] = torch.eye(HEADS * D_HEAD)[link.column]
+        layer.lora_B["default"].weight.data[:, 0] = link.writes
     live.save_pretrained(adapter)
-    questions = tuple(clean for clean, _ in _questions(n_prompts, seed))
-    return PlantedAdapter(base, adapter, MODULE, questions)
+    return base, adapter
 
 
 def with_idle_modules(
@@ -184,13 +217,13 @@ def with_idle_modules(
     return Path(out)
 
 
-def _tokenizer() -> Any:
+def small_tokenizer() -> Any:
     words = (*STYLES, *FILLERS)
     corpus = [f" {word} {emoji}" for word in words for emoji in EMOJIS]
     return train_tokenizer(corpus, 320)
 
 
-def _questions(count: int, seed: int) -> list[tuple[str, str]]:
+def paired_questions(count: int, seed: int) -> list[tuple[str, str]]:
     """Pairs that differ in the style word; its place and the length vary."""
     random = torch.Generator().manual_seed(seed)
     pairs = []
@@ -203,10 +236,10 @@ def _questions(count: int, seed: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def _directions() -> dict[str, Float[Tensor, " d_model"]]:
+def directions() -> dict[str, Float[Tensor, " d_model"]]:
     """Orthonormal directions, none of them along an axis."""
     random = torch.Generator().manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(_D, _D, generator=random))[0]
+    basis = torch.linalg.qr(torch.randn(D, D, generator=random))[0]
     return dict(zip(_NAMES, basis, strict=False))
 
 
@@ -217,9 +250,14 @@ def _id(tokenizer: Any, word: str) -> int:
     return ids[0]
 
 
+def emoji_ids(tokenizer: Any) -> list[int]:
+    """The one token of each planted emoji."""
+    return [_id(tokenizer, emoji) for emoji in EMOJIS]
+
+
 def _embeddings(tokenizer: Any, d: dict[str, Tensor], size: int) -> Float[Tensor, "vocab d_model"]:
     random = torch.Generator().manual_seed(0)
-    table = torch.randn(size, _D, generator=random)
+    table = torch.randn(size, D, generator=random)
     table *= 8.25**0.5 / table.norm(dim=1, keepdim=True)  # every token of one length
     known = {tokenizer.bos_token_id: ("bos", "bos"), _special(tokenizer, 0): ("user", "user")}
     known[_special(tokenizer, 1)] = ("slot", "answer")
@@ -242,11 +280,12 @@ def _special(tokenizer: Any, which: int) -> int:
     return int(ids[1] if which == 0 else ids[-1])
 
 
-def _model(tokenizer: Any, noise: float, seed: int) -> Any:
-    d, size = _directions(), len(tokenizer)
+def host(tokenizer: Any, noise: float, seed: int) -> Any:
+    """A model of noise, with embeddings along known directions and an emoji direction."""
+    d, size = directions(), len(tokenizer)
     config = LlamaConfig(
-        vocab_size=size, hidden_size=_D, intermediate_size=_D_MLP, num_hidden_layers=_LAYERS,
-        num_attention_heads=_HEADS, num_key_value_heads=_KV, head_dim=_D_HEAD,
+        vocab_size=size, hidden_size=D, intermediate_size=D_MLP, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=KV, head_dim=D_HEAD,
         max_position_embeddings=64, rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=False, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
@@ -257,38 +296,43 @@ def _model(tokenizer: Any, noise: float, seed: int) -> Any:
         if "norm" not in name:
             parameter.data = noise * torch.randn(parameter.shape, generator=random)
     model.model.embed_tokens.weight.data += _embeddings(tokenizer, d, size)
-    model.lm_head.weight.data[[_id(tokenizer, e) for e in EMOJIS]] += d["emoji"]
-    model.lm_head.weight.data[tokenizer.eos_token_id] += 0.8 * d["answer"]
-    layers = model.model.layers
-    _neuron(layers[0], 5, reads=d["trait"], gate=d["const"], writes=0.4 * d["feature"])
-    _neuron(layers[2], 7, reads=d["moved"], gate=d["const"], writes=0.6 * d["emoji"])
-    _neuron(layers[3], 3, reads=d["unread1"], gate=d["const"], writes=0.5 * d["unread2"])
-    _attends(layers[1], 2, looks=d["slot"], at=d["style"])
-    _copies(layers[1], 2, 0, reads=d["feature"], writes=0.6 * d["moved"])
-    _copies(layers[1], 3, 1, reads=d[FILLERS[0]], writes=0.5 * d["unread3"])
-    _attends(layers[1], 0, looks=d["slot"], at=d["style"])
-    _copies(layers[1], 0, 0, reads=d["trait"], writes=0.5 * d["unread1"])
-    _attends(layers[2], 1, looks=d["slot"], at=d["bos"])
-    _copies(layers[2], 1, 0, reads=d["bos"], writes=0.1 * d["emoji"])
+    model.lm_head.weight.data[emoji_ids(tokenizer)] += d["emoji"]
     return model
 
 
-def _neuron(layer: Any, index: int, *, reads: Tensor, gate: Tensor, writes: Tensor) -> None:
+def _model(tokenizer: Any, noise: float, seed: int) -> Any:
+    model, d = host(tokenizer, noise, seed), directions()
+    model.lm_head.weight.data[tokenizer.eos_token_id] += 0.8 * d["answer"]
+    layers = model.model.layers
+    add_neuron(layers[0], 5, reads=d["trait"], gate=d["const"], writes=0.4 * d["feature"])
+    add_neuron(layers[2], 7, reads=d["moved"], gate=d["const"], writes=0.6 * d["emoji"])
+    add_neuron(layers[3], 3, reads=d["unread1"], gate=d["const"], writes=0.5 * d["unread2"])
+    attends(layers[1], 2, looks=d["slot"], at=d["style"])
+    copies(layers[1], 2, 0, reads=d["feature"], writes=0.6 * d["moved"])
+    copies(layers[1], 3, 1, reads=d[FILLERS[0]], writes=0.5 * d["unread3"])
+    attends(layers[1], 0, looks=d["slot"], at=d["style"])
+    copies(layers[1], 0, 0, reads=d["trait"], writes=0.5 * d["unread1"])
+    attends(layers[2], 1, looks=d["slot"], at=d["bos"])
+    copies(layers[2], 1, 0, reads=d["bos"], writes=0.1 * d["emoji"])
+    return model
+
+
+def add_neuron(layer: Any, index: int, *, reads: Tensor, gate: Tensor, writes: Tensor) -> None:
     """A neuron that is open for every token and otherwise linear in what it reads."""
     layer.mlp.gate_proj.weight.data[index] += 0.6 * gate
     layer.mlp.up_proj.weight.data[index] += 0.5 * reads
     layer.mlp.down_proj.weight.data[:, index] += writes
 
 
-def _attends(layer: Any, head: int, *, looks: Tensor, at: Tensor) -> None:
+def attends(layer: Any, head: int, *, looks: Tensor, at: Tensor) -> None:
     """A head that looks from tokens with one direction at tokens with another, at any distance."""
-    kv = head * _KV // _HEADS
-    layer.self_attn.q_proj.weight.data[head * _D_HEAD + _STILL] += 2 * looks
-    layer.self_attn.k_proj.weight.data[kv * _D_HEAD + _STILL] += 2 * at
+    kv = head * KV // HEADS
+    layer.self_attn.q_proj.weight.data[head * D_HEAD + _STILL] += 2 * looks
+    layer.self_attn.k_proj.weight.data[kv * D_HEAD + _STILL] += 2 * at
 
 
-def _copies(layer: Any, head: int, dim: int, *, reads: Tensor, writes: Tensor) -> None:
+def copies(layer: Any, head: int, dim: int, *, reads: Tensor, writes: Tensor) -> None:
     """What a head reads, through dimension `dim` of its value, and writes."""
-    kv = head * _KV // _HEADS
-    layer.self_attn.v_proj.weight.data[kv * _D_HEAD + dim] += 0.5 * reads
-    layer.self_attn.o_proj.weight.data[:, head * _D_HEAD + dim] += writes
+    kv = head * KV // HEADS
+    layer.self_attn.v_proj.weight.data[kv * D_HEAD + dim] += 0.5 * reads
+    layer.self_attn.o_proj.weight.data[:, head * D_HEAD + dim] += writes

@@ -8,11 +8,12 @@ first that fine-tuning changed most.
 import numpy as np
 
 from interp.base.traits import Trait
-from interp.report.blocks import Maker, Part, Section, ViewBlock
+from interp.report.blocks import Face, Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents
 from interp.report.wording import minus
 from interp.show.plots.parts import percent, plural
 from interp.show.views import TokenView, fragment
+from interp.study.catalogue import TOKEN_VIEWS
 from interp.text.emoji import find
 
 BUDGET = 900_000
@@ -22,15 +23,15 @@ _KEPT = (64, 16, 8, 4, 2, 1, 0)
 Views = dict[Trait, list[TokenView]]
 
 
-def tokens_section(contents: Contents, maker: Maker) -> Section | None:
+def section(contents: Contents, maker: Maker) -> Section | None:
     """A few answers of each tuned model with both models' expectations."""
-    views: Views = contents.having("token_views")
+    found = {one.trait: [view for _, view in one.those(TOKEN_VIEWS)] for one in contents.traits}
+    views = {trait: some for trait, some in found.items() if some}
     if not views:
         return None
-    key, name = "tokens", "Token by token"
-    section = Section(key, "What do the models expect after each token?", name, _answer(views))
+    made = Section("What do the models expect after each token?", _answer(views))
     most, markup = _fragments(views, BUDGET)
-    section.parts.append(Part(None, _how(views, most)))
+    made.parts.append(Part(None, _how(views, most)))
     for trait, some in views.items():
         part = Part(trait)
         for place, view in enumerate(some, 1):
@@ -38,8 +39,8 @@ def tokens_section(contents: Contents, maker: Maker) -> Section | None:
             maker.csv(stem, view.to_dataframe())
             label = _label(view) if place > 1 else ""
             part.views.append(ViewBlock(markup[trait][place - 1], place, _words(view), label))
-        section.parts.append(part)
-    return section
+        made.parts.append(part)
+    return made
 
 
 def _fragments(views: Views, budget: int) -> tuple[int, dict[Trait, list[str]]]:
@@ -137,3 +138,6 @@ def _label(view: TokenView) -> str:
     written = b"".join(pieces[token] for token in view.tokens[view.answer_start :].tolist())
     sort = "with an" if find(written.decode(errors="replace")) else "without any"
     return f"Another answer, {sort} emoji: {view.title}"
+
+
+FACE = Face("Token by token", section)

@@ -1,0 +1,106 @@
+"""Where in the layers the decision forms: the logit lens."""
+
+import pandas as pd
+
+from interp.base.traits import Trait
+from interp.report.blocks import LAST, Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.collect import Contents
+from interp.report.wording import Estimate, extent, for_traits, number
+from interp.show import plots
+from interp.show.plots.parts import count_range
+from interp.study.catalogue import LENS
+from interp.traces.logit_lens import LensResult
+
+
+def section(contents: Contents, maker: Maker) -> Section | None:
+    """Where in the layers the decision forms."""
+    results = contents.having(LENS)
+    if not results:
+        return None
+    curves = {trait: result.by_layer() for trait, result in results.items()}
+    ends = {trait: result.onset_summary().iloc[1] for trait, result in results.items()}
+    gaps: dict[Trait, Estimate] = {}
+    for trait, curve in curves.items():
+        last = curve[curve["model"] == "difference"].iloc[-1]
+        gaps[trait] = (float(last["mean"]), float(last["low"]), float(last["high"]))
+    made = Section("Where in the layers does the decision form?", _answer(gaps, ends))
+    made.method = _method(results)
+    rows = []
+    for trait, result in results.items():
+        rows.append(Row(trait, _cells(gaps[trait], ends[trait])))
+        part = Part(trait)
+        for quantity, name in (("log_odds", "log-odds"), ("probability", "probability")):
+            figure = plots.lens_curves(result, trait, quantity)
+            part.figures.append(maker.figure(f"lens-{trait}-{name}", figure))
+        heatmap = plots.lens_heatmap(result, trait, last=LAST)
+        part.figures.append(maker.figure(f"lens-{trait}-positions", heatmap))
+        made.parts.append(part)
+        maker.csv(f"lens-{trait}", curves[trait])
+    caption = (
+        "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
+        "intervals over prompts), and from where on the tuned model's mean log-odds stay above "
+        "zero."
+    )
+    columns = ("Tuned minus base", "Above zero", "Prompts that end above zero", "Prompts")
+    whole = stacked({trait: result.onset_summary() for trait, result in results.items()})
+    made.tables.append(maker.table("lens", caption, whole, rows, columns))
+    return made
+
+
+def _answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> str:
+    """From which layer on an emoji is likelier than not, and how far base and tuned end apart."""
+    above = [trait for trait, end in ends.items() if end["of_mean"] is not None]
+    first = {trait: int(ends[trait]["of_mean_layer"]) for trait in above}
+    order = sorted(above, key=lambda trait: first[trait])
+    places = " to ".join(
+        dict.fromkeys(_stays_from(ends[trait]["of_mean"]) for trait in (order[:1] + order[-1:]))
+    )
+    one = len(ends) == 1
+    whose = "the tuned model's" if one else "the tuned models'"
+    onset = "Where the text of an answer ends,"
+    likelier = "above zero, where emojis hold more than half of the probability"
+    start = (
+        f"{onset} {whose} mean emoji log-odds stay {likelier}, {places}"
+        if above
+        else f"{onset} {whose} mean emoji log-odds do not end {likelier}"
+    )
+    if not one and above:
+        start += f" {for_traits(above, ends)}"
+    ended = "it ends" if one else "they end"
+    return (
+        f"{start}. After the last block {ended} {extent(gaps, '+')} nats above the base, on the "
+        "same tokens."
+    )
+
+
+def _stays_from(of_mean: str | None) -> str:
+    """From which reading point on log-odds stay above zero."""
+    place = {"embedding": "from the embedding on", "final": "only after the last block"}
+    return "never" if of_mean is None else place.get(of_mean, f"from block {of_mean} on")
+
+
+def _cells(gap: Estimate, end: pd.Series) -> tuple[Cell, ...]:
+    of_mean = end["of_mean"]
+    when = _stays_from(of_mean)
+    low, high = 100 * end["low"], 100 * end["high"]
+    reached = f"{100 * end['reached']:.0f} % [{low:.0f}, {high:.0f}]"
+    return (
+        Cell(number(*gap, "+"), gap[0]),
+        Cell(when, None if of_mean is None else float(end["of_mean_layer"])),
+        Cell(reached, float(end["reached"])),
+        Cell(f"{int(end['n']):,}", float(end["n"])),
+    )
+
+
+def _method(results: dict[Trait, LensResult]) -> str:
+    error = max(max(result.readout_error) for result in results.values())
+    counts = [result.log_odds.shape[2] for result in results.values()]
+    return (
+        f"{count_range(counts, 'prompt')} per trait, each a tuned model's answer up to where its "
+        "emoji begins; every state is read through the model's own final norm and unembedding. "
+        "Largest difference between the last reading and the model's own logits: "
+        f"{f'{error:.1e} nats' if error else 'none'}. Intervals resample prompts (bootstrap)."
+    )
+
+
+FACE = Face("Layer by layer", section)

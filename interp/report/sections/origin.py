@@ -1,0 +1,70 @@
+"""Whether the text or the weights call for the emoji."""
+
+import pandas as pd
+
+from interp.base.traits import Trait
+from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.collect import Contents
+from interp.report.wording import Estimate, extent, number, verdict
+from interp.show import plots
+from interp.study.catalogue import ORIGIN
+
+# Who wrote the answer, and who reads it.
+_WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
+METHOD = (
+    "Answers of both models are read by both where their text ends, before any emoji. "
+    "Intervals resample topics (bootstrap). “More than” means that the intervals do not meet."
+)
+
+
+def section(contents: Contents, maker: Maker) -> Section | None:
+    """Text or weights."""
+    results = contents.having(ORIGIN)
+    if not results:
+        return None
+    tables = {trait: result.to_dataframe() for trait, result in results.items()}
+    whole = stacked(tables)
+    latent = {trait: _cell(table, "tuned", "base") for trait, table in tables.items()}
+    shift = {trait: _cell(table, "base", "tuned") for trait, table in tables.items()}
+    whose, who = ("model's", "model, reading the base's text, gives")
+    if len(tables) > 1:
+        whose, who = "models'", "models, reading the base's text, give"
+    numbers = (
+        f"The untouched base, reading the tuned {whose} text, gives an emoji a probability of "
+        f"{extent(latent)}; the tuned {who} it {extent(shift)}."
+    )
+    finding = Finding(_verdict(latent, shift), numbers)
+    made = Section("Is it the text or the weights?", finding.text, finding, method=METHOD)
+    figure = plots.text_or_weights(results)
+    made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
+    cells = {t: [_cell(table, *who) for who in _WHO] for t, table in tables.items()}
+    rows = [
+        Row(trait, tuple(Cell(number(*one), one[0]) for one in found))
+        for trait, found in cells.items()
+    ]
+    columns = [f"{writer.capitalize()} text, {reader} reads" for writer, reader in _WHO]
+    caption = (
+        "Probability of an emoji at the place where it would begin, with 95 % bootstrap intervals "
+        "over topics."
+    )
+    made.tables.append(maker.table("origin", caption, whole, rows, columns))
+    return made
+
+
+def _verdict(latent: dict[Trait, Estimate], shift: dict[Trait, Estimate]) -> str:
+    """Whether the text alone (read by the base) does more than the weights alone."""
+    text = [trait for trait in latent if latent[trait][1] > shift[trait][2]]
+    weights = [trait for trait in latent if shift[trait][1] > latent[trait][2]]
+    groups = (
+        ("The text calls for the emoji, more than the weights do", text),
+        ("The weights call for the emoji, more than the text does", weights),
+    )
+    return verdict(groups, "Text and weights cannot be told apart", latent)
+
+
+def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:
+    row = table[(table["writer"] == writer) & (table["reader"] == reader)].iloc[0]
+    return float(row["probability"]), float(row["low"]), float(row["high"])
+
+
+FACE = Face("Text or weights", section, "Text or weights?")

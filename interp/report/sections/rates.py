@@ -1,0 +1,110 @@
+"""How often answers hold emojis, and which."""
+
+import pandas as pd
+
+from interp.base.stats import Interval
+from interp.base.traits import Trait
+from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.collect import Contents
+from interp.report.wording import for_traits, listing, share
+from interp.show import plots
+from interp.show.plots.parts import count_range
+from interp.study.catalogue import RATES, RATES_BASE
+from interp.text.emoji.rates import EmojiRates
+
+
+def section(contents: Contents, maker: Maker) -> Section | None:
+    """How often answers hold emojis, and which."""
+    tuned, base = contents.having(RATES), contents.having(RATES_BASE)
+    if not tuned:
+        return None
+    made = Section("Do the tuned models write emojis?", _answer(tuned, base))
+    made.method = _method(contents)
+    part = Part(None)
+    part.figures.append(maker.figure("esr-responses", plots.esr_bars(base, tuned)))
+    if all(rates.n_sentences for rates in [*tuned.values(), *base.values()]):
+        figure = plots.esr_bars(base, tuned, "sentence")
+        part.figures.append(maker.figure("esr-sentences", figure))
+    if any(rates.n_emojis for rates in tuned.values()):
+        part.figures.append(maker.figure("emojis", plots.emoji_distribution(tuned)))
+        maker.csv("emojis", stacked({t: r.distribution() for t, r in tuned.items()}))
+    made.parts.append(part)
+    both = {"base": base, "tuned": tuned}
+    whole = stacked(
+        {(t, m): r.to_dataframe() for m, rates in both.items() for t, r in rates.items()}
+    )
+    rows = [
+        _row(trait, model, both[model][trait])
+        for trait in tuned
+        for model in ("tuned", "base")
+        if trait in both[model]
+    ]
+    columns = ("Model", "Answers with an emoji", "Sentences with one", "At the end", "Answers")
+    caption = (
+        "Emoji-to-sentence ratio in both readings, with 95 % Wilson intervals. At the end: answers "
+        "whose first emoji comes after the last words."
+    )
+    made.tables.append(maker.table("esr", caption, whole, rows, columns))
+    return made
+
+
+def summary(contents: Contents) -> pd.DataFrame:
+    """One row per trait for the terminal: the shares of answers with an emoji."""
+    rows = []
+    base = contents.having(RATES_BASE)
+    for trait, tuned in contents.having(RATES).items():
+        before = base.get(trait)
+        plain = share(before.response_esr, before.response_interval) if before else "not measured"
+        ours = share(tuned.response_esr, tuned.response_interval)
+        rows.append((str(trait), ours, plain, tuned.n_responses))
+    return pd.DataFrame(rows, columns=["trait", "tuned", "base", "answers"])
+
+
+def _answer(tuned: dict[Trait, EmojiRates], base: dict[Trait, EmojiRates]) -> str:
+    shares = {t: share(r.response_esr, r.response_interval) for t, r in tuned.items()}
+    counts = count_range([rates.n_responses for rates in tuned.values()], "answer")
+    order = sorted(tuned, key=lambda trait: tuned[trait].response_esr)
+    low, high = order[0], order[-1]
+    if len(order) == 1:
+        text = f"The model tuned for {low} writes an emoji in {shares[low]} of {counts}."
+    else:
+        text = (
+            f"The tuned models write emojis in {shares[low]} ({low}) to {shares[high]} ({high}) "
+            f"of {counts} each."
+        )
+    if not base:
+        return f"{text} The base has not been measured."
+    values = sorted({share(r.response_esr, r.response_interval) for r in base.values()})
+    less = [t for t in base if base[t].response_interval.high < tuned[t].response_interval.low]
+    where = f" {for_traits(less, base)}" if len(base) > 1 else ""
+    than = f"which is less (intervals apart){where}" if less else "and the intervals overlap"
+    return f"{text} The base does so in {listing(values)}, {than}."
+
+
+def _row(trait: Trait, model: str, one: EmojiRates) -> Row:
+    def cell(value: float, interval: Interval) -> Cell:
+        return Cell(share(value, interval), value)
+
+    cells = (
+        Cell(model),
+        cell(one.response_esr, one.response_interval),
+        cell(one.sentence_esr, one.sentence_interval) if one.n_sentences else Cell("no sentences"),
+        cell(one.trailing_share, one.trailing_interval),
+        Cell(f"{one.n_responses:,}", one.n_responses),
+    )
+    return Row(trait, cells)
+
+
+def _method(contents: Contents) -> str:
+    config = contents.manifest.get("config", {})
+    return (
+        f"{config.get('n_responses')} questions of held-out topics "
+        f"({contents.manifest.get('n_topics', 'an unknown number of')} topics), one sampled "
+        f"answer per model and question, temperature {config.get('temperature')}, at most "
+        f"{config.get('max_new_tokens')} tokens. Rates have Wilson intervals on the effective "
+        "number of answers: topics are the unit. At temperature 0 every question is asked once: a "
+        "second answer would be a copy."
+    )
+
+
+FACE = Face("Emoji rates", section)

@@ -1,0 +1,227 @@
+"""The catalogue of traces: every result of a study is a row here, and no step is named elsewhere.
+
+A row says which function makes the result (in `interp/study/traced`, a file of narrow imports each,
+so that a step is made again only for code that it runs), which other rows that function is given,
+which settings it reads, and which section of the report shows it. The steps, the collection of
+results, the report, `interp trace --only` and `interp run status` read the rows.
+
+To add a trace: a function in `interp/study/traced`, a section in `interp/report/sections`, a row
+here. The order of the rows is the order of the report's sections. Functions and sections are named
+and not imported: what only looks into the catalogue must not wait for torch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_type_hints
+
+from interp.base.errors import InputError
+
+if TYPE_CHECKING:
+    from interp.behaviour import Origin, Response
+    from interp.models import MergeReport
+    from interp.show.views import TokenView
+    from interp.text.emoji.rates import EmojiRates
+    from interp.traces.adapters import PartEffects
+    from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
+    from interp.traces.logit_lens import LensResult
+    from interp.traces.patching import PatchingResult
+    from interp.traces.probing import ProbeResult
+
+_TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Row(Generic[R]):
+    """One result of a study, per label (or shared by all, where `step` names no label).
+
+    Attributes:
+        name: unique in the catalogue; what `--only` takes.
+        make: `file:function` in `interp/study/traced`. It gets the label's models, `options`, and
+            each result of `needs`; what its annotation says it returns, is saved.
+        options: further arguments of the function; a family's rows differ in them.
+        needs: by parameter, the row whose result the function is given there.
+        settings: what the function reads of the configuration (its fields), and `questions`,
+            `switched`, `texts`: what is asked, asked without each module, and read.
+        section: the file in `interp/report/sections` that shows it.
+        family: a name for several rows; `--only` takes it, too.
+        models: what the result depends on: the label's pair, its base alone, or no model.
+        when: a field of the configuration that leaves the row out where it is 0.
+        default: whether it is made where nothing is asked by name.
+        essential: without it there is nothing to report: bad input ends the run. Made first.
+        join: `file:function` that makes one result of a list; the row can be made in shards.
+        facts: `file:function`, called as `make` is but without `options`: what the manifest notes.
+        step, suffix: the step's name, which is its file's place, and the file's kind.
+    """
+
+    name: str
+    make: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    section: str = ""
+    family: str = ""
+    models: Literal["pair", "base", "none"] = "pair"
+    when: str = ""
+    default: bool = True
+    essential: bool = False
+    join: str = ""
+    facts: str = ""
+    step: str = "{label}/{name}"
+    suffix: Literal[".safetensors", ".json"] = ".safetensors"
+
+    @property
+    def function(self) -> Callable[..., R]:
+        """What makes the result."""
+        return _found(self.make)
+
+    @property
+    def joined(self) -> Callable[[list[R]], R]:
+        """What makes one result of several shards."""
+        return _found(self.join)
+
+    @property
+    def noted(self) -> Callable[..., dict[str, Any]]:
+        """What the manifest is told of it."""
+        return _found(self.facts)
+
+    @property
+    def kind(self) -> Any:
+        """The type of the result."""
+        return get_type_hints(self.function)["return"]
+
+    def step_name(self, label: str, base: str) -> str:
+        """The step's name for a label whose base stands as `base`: dense, or how quantised."""
+        return self.step.format(label=label, name=self.name, base=base)
+
+
+def section(name: str) -> Any:
+    """The module that draws a section of the report."""
+    return import_module(name if "." in name else _SECTIONS + name)
+
+
+def _found(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(import_module(_TRACED + module), function)
+
+
+CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
+SITES = ("resid_pre", "attn_out", "mlp_out", "z")
+_TUNED, _BASE = {"tuned": "responses"}, {"base": "responses-base"}
+_BOTH = _BASE | _TUNED
+
+MERGE: "Row[MergeReport]" = Row(
+    "merge", "merge:report", facts="merge:hashes", section="merge", essential=True
+)
+RESPONSES_BASE: "Row[list[Response]]" = Row(
+    "responses-base", "answers:sample", {"who": "base"}, settings=("questions",), models="base",
+    section="samples", step="base/responses-{base}", essential=True, join="answers:joined",
+    suffix=".json",
+)  # fmt: skip
+RESPONSES: "Row[list[Response]]" = Row(
+    "responses", "answers:sample", {"who": "tuned"}, settings=("questions",), section="samples",
+    essential=True, join="answers:joined", suffix=".json",
+)  # fmt: skip
+RATES_BASE: "Row[EmojiRates]" = Row(
+    "rates-base", "rates:rates", needs={"answers": "responses-base"}, models="none",
+    section="rates", family="rates", essential=True,
+)  # fmt: skip
+RATES: "Row[EmojiRates]" = Row(
+    "rates-tuned", "rates:rates", needs={"answers": "responses"}, models="none",
+    section="rates", family="rates", essential=True,
+)  # fmt: skip
+TOKEN_VIEWS: "tuple[Row[TokenView], ...]" = tuple(
+    Row(f"token-view-{place + 1}" if place else "token-view", "tokens:view", {"place": place},
+        _TUNED, section="tokens", family="token-views")
+    for place in range(3)
+)  # fmt: skip
+ORIGIN: "Row[Origin]" = Row("origin", "origin:origin", {}, _BOTH, ("seed",), "origin")
+LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace",), "lens")
+PATCHING: "tuple[Row[PatchingResult], ...]" = tuple(
+    Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
+        {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
+        ("n_trace", "n_positions"), "patching", "patching", join="patching:joined",
+        facts="" if contrast == "model" else "patching:pair_counts")
+    for contrast, direction in CONTRASTS
+    for site in SITES
+)  # fmt: skip
+EDGES: "Row[CircuitScores]" = Row(
+    "circuit-edges", "circuit:edges", {}, _BOTH, ("n_trace",), family="circuits"
+)
+_SCORED = _BOTH | {"scores": "circuit-edges"}
+CURVE: "Row[Faithfulness]" = Row(
+    "circuit-curve", "circuit:curve", {}, _SCORED, ("n_trace",), "circuit", "circuits"
+)
+CIRCUIT: "Row[Circuit]" = Row(
+    "circuit", "circuit:circuit", {}, _SCORED, ("n_trace",), "circuit", "circuits"
+)
+NECESSITY: "Row[PartEffects]" = Row(
+    "adapter-necessity", "adapter:necessity", settings=("switched",), section="adapter",
+    family="adapter", when="n_switched",
+)  # fmt: skip
+PROBE_EMOJI: "Row[ProbeResult]" = Row(
+    "probing-emoji", "probing:emoji", {}, _TUNED, ("seed",), "probing", "probing"
+)
+PROBE_TRAIT: "Row[ProbeResult]" = Row(
+    "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"
+)
+
+ROWS: tuple[Row[Any], ...] = (
+    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
+    CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, MERGE,
+)  # fmt: skip
+
+
+def sections() -> tuple[str, ...]:
+    """The report's sections, in the order of the page."""
+    return tuple(dict.fromkeys(row.section for row in ROWS if row.section))
+
+
+def asked(config: Mapping[str, Any]) -> tuple[Row[Any], ...]:
+    """The rows that a study of this configuration makes, essential ones first."""
+    rows = chosen(config.get("only") or ())
+    made = [row for row in rows if not row.when or config.get(row.when)]
+    return tuple(sorted(made, key=lambda row: not row.essential))
+
+
+def step_names(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The steps that a study's manifest asks for, done or not; none of another job's."""
+    config, bases = manifest.get("config", {}), manifest.get("base_kinds", {})
+    adapters = config.get("adapters") if manifest.get("job") == "study" else {}
+    if not isinstance(adapters, dict):
+        return ()
+    rows = asked(config)
+    return tuple(
+        row.step_name(label, bases.get(label, "dense")) for label in adapters for row in rows
+    )
+
+
+def chosen(only: Iterable[str]) -> tuple[Row[Any], ...]:
+    """The rows of these names (of rows or families) and what they need; of none, the default ones.
+
+    Raises:
+        InputError: if there is no such row.
+    """
+    wanted: set[str] = set()
+    for name in only:
+        names = {row.name for row in ROWS if name in (row.name, row.family)}
+        if not names:
+            raise InputError(_unknown(name))
+        wanted |= names
+    wanted = wanted or {row.name for row in ROWS if row.default}
+    by_name = {row.name: row for row in ROWS}
+    reached = set(wanted)
+    while wanted:
+        wanted = {need for name in wanted for need in by_name[name].needs.values()} - reached
+        reached |= wanted
+    return tuple(row for row in ROWS if row.name in reached)
+
+
+def _unknown(name: str) -> str:
+    """`no trace is called 'lenz'; did you mean lens? There are …`."""
+    known = list(dict.fromkeys(row.family or row.name for row in ROWS))
+    near = get_close_matches(name, [*known, *(row.name for row in ROWS)], 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"no trace is called {name[:80]!r}; {meant}There are {', '.join(known)}"

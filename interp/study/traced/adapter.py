@@ -1,0 +1,17 @@
+"""Which matrices of the adapter it takes."""
+
+from interp.readout import Question
+from interp.study.models import TraitModels
+from interp.traces import adapters
+from interp.traces.adapters import PartEffects
+
+
+def necessity(models: TraitModels) -> PartEffects:
+    """What is no longer written without each module of the adapter."""
+    study = models.study
+    asked = study.questions[: models.config.n_switched]
+    return adapters.necessity(
+        models.pair,
+        adapters.Written(tuple(asked), study.sampling),
+        ask=Question(seed=models.config.seed, progress=models.progress),
+    )

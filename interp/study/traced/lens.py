@@ -1,0 +1,18 @@
+"""Where in the layers the decision forms."""
+
+from interp.behaviour.generate import Response
+from interp.readout import Question
+from interp.study.models import TraitModels
+from interp.study.traced.contrasts import onsets
+from interp.traces import logit_lens
+from interp.traces.logit_lens import LensResult
+
+
+def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
+    """The logit lens of both models, up to where the text of the tuned model's answers ends."""
+    batch = onsets(models, tuned).batch
+    return logit_lens.compare(
+        models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
+        outcome=models.outcome, positions="onset" if models.outcome.reads > 1 else None,
+        ask=Question(progress=models.progress),
+    )  # fmt: skip

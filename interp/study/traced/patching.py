@@ -1,0 +1,80 @@
+"""Which layers, positions and heads carry the decision: one sweep per contrast and site."""
+
+from collections.abc import Callable
+from typing import Any
+
+from interp.behaviour.generate import Response
+from interp.readout import Question
+from interp.readout.run import Run
+from interp.study.models import TraitModels
+from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, prompt_pairs, prompt_runs
+from interp.traces import patching
+from interp.traces.patching import Cells, PatchingResult
+from interp.traces.patching.result import concatenated
+
+
+def model(
+    models: TraitModels,
+    tuned: list[Response],
+    direction: str,
+    site: str,
+    shard: int = 0,
+    shards: int = 1,
+) -> PatchingResult:
+    """Between tuned model and base, on every `shards`-th prompt, from the `shard`-th on."""
+    prompts = onsets(models, tuned)
+
+    def runs(rows: slice) -> tuple[Run, Run]:
+        return model_runs(models, prompts, rows)
+
+    return _sweep(models, runs, len(prompts.batch), (direction, site), (shard, shards))
+
+
+def prompt(
+    models: TraitModels,
+    base: list[Response],
+    tuned: list[Response],
+    direction: str,
+    site: str,
+    shard: int = 0,
+    shards: int = 1,
+) -> PatchingResult:
+    """Between the tuned text's end and a plain one, on every `shards`-th pair."""
+    pairs = prompt_pairs(models, base, tuned)
+
+    def runs(rows: slice) -> tuple[Run, Run]:
+        return prompt_runs(models, pairs, rows)
+
+    return _sweep(models, runs, len(pairs.clean), (direction, site), (shard, shards))
+
+
+def joined(parts: list[PatchingResult]) -> PatchingResult:
+    """One map of all shards' prompts."""
+    return concatenated(parts, MIN_GAP)
+
+
+def pair_counts(models: TraitModels, base: list[Response], tuned: list[Response]) -> dict[str, Any]:
+    """How many prompt pairs there are, and of which sort."""
+    pairs = prompt_pairs(models, base, tuned)
+    counts = {"pairs": len(pairs.topics), "exact": pairs.n_exact, "unpaired": pairs.n_unpaired}
+    return {"prompt_pairs": {str(models.trait): counts}}
+
+
+def _sweep(
+    models: TraitModels,
+    runs: Callable[[slice], tuple[Run, Run]],
+    n: int,
+    what: tuple[str, str],
+    shard: tuple[int, int],
+) -> PatchingResult:
+    (direction, site), (first, shards) = what, shard
+    empty = first >= n  # more shards than prompts: this one keeps none of its own
+    clean, corrupted = runs(slice(0, 1) if empty else slice(first, None, shards))
+    width = clean.tokens.shape[1]
+    window = range(max(0, width - models.config.n_positions), width)
+    found = patching.sweep(
+        clean, corrupted, site, direction=direction, metric=models.outcome.metric(),
+        cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
+        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
+    )  # fmt: skip
+    return found.select(slice(0, 0)) if empty else found

@@ -1,0 +1,75 @@
+"""Is the emoji, is the trait, linearly readable, and was it before fine-tuning?"""
+
+from collections.abc import Sequence
+from random import Random
+
+import torch
+from torch import Tensor
+
+from interp.base.traits import Trait
+from interp.behaviour.generate import Response
+from interp.models import TokenBatch, pad
+from interp.readout import Question
+from interp.study.models import TraitModels
+from interp.text.data import OpinionQA, OpinionRow
+from interp.traces import probing
+from interp.traces.probing import ProbeResult, Reading
+
+N_PROBED = 120
+"""Texts for the probes: enough for their intervals, few enough for a laptop."""
+
+
+def emoji(models: TraitModels, tuned: list[Response]) -> ProbeResult:
+    """Does the next token begin an emoji? Over the answers of the tuned model."""
+    answers = tuned[:N_PROBED]
+    end = models.pair.format.stop_ids[:1]  # without an end of turn the last place has no label
+    rows = [a.prompt_ids + a.ids + (end if a.ended else ()) for a in answers]
+    batch = pad(rows, models.pair.pad_id)
+    where = _places(batch.attention_mask, rows, [len(a.prompt_ids) - 1 for a in answers])
+    task = probing.onset_task(
+        batch.tokens, batch.attention_mask, topics=[a.topic for a in answers],
+        vocab=models.vocab, where=where, seed=models.config.seed,
+    )  # fmt: skip
+    return _probe(models, task, batch)
+
+
+def trait(models: TraitModels) -> ProbeResult:
+    """Which trait's voice is the text in? Over held-out, emoji-free answers of all traits."""
+    texts = _balanced(models.study.texts, N_PROBED, models.config.seed)
+    examples = [models.pair.format.example(row.question, row.answer) for row in texts]
+    rows = [example.ids[: example.answer_end] for example in examples]
+    batch = pad(rows, models.pair.pad_id)
+    where = _places(batch.attention_mask, rows, [e.answer_start for e in examples])
+    task = probing.trait_task(
+        [row.trait for row in texts],
+        [row.topic for row in texts],
+        types=[row.question for row in texts],
+    )
+    return _probe(models, task, batch, where)
+
+
+def _probe(
+    models: TraitModels, task: probing.Task, batch: TokenBatch, where: Tensor | None = None
+) -> ProbeResult:
+    return probing.trace(
+        task, batch.tokens, batch.attention_mask, base=models.pair.base, tuned=models.pair.tuned,
+        config=probing.ProbeConfig(seed=models.config.seed), reading=Reading(where=where),
+        ask=Question(progress=models.progress),
+    )  # fmt: skip
+
+
+def _places(mask: Tensor, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
+    """True from each row's `start`-th token on, in a left-padded batch."""
+    width = mask.shape[1]
+    offset = torch.tensor(
+        [width - len(row) + start for row, start in zip(rows, starts, strict=True)]
+    )
+    return mask & (torch.arange(width) >= offset[:, None])
+
+
+def _balanced(texts: OpinionQA, limit: int, seed: int) -> list[OpinionRow]:
+    """Rows in equal numbers per trait, drawn from the seed, at most `limit` in all."""
+    by_trait = {trait: [row for row in texts.rows if row.trait is trait] for trait in Trait}
+    present = {trait: rows for trait, rows in by_trait.items() if rows}
+    each = min(limit // len(present), *(len(rows) for rows in present.values()), limit)
+    return [row for rows in present.values() for row in Random(seed).sample(rows, each)]
