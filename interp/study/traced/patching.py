@@ -39,7 +39,7 @@ def prompt(
     shard: int = 0,
     shards: int = 1,
 ) -> PatchingResult:
-    """Between the tuned text's end and a plain one, on every `shards`-th pair."""
+    """Between the ends of the tuned and the base's text, on every `shards`-th pair."""
     pairs = prompt_pairs(models, base, tuned)
 
     def runs(rows: slice) -> tuple[Run, Run]:
