@@ -14,7 +14,10 @@ FORM = ChatFormat.from_tokenizer(tokenizer())
 
 def said(text, question="What do you think about long walks?", topic="walks"):
     ids = tuple(tokenizer()(text, add_special_tokens=False)["input_ids"])
-    return Response(question, topic, text, tuple(FORM.prompt_ids(question)), ids, ended=True)
+    return Response(
+        question=question, topic=topic, prompt_ids=tuple(FORM.prompt_ids(question)), ids=ids,
+        text=text, ended=True,
+    )  # fmt: skip
 
 
 def ends(*answers):
