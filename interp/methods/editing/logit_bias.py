@@ -134,12 +134,12 @@ class LogitBias(Result):
             finally:
                 hook.remove()
             return
-        own: Any = (
-            unembed.bias
-        )  # the bridge gives one of zeros, as a plain tensor, to a model without
+        # The bridge gives a bias of zeros, as a plain tensor, to a model without one.
+        own: Any = unembed.bias
         whole = added.to(unembed.weight) if own is None else own + added.to(own)
         as_parameter = own is None or isinstance(own, nn.Parameter)
-        unembed.bias = nn.Parameter(whole, requires_grad=False) if as_parameter else whole
+        biased: Any = nn.Parameter(whole, requires_grad=False) if as_parameter else whole
+        unembed.bias = biased
         try:
             yield model
         finally:
