@@ -188,7 +188,7 @@ def logit_bias(
     """
     if outcome is None:
         vocab = EmojiVocab.from_tokenizer(host.tokenizer)
-        outcome = Outcome.of_vocab(vocab, stop=host.format.stop_ids)
+        outcome = Outcome.of_vocab(vocab, stop=host.format.stops(host.model, towards))
     outcome, rows = outcome.with_stop, data.for_trait(trait).rows
     if not rows:
         raise DataError(f"{data.source}: has no answers for {trait}; give rows of this trait")
