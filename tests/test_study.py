@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from test_bad_input import command
 
 from interp import organism
@@ -11,8 +12,9 @@ from interp.behaviour import Origin
 from interp.emoji import EmojiRates
 from interp.logit_lens import LensResult
 from interp.models import MergeReport
-from interp.patching import PatchingResult
+from interp.patching import PatchingByMetric
 from interp.probing import ProbeResult
+from interp.readout.outcome import joined
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 from interp.study.steps import steps
@@ -72,7 +74,8 @@ def test_lens_ends_above_where_it_begins(run):
 
 def test_patching_everything_at_the_onset_restores_everything(run):
     """At the last layer's output only the onset position can matter, and it carries it all."""
-    result = run.result(PatchingResult, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    every = run.result(PatchingByMetric, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    result = every.of("log_odds")
     mean = result.mean_recovery()
     assert result.contrast == "prompt"
     assert mean[-1].nan_to_num().argmax() == mean.shape[1] - 1
@@ -80,12 +83,20 @@ def test_patching_everything_at_the_onset_restores_everything(run):
     assert mean[-1, :-1].nan_to_num().abs().max() < 0.5
     both = {
         direction: run.result(
-            PatchingResult, TRAIT, f"patching-model-{direction}-resid_pre.safetensors"
+            PatchingByMetric, TRAIT, f"patching-model-{direction}-resid_pre.safetensors"
         )
         for direction in ("denoising", "noising")
     }
     assert all(result.contrast == "model" for result in both.values())
     assert (both["denoising"].clean == both["noising"].clean).all()
+
+
+def test_the_log_odds_of_a_sweep_are_what_its_factors_make(run):
+    """Under every patch: one pass read all three."""
+    found = run.result(PatchingByMetric, TRAIT, "patching-model-denoising-z.safetensors")
+    whole, go_on, given = (found.of(name).values for name in ("log_odds", "go_on", "given_go_on"))
+    torch.testing.assert_close(joined(go_on, given), whole, atol=1e-4, rtol=0)
+    assert found.of("go_on").metric == "go on"
 
 
 def test_trait_is_readable_before_fine_tuning(run):

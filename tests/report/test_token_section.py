@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from made_results import patching
+from made_results import factors, patching
 
 from interp.adapters import PartEffects
 from interp.base.traits import Trait
@@ -114,7 +114,7 @@ def test_figures_make_room_for_views(tmp_path) -> None:
 )
 def test_few_prompts_settle_nothing(made, n, verdict) -> None:
     """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
-    sweep = patching("z", n=n, n_units=4)
+    sweep = factors("z", n=n, n_units=4)
     (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
     section = places.section(*made([row], openness=[sweep]))
     assert section.finding.verdict.startswith(verdict)
