@@ -206,3 +206,36 @@ def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeyp
     lens = run.result(LensResult, TRAIT, "lens.safetensors")
     assert lens.tuned.at_onset("log_odds")[-1].max() < -3
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "carrier", "title"),
+    [
+        ("suppressed", "Going on makes", "carry going on?"),
+        ("tags", "The emoji, given that the writer goes on, makes", "carry the emoji, given that"),
+    ],
+)
+def test_the_page_names_the_factor_that_fine_tuning_moved(
+    tmp_path, monkeypatch, kind, carrier, title
+):
+    """Known of the bases: `suppressed` stops where it could go on, on `tags` everybody goes on."""
+    argv = [
+        "trace", "--base", str(organism.base_path(kind)),
+        "--adapter", str(organism.adapter_path(TRAIT, base=kind)), "--trait", TRAIT,
+        "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), *SMALL,
+        "--only", "patching-model-denoising-z,origin",
+    ]  # fmt: skip
+    assert command(argv, monkeypatch) == 0
+    page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
+    assert f"{carrier} the difference between tuned model and base on the same text" in page
+    assert f"Which layers, positions and heads {title}" in page
+    assert f"{carrier} the difference between tuned model and base as readers" in page
+    origin = run_table(tmp_path / "run" / "tables" / "origin.csv")
+    assert origin["go on"] * origin["emoji given go on"] == pytest.approx(origin["emoji"], abs=0.1)
+
+
+def run_table(path) -> dict[str, float]:
+    """Means of the tuned model reading its own text, by quantity."""
+    table = pd.read_csv(path)
+    own = table[(table["writer"] == "tuned") & (table["reader"] == "tuned")]
+    return dict(zip(own["quantity"], own["probability"], strict=True))

@@ -22,7 +22,7 @@ def carrier(splits: Mapping[Trait, Split], what: str) -> str:
         what: the difference, as `the difference between writers`.
     """
     groups = [
-        (f"{NAMES[part][0].upper()}{NAMES[part][1:]} makes {what}",
+        (f"{_subject(part)} makes {what}",
          [trait for trait, split in splits.items() if split.carries == part])
         for part in PARTS
     ]  # fmt: skip
@@ -38,7 +38,8 @@ def amounts(splits: Mapping[Trait, Split]) -> str:
     order = sorted(PARTS, key=lambda part: -leads.count(part))
     said = []
     for part in order:
-        name = f"{NAMES[part][0].upper()}{NAMES[part][1:]}" if not said else NAMES[part]
+        name = _subject(part)
+        name = f"{name[0].lower()}{name[1:]}" if said else name
         values = {trait: _estimate(split, part) for trait, split in splits.items()}
         place = PARTS.index(part)
         ends = [between([run(split)[place] for split in splits.values()]) for run in _RUNS]
@@ -47,6 +48,12 @@ def amounts(splits: Mapping[Trait, Split]) -> str:
             f"{name} adds {extent(values, '+')}{unit} ({_CHANCES[place]} {ends[0]} → {ends[1]})"
         )
     return f"{'; '.join(said)}."
+
+
+def _subject(part: str) -> str:
+    """A name where a sentence begins."""
+    name = NAMES[part]
+    return f"{name[0].upper()}{name[1:]}{',' if ',' in name else ''}"
 
 
 _RUNS: tuple[Callable[[Split], tuple[float, float]], ...] = (

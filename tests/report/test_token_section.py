@@ -121,6 +121,30 @@ def test_few_prompts_settle_nothing(made, n, verdict) -> None:
     assert f"{n - 1} prompts)" in section.answer
 
 
+@pytest.mark.parametrize(
+    ("carries", "title", "factor"),
+    [
+        ("go_on", "carry going on?", "Going on makes"),
+        ("given_go_on", "carry the emoji, given that the writer goes on?", "The emoji, given that"),
+    ],
+)
+def test_the_factor_that_carries_the_difference_comes_first(made, carries, title, factor):
+    """Planted: seven nats in one factor, a tenth in the other."""
+    sweep = factors("z", n_units=4, carries=carries)
+    (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
+    section = places.section(*made([row], openness=[sweep]))
+    assert section.title.endswith(title)
+    assert section.answer.startswith(factor)
+    assert section.answer.count("P(go on)") == section.answer.count("P(emoji given go on)") == 1
+    (part,) = section.parts
+    name = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}[carries]
+    assert [name in block.caption for block in part.figures] == [True]
+    assert ["emoji log-odds (nats)" in block.caption for block in part.folded] == [True]
+    assert section.tables[0].rows[0].cells[1].text == (
+        "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
+    )
+
+
 def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
     """Planted: without block 3's o one of ten answers loses its emoji, which chance does, too."""
     values = torch.zeros(2, 10)
