@@ -36,7 +36,7 @@ def amounts(splits: Mapping[Trait, Split]) -> str:
     """What each factor adds, the leading one of most traits first, with both probabilities."""
     leads = [split.leading for split in splits.values()]
     order = sorted(PARTS, key=lambda part: -leads.count(part))
-    said = []
+    said: list[str] = []
     for part in order:
         name = _subject(part)
         name = f"{name[0].lower()}{name[1:]}" if said else name

@@ -146,12 +146,14 @@ def _part(
     one: TraitResults, splits: dict[str, Split | None], maker: Maker
 ) -> tuple[Part, dict[tuple[str, str], dict[str, pd.DataFrame]]]:
     """The figures of one trait, and the tables of its denoising sweeps by contrast and factor."""
-    part, kept = Part(one.trait), {}
+    part = Part(one.trait)
+    kept: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     sweeps = [sweep for _, sweep in one.those(PATCHING)]
     for contrast, direction in dict.fromkeys((s.contrast, s.direction) for s in sweeps):
         split = splits[contrast]
         assert split is not None  # there is a sweep of the contrast
-        stem, tables = f"patching-{one.trait}-{contrast}-{direction}", {}
+        stem = f"patching-{one.trait}-{contrast}-{direction}"
+        tables: dict[str, dict[str, pd.DataFrame]] = {}
         for factor in (split.leading, "log_odds"):
             found = _found(sweeps, (contrast, direction), factor)
             leads = factor == split.leading
