@@ -29,7 +29,7 @@ _SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
 _CONTRASTS = {"model": "tuned against base", "prompt": "emoji against plain prompt"}
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
-    "prompt": "the difference between the tuned model's text and a plain one",
+    "prompt": "the difference between the tuned model's text and the base's",
 }
 _RUNS = ("corrupted", "clean")
 
@@ -113,7 +113,8 @@ def _answer(
 def _restored(contrast: str, best: dict[Trait, pd.Series], splits: dict[Trait, Split]) -> str:
     between = {
         "model": "between tuned model and base on the same tokens (1 is all of it; ",
-        "prompt": "between the end of the tuned model's text and that of a plain answer (",
+        "prompt": "between the ends of the tuned model's and the base's answers to the same "
+        "questions, both read by the tuned model (",
     }
     one = len(best) == 1
     notes = {trait: _place(row) for trait, row in best.items()} if one else None
@@ -261,8 +262,9 @@ def _method(contents: Contents) -> str:
     pairs = contents.manifest.get("prompt_pairs", {})
     alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
     said = "; ".join(
-        f"{trait}: {plural(row.get('pairs', 0), 'pair')}, of them {row.get('exact', 0)} with a "
-        f"partner that ends where its answer ended, {alone[trait]} without one"
+        f"{trait}: {plural(row.get('pairs', 0), 'pair')} of answers to the same question, aligned "
+        f"from the end; {row.get('exact', 0)} of them are of equal length, of the others the "
+        f"longer is cut at its front, and {alone[trait]} would have lost more than half"
         for trait, row in pairs.items()
     )
     counts = count_range([len(sweep.metric_positions) for sweep in sweeps], "prompt")
@@ -275,7 +277,7 @@ def _method(contents: Contents) -> str:
         f"all maps of log-odds). Over {counts} per map. Red "
         "marks what carries the difference between two runs; intervals are bootstraps over "
         "prompts, and dots survive correction of the p-values (sign flips) over the cells drawn."
-        + (f" Prompt contrast: {said}." if said else "")
+        + (f" Voice contrast: {said}." if said else "")
     )
 
 

@@ -42,7 +42,7 @@ def prompt(
     shard: int = 0,
     shards: int = 1,
 ) -> PatchingByMetric:
-    """Between the tuned text's end and a plain one, on every `shards`-th pair."""
+    """Between the ends of the tuned and the base's text, on every `shards`-th pair."""
     pairs = prompt_pairs(models, base, tuned)
 
     def runs(rows: slice) -> tuple[Run, Run]:
@@ -76,7 +76,7 @@ def _sweep(
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep_each(
-        clean, corrupted, site, models.outcome.at_one.metrics(), direction=direction,
+        clean, corrupted, site, models.outcome.metrics(), direction=direction,
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
         ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
     )  # fmt: skip
