@@ -3,7 +3,8 @@
 import pandas as pd
 
 from interp.base.traits import Trait
-from interp.behaviour import Origin
+from interp.behaviour.origin import QUANTITIES, Origin
+from interp.report import factors
 from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, unexplained
@@ -15,13 +16,24 @@ from interp.study.catalogue import ORIGIN
 
 # Who wrote the answer, and who reads it.
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
+_BETWEEN = (
+    ("writer", "the difference between the tuned model's text and the base's"),
+    ("reader", "the difference between tuned model and base as readers"),
+)
+_SAID = {
+    "emoji": "an emoji",
+    "go on": "going on",
+    "emoji given go on": "an emoji, given that the writer goes on",
+    "expected rate": "an emoji anywhere in the answer (expected rate)",
+}
 METHOD = (
     "Answers of both models are read by both where their text ends, before any emoji. "
-    "Intervals resample topics (bootstrap). Losses and their interaction are differences of logs "
-    "of mean probabilities over the same questions. What the emoji takes, is that without which it "
-    "loses more than the smallest effect of interest."
+    "What a factor adds between two texts is a mean over both readers, between two readers over "
+    "both texts. Intervals resample topics (bootstrap). Losses and their interaction are "
+    "differences of logs of mean probabilities over the same questions. What the emoji takes, is "
+    "that without which it loses more than the smallest effect of interest."
 )
-_SAID: dict[Answer, str] = {
+_ANSWERS: dict[Answer, str] = {
     "both": "Both: the emoji takes the tuned model's text and its weights",
     "text": "The text: the base, too, expects the emoji after it",
     "weights": "The weights: they call for the emoji after the base's text, too",
@@ -49,37 +61,42 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         f"{extent(latent)}; the tuned {who} it {extent(shift)}."
     )
     halves = {trait: TwoByTwo.of(result) for trait, result in results.items()}
-    said, bold = _verdict(contents, halves)
-    finding = Finding(said, numbers, bold)
-    answer = f"{finding.text} {_losses(halves)} {_cut(results)}"
+    finding = _finding(contents, halves, numbers)
+    carried = " ".join(_carried(results, *one) for one in _BETWEEN)
+    answer = f"{finding.text} {_losses(halves)} {_cut(results)} {carried}"
     made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
     figure = plots.text_or_weights(results)
     made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
-    cells = {t: [_cell(table, *who) for who in _WHO] for t, table in tables.items()}
     rows = [
-        Row(trait, tuple(Cell(number(*one), one[0]) for one in found))
-        for trait, found in cells.items()
+        Row(trait, (Cell(_SAID[quantity]), *_cells(table, quantity)))
+        for trait, table in tables.items()
+        for quantity in QUANTITIES
+        if (table["quantity"] == quantity).any()
     ]
-    columns = [f"{writer.capitalize()} text, {reader} reads" for writer, reader in _WHO]
+    columns = [
+        "Probability of",
+        *(f"{writer.capitalize()} text, {reader} reads" for writer, reader in _WHO),
+    ]
     caption = (
-        "Probability of an emoji at the place where it would begin, with 95 % bootstrap intervals "
-        "over topics."
+        "Where the text ends an emoji comes if the writer goes on, and if then an emoji begins: "
+        "its probability is the product of the two below it, answer by answer. Means with 95 % "
+        "bootstrap intervals over topics."
     )
     made.tables.append(maker.table("origin", caption, whole, rows, columns))
     return made
 
 
-def _verdict(contents: Contents, tables: dict[Trait, TwoByTwo]) -> tuple[str, bool]:
-    """What the emoji takes, and whether that is an effect worth bold type."""
+def _finding(contents: Contents, tables: dict[Trait, TwoByTwo], numbers: str) -> Finding:
+    """What the emoji takes, in bold where that is an effect."""
     nothing = unexplained(contents)
     least = smallest(contents, "probability"), smallest(contents, "nats")
     found: dict[Trait, Answer] = {
         trait: "nothing" if trait in nothing else table.answer(*least)
         for trait, table in tables.items()
     }
-    groups = [(phrase, [t for t in found if found[t] == kind]) for kind, phrase in _SAID.items()]
+    groups = [(phrase, [t for t in found if found[t] == kind]) for kind, phrase in _ANSWERS.items()]
     bold = any(kind not in ("nothing", "untold") for kind in found.values())
-    return verdict(groups, _UNTOLD, found), bold
+    return Finding(verdict(groups, _UNTOLD, found), numbers, bold)
 
 
 def _losses(tables: dict[Trait, TwoByTwo]) -> str:
@@ -102,8 +119,19 @@ def _cut(results: dict[Trait, Origin]) -> str:
     )
 
 
-def _cell(table: pd.DataFrame, writer: str, reader: str) -> Estimate:
-    row = table[(table["writer"] == writer) & (table["reader"] == reader)].iloc[0]
+def _carried(results: dict[Trait, Origin], role: str, what: str) -> str:
+    splits = {trait: result.split(role) for trait, result in results.items()}
+    return f"{factors.carrier(splits, what)} {factors.amounts(splits)}"
+
+
+def _cells(table: pd.DataFrame, quantity: str) -> list[Cell]:
+    found = [_cell(table, *who, quantity) for who in _WHO]
+    return [Cell(number(*one), one[0]) for one in found]
+
+
+def _cell(table: pd.DataFrame, writer: str, reader: str, quantity: str = "emoji") -> Estimate:
+    at = (table["writer"] == writer) & (table["reader"] == reader)
+    row = table[at & (table["quantity"] == quantity)].iloc[0]
     return float(row["probability"]), float(row["low"]), float(row["high"])
 
 
