@@ -268,3 +268,25 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
     assert end.auroc.item() == 0.5
     with pytest.raises(InputError, match="not among the tokens"):
         trace(task, batch.tokens[:5], batch.attention_mask[:5], base=model)
+
+
+def test_copies_of_a_text_never_stand_on_both_sides_of_a_fold():
+    """Texts that say nothing of their labels, each in two topics: only a leak could tell them."""
+    random, words = np.random.default_rng(0), tiny.tokenizer().get_vocab()
+    ids = sorted(
+        i for token, i in words.items() if token not in tiny.tokenizer().all_special_tokens
+    )
+    rows = [random.choice(ids, 12).tolist() for _ in range(24)]
+    kinds = random.permutation([Trait.OPENNESS, Trait.NEUROTICISM] * 12).tolist()
+    topics = [f"topic {i % 8}" for i in range(24)]
+    again = [f"topic {(i + 1) % 8}" for i in range(24)]
+    batch = pad(rows + rows, tiny.tokenizer().pad_token_id)
+    task = trait_task(kinds + kinds, topics + again)
+    model = hook(tiny.llama(seed=1), tiny.tokenizer())
+    found = trace(task, batch.tokens, batch.attention_mask, base=model, config=ProbeConfig())
+    alone = fit(
+        pooled(model, batch.tokens, batch.attention_mask, how="mean"), task.labels,
+        topics + topics, about=About(task.name, task.classes), config=ProbeConfig(),
+    )  # fmt: skip
+    torch.testing.assert_close(found.auroc, alone.auroc)
+    assert bool((found.auroc < 0.9).all())

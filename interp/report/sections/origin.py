@@ -13,7 +13,7 @@ from interp.study.catalogue import ORIGIN
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
 METHOD = (
     "Answers of both models are read by both where their text ends, before any emoji. "
-    "Intervals resample topics (bootstrap). “More than” means that the intervals do not meet."
+    "Intervals resample topics (bootstrap-t). “More than” means that the intervals do not meet."
 )
 
 
@@ -44,7 +44,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     ]
     columns = [f"{writer.capitalize()} text, {reader} reads" for writer, reader in _WHO]
     caption = (
-        "Probability of an emoji at the place where it would begin, with 95 % bootstrap intervals "
+        "Probability of an emoji at the place where it would begin, with 95 % intervals "
         "over topics."
     )
     made.tables.append(maker.table("origin", caption, whole, rows, columns))

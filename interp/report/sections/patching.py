@@ -190,9 +190,9 @@ def _method(contents: Contents) -> str:
         "corrupted) / (clean − corrupted) in emoji log-odds; prompts whose two runs differ by less "
         f"than {sweeps[0].min_gap:g} {sweeps[0].unit} are left out ({undefined} times over all "
         f"maps). Over {count_range([sweep.n_prompts for sweep in sweeps], 'prompt')} per map. Red "
-        "marks what carries the difference between two runs; intervals are bootstraps over "
-        "prompts, and dots survive correction of the p-values (sign flips) over the cells drawn."
-        + (f" Prompt contrast: {said}." if said else "")
+        "marks what carries the difference between two runs; intervals are over topics "
+        "(bootstrap-t), and dots survive correction of the p-values (sign flips) over the cells "
+        "drawn." + (f" Prompt contrast: {said}." if said else "")
     )
 
 

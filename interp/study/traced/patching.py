@@ -1,6 +1,6 @@
 """Which layers, positions and heads carry the decision: one sweep per contrast and site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from interp.behaviour.generate import Response
@@ -27,7 +27,7 @@ def model(
     def runs(rows: slice) -> tuple[Run, Run]:
         return model_runs(models, prompts, rows)
 
-    return _sweep(models, runs, len(prompts.batch), (direction, site), (shard, shards))
+    return _sweep(models, runs, prompts.topics, (direction, site), (shard, shards))
 
 
 def prompt(
@@ -45,7 +45,7 @@ def prompt(
     def runs(rows: slice) -> tuple[Run, Run]:
         return prompt_runs(models, pairs, rows)
 
-    return _sweep(models, runs, len(pairs.clean), (direction, site), (shard, shards))
+    return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
 
 
 def joined(parts: list[PatchingResult]) -> PatchingResult:
@@ -63,18 +63,20 @@ def pair_counts(models: TraitModels, base: list[Response], tuned: list[Response]
 def _sweep(
     models: TraitModels,
     runs: Callable[[slice], tuple[Run, Run]],
-    n: int,
+    topics: Sequence[str],
     what: tuple[str, str],
     shard: tuple[int, int],
 ) -> PatchingResult:
     (direction, site), (first, shards) = what, shard
-    empty = first >= n  # more shards than prompts: this one keeps none of its own
-    clean, corrupted = runs(slice(0, 1) if empty else slice(first, None, shards))
+    empty = first >= len(topics)  # more shards than prompts: this one keeps none of its own
+    rows = slice(0, 1) if empty else slice(first, None, shards)
+    clean, corrupted = runs(rows)
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep(
         clean, corrupted, site, direction=direction, metric=models.outcome.at_one.metric(),
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
-        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
+        # The gap is that of all shards together, later.
+        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0, topics=topics[rows]),
     )  # fmt: skip
     return found.select(slice(0, 0)) if empty else found
