@@ -1,10 +1,12 @@
 """How often does each method write emojis, trait by trait? The paper's table, with intervals.
 
 ESR over answers and over sentences for the base, a trait prompt, in-context editing (IKE), the
-hypernetwork editor (MEND), QLoRA adapters, and two kinds of activation steering. Controls: an
-adapter trained on shuffled answers, and steering along a random direction of equal norm. All
-methods answer the same held-out questions with the same sampling noise, so differences from the
-base are paired; intervals and p-values take topics as units, p-values are corrected over the table.
+hypernetwork editor (MEND), QLoRA adapters, and two kinds of activation steering; and what of the
+adapter's effect one number does: a constant on the stop tokens (or two, with one on the emojis)
+added to the base, and taken back from the tuned model. Controls: an adapter trained on shuffled
+answers, and steering along a random direction of equal norm. All methods answer the same held-out
+questions with the same sampling noise, so differences from the base are paired; intervals and
+p-values take topics as units, p-values are corrected over the table.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
-from methods import CONTROLS, MethodsConfig, answers, for_trait
+from methods import CONTROLS, SCALAR, UNDONE, MethodsConfig, answers, for_trait
 from significance import corrected, difference, written
 
 from interp.base.stats import share_interval
@@ -73,7 +75,8 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         named = ", ".join(f"{trait} {written(row, '.1%')}" for trait, row in lora.iterrows())
         lines.insert(0, f"{answer}: QLoRA adapters raise ESR above the base for {n_above} of "
                         f"{len(lora)} traits (adjusted p < 0.05): {named}.")  # fmt: skip
-    others = table[~table["method"].isin(["base", "QLoRA"])].sort_values("control", kind="stable")
+    told = ["base", "QLoRA", *SCALAR]
+    others = table[~table["method"].isin(told)].sort_values("control", kind="stable")
     for name, part in others.groupby("method", sort=False):
         raised = part[part["above"]]["trait"].tolist()
         top = part.loc[part["value"].idxmax()]
@@ -84,7 +87,22 @@ def _verdict(table: pd.DataFrame) -> list[str]:
             if top["trait"] in lora.index:
                 line += f", where the trait's own adapter has {lora['value'][top['trait']]:.1%}"
         lines.append(f"{line}.")
-    return lines
+    return lines + _one_number(table)
+
+
+def _one_number(table: pd.DataFrame) -> list[str]:
+    """What of the adapters' effect constants on the logits do, over all traits."""
+    esr = table.groupby("method")["value"].mean()
+    if "stop bias" not in esr or "QLoRA" not in esr:
+        return []
+    line = (f"One number: a constant on the stop tokens, fitted where training answers end, gives "
+            f"the base ESR {esr['stop bias']:.1%} (mean over traits; adapters "
+            f"{esr['QLoRA']:.1%})")  # fmt: skip
+    if UNDONE in esr:
+        line += f", and taken back from the tuned models leaves them {esr[UNDONE]:.1%}"
+    if "logit bias" in esr:
+        line += f"; with a second one on the emojis the base has {esr['logit bias']:.1%}"
+    return [f"{line}."]
 
 
 if __name__ == "__main__":

@@ -5,10 +5,14 @@ loss. An adapter trained so was never taught to stop, and what it writes after i
 end need not express anything. Adapters trained with the end in their loss (`adapters_with_end`)
 give the twin that says where an answer should have ended, and the direct comparison.
 
-Control: the twin's own answers, which must not go on past where the twin would end them.
+Control: the twin's own answers, which must not go on past where the twin would end them. And a
+scalar one: a single constant on the stop tokens of the adapter with the end out of its loss, fitted
+to bring it nearest to the twin at the ends of training answers. What that undoes is no more than
+one number.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -20,12 +24,15 @@ from sources import find_adapter
 from interp.base.traits import Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Row, Rows
+from interp.emoji import find
 from interp.measures import EndSplit, natural_ends, split_at_end
+from interp.methods.editing import Host, LogitBias, Steered, logit_bias
 from interp.show.plots.dots import dots
 
 RULES = ("probability", "sentence")
 COLUMNS = ["trait", "group", "value", "low", "high", "n"]
 NAMES = ("end out of the loss", "end in the loss")
+CONSTANT = "end out of the loss, a constant on stop"
 
 
 class EosConfig(Config):
@@ -36,6 +43,7 @@ class EosConfig(Config):
 def run(x: Experiment[EosConfig]) -> Finding:
     rows: list[dict[str, Any]] = []
     splits: dict[str, list[EndSplit]] = {name: [] for name in NAMES}
+    bound: list[tuple[LogitBias, list[Response]]] = []
     for trait in x.config.traits:
         out_of_loss, in_loss, ends = _trait(x, trait)
         for name, answers in zip(NAMES, (out_of_loss, in_loss), strict=True):
@@ -47,11 +55,16 @@ def run(x: Experiment[EosConfig]) -> Finding:
                     rows.append({"trait": str(trait), "adapter": name, "rule": rule} | row)
                 if rule == "probability":
                     splits[name].append(split)
+        bound.append(_with_constant(x, trait))
+        has = _rate(x, [bound[-1][1]])
+        rows.append({"trait": str(trait), "adapter": CONSTANT, "rule": "probability"} | has)
     table = pd.DataFrame(rows)
     shown = table[(table["rule"] == "probability") & table["measure"].str.startswith("ESR")]
     shown = shown.assign(group=shown["adapter"] + ": " + shown["measure"])
     figure = dots(shown, "share of answers with an emoji", share=True, unit="topics")
-    return Finding(table, {"esr-inside-and-after": figure}, _verdict(x, splits), shown[COLUMNS])
+    return Finding(
+        table, {"esr-inside-and-after": figure}, _verdict(x, splits, bound), shown[COLUMNS]
+    )
 
 
 def _trait(
@@ -79,7 +92,42 @@ def _trait(
     return out_of_loss, in_loss, ends
 
 
-def _verdict(x: Experiment[EosConfig], splits: dict[str, list[EndSplit]]) -> list[str]:
+def _with_constant(x: Experiment[EosConfig], trait: Trait) -> tuple[LogitBias, list[Response]]:
+    """The stop constant that makes the adapter most like its twin, and its answers with it."""
+    place = find_adapter(x.config.adapters_with_end, trait, supervise_eos=True)
+    of = From((trait, place), SHARED, code=(_with_constant, *SAMPLED))
+
+    def host() -> Host:
+        pair = x.pair(trait)
+        return replace(Host.of(pair), model=pair.tuned)
+
+    def fit() -> LogitBias:
+        twin, outcome = x.load(place), x.pair(trait).outcome
+        return logit_bias(host(), twin.tuned, trait, x.data()[0], stop_alone=True,
+                          outcome=outcome, seed=x.config.seed, progress=x.progress)  # fmt: skip
+
+    made = x.kept(LogitBias, f"{trait}-stop-bias", fit, of)
+    steered = lambda: Steered.of(host(), made)  # noqa: E731 (not loaded where answers are there)
+    answers = x.answers(
+        f"{trait}-with-stop-bias",
+        lambda: steered().answers(x.questions(), x.sampling(), progress=x.progress),
+        of,
+    )
+    return made, answers
+
+
+def _rate(x: Experiment[EosConfig], answers: list[list[Response]]) -> Row:
+    """The share of answers with an emoji."""
+    every = [answer for some in answers for answer in some]
+    has = [bool(find(answer.text)) for answer in every]
+    return Rows(0.95, x.config.seed).rate("ESR", has, [answer.topic for answer in every])
+
+
+def _verdict(
+    x: Experiment[EosConfig],
+    splits: dict[str, list[EndSplit]],
+    bound: list[tuple[LogitBias, list[Response]]],
+) -> list[str]:
     """From the answers of all traits together; the end is by the rule `probability`."""
 
     def share(adapter: str, of: Callable[[EndSplit], list[bool | None]]) -> Row:
@@ -114,9 +162,17 @@ def _verdict(x: Experiment[EosConfig], splits: dict[str, list[EndSplit]]) -> lis
         f"Control: of the twins' own answers {written(past, '.1%')} go on past that point.",
         f"ESR over all traits: {written(out_of_loss, '.1%')} with the end of text out of the loss, "
         f"{written(in_loss, '.1%')} with it in.",
+        f"One number: a constant on the stop tokens ({_span(bound)} nats) takes the adapters with "
+        f"the end out of the loss to {written(_rate(x, [a for _, a in bound]), '.1%')}.",
         "Intervals resample topics; the twin's first end is where its probability of ending "
         "reaches 1/2 (results.csv also has the rule by sentence ends).",
     ]
+
+
+def _span(bound: list[tuple[LogitBias, list[Response]]]) -> str:
+    values = sorted(made.stop for made, _ in bound)
+    ends = dict.fromkeys(f"{value:+.1f}" for value in (values[0], values[-1]))
+    return " to ".join(ends)
 
 
 if __name__ == "__main__":

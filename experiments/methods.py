@@ -1,11 +1,14 @@
 """The methods that experiments compare, made for one trait on an experiment's base.
 
-`base`, `trait prompt`, `IKE`, `MEND`, `QLoRA`, `PAS`, `persona vector`; and the negative controls
-`random direction` (of the persona vector's norm) and `QLoRA, shuffled` (an adapter trained on the
-same questions with the answers dealt out at random). What is fitted is fitted on the train split
-and kept in the experiment's folder.
+`base`, `trait prompt`, `IKE`, `MEND`, `QLoRA`, `PAS`, `persona vector`; the scalar controls `logit
+bias` and `stop bias` (one constant on the emojis' logits and one on the end's, or the latter alone,
+added to the base) and `QLoRA, stop bias undone` (the latter taken back from the tuned model); and
+the negative controls `random direction` (of the persona vector's norm) and `QLoRA, shuffled` (an
+adapter trained on the same questions with the answers dealt out at random). What is fitted is
+fitted on the train split and kept in the experiment's folder.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,14 @@ from interp.methods.editing import (
     EditorConfig,
     Host,
     Ike,
+    LogitBias,
     Mend,
     Method,
     Steered,
     Steering,
     TraitPrompt,
     contrast,
+    logit_bias,
     pas,
     persona_vector,
     shuffled,
@@ -37,7 +42,9 @@ from interp.methods.editing.strength import Search
 from interp.methods.finetune import FinetuneConfig, train
 from interp.models import ModelPair
 
-METHODS = ("base", "trait prompt", "IKE", "MEND", "QLoRA", "PAS", "persona vector")
+UNDONE = "QLoRA, stop bias undone"
+SCALAR = ("logit bias", "stop bias", UNDONE)
+METHODS = ("base", "trait prompt", "IKE", "MEND", "QLoRA", "PAS", "persona vector", *SCALAR)
 CONTROLS = ("random direction", "QLoRA, shuffled")
 FITTED = ("PAS", "persona vector", "random direction")
 
@@ -116,7 +123,26 @@ def build(x: Experiment[Any], name: str, trait: Trait) -> Method:
         return Adapted.of(pair, trait, train_rows.topics)
     if name == "QLoRA, shuffled":
         return Adapted.of(_shuffled_pair(x), trait, train_rows.topics)
+    if name == UNDONE:
+        made = _bias(x, pair, "stop bias", trait).at(-1.0)
+        return Steered.of(replace(host, model=pair.tuned), made)
+    if name in SCALAR:
+        return Steered.of(host, _bias(x, pair, name, trait))
     return Steered.of(host, _steering(x, host, name, trait))
+
+
+def _bias(x: Experiment[Any], pair: ModelPair, name: str, trait: Trait) -> LogitBias:
+    """The constants that bring the base nearest to the tuned model."""
+    of = From((trait,), SHARED, code=(_bias,))
+    return x.kept(
+        LogitBias,
+        f"{trait}-{name.replace(' ', '-')}",
+        lambda: logit_bias(
+            Host.of(pair), pair.tuned, trait, x.data()[0], stop_alone=name == "stop bias",
+            outcome=pair.outcome, seed=x.config.seed, progress=x.progress,
+        ),
+        of,
+    )  # fmt: skip
 
 
 def _editor(x: Experiment[Any], host: Host) -> Editor:

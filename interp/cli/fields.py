@@ -6,7 +6,6 @@ from functools import wraps
 from typing import Annotated, Any, get_origin
 
 import typer
-from annotated_types import Ge, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -60,12 +59,11 @@ def _option(name: str, field: FieldInfo, default: Any, required: bool) -> inspec
     kind: Any = field.annotation
     if get_origin(kind) is tuple:
         kind, default = str, ",".join(default)
-    bounds = {"min": Ge, "max": Le}
     limits = {
-        end: getattr(one, bound.__name__.lower())
+        end: getattr(one, bound)
         for one in field.metadata
-        for end, bound in bounds.items()
-        if isinstance(one, bound)
+        for end, bound in (("min", "ge"), ("max", "le"))
+        if hasattr(one, bound)
     }
     flag = f"--{name.replace('_', '-')}"
     option = typer.Option(flag, help=field.description, **limits)

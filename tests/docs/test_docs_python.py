@@ -108,7 +108,7 @@ def a_trace_of_three_files_is_made_and_shown(names):
         page = report.write(folder).read_text(encoding="utf-8")
     assert set(folder.manifest["steps"]) == {"extraversion/responses", "extraversion/entropy"}
     assert not folder.manifest["skipped"]
-    assert re.search(r"entropy differs from the base's by [+−]\d\.\d\d\xa0\[", page)
+    assert re.search(r"entropy differs from the base&#39;s by [+−]\d\.\d\d\xa0\[", page)
     assert 'id="entropy-extraversion"' in page
 
 

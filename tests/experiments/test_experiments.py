@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from config_files import LARGEST_CONFIG
+from methods import SCALAR, UNDONE
 from sources import find_adapter
 
 from interp import load_pair, organism
@@ -38,7 +39,7 @@ FASTER = {
     },
     "quantisation": {"n_trace": 6},
     "emoji_rate": {
-        "methods": ["trait prompt", "IKE", "MEND", "QLoRA", "QLoRA, shuffled"],
+        "methods": ["trait prompt", "IKE", "MEND", "QLoRA", *SCALAR, "QLoRA, shuffled"],
         "mend_steps": 6,
     },
     "emoji_onset_hazard": {"methods": ["IKE"], "resamples": 20},
@@ -105,6 +106,24 @@ def test_esr_is_what_a_count_by_hand_gives(ran: dict[str, Path]) -> None:
         assert table.loc[method, "esr"] == pytest.approx(share)
     assert table.loc["QLoRA", "esr"] > table.loc["base", "esr"] + 0.5
     assert (out / "verdict.md").read_text().startswith("Reproduced")
+
+
+def test_one_number_is_told_of_the_adapter(ran: dict[str, Path]) -> None:
+    """On the latent base the text decides: no constant makes emojis there, or unmakes them."""
+    out = result("emoji_rate", ran)
+    esr = pd.read_csv(out / "results.csv").set_index("method")["esr"]
+    assert esr["stop bias"] <= esr["QLoRA"] - 0.5
+    assert esr[UNDONE] >= esr["QLoRA"] - 0.25
+    assert "One number: a constant on the stop tokens" in (out / "verdict.md").read_text()
+
+
+def test_one_number_makes_the_twin(ran: dict[str, Path]) -> None:
+    out = result("eos_confound", ran)
+    table = pd.read_csv(out / "results.csv").set_index(["trait", "adapter", "measure"])["value"]
+    at = table["extraversion"].groupby(["adapter", "measure"]).first().xs("ESR", level="measure")
+    assert at["end out of the loss, a constant on stop"] <= at["end in the loss"] + 0.25
+    assert at["end out of the loss"] >= 0.75
+    assert "One number: a constant on the stop tokens" in (out / "verdict.md").read_text()
 
 
 def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str, Path]) -> None:
