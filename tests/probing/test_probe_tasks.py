@@ -1,15 +1,27 @@
 """Labels of positions against the decoded text, and the tasks end to end on a tiny model."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from transformers import AutoTokenizer
 
 from interp import emoji
+from interp.base.traits import Trait
 from interp.emoji import EmojiVocab
 from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
-from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
+from interp.probing import (
+    About,
+    Draw,
+    ProbeConfig,
+    Reading,
+    fit,
+    onset_task,
+    pooled,
+    trace,
+    trait_task,
+)
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",
@@ -272,11 +284,8 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
 
 def test_copies_of_a_text_never_stand_on_both_sides_of_a_fold():
     """Texts that say nothing of their labels, each in two topics: only a leak could tell them."""
-    random, words = np.random.default_rng(0), tiny.tokenizer().get_vocab()
-    ids = sorted(
-        i for token, i in words.items() if token not in tiny.tokenizer().all_special_tokens
-    )
-    rows = [random.choice(ids, 12).tolist() for _ in range(24)]
+    random = np.random.default_rng(0)
+    rows = [random.integers(10, 100, 12).tolist() for _ in range(24)]
     kinds = random.permutation([Trait.OPENNESS, Trait.NEUROTICISM] * 12).tolist()
     topics = [f"topic {i % 8}" for i in range(24)]
     again = [f"topic {(i + 1) % 8}" for i in range(24)]
