@@ -12,7 +12,7 @@ def test_python_runs(capsys):
     for code in blocks:  # each goes on from the one before
         exec(compile(code, "README.md", "exec"), names)
     said = capsys.readouterr().out
-    assert "MergeReport(mean_kl=" in said
+    assert "MergeReport: merge report\n  mean_kl" in said
     assert "p_adjusted" in said
     assert names["sweep"].values.shape[2] == 2
     assert names["top"]["effect"].is_monotonic_decreasing

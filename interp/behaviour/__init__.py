@@ -13,6 +13,7 @@ from interp.behaviour.onsets import (
     slot_ids,
 )
 from interp.behaviour.origin import Origin, emoji_probability, slot_chances, text_or_weights
+from interp.behaviour.voices import VoiceContrast, voice_contrast
 
 __all__ = [
     "OnsetPrompts",
@@ -20,6 +21,7 @@ __all__ = [
     "PromptContrast",
     "Response",
     "Sampling",
+    "VoiceContrast",
     "decode",
     "emoji_free",
     "emoji_probability",
@@ -34,4 +36,5 @@ __all__ = [
     "slot_chances",
     "slot_ids",
     "text_or_weights",
+    "voice_contrast",
 ]

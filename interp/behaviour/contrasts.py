@@ -2,7 +2,8 @@
 
 *Model* contrast: the tuned model (clean) and the base (corrupted) read the same tokens, so that a
 patch asks which activations carry what fine-tuning changed. *Prompt* contrast: one model reads two
-texts of equal token length, so that a patch asks which activations carry what the texts differ in.
+texts of equal token length, so that a patch asks which activations carry what the texts differ in;
+of answers that is a *voice* contrast: the same questions, answered in two voices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from interp.base.errors import InputError
 from interp.behaviour.generate import Response
-from interp.behaviour.onsets import onset_prompts, prompt_contrast
+from interp.behaviour.voices import voice_contrast
 from interp.models.given import Given, as_batch
 from interp.models.pair import ModelPair
 from interp.models.tokens import TokenBatch
@@ -57,10 +58,11 @@ def contrast(
         clean: prompts, as text or ids, or answers, or slots of answers. Answers are read up to the
             slot at their end.
         corrupted: none for tuned against base on `clean`. Else what one model reads against
-            `clean`: as many prompts of the same token lengths, or answers without an emoji, of
-            which those of fitting length are paired with the answers of `clean` that hold one.
+            `clean`: as many prompts of the same token lengths, or answers to the same questions,
+            paired up to the slots at their ends (see `interp.behaviour.voice_contrast`).
         who: the model that reads both, where `corrupted` is given.
-        limit: keep at most so many rows, the first ones; all if left out.
+        limit: keep at most so many rows, the first ones (of voices drawn from the topics in turn);
+            all if left out.
 
     Raises:
         InputError: for what is neither text, ids nor answers, or prompts that do not match.
@@ -75,8 +77,8 @@ def contrast(
     if some is None or others is None:
         (one, topics), (other, _) = _read(pair, clean), _read(pair, corrupted)
         return _made((model, model), (one, other), topics, limit)
-    every = onset_prompts(pair.tokenizer, some, pair.pad_id, len(some))
-    paired = prompt_contrast(every, others, pair.pad_id, len(some) if limit is None else limit)
+    one, other = (slots(answers, pair.tokenizer).ends for answers in (some, others))
+    paired = voice_contrast(one, other, pair.pad_id, limit, outcome=pair.outcome)
     return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit)
 
 

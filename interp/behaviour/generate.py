@@ -132,8 +132,7 @@ def generate(
     prompts = [known[question] for question, _ in asked]
     longest = max(map(len, prompts)) + sampling.max_new_tokens
     _check_context(network, longest)
-    own = getattr(network.generation_config, "eos_token_id", None)
-    stops = {*form.stop_ids, *([own] if isinstance(own, int) else own or ())}
+    stops = set(form.stops(network))
 
     def sample(rows: list[int]) -> list[list[int]]:
         with under(rows) if under else nullcontext(), _own_settings(network):

@@ -53,6 +53,9 @@ class Endless(ChatFormat):
     def stop_ids(self) -> tuple[int, ...]:
         return ()
 
+    def stops(self, *models: Any) -> tuple[int, ...]:  # noqa: ARG002 (whatever they say)
+        return ()
+
 
 def own_ends(answers: Sequence[Response], form: ChatFormat) -> list[int | None]:
     """After how many tokens each unstopped answer had ended by itself; `None` if nowhere.

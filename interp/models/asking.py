@@ -34,9 +34,14 @@ class Asking:
         return EmojiVocab.from_tokenizer(self.tokenizer)
 
     @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """What ends an answer of either model: the template's, and those of their settings."""
+        return self.format.stops(self.base, self.tuned)
+
+    @cached_property
     def outcome(self) -> "interp.Outcome":
         """What is traced if nothing else is said: emojis, beside this pair's ends of a turn."""
-        return interp.Outcome.of_vocab(self.vocab, stop=self.format.stop_ids)
+        return interp.Outcome.of_vocab(self.vocab, stop=self.stop_ids)
 
     def prompts(self, questions: Given) -> TokenBatch:
         """A question, questions or ids as a left-padded batch of prompts."""

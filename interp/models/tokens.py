@@ -231,6 +231,15 @@ class ChatFormat:
         special = set(self.tokenizer.all_special_ids)
         return tuple(sorted({self.tokenizer.eos_token_id} | (set(after) & special)))
 
+    def stops(self, *models: Any) -> tuple[int, ...]:
+        """What generation stops at: `stop_ids`, and those of the models' generation settings."""
+        found = set(self.stop_ids)
+        for model in models:
+            settings = getattr(model, "original_model", model).generation_config
+            own = getattr(settings, "eos_token_id", None)
+            found |= {own} if isinstance(own, int) else set(own or ())
+        return tuple(sorted(one for one in found if 0 <= one < len(self.tokenizer)))
+
     def _asked(self, question: str) -> list[tuple[str, str]]:
         """The demonstrations and the question with its answer left open, instruction included."""
         turns = [*self.demonstrations(question), (question, "")]

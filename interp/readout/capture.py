@@ -26,12 +26,12 @@ class Kept:
     """What one forward pass left behind.
 
     Attributes:
-        logits: at each row's metric column, `[batch vocab]`.
+        logits: at each row's metric column, `[batch vocab]`, or columns, `[batch reads vocab]`.
         acts: `acts[name][layer]`, each as its hook gave it (`[batch pos ...]`).
         masks: per layer, which key each query may see, `[batch pos pos]`.
     """
 
-    logits: Float[Tensor, "batch vocab"]
+    logits: Float[Tensor, "batch *reads vocab"]
     acts: dict[str, list[Tensor]] = field(default_factory=dict)
     masks: list[Bool[Tensor, "batch pos pos"]] = field(default_factory=list)
 
@@ -63,14 +63,14 @@ def hook_name(bridge: Any, site: str, layer: int) -> str:
 
 
 def run_and_keep(
-    run: Run, names: Iterable[str], at: Int[Tensor, " batch"], *, masks: bool = False
+    run: Run, names: Iterable[str], at: Int[Tensor, "batch *reads"], *, masks: bool = False
 ) -> Kept:
     """Run a bridge once without gradients and keep the named activations of every layer.
 
     Args:
         run: model, tokens and mask.
         names: sites (`resid_pre`, `q`, `z`, ...), or `cos` and `sin` of the rotary embedding.
-        at: the metric column of each row.
+        at: the metric column of each row, or its columns (see `read_columns`).
         masks: whether to keep which key each query may see.
 
     Raises:
@@ -93,7 +93,7 @@ def run_and_keep(
                 f"site {name!r}: its hook fired in {len(store)} of {len(layers)} layers"
             )
     kept.logits = logits
-    finite = torch.isfinite(kept.logits).all(1)
+    finite = torch.isfinite(kept.logits).flatten(1).all(1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
         raise InputError(
@@ -104,8 +104,8 @@ def run_and_keep(
 
 
 def logits_at(
-    run: Run, at: Int[Tensor, " batch"], hooks: list[tuple[str, Any]]
-) -> Float[Tensor, "batch vocab"]:
+    run: Run, at: Int[Tensor, "batch *reads"], hooks: list[tuple[str, Any]]
+) -> Float[Tensor, "batch *reads vocab"]:
     """Logits at the metric columns under hooks; no others are computed where the model allows."""
     columns, place = at.unique(return_inverse=True)
     inside = inspect.signature(run.model.original_model.forward).parameters
@@ -114,7 +114,15 @@ def logits_at(
         logits = run.model.run_with_hooks(run.tokens, logits_to_keep=columns, **options)
     else:
         logits, place = run.model.run_with_hooks(run.tokens, **options), at
-    return logits[torch.arange(len(at), device=logits.device), place.to(logits.device)]
+    return at_columns(logits, place)
+
+
+def at_columns(
+    logits: Float[Tensor, "batch pos vocab"], at: Int[Tensor, "batch *reads"]
+) -> Float[Tensor, "batch *reads vocab"]:
+    """The logits at each row's column, or columns."""
+    each = torch.arange(len(at), device=logits.device).view(-1, *[1] * (at.ndim - 1))
+    return logits[each, at.to(logits.device)]
 
 
 def _keep_in(store: list[Tensor]) -> Callable[..., None]:

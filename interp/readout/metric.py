@@ -2,7 +2,9 @@
 
 A metric maps logits `[batch vocab]` (one row per prompt, in the prompts' order) to `[batch]`. The
 default is the emoji log-odds of the model's own tokenizer, in nats. A metric may carry `name` and
-`unit` attributes for tables and figures. Those of an `Outcome` say which factor they are.
+`unit` attributes for tables and figures. Those of an `Outcome` say which factor they are, and where
+a lone `▁` can stand before it, that they read two columns (`reads`): prompts then end with the `▁`,
+which is the metric position, and logits are `[batch 2 vocab]`, at the slot left of it and at it.
 """
 
 from dataclasses import dataclass
@@ -17,39 +19,93 @@ from interp.base.errors import InputError
 from interp.readout.decoder import Decoder
 from interp.readout.outcome import OUTCOME, STOP, WORDS, Outcome, OutcomeMetric
 from interp.readout.question import Metric
+from interp.readout.run import Run
 from interp.text.emoji import EmojiVocab
 
 
-def resolve(metric: Metric | None, model: Any) -> Metric:
+def resolve(metric: Metric | None, model: Any, *, single: str | None = None) -> Metric:
     """The metric to use: the one given, or the emoji log-odds of the model's tokenizer.
 
-    `EmojiVocab.log_odds` itself is recognised, for the sake of its faster readout.
+    `EmojiVocab.log_odds` itself is taken for the outcome's, which knows of the slot before a `▁`.
+
+    Args:
+        metric: what was given.
+        model: a bridge.
+        single: the trace that asks, if it reads one position only.
 
     Raises:
-        InputError: if there is no metric and the model carries no tokenizer.
+        InputError: if there is no metric and the model carries no tokenizer, or the metric is read
+            at two positions and the trace at one.
     """
     if getattr(metric, "__func__", None) is EmojiVocab.log_odds:
         vocab: EmojiVocab = metric.__self__  # type: ignore[union-attr]
-        return Outcome.of_vocab(vocab, stop=()).direct.metric()
-    if metric is not None and getattr(metric, "reads", 1) > 1:
+        metric = Outcome.of_vocab(vocab, stop=()).metric()
+    if metric is None:
+        if getattr(model, "tokenizer", None) is None:
+            raise InputError("the model carries no tokenizer, so emojis are unknown; give a metric")
+        metric = Outcome.emoji(model.tokenizer, stop=()).metric()
+    if single is not None and reads(metric) > 1:
         raise InputError(
-            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, "
-            "which is not done here; take the outcome's `direct`, for prompts that end after the ▁"
+            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, and "
+            f"{single} at one; give the metric of the outcome's `at_one`, for prompts that end "
+            "after the ▁"
         )
-    if metric is not None:
-        return metric
-    if getattr(model, "tokenizer", None) is None:
-        raise InputError("the model carries no tokenizer, so emojis are unknown; give a metric")
-    return Outcome.emoji(model.tokenizer, stop=()).direct.metric()
+    return metric
+
+
+def reads(metric: Metric) -> int:
+    """Columns of logits that a metric needs per prompt."""
+    return int(getattr(metric, "reads", 1))
+
+
+def read_columns(
+    metric: Metric, run: Run, at: Int[Tensor, " batch"]
+) -> Int[Tensor, "batch *reads"]:
+    """The columns whose logits a metric needs: `at`, or also the slot left of it, `[batch 2]`.
+
+    Raises:
+        InputError: if two are needed, and a prompt's token at `at` is not the lone `▁`.
+    """
+    outcome = shared_outcome(metric)
+    if outcome is None or outcome.space is None:
+        return at
+    found = run.tokens.gather(1, at.to(run.tokens.device)[:, None])[:, 0]
+    wrong = ((found != outcome.space) | (at.to(found.device) <= run.first)).nonzero().flatten()
+    if len(wrong):
+        raise InputError(
+            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, but "
+            f"prompt {int(wrong[0])} has no ▁ (id {outcome.space}) after its slot at the metric "
+            "position; end prompts with the outcome's `space_ids`, as `Slots.prompts` does"
+        )
+    return torch.stack((at - 1, at), 1)
 
 
 @dataclass(frozen=True)
 class Several:
-    """Metrics that are read from one pass: logits `[batch vocab]` to `[metric batch]`."""
+    """Metrics that are read from one pass: logits `[batch vocab]` to `[metric batch]`.
+
+    Raises:
+        InputError: if some are read at two positions, and they are not of one outcome.
+    """
 
     metrics: tuple[Metric, ...]
 
-    def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "metric batch"]:
+    def __post_init__(self) -> None:
+        if self.reads > 1 and shared_outcome(self) is None:
+            two = next(metric for metric in self.metrics if reads(metric) > 1)
+            raise InputError(
+                f"metric {label(two)!r} is read at two positions and goes with metrics of the same "
+                "outcome only; ask for the others by themselves"
+            )
+
+    @property
+    def reads(self) -> int:
+        """Columns of logits that they need per prompt."""
+        return max(map(reads, self.metrics))
+
+    def __call__(
+        self, logits: Float[Tensor, "batch *reads vocab"]
+    ) -> Float[Tensor, "metric batch"]:
         return torch.stack([measure(metric, logits) for metric in self.metrics])
 
 
@@ -60,7 +116,9 @@ def shared_outcome(metric: Metric) -> Outcome | None:
     return found.pop() if len(found) == 1 else None
 
 
-def measure(metric: Metric, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "*metric batch"]:
+def measure(
+    metric: Metric, logits: Float[Tensor, "batch *reads vocab"]
+) -> Float[Tensor, "*metric batch"]:
     """Apply a metric, or `Several`, and check what it returns.
 
     Raises:
@@ -100,8 +158,9 @@ class Readout:
 
     For the metrics of one outcome the unembedding's rows are reordered once, as words, stop,
     outcome, so that all factors are made of the same three logsumexps over contiguous memory (one
-    more copy of the unembedding for as long as the sweep lasts). Any other metric sees logits
-    `[batch vocab]` of whole batches, one patch at a time.
+    more copy of the unembedding for as long as the sweep lasts); of an outcome that is read at two
+    columns the sums are taken from whole logits. Any other metric sees logits `[batch vocab]` of
+    whole batches, one patch at a time.
 
     Args:
         decoder: the decoder that is patched.
@@ -113,13 +172,14 @@ class Readout:
     def __init__(
         self, decoder: Decoder, metric: Metric, vocab: int, floats: int = 8_000_000
     ) -> None:
-        self.decoder, self.metric, self.vocab, self.floats = decoder, metric, vocab, floats
+        self.decoder, self.metric = decoder, metric
+        self.vocab, self.floats = vocab * reads(metric), floats
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self.sizes: list[int] = []
-        outcome, unembed = shared_outcome(metric), decoder.unembed
-        if outcome is not None and type(unembed) is nn.Linear:
-            order, self.sizes = _grouped(outcome, len(unembed.weight))
+        self.outcome, unembed = shared_outcome(metric), decoder.unembed
+        if self.outcome is not None and self.outcome.reads == 1 and type(unembed) is nn.Linear:
+            order, self.sizes = _grouped(self.outcome, len(unembed.weight))
             order = order.to(unembed.weight.device)
             self.weight = unembed.weight.detach()[order]
             # The bridge gives every unembedding a bias, of zeros if the model has none.
@@ -127,10 +187,10 @@ class Readout:
                 self.bias = unembed.bias.detach()[order]
 
     def __call__(
-        self, x: Float[Tensor, "unit batch d_model"]
+        self, x: Float[Tensor, "unit batch *reads d_model"]
     ) -> Float[Tensor, "*metric unit batch"]:
         """Metric of every patched prompt."""
-        if self.weight is None:
+        if not self.rowwise:
             step = max(1, self.floats // (x.shape[1] * self.vocab))
             parts = [
                 torch.stack([measure(self.metric, one) for one in self.decoder.logits(part)], -2)
@@ -142,9 +202,9 @@ class Readout:
     @property
     def rowwise(self) -> bool:
         """Whether rows may be read by themselves, in any order."""
-        return self.weight is not None
+        return self.outcome is not None
 
-    def rows(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "*metric rows"]:
+    def rows(self, x: Float[Tensor, "rows *reads d_model"]) -> Float[Tensor, "*metric rows"]:
         """The metric of rows, whichever prompts they belong to; only if `rowwise`."""
         parts = x.split(max(1, self.floats // self.vocab))
         sums, metric = torch.cat([self._sums(part) for part in parts]), self.metric
@@ -152,8 +212,10 @@ class Readout:
             return torch.stack([one.of(sums) for one in metric.metrics])  # type: ignore[attr-defined]
         return metric.of(sums)  # type: ignore[attr-defined]
 
-    def _sums(self, x: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows three"]:
-        assert self.weight is not None  # see rowwise
+    def _sums(self, x: Float[Tensor, "rows *reads d_model"]) -> Float[Tensor, "rows three"]:
+        if self.weight is None:
+            assert self.outcome is not None  # see rowwise
+            return self.outcome.sums(self.decoder.logits(x))
         logits = F.linear(self.decoder.final_norm(x), self.weight, self.bias)
         blocks = self.decoder.cap(logits).float().split(self.sizes, 1)
         return torch.stack([block.logsumexp(1) for block in blocks], 1)

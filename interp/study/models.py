@@ -43,4 +43,4 @@ class TraitModels:
     @cached_property
     def outcome(self) -> Outcome:
         """What is traced."""
-        return Outcome.of_vocab(self.vocab, stop=self.pair.format.stop_ids)
+        return Outcome.of_vocab(self.vocab, stop=self.pair.stop_ids)

@@ -9,6 +9,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 from interp.adapters import AdapterSpace, generate_with
 from interp.behaviour import Sampling, generate
 from interp.errors import AdapterError, InputError, ModelError
+from interp.models import pad
+from interp.readout import Outcome, Question
+from interp.traces.adapters.gated_runs import GatedRuns
 
 # PEFT advises on tied weights when the tests *make* such adapters; switching them is our subject.
 pytestmark = [
@@ -172,3 +175,24 @@ class TestRefused:
         other = make_pair(adapter_base, tmp_path / "other", "lora", seed=9)
         with pytest.raises(AdapterError, match="all modules on are not the tuned model"):
             AdapterSpace.of(replace(lora.pair, tuned=other.tuned))
+
+
+def test_an_outcome_behind_a_space_is_read_at_both_columns(lora):
+    two = Outcome("smile", (300, 301), (1,), len(tokenizer()), space=9, after_ids=(301, 302))
+    bare = prompts((7, 5))
+    spaced = [[*bare.tokens[i][bare.attention_mask[i]].tolist(), 9] for i in range(2)]
+    batch = pad(spaced, tokenizer().pad_token_id)
+    runs = GatedRuns(lora, batch, Question(metric=two.metric()))
+    model = merged(lora.pair, dict.fromkeys(lora.modules, 1.0))
+    with torch.no_grad():
+        rows = [model(torch.tensor([ids])).logits[0, -2:] for ids in spaced]
+    whole = torch.ones(1, lora.n_components)
+    wanted = two.log_odds(torch.stack(rows)).double()
+    torch.testing.assert_close(runs.values(whole)[0], wanted, atol=1e-3, rtol=1e-3)
+    units = lora.units("module")[:2]
+    grad = runs.gradient(units, whole[0])
+    step = 0.02 * lora.membership(units)
+    slope = (runs.values(whole + step) - runs.values(whole - step)) / 0.04
+    torch.testing.assert_close(grad, slope, atol=2e-3, rtol=5e-2)
+    with pytest.raises(InputError, match="has no ▁"):
+        GatedRuns(lora, bare, Question(metric=two.metric()))

@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 from interp.behaviour import Sampling, decode, emoji_free, generate
 from interp.emoji import EmojiVocab, find
 from interp.errors import InputError, ModelError, TokenizerError
-from interp.models import ChatFormat, hook
+from interp.models import ChatFormat, ModelPair, hook
 
 QUESTIONS = [("Hi?", "a"), ("What do you think about long walks in the rain?", "b"), ("Why?", "c")]
 
@@ -49,6 +49,20 @@ def test_answers_do_not_depend_on_the_batch_size(bridge, form):
     together = generate(bridge, form, many, Sampling(max_new_tokens=10, batch_size=12, seed=3))
     assert [r.ids for r in alone] == [r.ids for r in together]
     assert len({r.ids for r in alone[::3]}) > 1, "the same question gets different answers"
+
+
+def test_answers_and_outcome_stop_at_what_the_generation_settings_name(form):
+    how = Sampling(max_new_tokens=12, seed=3)
+    model = llama()
+    free = generate(hook(llama(), tokenizer()), form, QUESTIONS, how)
+    other = free[1].ids[3]
+    model.generation_config.eos_token_id = [tokenizer().eos_token_id, other, -1, 10**6]
+    pair = ModelPair.of(llama(1), model, tokenizer())
+    for answer, before in zip(generate(pair.tuned, form, QUESTIONS, how), free, strict=True):
+        cut = before.ids.index(other) if other in before.ids else len(before.ids)
+        assert answer.ids == before.ids[:cut]
+        assert answer.ended == (other in before.ids or before.ended)
+    assert pair.outcome.stop_ids == tuple(sorted({*form.stop_ids, other}))
 
 
 def test_seed_changes_answers_and_repeats_them(bridge, form):

@@ -184,6 +184,17 @@ def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -
         assert set(page.evaluate(shown)) == set(TRAITS)
 
 
+def test_where_one_trait_is_shown_what_is_said_of_all_says_so(opened, page_file) -> None:
+    said = "[...document.querySelectorAll('.answer, .findings b')]"
+    before = f"[...new Set({said}.map(e => getComputedStyle(e, '::before').content))]"
+    with opened(page_file) as page:
+        assert page.evaluate(before) == ["none"]
+        page.get_by_role("radio", name="Openness").check()
+        assert page.evaluate(before) == ['"All traits: "']
+        page.emulate_media(media="print")
+        assert page.evaluate(before) == ["none"], "paper shows all"
+
+
 @pytest.mark.parametrize("at", ["#patching-openness-reverse", "#patching-openness-noising-heads"])
 def test_a_link_into_a_fold_opens_it_and_shows_its_trait(opened, page_file, at) -> None:
     at = at.replace("openness-noising", "openness-model-noising")

@@ -27,8 +27,9 @@ ELSEWHERE = {
 SMALLER = {  # by page: what is written, and what is run instead
     "docs/neurons.md": {
         'opinion_qa("test").rows))': 'opinion_qa("test").rows))[::2]',
-        "questions[:20], ks=(1, 16, 128), draws=2": "questions[:6], ks=(1, 16), draws=1",
-        'by="total", k=16': 'by="total", k=4',
+        "questions[:20],": "questions[:6],",
+        "Doses(ks=(1, 16, 128), draws=2)": "Doses(ks=(1, 16), draws=1)",
+        "TopTest(k=16)": "TopTest(k=4)",
     },
 }
 HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in ELSEWHERE]

@@ -156,6 +156,15 @@ def test_four_lines_to_a_first_plot(pair) -> None:
     assert "float32 [" in repr(result)
 
 
+def test_two_voices_are_a_contrast(pair) -> None:
+    asked = pair.questions(8)
+    wrote, plain = (pair.generate(asked, who, max_new_tokens=48) for who in ("tuned", "base"))
+    made = interp.contrast(pair, wrote, plain, limit=4)
+    assert (made.kind, len(made.topics)) == ("prompt", 4)
+    assert set(made.topics) <= {topic for _, topic in asked}
+    assert torch.equal(made.clean.mask, made.corrupted.mask)
+
+
 def test_two_strings_are_a_contrast(pair) -> None:
     made = interp.contrast(pair, "Do you like dogs?", "Do you like cats?")
     assert made.kind == "prompt"

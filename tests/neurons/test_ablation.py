@@ -12,6 +12,7 @@ from interp.models.pair import hook
 from interp.neurons import Ablation, ablated, mean_activations
 from interp.neurons.effects import metric_under
 from interp.patching import Cells, Run, ablate
+from interp.readout import Outcome
 
 GONE = ((0, 3), (0, 17), (2, 40), (2, 41))
 QUESTIONS = [("What do you think?", "a"), ("Rain?", "b"), ("I love them, do you?", "c")]
@@ -73,6 +74,18 @@ def test_single_ablations_are_those_of_the_patching_engine(family, using):
         torch.testing.assert_close(found[0], wanted.clean, atol=1e-5, rtol=0)
         torch.testing.assert_close(found[1:], wanted.values[0], atol=1e-4, rtol=0)
     assert wanted.effect().abs().max() > 1e-3
+
+
+def test_an_outcome_behind_a_space_is_read_at_both_columns():
+    two = Outcome("smile", (300, 301), (1,), len(tokenizer()), space=9, after_ids=(301, 302))
+    tokens, mask = prompts([6, 4])
+    tokens[:, -1] = 9
+    run, sets = Run(bridge("llama", 1), tokens, mask), [Ablation(((1, n),), "zero") for n in (0, 5)]
+    cells = Cells(layers=[1], neurons=[0, 5])
+    wanted = ablate(run, "mlp_post", using="zero", metric=two.metric(), cells=cells)
+    found = metric_under(run, [Ablation(), *sets], two.metric(), rows=2)
+    torch.testing.assert_close(found[0], wanted.clean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1:], wanted.values[0], atol=1e-4, rtol=1e-4)
 
 
 def test_nothing_stays_behind():

@@ -61,11 +61,3 @@ def test_a_metric_that_nothing_moves_does_not_stop_the_others():
     assert found["pick"].n_undefined == 0
     with pytest.raises(InputError, match="nothing to recover"):
         sweep_each(clean, corrupted, "mlp_out", {"still": still})
-
-
-def test_two_positions_are_refused_by_name_where_one_is_read():
-    two = Outcome("smile", ids=(300,), stop_ids=(1,), size=VOCAB, space=5, after_ids=(300,))
-    clean, corrupted = runs()
-    with pytest.raises(InputError, match="read at two positions"):
-        sweep(clean, corrupted, "mlp_out", metric=two.metric())
-    sweep(clean, corrupted, "mlp_out", metric=two.direct.metric())

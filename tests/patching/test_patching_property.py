@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from patching_models import FAMILIES, bridge, pick, prompts
+from thinned import thinned
 
 from interp.errors import ModelError
 from interp.patching import Cells, Node, Question, Run, ablate, naive, patch_nodes, sweep

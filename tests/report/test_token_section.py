@@ -1,6 +1,7 @@
 """The section of token views and other sentences: what they say of planted numbers."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_token_views_are_summed_up_over_traits(made) -> None:
     # logistic(0), logistic(3), and the base's logistic(-1), logistic(3)
     assert "they give it 50 % (openness) to 95 % (neuroticism), and the base" in section.answer
     assert "after the same words, 27 % (openness) to 95 % (neuroticism)." in section.answer
-    assert "of 3 answers base and tuned differ by up to 3.5 nats" in section.answer
+    assert "places of 3 answers where an emoji could come next" in section.answer
+    assert "base and tuned differ by up to 3.5 nats" in section.answer
     assert "(openness); differences up to 0.00003 are rounding." in section.answer
     _, openness, neuroticism = section.parts
     assert [block.label for block in openness.views] == [
@@ -84,7 +86,20 @@ def test_one_view_of_one_trait_names_no_trait(made) -> None:
     assert "in the answer below, it gives 50 %, and the base, after the same words, 27 %." in (
         section.answer
     )
-    assert "1 answer base and tuned" in section.answer
+    assert "the places of 1 answer where an emoji could come next" in section.answer
+
+
+def test_a_place_within_a_word_is_no_place_for_an_emoji(made) -> None:
+    """Planted: the largest level and difference stand within the word `Yester`."""
+    odd = view(0.0, 1.0)
+    split = (*WORDS[:3], "Yes", "ter", "!")
+    odds = odd.log_odds.clone()
+    odds[1, 3], odds[0, 3] = 5.0, -4.0
+    vocabulary = tuple((i, w.encode().hex(), "", False) for i, w in enumerate(split))
+    odd = replace(odd, vocabulary=vocabulary, log_odds=odds)
+    section = tokens.section(*made(TOKEN_VIEWS, openness=[odd]))
+    assert "in the answer below, it gives 50 %" in section.answer
+    assert "differ by up to 1.0 nats" in section.answer
 
 
 def test_views_that_are_too_heavy_keep_fewer_heads() -> None:
@@ -132,6 +147,8 @@ def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
         seed=0, notes=(),
     )  # fmt: skip
     section = adapter.section(*made([NECESSITY], openness=[effects]))
-    assert re.search(r"by −10 points \[−\d+, \+\d+\] \(block 3's o\)\.", section.answer)
+    assert re.search(r"costs 10 points \[−\d+, \d+\] \(block 3's o\) of the share", section.answer)
     words = section.parts[0].answer
-    assert re.search(r"costliest, block 3's o, .* by −10 points \[−\d+, \+\d+\] \(p = 1\)", words)
+    assert re.search(
+        r"costliest, block 3's o, costs 10 points \[−\d+, \d+\] of the share .* \(p = 1\)", words
+    )

@@ -134,12 +134,12 @@ class LogitBias(Result):
             finally:
                 hook.remove()
             return
-        own: Any = (
-            unembed.bias
-        )  # the bridge gives one of zeros, as a plain tensor, to a model without
+        # The bridge gives a bias of zeros, as a plain tensor, to a model without one.
+        own: Any = unembed.bias
         whole = added.to(unembed.weight) if own is None else own + added.to(own)
         as_parameter = own is None or isinstance(own, nn.Parameter)
-        unembed.bias = nn.Parameter(whole, requires_grad=False) if as_parameter else whole
+        biased: Any = nn.Parameter(whole, requires_grad=False) if as_parameter else whole
+        unembed.bias = biased
         try:
             yield model
         finally:
@@ -188,7 +188,7 @@ def logit_bias(
     """
     if outcome is None:
         vocab = EmojiVocab.from_tokenizer(host.tokenizer)
-        outcome = Outcome.of_vocab(vocab, stop=host.format.stop_ids)
+        outcome = Outcome.of_vocab(vocab, stop=host.format.stops(host.model, towards))
     outcome, rows = outcome.with_stop, data.for_trait(trait).rows
     if not rows:
         raise DataError(f"{data.source}: has no answers for {trait}; give rows of this trait")

@@ -30,7 +30,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     else:
         first = (
             "No single matrix is missed beyond chance when it alone is switched off; the costliest "
-            f"changes the share of answers with an emoji by {_costliest(tables)}."
+            f"costs {_costliest(tables)} of the share of answers with an emoji."
         )
     answer = (
         f"{first} Several matrices that do the same hide each other: what no single one costs, a "
@@ -46,11 +46,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         drawn = maker.figure(f"adapter-{trait}-necessity", figure)
         made.parts.append(Part(trait, _words(table), figures=[drawn]))
     caption = (
-        "The matrix of each adapter without which fewest answers hold an emoji, and by how many "
-        "percentage points that differs from the whole adapter, with 95 % intervals over topics; "
+        "The matrix of each adapter without which fewest answers hold an emoji, and how many "
+        "percentage points of the whole adapter's share it costs, with 95 % intervals over topics; "
         "p is corrected over the matrices."
     )
-    columns = ("Whole adapter", "Costliest matrix", "Points", "p", "Answers")
+    columns = ("Whole adapter", "Costliest matrix", "Costs", "p", "Answers")
     made.tables.append(maker.table("adapters", caption, stacked(tables), rows, columns))
     return made
 
@@ -65,7 +65,7 @@ def _cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
     return (
         Cell(whole, value),
         Cell(_name(worst)),
-        Cell(_points(worst), -float(worst["effect"])),
+        Cell(_points(worst), float(worst["effect"])),
         Cell(f"{p:.2g}", p),
         Cell(f"{result.n_prompts:,}", result.n_prompts),
     )
@@ -77,7 +77,7 @@ def _worst(table: pd.DataFrame) -> pd.Series:
 
 
 def _costliest(tables: dict[Trait, pd.DataFrame]) -> str:
-    """`-12 points [-25, 0]`, and over several traits whose it is."""
+    """`12 points [0, 25] (block 3's o)`, and over several traits whose it is."""
     rows = {trait: _worst(table) for trait, table in tables.items()}
     most = max(rows, key=lambda trait: float(rows[trait]["effect"]))
     whose = f"{most}, " if len(rows) > 1 else ""
@@ -90,12 +90,15 @@ def _needed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(table: pd.DataFrame) -> str:
-    needed = [f"{_name(row)} ({_points(row)})" for _, row in _needed(table).head(3).iterrows()]
+    needed = [
+        f"{_name(row)} (costs {_points(row)})" for _, row in _needed(table).head(3).iterrows()
+    ]
     if not needed:
         worst = _worst(table)
         return (
-            f"No single matrix is missed beyond chance: the costliest, {_name(worst)}, changes the "
-            f"share of answers with an emoji by {_points(worst)} (p = {worst['p_adjusted']:.2g})."
+            f"No single matrix is missed beyond chance: the costliest, {_name(worst)}, costs "
+            f"{_points(worst)} of the share of answers with an emoji "
+            f"(p = {worst['p_adjusted']:.2g})."
         )
     return f"Fewest answers hold an emoji without {listing(needed)}."
 
@@ -106,11 +109,8 @@ def _name(row: pd.Series) -> str:
 
 
 def _points(row: pd.Series) -> str:
-    """The loss in percentage points, with its interval."""
-    value, low, high = (
-        f"{-100 * row[name]:+.0f}".replace("+0", "0").replace("-0", "0")
-        for name in ("effect", "high", "low")
-    )
+    """What its loss costs in percentage points, with its interval; a figure shows the same sign."""
+    value, low, high = (round(100 * float(row[name])) for name in ("effect", "low", "high"))
     return minus(f"{value} points [{low}, {high}]")
 
 

@@ -62,8 +62,8 @@ def _answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> s
         else "No circuit was found that keeps 90 % of the contrast."
     )
     return (
-        f"{first} The contrast is between the end of the tuned model's text and that of a "
-        "plain answer, in the tuned model; how the words before it came about is no part of it."
+        f"{first} The contrast is between the ends of the tuned model's and the base's answers "
+        "to the same questions, in the tuned model; how their words came about is no part of it."
     )
 
 

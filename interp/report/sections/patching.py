@@ -66,7 +66,8 @@ def _restored(contrast: str, best: dict[Trait, pd.Series]) -> str:
     between = {
         "model": "the gap in emoji log-odds between tuned model and base on the same tokens (1 is "
         "all of it; ",
-        "prompt": "the gap between the end of the tuned model's text and that of a plain answer (",
+        "prompt": "the gap between the ends of the tuned model's and the base's answers to the "
+        "same questions, both read by the tuned model (",
     }
     one = len(best) == 1
     notes = {trait: _place(row) for trait, row in best.items()} if one else None
@@ -181,8 +182,9 @@ def _method(contents: Contents) -> str:
     pairs = contents.manifest.get("prompt_pairs", {})
     alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
     said = "; ".join(
-        f"{trait}: {plural(row.get('pairs', 0), 'pair')}, of them {row.get('exact', 0)} with a "
-        f"partner that ends where its answer ended, {alone[trait]} without one"
+        f"{trait}: {plural(row.get('pairs', 0), 'pair')} of answers to the same question, aligned "
+        f"from the end; {row.get('exact', 0)} of them are of equal length, of the others the "
+        f"longer is cut at its front, and {alone[trait]} would have lost more than half"
         for trait, row in pairs.items()
     )
     return (
@@ -192,7 +194,7 @@ def _method(contents: Contents) -> str:
         f"maps). Over {count_range([sweep.n_prompts for sweep in sweeps], 'prompt')} per map. Red "
         "marks what carries the difference between two runs; intervals are over topics "
         "(bootstrap-t), and dots survive correction of the p-values (sign flips) over the cells "
-        "drawn." + (f" Prompt contrast: {said}." if said else "")
+        "drawn." + (f" Voice contrast: {said}." if said else "")
     )
 
 

@@ -54,19 +54,16 @@ def _fragments(views: Views, budget: int) -> tuple[int, dict[Trait, list[str]]]:
 
 def _answer(views: Views) -> str:
     """What both models expect where the tuned one expects an emoji most; how far they differ."""
-    apart = {
-        trait: max(float((view.log_odds[1] - view.log_odds[0]).abs().max()) for view in some)
-        for trait, some in views.items()
-    }
+    apart = {trait: max(map(_apart, some)) for trait, some in views.items()}
     most = max(apart, key=lambda trait: apart[trait])
     which = f" ({most})" if len(views) > 1 else ""
     every = [view for some in views.values() for view in some]
     noise = max(1e-6, *(view.noise for view in every))
     shown = np.format_float_positional(noise, 1, unique=False, fractional=False, trim="-")
     return (
-        f"{_peaks(views)} Over every token of {plural(len(every), 'answer')} base and tuned differ "
-        f"by up to {apart[most]:.1f} nats of emoji log-odds{which}; differences up to {shown} are "
-        "rounding."
+        f"{_peaks(views)} Over the places of {plural(len(every), 'answer')} where an emoji could "
+        f"come next base and tuned differ by up to {apart[most]:.1f} nats of emoji "
+        f"log-odds{which}; differences up to {shown} are rounding."
     )
 
 
@@ -110,20 +107,20 @@ def _how(views: Views, most: int) -> str:
     return text
 
 
+def _apart(view: TokenView) -> float:
+    """The largest difference of log-odds where an emoji could come next, nats."""
+    gaps = (view.log_odds[1] - view.log_odds[0]).abs()
+    return float(gaps[view.places].max()) if bool(view.places.any()) else 0.0
+
+
 def _strongest(view: TokenView) -> tuple[float, float]:
-    """Emoji probability, base and tuned, where the tuned model's is highest in the answer."""
-    place = _place(view)
-    return float(view.probability[0, place]), float(view.probability[1, place])
-
-
-def _place(view: TokenView) -> int:
-    start = max(0, min(view.answer_start, len(view.tokens)) - 1)
-    return start + int(view.log_odds[1, start:].argmax())
+    """Emoji probability, base and tuned, at the place that the view opens at."""
+    return float(view.probability[0, view.opening]), float(view.probability[1, view.opening])
 
 
 def _words(view: TokenView) -> str:
-    """The place where the tuned model expects an emoji most, as both models see it."""
-    place = _place(view)
+    """The place that the view opens at, as both models see it."""
+    place = view.opening
     base, tuned = (percent(share) for share in _strongest(view))
     gap = float(view.log_odds[1, place] - view.log_odds[0, place])
     return minus(

@@ -88,7 +88,7 @@ def token_view(
     _check(ids, top, answer_start, vocab)
     heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
-    emoji = Outcome.of_vocab(vocab, stop=pair.format.stop_ids).direct
+    emoji = Outcome.of_vocab(vocab, stop=pair.format.stops(pair.base, pair.tuned)).direct
     lens = logit_lens.compare(
         pair.base, pair.tuned, twice, outcome=emoji, ask=Question(progress=progress)
     )

@@ -1,7 +1,7 @@
-"""The runs that are traced and patched between: two models on one text, one model on two texts."""
+"""The runs that are traced and patched between: two models on one text, one model on two voices."""
 
 from interp.behaviour.generate import Response
-from interp.behaviour.onsets import PromptContrast, prompt_contrast
+from interp.behaviour.voices import VoiceContrast, voice_contrast
 from interp.readout import SlotPrompts, Slots, slots
 from interp.readout.run import Run
 from interp.study.models import TraitModels
@@ -10,9 +10,9 @@ MIN_GAP = 0.25
 """Prompts whose two runs differ by less than this (nats) say nothing about recovery."""
 
 
-def ends(models: TraitModels, tuned: list[Response]) -> Slots:
-    """Where the tuned model's answers decide: whatever was drawn there."""
-    return slots(tuned, models.pair.tokenizer, writer="tuned").last
+def ends(models: TraitModels, answers: list[Response], writer: str = "tuned") -> Slots:
+    """Where a model's answers decide: whatever was drawn there."""
+    return slots(answers, models.pair.tokenizer, writer=writer).last
 
 
 def onsets(models: TraitModels, tuned: list[Response]) -> SlotPrompts:
@@ -21,13 +21,12 @@ def onsets(models: TraitModels, tuned: list[Response]) -> SlotPrompts:
     return chosen.prompts(models.pair.pad_id, models.outcome)
 
 
-def prompt_pairs(
-    models: TraitModels, base: list[Response], tuned: list[Response]
-) -> PromptContrast:
-    """The tuned model's answers up to their ends, each with the plain end of one of the base's."""
-    found, pad = ends(models, tuned), models.pair.pad_id
-    prompts = found.spread(len(found), models.config.seed).prompts(pad, models.outcome)
-    return prompt_contrast(prompts, base, pad, models.config.n_trace, models.outcome)
+def prompt_pairs(models: TraitModels, base: list[Response], tuned: list[Response]) -> VoiceContrast:
+    """The tuned model's answers up to their ends, each with the base's to the same question."""
+    return voice_contrast(
+        ends(models, tuned), ends(models, base, "base"), models.pair.pad_id,
+        models.config.n_trace, seed=models.config.seed, outcome=models.outcome,
+    )  # fmt: skip
 
 
 def model_runs(
@@ -42,9 +41,9 @@ def model_runs(
 
 
 def prompt_runs(
-    models: TraitModels, pairs: PromptContrast, rows: slice = slice(None)
+    models: TraitModels, pairs: VoiceContrast, rows: slice = slice(None)
 ) -> tuple[Run, Run]:
-    """The tuned model at a slot of its own text, and at the end of a plain answer."""
+    """The tuned model at a slot of its own text, and at one of the base's text."""
     clean, corrupted = pairs.clean[rows], pairs.corrupted[rows]
     return (
         Run(models.pair.tuned, clean.tokens, clean.attention_mask),

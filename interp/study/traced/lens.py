@@ -14,6 +14,6 @@ def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     batch = prompts.batch
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
-        outcome=models.outcome.at_one,
+        outcome=models.outcome, positions="onset" if models.outcome.reads > 1 else None,
         ask=Question(topics=prompts.topics, progress=models.progress),
     )  # fmt: skip

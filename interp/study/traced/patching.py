@@ -39,7 +39,7 @@ def prompt(
     shard: int = 0,
     shards: int = 1,
 ) -> PatchingResult:
-    """Between the tuned text's end and a plain one, on every `shards`-th pair."""
+    """Between the ends of the tuned and the base's text, on every `shards`-th pair."""
     pairs = prompt_pairs(models, base, tuned)
 
     def runs(rows: slice) -> tuple[Run, Run]:
@@ -74,7 +74,7 @@ def _sweep(
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep(
-        clean, corrupted, site, direction=direction, metric=models.outcome.at_one.metric(),
+        clean, corrupted, site, direction=direction, metric=models.outcome.metric(),
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
         # The gap is that of all shards together, later.
         ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0, topics=topics[rows]),

@@ -23,7 +23,7 @@ from interp.base.errors import InputError
 from interp.base.memory import Budget, in_batches
 from interp.models import TokenBatch
 from interp.readout.capture import logits_at
-from interp.readout.metric import label, measure, resolve
+from interp.readout.metric import label, measure, read_columns, resolve
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, metric_columns
 from interp.traces.adapters.gates import switched
@@ -52,6 +52,7 @@ class GatedRuns:
         self.run = Run(space.pair.base, batch.tokens, batch.attention_mask)
         self.at = metric_columns(self.run, ask.places)
         self.metric = space.metric if ask.metric is None else resolve(ask.metric, space.pair.base)
+        self.columns = read_columns(self.metric, self.run, self.at)
         self.unit = ask.unit or str(getattr(self.metric, "unit", "metric units"))
         self.topics = ask.topics_of(len(batch), batch.tokens, self.at)
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
@@ -92,7 +93,7 @@ class GatedRuns:
             self.progress(what, len(unique), len(unique))
         return torch.stack(rows)[back.cpu()]
 
-    def _some(self, gates: Tensor) -> Float[Tensor, "setting batch vocab"]:
+    def _some(self, gates: Tensor) -> Float[Tensor, "setting batch *reads vocab"]:
         """Logits under the first settings: as many as fit, at least one."""
         fit = self.budget.size // self.row_bytes
         first = gates[: max(1, fit // len(self))]
@@ -102,14 +103,14 @@ class GatedRuns:
             self._logits(prompt[i : i + fit], wide[i : i + fit]) for i in range(0, len(wide), fit)
         ]
         return rearrange(
-            torch.cat(parts), "(setting batch) vocab -> setting batch vocab", batch=len(self)
+            torch.cat(parts), "(setting batch) ... -> setting batch ...", batch=len(self)
         )
 
-    def _logits(self, prompt: Tensor, gates: Tensor) -> Float[Tensor, "rows vocab"]:
+    def _logits(self, prompt: Tensor, gates: Tensor) -> Float[Tensor, "rows *reads vocab"]:
         network = self.space.pair.base.original_model
         part = Run(self.run.model, self.run.tokens[prompt], self.run.mask[prompt])
         with switched(network, self.space.deltas, gates):
-            return logits_at(part, self.at[prompt], [])
+            return logits_at(part, self.columns[prompt], [])
 
     def gradient(
         self, units: Sequence[Unit], gates: Float[Tensor, " component"]
@@ -160,11 +161,11 @@ class GatedRuns:
             worst = max(worst, float((self._whole(alone) - gated).abs().max()))
         return off, on, max(worst, 8 * torch.finfo(torch.float32).eps * self.largest_logit)
 
-    def _alone(self, model: Any, row: int) -> Float[Tensor, "1 vocab"]:
+    def _alone(self, model: Any, row: int) -> Float[Tensor, "1 *reads vocab"]:
         """Logits of one prompt by itself, without padding."""
         keep = self.run.mask[row]
         tokens = self.run.tokens[row][keep][None]
-        return logits_at(Run(model, tokens), (self.at[row] - self.run.first[row])[None], [])
+        return logits_at(Run(model, tokens), (self.columns[row] - self.run.first[row])[None], [])
 
     def _whole(self, logits: Tensor) -> Float[Tensor, " batch"]:
         return measure(self.metric, logits).double().cpu()
@@ -176,7 +177,7 @@ def _asked(space: AdapterSpace, questions: Sequence[str]) -> TokenBatch:
     return space.pair.prompts(questions)
 
 
-def _slope(metric: Metric, logits: Tensor) -> Float[Tensor, "batch vocab"]:
+def _slope(metric: Metric, logits: Tensor) -> Float[Tensor, "batch *reads vocab"]:
     """Derivative of the summed metric by the logits."""
     with torch.enable_grad():
         logits = logits.detach().requires_grad_(True)

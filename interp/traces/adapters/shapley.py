@@ -117,8 +117,7 @@ def shapley(
         gradient_steps: points at which the gradient estimate is taken; 0 leaves it out (a metric
             without a derivative needs that, and so does `Written`).
         ask: its seed is that of permutations, intervals and p-values.
-        pair, prompts, metric, unit, by, metric_positions, topics, min_gap, max_memory, progress:
-            as for `interp.adapters.necessity`.
+        pair, prompts, metric, by: as for `interp.adapters.necessity`.
 
     Raises:
         AdapterError: if the adapter cannot be switched.

@@ -113,7 +113,7 @@ def _attributed(
     ask.topics_of(len(runs[0].tokens))  # one each, or an error before the work
     if by not in WAYS:
         raise InputError(f"cannot attribute by {by!r}; use one of {', '.join(WAYS)}")
-    metric = resolve(ask.metric, runs[0].model)
+    metric = resolve(ask.metric, runs[0].model, single="attribution")
     split = chosen_layers(runs[0].model, by, layers)
     options: dict[str, Any] = {"batch_size": ask.batch_size or 32, "progress": ask.progress}
     if by != "component":

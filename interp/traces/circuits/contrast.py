@@ -168,7 +168,7 @@ class Contrast:
             first = torch.maximum((differs & clean.mask).int().argmax(1), first)
         at = metric_columns(clean, ask.places)
         ask.topics_of(len(at))  # one each, or an error before the work
-        metric = resolve(ask.metric, clean.model)
+        metric = resolve(ask.metric, clean.model, single="circuits")
         return cls(clean, corrupted, kind, graph, decoder, other, metric, at, first)
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 from interp.base import memory
 from interp.base.progress import Progress
 from interp.readout.capture import logits_at
-from interp.readout.metric import Metric, measure
+from interp.readout.metric import Metric, measure, read_columns
 from interp.readout.run import Run, metric_columns
 from interp.traces.neurons.ablation import Ablation, ablated
 
@@ -38,10 +38,11 @@ def metric_under(
     Raises:
         InputError: for neurons that do not exist, or a metric that is not finite.
     """
-    at, batch = metric_columns(run, metric_positions), len(run.tokens)
+    at = read_columns(metric, run, metric_columns(run, metric_positions))
+    batch = len(run.tokens)
     each = memory.forward_bytes(run.model, run.tokens.shape[1], logits=1)
 
-    def under(some: list[int]) -> Float[Tensor, "some vocab"]:
+    def under(some: list[int]) -> Float[Tensor, "some *reads vocab"]:
         place = torch.tensor([row % batch for row in some], device=run.tokens.device)
         part = Run(run.model, run.tokens[place], run.mask[place])
         here = [ablations[row // batch] for row in some]

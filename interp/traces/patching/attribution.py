@@ -19,7 +19,7 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.readout.capture import hook_name
+from interp.readout.capture import at_columns, hook_name
 from interp.readout.decoder import Decoder, Layer, attend
 from interp.traces.patching.engine import turned
 from interp.traces.patching.sweep_plan import EVERYWHERE, Plan
@@ -69,8 +69,7 @@ class Backward:
             logits = model.run_with_hooks(
                 plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
             )
-            each = torch.arange(len(plan.at), device=logits.device)
-            total = plan.metric(logits[each, plan.at]).sum()
+            total = plan.metric(at_columns(logits, plan.columns)).sum()
             flat = [value for site in read for value in taken[site]]
             found = torch.autograd.grad(total, flat, allow_unused=True)
         values = iter(zip(flat, found, strict=True))

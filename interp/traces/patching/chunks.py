@@ -41,8 +41,9 @@ def part_of(plan: Plan, rows: list[int]) -> Plan:
     base = Run(plan.base.model, plan.base.tokens[rows], plan.base.mask[rows])
     metric = metric_of_rows(plan.metric, rows, len(plan.at))
     return replace(
-        plan, base=base, source=source, at=plan.at[rows], first=plan.first[rows], metric=metric
-    )
+        plan, base=base, source=source, at=plan.at[rows], columns=plan.columns[rows],
+        first=plan.first[rows], metric=metric,
+    )  # fmt: skip
 
 
 def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:

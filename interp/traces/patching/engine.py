@@ -19,7 +19,7 @@ microseconds where `view` takes 5, which small models would feel in every layer 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -91,21 +91,32 @@ class Base:
     sin: list[Tensor] | None
 
     @classmethod
-    def of(cls, run: Run, last: Int[Tensor, " batch"], more: tuple[str, ...] = ()) -> "Base":
-        """Run the model once and keep what every patch needs, and the sites in `more`."""
+    def of(
+        cls, run: Run, columns: Int[Tensor, "batch *reads"], more: tuple[str, ...] = ()
+    ) -> "tuple[Base, ...]":
+        """Run the model once and keep what every patch needs, and the sites in `more`.
+
+        Returns:
+            One for each column whose logits are read; all share what was kept.
+        """
         decoder = Decoder.of(run.model)
         rotary = run.model.get_hook_point("blocks.0.attn.hook_cos") is not None
         names = dict.fromkeys(BASE_SITES + (("cos", "sin") if rotary else ()) + more)
-        kept = run_and_keep(run, names, last, masks=True)
+        kept = run_and_keep(run, names, columns, masks=True)
         batch = run.tokens.shape[0]
         cos = [c.expand(batch, -1, -1) for c in kept.acts["cos"]] if rotary else None
         sin = [s.expand(batch, -1, -1) for s in kept.acts["sin"]] if rotary else None
-        base = cls(run, last, kept, decoder, [], [], cos, sin)
+        each = columns.view(len(columns), -1).unbind(1)
+        base = cls(run, each[0], kept, decoder, [], [], cos, sin)
         for i, layer in enumerate(decoder.layers):
             turn = (cos[i], sin[i]) if cos is not None and sin is not None else None
             base.keys.append(turned(layer.k_norm, kept.acts["k"][i], turn))
             base.queries.append(turned(layer.q_norm, kept.acts["q"][i], turn))
-        return base
+        logits = kept.logits.view(len(columns), len(each), -1).unbind(1)
+        return tuple(
+            replace(base, last=last, kept=replace(kept, logits=one))
+            for last, one in zip(each, logits, strict=True)
+        )
 
     @property
     def final(self) -> Float[Tensor, "batch d_model"]:

@@ -14,7 +14,7 @@ Exact: values are those of one full forward pass per patch (`interp.patching.nai
 unpatched run by itself and refuses to go on if that differs from the model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.memory import in_batches, rounding
-from interp.readout.metric import Readout, Several, label, measure, resolve
+from interp.readout.metric import Readout, Several, label, measure, read_columns, reads, resolve
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching.chunks import budget_of, part_of
@@ -107,7 +107,8 @@ def sweep_each(
         base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
     )
     each = [resolve(metric, base_run.model) for metric in metrics.values()]
-    plan = replace(plan, metric=Several(tuple(each)))
+    several = Several(tuple(each))
+    plan = replace(plan, metric=several, columns=read_columns(several, base_run, plan.at))
     values, before, ends, notes = in_parts(plan, None, ask)
     assert ends is not None  # there is a source
     one = longest_alone(plan, None, ask.chunk)
@@ -204,12 +205,12 @@ def exact_values(
     Float[Tensor, "*metric layer unit batch"], Float[Tensor, "*metric batch"], tuple[str, ...]
 ]:
     """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
-    base = Base.of(plan.base, plan.at, NEEDED.get(plan.site, ()))
-    before = measure(plan.metric, base.kept.logits)
+    bases = Base.of(plan.base, plan.columns, NEEDED.get(plan.site, ()))
+    base = bases[-1]
+    before = unpatched(plan, bases)
     check_gap(before, source_metric, ask.min_gap)
     budget = budget_of(base, ask.chunk)
-    engine = Engine(base, budget.size)
-    check_engine(engine)
+    engines = checked_engines(bases, budget.size)
     read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1], budget.size // 16)
     smallest = base.job_bytes(0, plan.base.tokens.shape[1])
     cells = torch.tensor(plan.cells, device=plan.at.device)
@@ -218,17 +219,24 @@ def exact_values(
         ask.tell(f"patching {plan.site}", done, len(plan.layers))
 
         def patched(layer: int = layer) -> Tensor:
-            engine.size = budget.size
-            return patch_cells(plan, engine, read, taken, layer, cells, before)
+            for engine in engines:
+                engine.size = budget.size
+            return patch_cells(plan, engines, read, taken, layer, cells, before)
 
         parts.append(budget.halving(patched, smallest, smallest * len(cells) * len(plan.at)))
     ask.tell(f"patching {plan.site}", len(plan.layers), len(plan.layers))
     return torch.stack(parts, -3), before, tuple(budget.notes)
 
 
+def unpatched(plan: Plan, bases: Sequence[Base]) -> Float[Tensor, "*metric batch"]:
+    """The metric of the base run."""
+    logits = torch.stack([base.kept.logits for base in bases], 1)
+    return measure(plan.metric, logits if len(bases) > 1 else logits[:, 0])
+
+
 def patch_cells(
     plan: Plan,
-    engine: Engine,
+    engines: Sequence[Engine],
     read: Readout,
     taken: list[Tensor],
     layer: int,
@@ -237,21 +245,65 @@ def patch_cells(
 ) -> Float[Tensor, "*metric unit batch"]:
     """Patches of one layer: `cells` are (element, column) as in `Plan.cells`.
 
-    Cells that cannot change anything keep the unpatched value.
+    Cells that cannot change anything keep the unpatched value. There is an engine for each column
+    that the metric reads; a patch between the two leaves the left one as it was.
     """
-    at_end = layer == len(engine.layers) - 1 and ends_in_its_row(plan.site)
-    unit, prompt, start = live(cells[:, 1], plan.first, plan.at, row_at_the_end=at_end)
     values = unpatched.unsqueeze(-2).repeat_interleave(len(cells), -2)
+    unit, prompt, rows = _patched_rows(plan, engines, taken, layer, cells)
     if len(unit):
-        jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
-        rows = patch(engine, taken, plan.site, layer, jobs)
         if read.rowwise:
             values[..., unit, prompt] = read.rows(rows)
         else:
-            final = engine.base.final.expand(len(cells), -1, -1).clone()
+            final = _finals(engines)[None].repeat_interleave(len(cells), 0)
             final[unit, prompt] = rows
             values[..., unit, prompt] = read(final)[..., unit, prompt]
     return values
+
+
+def _patched_rows(
+    plan: Plan,
+    engines: Sequence[Engine],
+    taken: list[Tensor],
+    layer: int,
+    cells: Int[Tensor, "unit two"],
+) -> tuple[Int[Tensor, " live"], Int[Tensor, " live"], Float[Tensor, "live *reads d_model"]]:
+    """Unit, prompt and residual streams at the read columns, of the cells that change any."""
+    batch, found = len(plan.at), []
+    at_end = layer == len(engines[0].layers) - 1 and ends_in_its_row(plan.site)
+    for engine in engines:
+        at = engine.base.last
+        unit, prompt, start = live(cells[:, 1], plan.first, at, row_at_the_end=at_end)
+        jobs = Jobs(prompt, cells[unit, 0], start, everywhere="pos" not in plan.by)
+        rows = patch(engine, taken, plan.site, layer, jobs) if len(unit) else engine.base.final[:0]
+        found.append((unit, prompt, rows))
+    if len(engines) == 1:
+        return found[0]
+    places = [unit * batch + prompt for unit, prompt, _ in found]
+    whole, back = torch.cat(places).unique(return_inverse=True)
+    out = _finals(engines)[whole % batch]
+    for i, (part, (_, _, rows)) in enumerate(
+        zip(back.split([len(place) for place in places]), found, strict=True)
+    ):
+        out[part, i] = rows
+    return whole // batch, whole % batch, out
+
+
+def _finals(engines: Sequence[Engine]) -> Float[Tensor, "batch *reads d_model"]:
+    """The unpatched residual streams at the read columns."""
+    finals = torch.stack([engine.base.final for engine in engines], 1)
+    return finals if len(engines) > 1 else finals[:, 0]
+
+
+def checked_engines(bases: Sequence[Base], size: int) -> tuple[Engine, ...]:
+    """An engine for each column that is read, each found to reproduce the model's logits there.
+
+    Raises:
+        ModelError: as `check_engine`.
+    """
+    engines = tuple(Engine(base, size) for base in bases)
+    for engine in engines:
+        check_engine(engine)
+    return engines
 
 
 def check_engine(engine: Engine) -> None:
@@ -289,6 +341,8 @@ def assemble(
     floor: float | None = None,
 ) -> PatchingResult:
     """Put a result together from a plan and the measured values."""
+    if reads(plan.metric) > 1:
+        notes = (*notes, "read at two positions: the slot, and after the lone ▁ right of it")
     other = base_metric if source_metric is None else source_metric
     swapped = plan.direction == "denoising"
     clean, corrupted = (other, base_metric) if swapped else (base_metric, other)

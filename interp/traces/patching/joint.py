@@ -26,7 +26,7 @@ from interp.readout.run import Run
 from interp.traces.patching import naive
 from interp.traces.patching.chunks import budget_of
 from interp.traces.patching.engine import Base, Engine, Segment, turned
-from interp.traces.patching.exact import check_engine
+from interp.traces.patching.exact import checked_engines, unpatched
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sweep_plan import (
     EVERYWHERE,
@@ -146,23 +146,20 @@ def patch_nodes(
     lists = [sorted(_checked(plan, group), key=lambda n: _FLOW.index(n.site)) for group in groups]
     sites = {node.site for group in lists for node in group}
     with torch.no_grad():
-        kept = run_and_keep(source, sites, plan.at)
+        kept = run_and_keep(source, sites, plan.columns)
         source_metric = measure(plan.metric, kept.logits)
-        base = Base.of(base_run, plan.at) if engine == "exact" else None
-        before = naive.unpatched(plan) if base is None else measure(plan.metric, base.kept.logits)
+        bases = Base.of(base_run, plan.columns) if engine == "exact" else ()
+        before = unpatched(plan, bases) if bases else naive.unpatched(plan)
         check_gap(before, source_metric, ask.min_gap)
-        machine, budget = None, None
-        if base is not None:
-            budget = budget_of(base, ask.chunk)
-            machine = Engine(base, budget.size)
-            check_engine(machine)
+        budget = budget_of(bases[-1], ask.chunk) if bases else None
+        machines = checked_engines(bases, budget.size) if budget is not None else ()
         rows = []
         for done, group in enumerate(lists):
             ask.tell("joint patching", done, len(lists))
-            if machine is None or budget is None:
+            if budget is None:
                 rows.append(_by_hooks(plan, kept.acts, group))
             else:
-                rows.append(_within(budget, plan, machine, kept.acts, group))
+                rows.append(_within(budget, plan, machines, kept.acts, group))
         ask.tell("joint patching", len(lists), len(lists))
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
     return NodesResult(
@@ -205,24 +202,32 @@ def _by_hooks(plan: Plan, acts: dict[str, list[Tensor]], group: list[Node]) -> T
 
 
 def _within(
-    budget: Budget, plan: Plan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
+    budget: Budget,
+    plan: Plan,
+    engines: tuple[Engine, ...],
+    acts: dict[str, list[Tensor]],
+    group: list[Node],
 ) -> Float[Tensor, " batch"]:
-    """`_by_engine` in smaller chunks where memory runs out."""
+    """`_by_engine` in smaller chunks where memory runs out, read at every column."""
+    base = engines[-1].base
 
     def patched() -> Tensor:
-        engine.size = budget.size
-        return _by_engine(plan, engine, acts, group)
+        for engine in engines:
+            engine.size = budget.size
+        finals = [_by_engine(plan, engine, acts, group) for engine in engines]
+        read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1])
+        return read((torch.stack(finals, 1) if len(finals) > 1 else finals[0])[None])[0]
 
-    return budget.halving(patched, engine.base.job_bytes(0, plan.base.tokens.shape[1]))
+    return budget.halving(patched, base.job_bytes(0, plan.base.tokens.shape[1]))
 
 
 def _by_engine(
     plan: Plan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
-) -> Float[Tensor, " batch"]:
+) -> Float[Tensor, "batch d_model"]:
     base = engine.base
     wholes = any(node.pos is None for node in group)
     left = plan.first if wholes else plan.first.clamp(min=min(node.column for node in group))
-    prompt = (left <= plan.at).nonzero().flatten()
+    prompt = (left <= base.last).nonzero().flatten()
     final = base.final.clone()
     for jobs, segments in engine.chunks(prompt, left[prompt]):
         first = min(node.layer for node in group)
@@ -233,8 +238,7 @@ def _by_engine(
             edits = Edits([node for node in group if node.layer == i], acts, segments)
             x = _edited_layer(engine, i, segments, x, edits)
         final[prompt[jobs]] = engine.metric_rows(segments, x)
-    read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1])
-    return read(final[None])[0]
+    return final
 
 
 @dataclass

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.readout.capture import hook_name, run_and_keep
+from interp.readout.capture import at_columns, hook_name, run_and_keep
 from interp.readout.metric import measure
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
@@ -60,7 +60,7 @@ def sweep(
 
 def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
     """The metric of the base run."""
-    return measure(plan.metric, run_and_keep(plan.base, (), plan.at).logits)
+    return measure(plan.metric, run_and_keep(plan.base, (), plan.columns).logits)
 
 
 def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "layer unit batch"]:
@@ -105,5 +105,4 @@ def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batc
         logits = plan.base.model.run_with_hooks(
             plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
         )
-    each = torch.arange(len(plan.at), device=logits.device)
-    return measure(plan.metric, logits[each, plan.at.to(logits.device)])
+    return measure(plan.metric, at_columns(logits, plan.columns))

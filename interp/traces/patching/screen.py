@@ -28,8 +28,8 @@ from interp.readout.question import Question, asked
 from interp.readout.run import Run
 from interp.traces.patching.attribution import Backward, correction, linear, per_cell
 from interp.traces.patching.chunks import budget_of
-from interp.traces.patching.engine import Base, Engine
-from interp.traces.patching.exact import check_engine, patch_cells
+from interp.traces.patching.engine import Base
+from interp.traces.patching.exact import checked_engines, patch_cells, unpatched
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sites import NEEDED
 from interp.traces.patching.sweep_plan import HEADS, NEURONS, Plan, make_plan, oriented
@@ -138,17 +138,17 @@ def screen(
     ]
     plans = [replace(plan, metric=plans[0].metric) for plan in plans]
     with torch.no_grad():
-        kept = run_and_keep(source, wanted, plans[0].at)
+        kept = run_and_keep(source, wanted, plans[0].columns)
         source_metric = measure(plans[0].metric, kept.logits)
         needed = {name for site in wanted for name in NEEDED.get(site, ())}
-        base = Base.of(base_run, plans[0].at, tuple(needed))
-        before = measure(plans[0].metric, base.kept.logits)
+        bases = Base.of(base_run, plans[0].columns, tuple(needed))
+        before = unpatched(plans[0], bases)
         check_gap(before, source_metric, ask.min_gap)
-        estimates = _estimates(plans, base, kept.acts, softmax_correction)
+        estimates = _estimates(plans, bases[-1], kept.acts, softmax_correction)
         nodes = [torch.tensor(_nodes(plan, index)) for index, plan in enumerate(plans)]
         table, estimate = torch.cat(nodes), torch.cat(estimates)
         chosen = _choose(estimate, top_k, n_random, ask.seed)
-        exact = _verify(plans, base, kept.acts, table, chosen, before, ask)
+        exact = _verify(plans, bases, kept.acts, table, chosen, before, ask)
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
     agreement = _agreement(estimate[chosen], exact[chosen])
     return _result(plans, table, estimate, exact, chosen, ends, agreement, softmax_correction)
@@ -233,7 +233,7 @@ def _choose(estimate: Tensor, top_k: int, n_random: int, seed: int) -> Int[Tenso
 
 def _verify(
     plans: list[Plan],
-    base: Base,
+    bases: tuple[Base, ...],
     source: dict[str, list[Tensor]],
     table: Int[Tensor, "node four"],
     chosen: Int[Tensor, " chosen"],
@@ -241,9 +241,9 @@ def _verify(
     ask: Question,
 ) -> Float[Tensor, "node batch"]:
     """Exact effects of the chosen nodes, NaN elsewhere."""
+    base = bases[-1]
     budget = budget_of(base, ask.chunk)
-    engine = Engine(base, budget.size)
-    check_engine(engine)
+    engines = checked_engines(bases, budget.size)
     read = Readout(base.decoder, plans[0].metric, base.kept.logits.shape[1], budget.size // 16)
     smallest = base.job_bytes(0, base.run.tokens.shape[1])
     exact = torch.full((len(table), len(before)), torch.nan, device=before.device)
@@ -254,8 +254,9 @@ def _verify(
         plan, cells = plans[index], table[nodes, 2:].to(before.device)
 
         def patched(plan: Plan = plan, layer: int = layer, cells: Tensor = cells) -> Tensor:
-            engine.size = budget.size
-            return patch_cells(plan, engine, read, source[plan.site], layer, cells, before)
+            for engine in engines:
+                engine.size = budget.size
+            return patch_cells(plan, engines, read, source[plan.site], layer, cells, before)
 
         exact[nodes] = budget.halving(patched, smallest) - before
     ask.tell("verifying patches", len(places), len(places))

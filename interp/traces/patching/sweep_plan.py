@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.base.errors import InputError
 from interp.base.memory import forward_bytes, in_batches
 from interp.readout.capture import hook_name, run_and_keep
-from interp.readout.metric import measure, resolve
+from interp.readout.metric import measure, read_columns, resolve
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, check_pair, metric_columns
 
@@ -64,6 +64,7 @@ class Plan:
             averaged over, for a zero ablation None.
         by: `pos`, `head`, `head_pos`, `neuron` or `neuron_pos`: what one cell of the map is.
         at: metric column of each row.
+        columns: the columns whose logits the metric needs, `[batch]` or `[batch reads]`.
         first: the first column of each row at which a patch can change anything.
         layers, positions, elements: what to sweep; elements are heads or neurons.
     """
@@ -77,6 +78,7 @@ class Plan:
     metric: Metric
     unit: str | None
     at: Int[Tensor, " batch"]
+    columns: Int[Tensor, "batch *reads"]
     first: Int[Tensor, " batch"]
     layers: tuple[int, ...]
     positions: tuple[int, ...]
@@ -128,7 +130,7 @@ class Plan:
         """
         if self.direction != "ablation":
             assert self.source is not None  # see make_plan
-            kept = run_and_keep(self.source, (self.site,), self.at)
+            kept = run_and_keep(self.source, (self.site,), self.columns)
             return kept.acts[self.site], measure(self.metric, kept.logits)
         shape = self.base.tokens.shape
         if self.source is None:
@@ -206,6 +208,10 @@ def make_plan(
     if contrast == "prompt" and source is not None:
         # Up to the first token that differs, one model computes the same twice.
         first = (base.tokens != source.tokens.to(base.tokens.device)).int().argmax(1)
+    metric = resolve(ask.metric, base.model)
+    columns = read_columns(metric, base, at)
+    if source is not None and direction != "ablation":
+        read_columns(metric, source, at)
     return Plan(
         base=base,
         source=source,
@@ -213,9 +219,10 @@ def make_plan(
         by=by,
         direction=direction,
         contrast=contrast,
-        metric=resolve(ask.metric, base.model),
+        metric=metric,
         unit=ask.unit,
         at=at,
+        columns=columns,
         first=torch.maximum(first, base.first),
         layers=_indices("layer", cells.layers, int(base.model.cfg.n_layers)),
         positions=_indices("position", cells.positions, base.tokens.shape[1])
