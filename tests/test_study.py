@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from test_bad_input import command
 
 from interp import organism
@@ -11,8 +12,9 @@ from interp.behaviour import Origin
 from interp.emoji import EmojiRates
 from interp.logit_lens import LensResult
 from interp.models import MergeReport
-from interp.patching import PatchingResult
+from interp.patching import PatchingByMetric
 from interp.probing import ProbeResult
+from interp.readout.outcome import joined
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 from interp.study.steps import steps
@@ -72,7 +74,8 @@ def test_lens_ends_above_where_it_begins(run):
 
 def test_patching_everything_at_the_onset_restores_everything(run):
     """At the last layer's output only the onset position can matter, and it carries it all."""
-    result = run.result(PatchingResult, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    every = run.result(PatchingByMetric, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    result = every.of("log_odds")
     mean = result.mean_recovery()
     assert result.contrast == "prompt"
     assert mean[-1].nan_to_num().argmax() == mean.shape[1] - 1
@@ -80,12 +83,20 @@ def test_patching_everything_at_the_onset_restores_everything(run):
     assert mean[-1, :-1].nan_to_num().abs().max() < 0.5
     both = {
         direction: run.result(
-            PatchingResult, TRAIT, f"patching-model-{direction}-resid_pre.safetensors"
+            PatchingByMetric, TRAIT, f"patching-model-{direction}-resid_pre.safetensors"
         )
         for direction in ("denoising", "noising")
     }
     assert all(result.contrast == "model" for result in both.values())
     assert (both["denoising"].clean == both["noising"].clean).all()
+
+
+def test_the_log_odds_of_a_sweep_are_what_its_factors_make(run):
+    """Under every patch: one pass read all three."""
+    found = run.result(PatchingByMetric, TRAIT, "patching-model-denoising-z.safetensors")
+    whole, go_on, given = (found.of(name).values for name in ("log_odds", "go_on", "given_go_on"))
+    torch.testing.assert_close(joined(go_on, given), whole, atol=1e-4, rtol=0)
+    assert found.of("go_on").metric == "go on"
 
 
 def test_trait_is_readable_before_fine_tuning(run):
@@ -195,3 +206,36 @@ def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeyp
     lens = run.result(LensResult, TRAIT, "lens.safetensors")
     assert lens.tuned.at_onset("log_odds")[-1].max() < -3
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "carrier", "title"),
+    [
+        ("suppressed", "Going on makes", "carry going on?"),
+        ("tags", "The emoji, given that the writer goes on, makes", "carry the emoji, given that"),
+    ],
+)
+def test_the_page_names_the_factor_that_fine_tuning_moved(
+    tmp_path, monkeypatch, kind, carrier, title
+):
+    """Known of the bases: `suppressed` stops where it could go on, on `tags` everybody goes on."""
+    argv = [
+        "trace", "--base", str(organism.base_path(kind)),
+        "--adapter", str(organism.adapter_path(TRAIT, base=kind)), "--trait", TRAIT,
+        "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), *SMALL,
+        "--only", "patching-model-denoising-z,origin",
+    ]  # fmt: skip
+    assert command(argv, monkeypatch) == 0
+    page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
+    assert f"{carrier} the difference between tuned model and base on the same text" in page
+    assert f"Which layers, positions and heads {title}" in page
+    assert f"{carrier} the difference between tuned model and base as readers" in page
+    origin = run_table(tmp_path / "run" / "tables" / "origin.csv")
+    assert origin["go on"] * origin["emoji given go on"] == pytest.approx(origin["emoji"], abs=0.1)
+
+
+def run_table(path) -> dict[str, float]:
+    """Means of the tuned model reading its own text, by quantity."""
+    table = pd.read_csv(path)
+    own = table[(table["writer"] == "tuned") & (table["reader"] == "tuned")]
+    return dict(zip(own["quantity"], own["probability"], strict=True))

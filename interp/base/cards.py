@@ -190,8 +190,9 @@ def _short(value: Any) -> object:
 
 
 def _floor(name: str, value: Any, unit: str) -> str:
-    if value is None:
+    several = value if isinstance(value, tuple | list) else (value,)
+    numbers = [one for one in several if one is not None]
+    if not numbers:
         return ""
-    numbers = value if isinstance(value, tuple | list) else (value,)
     what = "Readout error" if name == "readout_error" else "Noise floor"
     return f"{what}: {', '.join(f'{float(one):.2g}' for one in numbers)} {unit}".strip() + "."

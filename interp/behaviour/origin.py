@@ -27,6 +27,7 @@ from interp.base.results import Result
 from interp.base.stats import mean_interval
 from interp.behaviour.generate import Response
 from interp.models.tokens import TokenBatch
+from interp.readout.factors import Split, factors
 from interp.readout.outcome import OUTCOME, STOP, Outcome
 from interp.readout.slot import slots
 
@@ -76,6 +77,16 @@ class Origin(Result):
         if quantity not in made:
             raise InputError(f"unknown quantity {quantity!r}; use one of {', '.join(QUANTITIES)}")
         return made[quantity]
+
+    def split(self, between: str) -> Split:
+        """Which factor makes the difference between `writer`s (or `reader`s), base to tuned.
+
+        A mean over the two readers (writers), of questions with a slot in both answers.
+        """
+        low, high = self.chances.unbind(0 if between == "writer" else 1)
+        kept = ~self.chances.isnan().any(-1).any(0).any(0)
+        topics = [topic for topic, keep in zip(self.topics, kept.tolist(), strict=True) if keep]
+        return Split.between(factors(low[:, kept]), factors(high[:, kept]), topics, seed=self.seed)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Mean of each quantity with its interval over topics, a row per writer and reader.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from interp.traces.adapters import PartEffects
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
     from interp.traces.logit_lens import LensResult
-    from interp.traces.patching import PatchingResult
+    from interp.traces.patching import PatchingByMetric
     from interp.traces.probing import ProbeResult
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
@@ -139,7 +139,7 @@ TOKEN_VIEWS: "tuple[Row[TokenView], ...]" = tuple(
 )  # fmt: skip
 ORIGIN: "Row[Origin]" = Row("origin", "origin:origin", {}, _BOTH, ("seed",), "origin")
 LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace",), "lens")
-PATCHING: "tuple[Row[PatchingResult], ...]" = tuple(
+PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
         {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
         ("n_trace", "n_positions"), "patching", "patching", join="patching:joined",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_results import patching
+from made_results import factors, patching
 
 from interp.adapters import PartEffects
 from interp.base.traits import Trait
@@ -129,11 +129,35 @@ def test_figures_make_room_for_views(tmp_path) -> None:
 )
 def test_few_prompts_settle_nothing(made, n, verdict) -> None:
     """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
-    sweep = patching("z", n=n, n_units=4)
+    sweep = factors("z", n=n, n_units=4)
     (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
     section = places.section(*made([row], openness=[sweep]))
     assert section.finding.verdict.startswith(verdict)
     assert f"{n - 1} prompts)" in section.answer
+
+
+@pytest.mark.parametrize(
+    ("carries", "title", "factor"),
+    [
+        ("go_on", "carry going on?", "Going on makes"),
+        ("given_go_on", "carry the emoji, given that the writer goes on?", "The emoji, given that"),
+    ],
+)
+def test_the_factor_that_carries_the_difference_comes_first(made, carries, title, factor):
+    """Planted: seven nats in one factor, a tenth in the other."""
+    sweep = factors("z", n_units=4, carries=carries)
+    (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
+    section = places.section(*made([row], openness=[sweep]))
+    assert section.title.endswith(title)
+    assert section.answer.startswith(factor)
+    assert section.answer.count("P(go on)") == section.answer.count("P(emoji given go on)") == 1
+    (part,) = section.parts
+    name = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}[carries]
+    assert [name in block.caption for block in part.figures] == [True]
+    assert ["emoji log-odds (nats)" in block.caption for block in part.folded] == [True]
+    assert section.tables[0].rows[0].cells[1].text == (
+        "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
+    )
 
 
 def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.patching import PatchingResult
-from interp.patching.result import concatenated
+from interp.patching import PatchingByMetric
+from interp.patching.by_metric import concatenated_each
 from interp.study.runs import RunFolder, execute
 from interp.study.steps import steps
 
@@ -34,9 +34,9 @@ def test_parts_put_together_are_the_whole(other, reference):
         assert other.responses(*place) == RunFolder.open(reference).responses(*place)
     for name in MAPS:
         file = (TRAIT, f"{name}.safetensors")
-        one, two = (f.result(PatchingResult, *file) for f in (other, RunFolder.open(reference)))
-        assert one.values.shape == two.values.shape == (*one.values.shape[:2], 4)
-        order = matched(one.clean, two.clean)
+        one, two = (f.result(PatchingByMetric, *file) for f in (other, RunFolder.open(reference)))
+        assert one.values.shape == two.values.shape == (*one.values.shape[:-1], 4)
+        order = matched(one.clean[0], two.clean[0])
         for field in ("values", "clean", "corrupted"):
             there = getattr(two, field)[..., order]
             torch.testing.assert_close(
@@ -59,7 +59,9 @@ def test_a_part_without_prompts_is_empty(other):
     if parts == 1:
         pytest.skip("one part has them all")
     sizes = [
-        other.result(PatchingResult, TRAIT, f"{MAPS[0]}.{n}of{parts}.safetensors").values.shape[-1]
+        other.result(PatchingByMetric, TRAIT, f"{MAPS[0]}.{n}of{parts}.safetensors").values.shape[
+            -1
+        ]
         for n in range(parts)
     ]
     assert sizes == [1, 1, 1, 1, 0, 0, 0]
@@ -67,4 +69,4 @@ def test_a_part_without_prompts_is_empty(other):
 
 def test_a_sweep_of_no_parts_is_refused():
     with pytest.raises(InputError, match="no part of a sweep"):
-        concatenated([], 0.25)
+        concatenated_each([], 0.25)

@@ -14,7 +14,7 @@ from interp.base.cards import result_table
 from interp.base.html import table
 from interp.base.results import Result
 from interp.circuits import Circuit
-from interp.patching import PatchingResult
+from interp.patching import PatchingByMetric, PatchingResult
 from interp.probing import ProbeResult
 from interp.show.views import TokenView
 
@@ -47,6 +47,8 @@ class Cells(HTMLParser):
 def one(kind) -> Result:
     if kind is PatchingResult:
         return made_results.patching()
+    if kind is PatchingByMetric:
+        return made_results.factors()
     if kind is ProbeResult:
         return made_results.probe()
     return made(kind, **GIVEN.get(kind.__name__, {}))

@@ -37,7 +37,7 @@ from interp.traces.attribution import Attribution
 from interp.traces.circuits import Circuit, Comparison, Faithfulness
 from interp.traces.logit_lens import LensResult
 from interp.traces.neurons import DoseCurve, NeuronShift
-from interp.traces.patching import PatchingResult
+from interp.traces.patching import PatchingByMetric, PatchingResult
 from interp.traces.probing import ProbeResult
 
 Draw = Callable[[Any], CaptionedFigure]
@@ -52,9 +52,8 @@ _QUICK: dict[type[Result], Draw] = {
     LensResult: lens_curves,
     OnsetSurvival: lambda result: onset_curves({"answers": result}),
     Overlap: overlap_matrix,
-    PatchingResult: lambda result: (
-        patching_heads(result) if result.axis == "head" else patching_maps([result])
-    ),
+    PatchingByMetric: lambda result: _patching(result.of(result.names[0])),
+    PatchingResult: lambda result: _patching(result),
     ProbeResult: probing_curves,
     SelfReport: lambda result: questionnaire_scores([result]),
     TraitAlignment: lambda result: alignment_dots({"answers": {Trait.parse(result.trait): result}}),
@@ -88,6 +87,10 @@ def _picture(draw: Draw, most: int, result: Any) -> Picture | None:
     except InputError:  # of this kind, but not such as the figure is of
         return None
     return Picture(render(figure, "svg"), figure.alt, figure.caption)
+
+
+def _patching(result: PatchingResult) -> CaptionedFigure:
+    return patching_heads(result) if result.axis == "head" else patching_maps([result])
 
 
 def _trait(name: str) -> Trait | None:

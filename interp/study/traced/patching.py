@@ -1,4 +1,7 @@
-"""Which layers, positions and heads carry the decision: one sweep per contrast and site."""
+"""Which layers, positions and heads carry the decision: one sweep per contrast and site.
+
+Each reads the log-odds and both of their factors, from one pass.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +12,8 @@ from interp.readout.run import Run
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, prompt_pairs, prompt_runs
 from interp.traces import patching
-from interp.traces.patching import Cells, PatchingResult
-from interp.traces.patching.result import concatenated
+from interp.traces.patching import Cells, PatchingByMetric
+from interp.traces.patching.by_metric import concatenated_each
 
 
 def model(
@@ -20,7 +23,7 @@ def model(
     site: str,
     shard: int = 0,
     shards: int = 1,
-) -> PatchingResult:
+) -> PatchingByMetric:
     """Between tuned model and base, on every `shards`-th prompt, from the `shard`-th on."""
     prompts = onsets(models, tuned)
 
@@ -38,7 +41,7 @@ def prompt(
     site: str,
     shard: int = 0,
     shards: int = 1,
-) -> PatchingResult:
+) -> PatchingByMetric:
     """Between the ends of the tuned and the base's text, on every `shards`-th pair."""
     pairs = prompt_pairs(models, base, tuned)
 
@@ -48,9 +51,9 @@ def prompt(
     return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
 
 
-def joined(parts: list[PatchingResult]) -> PatchingResult:
+def joined(parts: list[PatchingByMetric]) -> PatchingByMetric:
     """One map of all shards' prompts."""
-    return concatenated(parts, MIN_GAP)
+    return concatenated_each(parts, MIN_GAP)
 
 
 def pair_counts(models: TraitModels, base: list[Response], tuned: list[Response]) -> dict[str, Any]:
@@ -66,17 +69,18 @@ def _sweep(
     topics: Sequence[str],
     what: tuple[str, str],
     shard: tuple[int, int],
-) -> PatchingResult:
+) -> PatchingByMetric:
     (direction, site), (first, shards) = what, shard
     empty = first >= len(topics)  # more shards than prompts: this one keeps none of its own
     rows = slice(0, 1) if empty else slice(first, None, shards)
     clean, corrupted = runs(rows)
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
-    found = patching.sweep(
-        clean, corrupted, site, direction=direction, metric=models.outcome.metric(),
+    found = patching.sweep_each(
+        clean, corrupted, site, models.outcome.metrics(), direction=direction,
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
         # The gap is that of all shards together, later.
         ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0, topics=topics[rows]),
     )  # fmt: skip
-    return found.select(slice(0, 0)) if empty else found
+    every = PatchingByMetric.stack(found)
+    return every.select(slice(0, 0)) if empty else every

@@ -3,6 +3,7 @@
 from interp.readout.question import Question
 from interp.readout.run import Run
 from interp.traces.patching.ablate import ablate
+from interp.traces.patching.by_metric import PatchingByMetric
 from interp.traces.patching.exact import sweep, sweep_each
 from interp.traces.patching.joint import Node, NodesResult, patch_nodes
 from interp.traces.patching.result import PatchingResult
@@ -13,6 +14,7 @@ __all__ = [
     "Cells",
     "Node",
     "NodesResult",
+    "PatchingByMetric",
     "PatchingResult",
     "Question",
     "Run",

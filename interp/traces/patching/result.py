@@ -211,6 +211,17 @@ class PatchingResult(Result):
 
 
 def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingResult:
+    """Sweeps of the same patches over different prompts, as one, in which one has a recovery.
+
+    Raises:
+        InputError: as `side_by_side`, and if no prompt of any is above `min_gap`.
+    """
+    whole = side_by_side(parts, min_gap)
+    check_gap(whole.clean, whole.corrupted, min_gap)
+    return whole
+
+
+def side_by_side(parts: Sequence[PatchingResult], min_gap: float) -> PatchingResult:
     """Sweeps of the same patches over different prompts, as one.
 
     Args:
@@ -218,7 +229,7 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
         min_gap: the threshold of the whole, see `PatchingResult`.
 
     Raises:
-        InputError: if there is no part, parts differ, or no prompt of any is above `min_gap`.
+        InputError: if there is no part, or parts differ.
     """
     if not parts:
         raise InputError("there is no part of a sweep to put together")
@@ -230,7 +241,7 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
     topics = [part.topics for part in parts if part.topics is not None]
     if len(topics) not in (0, len(parts)):
         raise InputError("some parts of a sweep have topics and others none; make them anew")
-    whole = replace(
+    return replace(
         parts[0],
         values=torch.cat([part.values for part in parts], -1),
         clean=torch.cat([part.clean for part in parts]),
@@ -242,8 +253,6 @@ def concatenated(parts: Sequence[PatchingResult], min_gap: float) -> PatchingRes
         topics=tuple(topic for some in topics for topic in some) if topics else None,
         noise_floor=max((p.noise_floor for p in parts if p.noise_floor is not None), default=None),
     )
-    check_gap(whole.clean, whole.corrupted, min_gap)
-    return whole
 
 
 def check_gap(
