@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
@@ -12,6 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from interp import logit_lens
+from interp.base.stats import share_interval
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.logit_lens import LensReading, LensResult
@@ -216,6 +219,34 @@ def test_intervals_over_clusters_are_wider_when_clusters_agree():
     assert free["mean"] == grouped["mean"] == 1.0
     assert grouped.high - grouped.low > 2 * (free.high - free.low)
     assert (grouped.n, grouped.n_clusters) == (60, 6)
+
+
+def test_topics_and_copies_of_prompts_are_the_units(prompts):
+    model = bridge(tiny.llama(seed=4))
+    batch = pad([prompts[0]] * 3 + list(prompts[1:]), 2)
+    how = {"outcome": emoji(), "positions": "onset"}
+    reading = logit_lens.read(model, batch.tokens, batch.attention_mask, **how)
+    units = len(set(map(tuple, prompts)))
+    assert set(reading.by_layer().n_clusters) == {units}
+    others = [f"topic {i % 2}" for i in range(len(batch.tokens))]
+    topics = [others[0]] * 3 + others[3:]
+    named = logit_lens.read(
+        model, batch.tokens, batch.attention_mask, ask=Question(topics=topics), **how
+    )
+    assert named.topics == tuple(topics)
+    assert set(named.by_position().n_clusters) == {2}
+    pd.testing.assert_frame_equal(named.by_layer(), reading.by_layer(clusters=topics))
+
+
+def test_prompts_that_end_above_zero_are_counted_over_topics():
+    reading = replace(planted([[1, 1, 1, -1, -1, -1]]), topics=("a",) * 3 + ("b",) * 3)
+    row = reading.onset_summary().iloc[0]
+    wanted = share_interval([True] * 3 + [False] * 3, reading.topics)
+    assert (row.low, row.high) == (wanted.low, wanted.high)
+    assert row.high - row.low > 0.8  # two topics that disagree say nothing
+    one = replace(reading, topics=("a",) * 6).onset_summary().iloc[0]
+    assert one.reached == 0.5
+    assert np.isnan([one.low, one.high]).all()
 
 
 def test_by_position_averages_what_stands_at_the_same_distance_from_the_end(prompts):

@@ -7,7 +7,8 @@ import torch
 from adapters_made import by_hand, merged, pick, prompts
 
 from interp.adapters import SmallestSet, Written, generate_with, smallest_set
-from interp.base.stats import ratio_ends
+from interp.adapters.tables import esr_table
+from interp.base.stats import ratio_ends, share_interval
 from interp.behaviour import Sampling, generate
 from interp.emoji import find, rates
 from interp.errors import InputError
@@ -73,7 +74,7 @@ def test_held_out_answers_are_those_of_the_set_merged_by_hand(lora):
     for name, modules in conditions.items():
         twin = merged(lora.pair, dict.fromkeys(modules, 1.0))
         answers = [a.text for a in generate(twin, lora.pair.format, QUESTIONS, HOW)]
-        expected = rates.measure(answers)
+        expected = rates.measure(answers, topics=[topic for _, topic in QUESTIONS])
         line = table.loc[(name, "response")]
         assert line["esr"] == pytest.approx(expected.response_esr)
         assert (line["low"], line["high"]) == pytest.approx(
@@ -118,3 +119,19 @@ def test_bad_input_is_refused(small):
     for wrong in (0.0, 1.5):
         with pytest.raises(InputError, match=r"share must lie in \(0, 1\]"):
             smallest_set(small, prompts(), share=wrong, metric=pick)
+
+
+def test_rates_are_counted_over_topics():
+    agree = {"set": ((10, 10, 10, 20), (0, 10, 0, 20), (10, 10, 10, 20), (0, 10, 0, 0))}
+    table = esr_table(agree, "model").set_index("over")
+    assert table.loc["response", ["with_emoji", "n", "esr"]].tolist() == [20, 40, 0.5]
+    wanted = share_interval(
+        ([True] * 10 + [False] * 10) * 2, [t for t in "abcd" for _ in range(10)]
+    )
+    assert table.loc["response", ["low", "high"]].tolist() == [wanted.low, wanted.high]
+    assert wanted.high - wanted.low > 0.6  # Wilson's of forty answers is .3 wide
+    assert table.loc["sentence", ["with_emoji", "n"]].tolist() == [20, 60]
+    one = esr_table({"set": ((10, 10, 0, 0),)}, "model").set_index("over")
+    assert one.loc["response", "esr"] == 1.0
+    assert one.loc["response", ["low", "high"]].isna().all()
+    assert one.loc["sentence", ["esr", "low", "high"]].isna().all()

@@ -102,7 +102,7 @@ def test_effects_that_do_not_belong_together_are_refused() -> None:
 
 def interpolation(n=9):
     alphas = tuple(np.linspace(-0.5, 1.5, n).tolist())
-    esr = tuple((int(40 * max(0.0, min(a, 1.0))), 40, 5, 90) for a in alphas)
+    esr = tuple(((int(20 * max(0.0, min(a, 1.0))), 20, 2, 45),) * 2 for a in alphas)
     values = torch.tensor(alphas)[:, None] * torch.tensor([[1.0, 2.0, 3.0]])
     facts = ("emoji log-odds", "nats", 1e-5, ("a", "b", "b"), 0, ())
     return Interpolation(alphas, values, esr, *facts)
@@ -114,7 +114,7 @@ def test_curve_of_alpha_holds_rates_and_metric() -> None:
     left, right = figure.axes
     line = next(line for line in left.lines if len(line.get_xdata()) == 9)
     np.testing.assert_allclose(line.get_xdata(), result.alphas)
-    np.testing.assert_allclose(line.get_ydata(), [hits / 40 for hits, *_ in result.esr])
+    np.testing.assert_allclose(line.get_ydata(), [hits / 20 for ((hits, *_), _) in result.esr])
     assert line.get_color() == trait_colour("extraversion")
     other = next(line for line in right.lines if len(line.get_xdata()) == 9)
     np.testing.assert_allclose(other.get_ydata(), 2 * np.array(result.alphas), atol=1e-6)
@@ -130,7 +130,8 @@ def test_curve_of_alpha_holds_rates_and_metric() -> None:
 def smallest(n=4, written=True):
     order = tuple(f"layers.{i}.self_attn.{KINDS[i % 7]}" for i in range(n))
     path = torch.linspace(1, 4, n)[:, None] + torch.tensor([[-0.2, 0.1, 0.1]])
-    esr = {"base": (0, 40, 0, 90), "set": (20, 40, 21, 90), "tuned": (30, 40, 33, 90)}
+    esr = {"base": ((0, 20, 0, 45),) * 2, "set": ((10, 20, 10, 45),) * 2,
+           "tuned": ((15, 20, 16, 45),) * 2}  # fmt: skip
     return SmallestSet(
         order=order, chosen=order[:-1] if n > 1 else order, path=path, kept=path[-1],
         base=torch.zeros(3), tuned=torch.full((3,), 4.4), share=0.9, by="module", n_units=28,

@@ -37,7 +37,7 @@ def test_curves_say_what_over_how_many_in_which_unit() -> None:
     assert "12 prompts" in figure.caption
     assert "nats" in figure.caption
     assert "4 topics" in figure.caption
-    assert "95 % bootstrap interval" in figure.caption
+    assert "95 % interval" in figure.caption
     assert "openness" in figure.alt
     assert "Emoji log-odds (nats)" in words(figure)
 

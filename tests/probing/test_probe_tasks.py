@@ -1,15 +1,27 @@
 """Labels of positions against the decoded text, and the tasks end to end on a tiny model."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from transformers import AutoTokenizer
 
 from interp import emoji
+from interp.base.traits import Trait
 from interp.emoji import EmojiVocab
 from interp.errors import DataError, InputError, TraitError
 from interp.models import hook, pad
-from interp.probing import Draw, ProbeConfig, Reading, onset_task, trace, trait_task
+from interp.probing import (
+    About,
+    Draw,
+    ProbeConfig,
+    Reading,
+    fit,
+    onset_task,
+    pooled,
+    trace,
+    trait_task,
+)
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",
@@ -268,3 +280,22 @@ def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG00
     assert end.auroc.item() == 0.5
     with pytest.raises(InputError, match="not among the tokens"):
         trace(task, batch.tokens[:5], batch.attention_mask[:5], base=model)
+
+
+def test_copies_of_a_text_never_stand_on_both_sides_of_a_fold():
+    """Texts that say nothing of their labels, each in two topics: only a leak could tell them."""
+    random = np.random.default_rng(0)
+    rows = [random.integers(10, 100, 12).tolist() for _ in range(24)]
+    kinds = random.permutation([Trait.OPENNESS, Trait.NEUROTICISM] * 12).tolist()
+    topics = [f"topic {i % 8}" for i in range(24)]
+    again = [f"topic {(i + 1) % 8}" for i in range(24)]
+    batch = pad(rows + rows, tiny.tokenizer().pad_token_id)
+    task = trait_task(kinds + kinds, topics + again)
+    model = hook(tiny.llama(seed=1), tiny.tokenizer())
+    found = trace(task, batch.tokens, batch.attention_mask, base=model, config=ProbeConfig())
+    alone = fit(
+        pooled(model, batch.tokens, batch.attention_mask, how="mean"), task.labels,
+        topics + topics, about=About(task.name, task.classes), config=ProbeConfig(),
+    )  # fmt: skip
+    torch.testing.assert_close(found.auroc, alone.auroc)
+    assert bool((found.auroc < 0.9).all())

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from interp.base.stats import wilson
+from interp.base.stats import share_interval
 from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import for_traits, listing, minus, share
+from interp.report.wording import for_traits, listing, minus, percent, share
 from interp.show import plots
 from interp.show.plots.parts import count_range
 from interp.study.catalogue import NECESSITY
@@ -56,12 +56,14 @@ def section(contents: Contents, maker: Maker) -> Section | None:
 
 
 def _cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
-    written = round(float(result.tuned.sum()))  # each answer holds an emoji (1) or not (0)
-    whole = share(written / result.n_prompts, wilson(written, result.n_prompts))
+    hits = (result.tuned > 0.5).tolist()  # each answer holds an emoji (1) or not (0)
+    value = sum(hits) / len(hits)
+    two = len(set(result.topics or range(len(hits)))) > 1
+    whole = share(value, share_interval(hits, result.topics)) if two else percent(value)
     worst = _worst(table)
     p = float(worst["p_adjusted"])
     return (
-        Cell(whole, written / result.n_prompts),
+        Cell(whole, value),
         Cell(_name(worst)),
         Cell(_points(worst), float(worst["effect"])),
         Cell(f"{p:.2g}", p),

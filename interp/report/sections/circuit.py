@@ -106,8 +106,8 @@ def _method(curves: dict[Trait, Faithfulness]) -> str:
         f"({count_range(counts, 'pair')}), taken greedily from the logits on, and tested by "
         "running the model with every other edge corrupted. Faithfulness is the share of the "
         "contrast that is left; CPR and CMD are its areas as MIB (Mueller et al. 2025) defines "
-        "them. Bands are bootstraps over prompts. Circuits are found and tested on the same "
-        "prompts."
+        "them. Bands are intervals over topics (bootstrap-t). Circuits are found and tested "
+        "on the same prompts."
     )
 
 

@@ -38,7 +38,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         maker.csv(f"lens-{trait}", curves[trait])
     caption = (
         "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
-        "intervals over prompts), and from where on the tuned model's mean log-odds stay above "
+        "intervals over topics), and from where on the tuned model's mean log-odds stay above "
         "zero."
     )
     columns = ("Tuned minus base", "Above zero", "Prompts that end above zero", "Prompts")
@@ -99,7 +99,7 @@ def _method(results: dict[Trait, LensResult]) -> str:
         f"{count_range(counts, 'prompt')} per trait, each a tuned model's answer up to where its "
         "emoji begins; every state is read through the model's own final norm and unembedding. "
         "Largest difference between the last reading and the model's own logits: "
-        f"{f'{error:.1e} nats' if error else 'none'}. Intervals resample prompts (bootstrap)."
+        f"{f'{error:.1e} nats' if error else 'none'}. Intervals resample topics (bootstrap-t)."
     )
 
 

@@ -29,7 +29,7 @@ _SAID = {
 METHOD = (
     "Answers of both models are read by both where their text ends, before any emoji. "
     "What a factor adds between two texts is a mean over both readers, between two readers over "
-    "both texts. Intervals resample topics (bootstrap). Losses and their interaction are "
+    "both texts. Intervals resample topics (bootstrap-t). Losses and their interaction are "
     "differences of logs of mean probabilities over the same questions. What the emoji takes, is "
     "that without which it loses more than the smallest effect of interest."
 )
@@ -80,7 +80,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     caption = (
         "Where the text ends an emoji comes if the writer goes on, and if then an emoji begins: "
         "its probability is the product of the two below it, answer by answer. Means with 95 % "
-        "bootstrap intervals over topics."
+        "intervals over topics."
     )
     made.tables.append(maker.table("origin", caption, whole, rows, columns))
     return made

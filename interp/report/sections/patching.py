@@ -275,9 +275,9 @@ def _method(contents: Contents) -> str:
         "emoji log-odds, which is exactly the sum of both parts; prompts whose two runs differ by "
         f"less than {sweeps[0].min_gap:g} {sweeps[0].unit[0]} are left out ({undefined} times over "
         f"all maps of log-odds). Over {counts} per map. Red "
-        "marks what carries the difference between two runs; intervals are bootstraps over "
-        "prompts, and dots survive correction of the p-values (sign flips) over the cells drawn."
-        + (f" Voice contrast: {said}." if said else "")
+        "marks what carries the difference between two runs; intervals are over topics "
+        "(bootstrap-t), and dots survive correction of the p-values (sign flips) over the cells "
+        "drawn." + (f" Voice contrast: {said}." if said else "")
     )
 
 

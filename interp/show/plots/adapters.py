@@ -221,9 +221,9 @@ def esr_curve(
     asked = f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else counts.min()
     figure.caption = (
         f"{who.adapter} times α. Left: share of {noun} with an emoji over "
-        f"{asked} {noun} per point, bands are 95 % Wilson intervals. Right: mean {result.metric} "
-        f"({result.unit}) over {plural(int(metric['n'].iloc[0]), 'prompt')}, bands are 95 % "
-        f"bootstrap intervals{'' if result.topics is None else ' over topics'}."
+        f"{asked} {noun} per point, bands are 95 % intervals over topics. Right: "
+        f"mean {result.metric} ({result.unit}) over {plural(int(metric['n'].iloc[0]), 'prompt')}, "
+        f"bands are 95 % intervals{'' if result.topics is None else ' over topics'}."
     )
     points = ", ".join(
         f"{percent(line['mean'])} at {minus(format(line['alpha'], 'g'))}"
@@ -272,12 +272,12 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str | None = None) ->
     figure.caption = (
         f"{who.adapter}: share of the mean effect on {result.metric} kept "
         f"with the parts so far on and all others off, over "
-        f"{plural(len(result.base), 'prompt')}; whiskers are 95 % bootstrap intervals, the dashed "
+        f"{plural(len(result.base), 'prompt')}; whiskers are 95 % intervals, the dashed "
         f"line is the {percent(result.share)} asked for. The set found has "
         f"{len(result.chosen)} of {result.n_units} parts and keeps {final['share']:.2f}{held}"
         + (f" (taken out again: {', '.join(out)})" if out else "")
         + ". It was chosen on these prompts"
-        + ("; right, what it writes on other questions, with 95 % Wilson intervals."
+        + ("; right, what it writes on other questions, with 95 % intervals over topics."
            if result.esr else ".")
     )  # fmt: skip
     steps = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
@@ -292,7 +292,8 @@ def _written(axes: Axes, result: SmallestSet, colour: str) -> None:
     for place, (line, shade) in enumerate(zip(rates.to_dict("records"), shades, strict=True)):
         axes.bar(place, line["esr"], color=shade, width=0.7, alpha=0.6 if place == 1 else 1.0)
         axes.plot([place, place], [line["low"], line["high"]], color=INK, linewidth=0.9)
-        axes.annotate(percent(line["esr"]), (place, line["high"]), xytext=(0, 2),
+        top = np.fmax(line["esr"], line["high"])  # one topic has no interval
+        axes.annotate(percent(line["esr"]), (place, top), xytext=(0, 2),
                       textcoords="offset points", ha="center", fontsize=6.5)  # fmt: skip
     axes.set_xticks(range(3), list(rates["model"]))
     axes.set(ylim=(0, 1.12), ylabel=f"Answers with an emoji (of {rates['n'].iloc[0]})")

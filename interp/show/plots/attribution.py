@@ -88,7 +88,7 @@ def attribution_components(
         _caption(result, who)
         + _rest(result, table)
         + (
-            f" Lines: {percent(_LEVEL)} bootstrap intervals over "
+            f" Lines: {percent(_LEVEL)} intervals over "
             f"{'prompts' if clusters is None else plural(len(set(clusters)), 'topic')}."
         )
     )

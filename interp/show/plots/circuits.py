@@ -45,7 +45,7 @@ def faithfulness_curve(
     *,
     clusters: list[str] | None = None,
 ) -> CaptionedFigure:
-    """Faithfulness over circuit sizes, one line per trait, with bootstrap bands.
+    """Faithfulness over circuit sizes, one line per trait, with bands of intervals.
 
     Args:
         results: one curve, or curves by trait.
@@ -87,8 +87,9 @@ def faithfulness_curve(
     figure.caption = (
         f"Share of the gap in {first.metric} ({first.unit}) between clean and corrupted, "
         f"{first.contrast} contrast, that a circuit of each size keeps when all other edges carry "
-        "the corrupted run's activations; bands: 95 % bootstrap over "
-        f"{'topics' if clusters else 'prompts'}. {'; '.join(captions)}." + _empty(results)
+        "the corrupted run's activations; bands: 95 % intervals over "
+        f"{'topics' if clusters or first.topics else 'prompts'}. {'; '.join(captions)}."
+        + _empty(results)
     )
     if len(results) == 1:
         figure.caption += " CPR is the area under the curve, CMD that between it and 1."

@@ -98,7 +98,7 @@ def lens_curves(
         f"position (the last token before the emoji would stand), by layer: the base and the "
         f"{who.model}, and below their difference. Mean over "
         f"{plural(int(table['n'].iloc[0]), 'prompt')}; shaded: "
-        f"{percent(level)} bootstrap interval over {_units(table)}. Last layer, tuned minus base: "
+        f"{percent(level)} interval over {_units(table)}. Last layer, tuned minus base: "
         f"{gap} [{low}, {high}]{' nats' if UNITS[quantity] == 'nats' else ''}."
     )
     ends = {m: minus(f"{end:.2f}") for m, end in table.groupby("model")["mean"].last().items()}

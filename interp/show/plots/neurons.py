@@ -214,10 +214,10 @@ def _describe(
     parts = []
     if "esr" in tables:
         parts.append(
-            f"share of {plural(len(result.wrote_before), 'answer')} with an emoji, Wilson intervals"
+            f"share of {plural(len(result.wrote_before), 'answer')} with an emoji, intervals"
         )
     parts.append(
-        f"mean log-odds at {plural(len(result.log_odds_before), 'prompt')}, bootstrap intervals "
+        f"mean log-odds at {plural(len(result.log_odds_before), 'prompt')}, intervals "
         f"over {plural(len(set(result.prompt_topics)), 'topic')}"
     )
     first = tables[next(iter(tables))]

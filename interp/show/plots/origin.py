@@ -65,7 +65,7 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
     figure.caption = (
         "Emoji probability (softmax mass on emoji tokens) where the text of the answer ends, by "
         "who wrote the answer (horizontal) and who reads it (lines). Means over "
-        f"{count_range(counts, 'answer')} per writer, with 95 % bootstrap intervals over topics. "
+        f"{count_range(counts, 'answer')} per writer, with 95 % intervals over topics. "
         "A line that rises: the text calls for the emoji; a gap between the lines: the weights do."
     )
     figure.alt = "Four means per trait: " + "; ".join(

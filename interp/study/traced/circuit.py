@@ -14,35 +14,33 @@ FAITHFUL = 0.9
 
 def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> CircuitScores:
     """Scores of all edges between the runs of the prompt contrast."""
-    return circuits.discover(
-        *_runs(models, base, tuned),
-        metric=models.outcome.at_one.metric(),
-        ask=Question(min_gap=MIN_GAP, progress=models.progress),
-    )
+    runs, ask = _asked(models, base, tuned)
+    return circuits.discover(*runs, ask=ask)
 
 
 def curve(
     models: TraitModels, base: list[Response], tuned: list[Response], scores: CircuitScores
 ) -> Faithfulness:
     """How faithful circuits of every size are."""
-    return circuits.curve(scores, *_runs(models, base, tuned), ask=_question(models))
+    runs, ask = _asked(models, base, tuned)
+    return circuits.curve(scores, *runs, ask=ask)
 
 
 def circuit(
     models: TraitModels, base: list[Response], tuned: list[Response], scores: CircuitScores
 ) -> Circuit:
     """The smallest circuit that carries 90 % of the contrast."""
-    found, _ = circuits.smallest(
-        scores, *_runs(models, base, tuned), targets=(FAITHFUL,), ask=_question(models)
-    )
+    runs, ask = _asked(models, base, tuned)
+    found, _ = circuits.smallest(scores, *runs, targets=(FAITHFUL,), ask=ask)
     return found[0]
 
 
-def _runs(models: TraitModels, base: list[Response], tuned: list[Response]) -> tuple[Run, Run]:
-    return prompt_runs(models, prompt_pairs(models, base, tuned))
-
-
-def _question(models: TraitModels) -> Question:
-    return Question(
-        metric=models.outcome.at_one.metric(), min_gap=MIN_GAP, progress=models.progress
-    )
+def _asked(
+    models: TraitModels, base: list[Response], tuned: list[Response]
+) -> tuple[tuple[Run, Run], Question]:
+    pairs = prompt_pairs(models, base, tuned)
+    ask = Question(
+        metric=models.outcome.at_one.metric(), topics=pairs.topics, min_gap=MIN_GAP,
+        progress=models.progress,
+    )  # fmt: skip
+    return prompt_runs(models, pairs), ask

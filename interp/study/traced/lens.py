@@ -10,9 +10,10 @@ from interp.traces.logit_lens import LensResult
 
 def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     """The logit lens of both models, up to where the text of the tuned model's answers ends."""
-    batch = onsets(models, tuned).batch
+    prompts = onsets(models, tuned)
+    batch = prompts.batch
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
         outcome=models.outcome, positions="onset" if models.outcome.reads > 1 else None,
-        ask=Question(progress=models.progress),
+        ask=Question(topics=prompts.topics, progress=models.progress),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 Each reads the log-odds and both of their factors, from one pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from interp.behaviour.generate import Response
@@ -30,7 +30,7 @@ def model(
     def runs(rows: slice) -> tuple[Run, Run]:
         return model_runs(models, prompts, rows)
 
-    return _sweep(models, runs, len(prompts.batch), (direction, site), (shard, shards))
+    return _sweep(models, runs, prompts.topics, (direction, site), (shard, shards))
 
 
 def prompt(
@@ -48,7 +48,7 @@ def prompt(
     def runs(rows: slice) -> tuple[Run, Run]:
         return prompt_runs(models, pairs, rows)
 
-    return _sweep(models, runs, len(pairs.clean), (direction, site), (shard, shards))
+    return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
 
 
 def joined(parts: list[PatchingByMetric]) -> PatchingByMetric:
@@ -66,19 +66,21 @@ def pair_counts(models: TraitModels, base: list[Response], tuned: list[Response]
 def _sweep(
     models: TraitModels,
     runs: Callable[[slice], tuple[Run, Run]],
-    n: int,
+    topics: Sequence[str],
     what: tuple[str, str],
     shard: tuple[int, int],
 ) -> PatchingByMetric:
     (direction, site), (first, shards) = what, shard
-    empty = first >= n  # more shards than prompts: this one keeps none of its own
-    clean, corrupted = runs(slice(0, 1) if empty else slice(first, None, shards))
+    empty = first >= len(topics)  # more shards than prompts: this one keeps none of its own
+    rows = slice(0, 1) if empty else slice(first, None, shards)
+    clean, corrupted = runs(rows)
     width = clean.tokens.shape[1]
     window = range(max(0, width - models.config.n_positions), width)
     found = patching.sweep_each(
         clean, corrupted, site, models.outcome.metrics(), direction=direction,
         cells=Cells(positions=None if site == "z" else list(window)),  # heads have no position
-        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0),  # of all shards together, later
+        # The gap is that of all shards together, later.
+        ask=Question(min_gap=MIN_GAP if shards == 1 else 0.0, topics=topics[rows]),
     )  # fmt: skip
     every = PatchingByMetric.stack(found)
     return every.select(slice(0, 0)) if empty else every

@@ -37,8 +37,8 @@ class Added(Result):
         values: the metric, `[condition batch]`, conditions as in `CONDITIONS`.
         scales: what each adapter's ΔW was multiplied with.
         adapters: their folders' names.
-        esr: counts of answers and sentences with an emoji (see `esr_table`) by condition; empty if
-            no questions were given.
+        esr: counts of answers and sentences with an emoji by topic (see `count`) by condition;
+            empty if no questions were given.
         metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
     """
 
@@ -47,7 +47,7 @@ class Added(Result):
     values: Float[Tensor, "condition batch"]
     scales: tuple[float, float]
     adapters: tuple[str, str]
-    esr: tuple[tuple[int, int, int, int], ...]
+    esr: tuple[tuple[tuple[int, ...], ...], ...]
     metric: str
     unit: str
     noise_floor: float
@@ -61,7 +61,7 @@ class Added(Result):
         return both - a - b + base
 
     def rates(self, *, level: float = 0.95) -> pd.DataFrame:
-        """Emoji-to-sentence ratios by condition with Wilson intervals: see `esr_table`.
+        """Emoji-to-sentence ratios by condition with intervals over topics: see `esr_table`.
 
         Raises:
             InputError: if no questions were given.

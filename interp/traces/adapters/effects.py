@@ -11,8 +11,8 @@ together: a chain of two modules has full necessity and no sufficiency in both, 
 the same have the reverse. Neither adds up to the whole; Shapley values do (`shapley`).
 
 Every effect has its share of the whole effect (ratio of means over prompts; prompts in which the
-whole is at most `min_gap` are left out of shares, counted and said), a bootstrap interval over
-prompts (or topics), a sign-flip p-value adjusted for the number of parts, and a noise floor: the
+whole is at most `min_gap` are left out of shares, counted and said), a bootstrap-t interval over
+topics, a sign-flip p-value adjusted for the number of parts, and a noise floor: the
 largest difference of the metric between gated runs in a batch and the pair's own models on each
 prompt alone, at least eight roundings of the largest logit. Below it nothing has been measured.
 

@@ -20,7 +20,7 @@ from interp.traces.adapters.gates import switched
 from interp.traces.adapters.space import AdapterSpace
 
 Questions = Sequence[tuple[str, str]]
-Counts = tuple[int, int, int, int]
+Counts = tuple[tuple[int, ...], ...]
 SAMPLING = Sampling()
 
 
@@ -76,9 +76,12 @@ def write(
 
 
 def count(responses: Sequence[Response]) -> Counts:
-    """Answers with an emoji, answers, sentences with an emoji, sentences."""
-    found = rates.measure([response.text for response in responses])
-    return (
-        found.responses_with_emoji, found.n_responses, found.sentences_with_emoji,
-        found.n_sentences,
-    )  # fmt: skip
+    """For each topic: answers with an emoji, answers, sentences with an emoji, sentences."""
+    texts: dict[str, list[str]] = {}
+    for response in responses:
+        texts.setdefault(response.topic, []).append(response.text)
+    found = [rates.measure(some) for some in texts.values()]
+    return tuple(
+        (one.responses_with_emoji, one.n_responses, one.sentences_with_emoji, one.n_sentences)
+        for one in found
+    )

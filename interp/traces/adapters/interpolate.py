@@ -38,8 +38,8 @@ class Interpolation(Result):
     Attributes:
         alphas: ascending.
         values: the metric, `[alpha batch]`.
-        esr: counts of answers and sentences with an emoji (see `esr_table`) for each alpha; empty
-            if no questions were given.
+        esr: counts of answers and sentences with an emoji by topic (see `count`) for each
+            alpha; empty if no questions were given.
         metric, unit, topics, seed, notes: as in `PartEffects`.
     """
 
@@ -47,7 +47,7 @@ class Interpolation(Result):
 
     alphas: tuple[float, ...]
     values: Float[Tensor, "alpha batch"]
-    esr: tuple[tuple[int, int, int, int], ...]
+    esr: tuple[tuple[tuple[int, ...], ...], ...]
     metric: str
     unit: str
     noise_floor: float
@@ -56,7 +56,7 @@ class Interpolation(Result):
     notes: tuple[str, ...]
 
     def rates(self, *, level: float = 0.95) -> pd.DataFrame:
-        """Emoji-to-sentence ratios by alpha with Wilson intervals: see `esr_table`.
+        """Emoji-to-sentence ratios by alpha with intervals over topics: see `esr_table`.
 
         Raises:
             InputError: if no questions were given.

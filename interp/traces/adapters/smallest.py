@@ -12,7 +12,6 @@ sentence ratio of what it writes is therefore measured on other questions, besid
 Cost: for k chosen of n parts about k n forward passes per prompt, and three generations.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,8 +45,8 @@ class SmallestSet(Result):
         base, tuned: the metric with all parts off and on, `[batch]`.
         share: the share that was asked for.
         by, metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
-        esr: counts of answers and sentences with an emoji (see `esr_table`) for `base`, `set` and
-            `tuned`; empty if no questions were given.
+        esr: counts of answers and sentences with an emoji by topic (see `count`) for `base`,
+            `set` and `tuned`; empty if no questions were given.
     """
 
     kind: ClassVar[str] = "smallest adapter set"
@@ -66,7 +65,7 @@ class SmallestSet(Result):
     noise_floor: float
     topics: tuple[str, ...] | None
     seed: int
-    esr: dict[str, tuple[int, ...]]
+    esr: dict[str, tuple[tuple[int, ...], ...]]
     notes: tuple[str, ...]
 
     def summary(self, *, level: float = 0.95, n_resamples: int = RESAMPLES) -> pd.DataFrame:
@@ -100,16 +99,11 @@ class SmallestSet(Result):
         """
         if not self.esr:
             raise InputError("nothing was generated; give questions to smallest_set")
-        return esr_table({name: _four(held) for name, held in self.esr.items()}, "model", level)
+        return esr_table(self.esr, "model", level)
 
     def to_dataframe(self) -> pd.DataFrame:
         """The summary at its defaults."""
         return self.summary()
-
-
-def _four(held: Sequence[int]) -> Counts:
-    a, b, c, d = held
-    return a, b, c, d
 
 
 def smallest_set(
@@ -156,7 +150,7 @@ def smallest_set(
     order, path = search.forward(share)
     chosen, kept = search.backward(order, path[-1], share)
     names = [unit.label for unit in units]
-    esr: dict[str, tuple[int, ...]] = {}
+    esr: dict[str, Counts] = {}
     if questions:
         nothing = torch.zeros(table.shape[1])
         gates = torch.stack([nothing, table[chosen].sum(0).cpu(), nothing + 1])

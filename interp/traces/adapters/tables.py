@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.base.stats import mean_ends, wilson
+from interp.base.stats import count_interval, mean_ends
 from interp.traces.adapters.generation import Counts
 
 
@@ -32,7 +32,7 @@ def mean_table(
 
 
 def esr_table(counts: Mapping[Any, Counts], name: str, level: float = 0.95) -> pd.DataFrame:
-    """Both emoji-to-sentence ratios of each condition with their Wilson intervals.
+    """Both emoji-to-sentence ratios of each condition with their intervals over topics.
 
     Args:
         counts: what `count` returns, by condition.
@@ -41,13 +41,18 @@ def esr_table(counts: Mapping[Any, Counts], name: str, level: float = 0.95) -> p
 
     Returns:
         Columns `name`, `over` (`response` or `sentence`), `with_emoji`, `n`, `esr`, `low`, `high`.
-        Where there is nothing to count (no sentence) share and interval are empty.
+        Where there is nothing to count (no sentence) share and interval are empty, and the
+        interval where fewer than two topics have any.
     """
     rows: list[tuple[Any, ...]] = []
     for condition, numbers in counts.items():
-        for over, (hits, n) in (("response", numbers[:2]), ("sentence", numbers[2:])):
-            interval = wilson(hits, n, level) if n else None
-            bounds = (hits / n, interval.low, interval.high) if interval else (None,) * 3
-            rows.append((condition, over, hits, n, *bounds))
+        for over, place in (("response", 0), ("sentence", 2)):
+            hits, n = ([topic[at] for topic in numbers] for at in (place, place + 1))
+            share = sum(hits) / sum(n) if sum(n) else None
+            bounds: tuple[float | None, float | None] = (None, None)
+            if sum(some > 0 for some in n) > 1:
+                interval = count_interval(hits, n, level=level)
+                bounds = (interval.low, interval.high)
+            rows.append((condition, over, sum(hits), sum(n), share, *bounds))
     columns = [name, "over", "with_emoji", "n", "esr", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[4:], float))

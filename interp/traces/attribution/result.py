@@ -96,7 +96,7 @@ class Attribution(Result):
 
         Args:
             clusters: one label per prompt; whole clusters are resampled. Left out, the topics.
-            level: confidence level of the percentile bootstrap intervals.
+            level: confidence level of the intervals.
             n_resamples: bootstrap resamples.
             seed: the same seed gives the same table.
 

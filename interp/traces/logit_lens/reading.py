@@ -50,8 +50,8 @@ def read(
             prompts that end with the lone space (`Slots.prompts`); the place is then the slot, one
             column before the end.
         include_mid: also read between attention and MLP of each block.
-        ask: prompts per forward pass (16 if left out) and progress, see `Question`; what is read
-            is the outcome, at `positions`.
+        ask: topics, prompts per forward pass (16 if left out) and progress, see `Question`; what
+            is read is the outcome, at `positions`.
 
     Raises:
         InputError: if tokens and mask do not match, a row is all padding, or a column is out of
@@ -95,6 +95,7 @@ def read(
     found = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in _MEASURED}
     log_odds = found["log_odds"]
     one = int(valid.int().sum(1).argmax())
+    attended = tokens.masked_fill(~mask.to(tokens.device), -1)
     return LensReading(
         **found,
         valid=valid,
@@ -105,6 +106,7 @@ def read(
         noise_floor=memory.rounding(
             log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
         ),
+        topics=ask.topics_of(len(tokens), attended),
     )
 
 
@@ -158,6 +160,7 @@ def compare(
         labels=first.labels,
         readout_error=tuple(reading.readout_error for reading in readings),
         noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
+        topics=first.topics,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.base.stats import mean_ends, wilson
+from interp.base.stats import mean_ends, share_interval
 
 Quantity = Literal["log_odds", "go_on", "given_go_on", "probability", "log10_rank"]
 
@@ -46,6 +46,7 @@ class LensReading(Result):
         readout_error: largest difference between the last reading's logits and the model's own
             (both centred), at the last place read of each row.
         noise_floor: how far batch size and rounding can move a log-odds, in nats.
+        topics: one per prompt, the units of intervals; None: each prompt is one.
     """
 
     kind: ClassVar[str] = "logit-lens-reading"
@@ -62,6 +63,7 @@ class LensReading(Result):
     labels: tuple[str, ...]
     readout_error: float
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
         """One of `UNITS`, in the unit given there.
@@ -117,7 +119,7 @@ class LensReading(Result):
 
         Args:
             quantity: one of `UNITS`.
-            clusters: label of each prompt's cluster (its topic), resampled as a whole.
+            clusters: label of each prompt's cluster, resampled as a whole; its topic if left out.
             level: confidence level of `low` and `high` (`interp.base.stats.mean_ends`).
             seed: of the bootstrap.
 
@@ -125,7 +127,7 @@ class LensReading(Result):
             InputError: if the onset position was not read. With fewer than two prompts or clusters
                 `low` and `high` are NaN.
         """
-        curve = self.at_onset(quantity)
+        curve, clusters = self.at_onset(quantity), clusters or self.topics
         return _curve_table(curve, self.labels, quantity, clusters, level, seed)
 
     def by_position(
@@ -141,7 +143,9 @@ class LensReading(Result):
         for steps in sorted({int(d) for d in distance.unique() if d <= 0}):
             here = (distance == steps) & self.valid
             if int(here.sum()) >= 2:
-                table = _curve_table(values[:, here], self.labels, quantity, None, level, seed)
+                rows = here.any(1).nonzero().flatten().tolist()  # a distance stands once in a row
+                topics = None if self.topics is None else [self.topics[row] for row in rows]
+                table = _curve_table(values[:, here], self.labels, quantity, topics, level, seed)
                 table.insert(2, "from_onset", steps)
                 tables.append(table)
         if not tables:
@@ -157,19 +161,23 @@ class LensReading(Result):
 
         `of_mean` is the reading point from which the mean log-odds stay above the threshold
         (None: never); `reached` the share of prompts whose own log-odds end above it, with its
-        Wilson interval; `median_layer` the median reading point over those prompts.
+        interval over topics (NaN with fewer than two); `median_layer` the median reading point over
+        those prompts.
         """
         layers = self.onset_layers(threshold)
         of_mean = int(_stays_above(self.at_onset().mean(1, keepdim=True), threshold)[0])
         reached = layers[layers >= 0]
-        interval = wilson(len(reached), len(layers), level)
+        ends = (np.nan, np.nan)
+        if len(set(self.topics or range(len(layers)))) > 1:
+            interval = share_interval((layers >= 0).tolist(), self.topics, level=level)
+            ends = (interval.low, interval.high)
         row = {
             "threshold": threshold,
             "of_mean": self.labels[of_mean] if of_mean >= 0 else None,
             "of_mean_layer": of_mean if of_mean >= 0 else None,
             "reached": len(reached) / len(layers),
-            "low": interval.low,
-            "high": interval.high,
+            "low": ends[0],
+            "high": ends[1],
             "level": level,
             "median_layer": float(np.median(reached.numpy())) if len(reached) else None,
             "n": len(layers),
@@ -200,6 +208,7 @@ class LensResult(Result):
     labels: tuple[str, ...]
     readout_error: tuple[float, ...]
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     @property
     def base(self) -> LensReading:
@@ -228,7 +237,7 @@ class LensResult(Result):
             lambda reading: reading.by_layer(quantity, clusters=clusters, level=level, seed=seed)
         )
         gap = self.tuned.at_onset(quantity) - self.base.at_onset(quantity)
-        table = _curve_table(gap, self.labels, quantity, clusters, level, seed)
+        table = _curve_table(gap, self.labels, quantity, clusters or self.topics, level, seed)
         table.insert(0, "model", "difference")
         return pd.concat([both, table], ignore_index=True)
 
@@ -256,6 +265,7 @@ class LensResult(Result):
             labels=self.labels,
             readout_error=self.readout_error[run],
             noise_floor=self.noise_floor,
+            topics=self.topics,
         )
 
     def _both(self, table: Callable[[LensReading], pd.DataFrame]) -> pd.DataFrame:

@@ -66,9 +66,9 @@ class DoseCurve(Result):
 
         Returns:
             `using`, `group` (`top`, `control`), `k`, `mean`, `low`, `high`, `n`, `level`. For `esr`
-            the share of answers with an emoji and its Wilson interval over questions; the controls'
+            the share of answers with an emoji and its interval over questions; the controls'
             share is the mean over draws, and its interval counts the questions once, because draws
-            share them. For `log_odds` the mean and its bootstrap interval over topics. `k` without
+            share them. For `log_odds` the mean and its interval over topics. `k` without
             controls has no such row.
 
         Raises:

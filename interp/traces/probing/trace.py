@@ -82,10 +82,13 @@ def trace(
             site=reading.site, layers=reading.layers, ask=ask,
         )  # fmt: skip
 
+    # Copies of a text never stand on both sides of a fold.
+    texts = tokens.masked_fill(~attention_mask.bool(), -1)[task.text]
+    groups = Question(topics=task.groups).topics_of(len(texts), texts) or task.groups
     result = fit(
-        collect(base), task.labels, task.groups, tuned=None if tuned is None else collect(tuned),
+        collect(base), task.labels, groups, tuned=None if tuned is None else collect(tuned),
         about=About(task.name, task.classes, task.types, task.control_split),
         config=config, progress=None if ask is None else ask.progress,
     )  # fmt: skip
-    texts = {"n_texts": len(set(task.text.tolist()))}
-    return replace(result, counts=result.counts | task.counts | texts)
+    counts = result.counts | task.counts | {"n_texts": len(set(task.text.tolist()))}
+    return replace(result, counts=counts)
