@@ -77,8 +77,8 @@ def contrast(
     if some is None or others is None:
         (one, topics), (other, _) = _read(pair, clean), _read(pair, corrupted)
         return _made((model, model), (one, other), topics, limit)
-    one, other = (slots(answers, pair.tokenizer).ends for answers in (some, others))
-    paired = voice_contrast(one, other, pair.pad_id, limit, outcome=pair.outcome)
+    mine, theirs = (slots(answers, pair.tokenizer).ends for answers in (some, others))
+    paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
     return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit)
 
 
