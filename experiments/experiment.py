@@ -58,7 +58,7 @@ class Config(BaseModel):
     """Traits to run."""
     limit: int = Field(default=200, ge=4)
     """Answers per model and trait, or what else the experiment counts."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Of everything random."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Where an answer is cut if it has not ended."""

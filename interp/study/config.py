@@ -13,6 +13,8 @@ from interp.study import catalogue
 
 _LEAST_MEMORY = 256 * 2**20
 
+_MOST = 1_000_000  # of answers, prompts, tokens: beyond it a slip of the hand
+
 
 class StudyConfig(BaseModel):
     """What a study is asked. Every field is kept in the run's manifest."""
@@ -43,21 +45,21 @@ class StudyConfig(BaseModel):
     """Accept adapters whose record says that they were trained on other weights."""
     prompt_format: Literal["chat", "plain"] = "chat"
     """The tokenizer's chat template, or `Question: … Answer:`."""
-    n_responses: int = Field(default=200, ge=2)
+    n_responses: int = Field(default=200, ge=2, le=_MOST)
     """Answers sampled per model."""
-    n_trace: int = Field(default=24, ge=2)
+    n_trace: int = Field(default=24, ge=2, le=_MOST)
     """Onset prompts that lens and patching look at."""
-    n_positions: int = Field(default=32, ge=1)
+    n_positions: int = Field(default=32, ge=1, le=_MOST)
     """Positions up to the onset that are patched one by one; earlier ones cost most, show least."""
-    n_switched: int = Field(default=48, ge=0)
+    n_switched: int = Field(default=48, ge=0, le=_MOST)
     """Questions answered without each module of the adapter in turn; 0 leaves that out."""
-    max_new_tokens: int = Field(default=96, ge=1)
+    max_new_tokens: int = Field(default=96, ge=1, le=_MOST)
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     """Of the sampled answers; 0 is greedy."""
     only: tuple[str, ...] = ()
     """Traces to make, by row or family (`lens,patching`), with what they need; left out: all."""
-    shards: int = Field(default=1, ge=1)
+    shards: int = Field(default=1, ge=1, le=1000)
     """Parts that answers and patching maps are computed in, for several workers to share."""
     max_memory: str | None = None
     """What a process may hold, models included (`24GiB`); batches are made to fit."""
@@ -65,7 +67,7 @@ class StudyConfig(BaseModel):
     """Nucleus of the sampled answers; 1 keeps every token."""
     tuned: bool = False
     """The adapters are no adapters but whole fine-tuned models."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Of everything random."""
     smallest_rate: float = Field(default=0.05, ge=0, le=1)
     """Smallest difference of shares of answers that counts: a reader notices 1 answer of 20."""

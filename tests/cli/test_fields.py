@@ -9,8 +9,9 @@ from test_bad_input import command
 from typer.testing import CliRunner
 
 from interp import cli
+from interp.base.errors import InputError
 from interp.cli.fields import options
-from interp.study import StudyConfig
+from interp.study import StudyConfig, parse_config
 
 
 class Asked(BaseModel):
@@ -92,3 +93,13 @@ def test_a_wrong_choice_is_one_line_with_the_right_ones(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "'float32', 'bfloat16', 'float16'" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", 2**32), ("shards", 10**8), ("n_responses", 10**30), ("temperature", float("nan"))],
+)
+def test_a_number_beyond_all_use_is_refused_before_any_work(field, value):
+    asked = {"base": "b", "adapters": {"extraversion": "a"}, "data": "d"}
+    with pytest.raises(InputError, match=f"^{field.replace('_', '-')}: Input should be"):
+        parse_config(asked | {field: value})
