@@ -7,6 +7,7 @@ import pytest
 from geometry import printed
 
 from interp.base.traits import Trait
+from interp.report.sections.origin import _SAID
 
 TRAITS = (Trait.EXTRAVERSION, Trait.OPENNESS)
 WIDTHS = (1280, 390)
@@ -222,7 +223,8 @@ def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) ->
         table = table[table["rate"] == "responses with an emoji"]
     elif stem == "origin":
         table = table[(table["writer"] == "tuned") & (table["reader"] == "base")]
-    keys = ["trait", "model"] if stem == "esr" else ["trait"]
+        table["quantity"] = table["quantity"].map(_SAID).str.lower()
+    keys = {"esr": ["trait", "model"], "origin": ["trait", "quantity"]}.get(stem, ["trait"])
     table = table.set_index(keys)[name]
     with opened(page_file) as page:
         shown = page.locator(f"#table-{stem} table")

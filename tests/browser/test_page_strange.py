@@ -73,7 +73,11 @@ def test_text_from_right_to_left_is_set_so(opened, strange) -> None:
 def test_one_trait_needs_no_switch(opened, strange) -> None:
     with opened(strange, at="#trait=openness") as page:
         assert page.locator(".switch").count() == 0
-        assert page.locator("#patching-neuroticism").is_visible()
+        assert page.locator("#rates").is_visible()
+        assert (
+            page.locator("#patching-neuroticism").evaluate("e => getComputedStyle(e).display")
+            != "none"
+        )
 
 
 @pytest.fixture(scope="module")
