@@ -12,14 +12,14 @@ from interp import cli
 
 BY_NAME = {case.name: case for case in cases()}
 SAMPLE = (
-    "csv: empty", "csv: quote-unclosed", "csv: escape-in-trait", "csv: utf-16", "csv: nul-byte",
+    "csv: empty", "csv: quote-unclosed", "csv: escape-in-trait", "csv: utf-16-big", "csv: nul-byte",
     "json: deep-lists", "json: field-twice", "json rows: answer-surrogate", "parquet: expands",
     "parquet: other-columns", "kind: .zip", "data: pipe", "data: link-to-itself",
     "data: named escape", "data: named newline", "data: named not-utf-8", "data: name-too-long",
     "base: config code", "base: config control-characters", "base: weights-nan",
     "base: index-leaves", "base: weights pickle", "base: archive .zip",
     "adapter: config code", "adapter: config rank-absurd",
-    "adapter: config of-tomorrow-named-badly", "adapter: weights tensor-twice",
+    "adapter: weights tensor-twice",
     "adapter: config-outside",
     "run: trait-escape", "run: file half", "run: steps-list", "run: file lone-surrogate",
 )  # fmt: skip
