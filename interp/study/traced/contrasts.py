@@ -6,8 +6,8 @@ from interp.readout import SlotPrompts, Slots, slots
 from interp.readout.run import Run
 from interp.study.models import TraitModels
 
-MIN_GAP = 0.25
-"""Prompts whose two runs differ by less than this (nats) say nothing about recovery."""
+MIN_GAP = 1e-3
+"""Prompts whose two runs agree to this (nats) have no gap; all others count in ratios of means."""
 
 
 def ends(models: TraitModels, answers: list[Response], writer: str = "tuned") -> Slots:
