@@ -136,8 +136,8 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
 
 
 def _place(place: Place) -> str:
-    """`the MLP output of block 0, position −3`, `block 3, head 1`."""
-    kind = "" if place.site == "z" else f"{SITES[place.site][0].lower()}"
+    """`MLP output of block 0, position −3`, `block 3, head 1`."""
+    kind = "" if place.site == "z" else f"{SITES[place.site]} of "
     return f"{kind}{place.name}"
 
 

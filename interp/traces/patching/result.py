@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -195,9 +195,9 @@ class PatchingResult(Result):
         Returns:
             Columns `layer`, the axis' name (column or head), `label`, `n`, `effect` (mean, in
             `unit`), `recovery` (ratio of means), `se` (its standard error over prompts, the error
-            linearised), `low`, `high`, `p`
-            (sign-flip test of the effect being zero) and `p_adjusted` (false discovery rate over
-            the map, Benjamini and Hochberg 1995). With fewer than two prompts or clusters there is
+            linearised), `low`, `high`, `p` (sign-flip test of the effect being zero) and
+            `p_adjusted` (false discovery rate over the map, Benjamini and Hochberg 1995). With
+            fewer than two prompts or clusters, or where the mean gap's interval holds 0, there is
             no interval: NaN. A cell with no prompt is left out.
 
         Raises:
@@ -211,6 +211,7 @@ class PatchingResult(Result):
         gaps = torch.ones_like(self.clean) if ablation else self.clean - self.corrupted
         above = effect if ablation else (self.values - self.corrupted).double().numpy()
         counts = self._counts.numpy()
+        drawn: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
         labels = None if clusters is None else np.array(clusters, dtype=object)
         tables = []
         for j, unit in enumerate(self.units):
@@ -219,9 +220,10 @@ class PatchingResult(Result):
                 continue
             groups = None if labels is None else labels[use].tolist()
             here, moved, gap = above[:, j, use], effect[:, j, use], gaps[use].double().numpy()
-            low, high = ratio_ends(
-                here, gap, groups, level=level, n_resamples=n_resamples, seed=seed
-            )
+            low, high = ratio_ends(here, gap, groups, **drawn)
+            bottom, top = mean_ends(gap[None], groups, **drawn)
+            if bottom[0] <= 0 <= top[0]:
+                low[:], high[:] = np.nan, np.nan  # a share of what may be nothing has no bounds
             whole = here.sum(1) / gap.sum()
             left = here - whole[:, None] * gap
             spread = left.std(1, ddof=1) if here.shape[1] > 1 else np.nan
