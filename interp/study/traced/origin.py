@@ -10,7 +10,7 @@ from interp.behaviour.origin import ROLES, Origin, text_or_weights
 from interp.readout import expected_rate
 from interp.study.models import TraitModels
 
-N_EXPECTED = 32
+N_EXPECTED = 24
 """Answers of each writer that are read place by place: far dearer than a slot, far surer than a
 sample."""
 
