@@ -204,7 +204,7 @@ def run_folder(
         for row in PATCHING:
             site = row.options["site"]
             results[row.name] = factors(
-                site, row.options["direction"], row.name.split("-")[1], n_layers=n_layers,
+                site, row.options["direction"], "model" if "model" in row.name else "prompt", n_layers=n_layers,
                 seed=seed, n_units=n_layers if site == "z" else 20,
             )  # fmt: skip
         for name, result in results.items():
