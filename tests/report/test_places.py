@@ -18,7 +18,7 @@ from interp.report.sections import patching as section
 from interp.study.catalogue import PATCHING
 from interp.study.runs import RunFolder
 
-NAMES = ("patching-model-denoising-z", "patching-prompt-denoising-z")
+NAMES = ("patching-model-denoising-z", "patching-voice-denoising-z")
 ROWS = [next(row for row in PATCHING if row.name == name) for name in NAMES]
 
 
@@ -110,7 +110,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     assert "both read by the tuned model" in found.finding.numbers, "the contrast that has a gap"
     captions = [block.caption for block in found.parts[0].figures]
     assert len(captions) == 1
-    assert "prompt contrast" in captions[0]
+    assert "voice contrast" in captions[0]
     (first, *_) = [b for b in found.parts[0].folded if "model contrast" in b.caption]
     assert first.caption.startswith("Recovery says little here: the gap is +0.")
     (row, _) = found.tables[0].rows

@@ -26,7 +26,8 @@ _ALPHA = 0.05
 _HALF = 0.5
 # With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
 _FEWEST = 6
-_CONTRASTS = {"model": "tuned against base", "prompt": "the tuned model's text against the base's"}
+_CONTRASTS = {"model": "tuned against base", "prompt": "the tuned voice against the base's"}
+_STEMS = {"model": "model", "prompt": "voice"}
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
     "prompt": "the difference between the tuned model's text and the base's",
@@ -154,13 +155,13 @@ def _part(those: Sequence[Maps], maker: Maker) -> Part:
     """The figures of one trait: of the factors that lead first, all others in the fold."""
     part = Part(those[0].trait)
     for one in those:
-        stem = f"patching-{one.trait}-{one.contrast}-{one.direction}"
+        stem = f"patching-{one.trait}-{_STEMS[one.contrast]}-{one.direction}"
         first = one.leads and one.direction == "denoising" and not one.muted
         into = part.figures if first else part.folded
         into += _figures(stem if one.leads else f"{stem}-log-odds", one, maker)
     for contrast, direction in dict.fromkeys((one.contrast, one.direction) for one in those):
         tables = [_table(o) for o in those if (o.contrast, o.direction) == (contrast, direction)]
-        named = f"patching-{part.trait}-{contrast}-{direction}"
+        named = f"patching-{part.trait}-{_STEMS[contrast]}-{direction}"
         maker.csv(named, pd.concat(tables, ignore_index=True))
     part.answer = " ".join(_why(one) for one in those if one.leads and one.muted
                            and one.direction == "denoising")  # fmt: skip
@@ -214,7 +215,7 @@ def _table(one: Maps) -> pd.DataFrame:
 def _method(contents: Contents) -> str:
     sweeps = [sweep for one in contents.traits for _, sweep in one.those(PATCHING)]
     undefined = sum(sweep.of("log_odds").n_undefined for sweep in sweeps)
-    pairs = contents.manifest.get("prompt_pairs", {})
+    pairs = contents.manifest.get("voice_pairs", {})
     alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
     said = "; ".join(
         f"{trait}: {plural(row.get('pairs', 0), 'pair')} of answers to the same question, aligned "
