@@ -154,7 +154,7 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
 
 
 PATCHING = {row.name for row in catalogue.PATCHING}
-CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
+CIRCUITS = {row.name for rows in catalogue.CIRCUITS.values() for row in rows.all}
 TRACED = {"lens", *PATCHING, *CIRCUITS}
 MODELS = {
     "merge",

@@ -110,7 +110,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     assert "both read by the tuned model" in found.finding.numbers, "the contrast that has a gap"
     captions = [block.caption for block in found.parts[0].figures]
     assert len(captions) == 1
-    assert "voice contrast" in captions[0]
+    assert "prompt contrast" in captions[0]
     (first, *_) = [b for b in found.parts[0].folded if "model contrast" in b.caption]
     assert first.caption.startswith("Recovery says little here: the gap is +0.")
     (row, _) = found.tables[0].rows

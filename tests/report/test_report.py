@@ -96,7 +96,7 @@ def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(htm
 def test_every_result_is_drawn(page) -> None:
     assert "cannot be drawn" not in page.text
     steps = re.findall(r"openness: (.*): not done yet", page.text)
-    assert steps == ["token-views (3) and circuits (2)"], "the made run has all but these"
+    assert steps == ["token-views (3) and circuits (6)"], "the made run has all but these"
 
 
 def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
