@@ -44,7 +44,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert not manifest.get("skipped")
     assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 28
+    assert len(manifest["steps"]) == 34
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
