@@ -57,10 +57,12 @@ def found(contents: Contents) -> list[Found]:
         for trait in (trait for trait in circuits if trait in judged):
             row = judged[trait].to_dataframe(seed=seed).iloc[0]
             kept = (float(row["faithfulness"]), float(row["low"]), float(row["high"]))
-            rest = (float(row[name]) for name in ("without", "random", "random_most"))
+            rest, random, most = (float(row[n]) for n in ("without", "random", "random_most"))
             gap = judged[trait].gap(seed=seed)
             muted = too_small(gap, least)
-            made.append(Found(trait, contrast, circuits[trait], kept, *rest, gap, muted))
+            made.append(
+                Found(trait, contrast, circuits[trait], kept, rest, random, most, gap, muted)
+            )
     return made
 
 
@@ -172,7 +174,8 @@ def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
             if area is None:
                 cells.append(Cell("not measured"))
                 continue
-            value, low, high = (float(x) for x in area.loc[name, ["area", "low", "high"]])
+            ends = area.loc[name, ["area", "low", "high"]].to_numpy()
+            value, low, high = (float(x) for x in ends)
             cells.append(Cell(number(value, low, high), value))
     complete = circuit.complete
     cells.append(Cell("not known") if complete is None else Cell(f"{complete:.2f}", complete))
