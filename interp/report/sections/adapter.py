@@ -42,9 +42,12 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         table = tables[trait]
         maker.csv(f"adapter-{trait}-necessity", table)
         rows.append(Row(trait, _cells(result, table)))
-        figure = plots.adapter_maps([result], trait, summaries=[table])
-        drawn = maker.figure(f"adapter-{trait}-necessity", figure)
-        made.parts.append(Part(trait, _words(table), figures=[drawn]))
+        made.parts.append(Part(trait, _words(table)))
+    figure = plots.adapter_maps(
+        {str(trait): result for trait, result in results.items()},
+        summaries={str(trait): table for trait, table in tables.items()},
+    )
+    made.figures.append(maker.figure("adapter-necessity", figure))
     caption = (
         "The matrix of each adapter without which fewest answers hold an emoji, and how many "
         "percentage points of the whole adapter's share it costs, with 95 % intervals over topics; "

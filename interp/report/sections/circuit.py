@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import listing, number
 from interp.show import plots
@@ -20,14 +20,13 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     if not curves:
         return None
     made = Section("Which circuit carries it?", _answer(curves, found), method=_method(curves))
-    whole = Part(None)
     figure = plots.faithfulness_curve({str(trait): one for trait, one in curves.items()})
-    whole.figures.append(maker.figure("circuit-curves", figure))
+    made.figures.append(maker.figure("circuit-curves", figure))
     if len(found) > 1:
         overlap = compare({str(trait): circuit for trait, circuit in found.items()})
         maker.csv("circuit-overlap", overlap.to_dataframe())
-        whole.figures.append(maker.figure("circuit-overlap", plots.circuit_overlap(overlap)))
-    made.parts.append(whole)
+        drawn = maker.figure("circuit-overlap", plots.circuit_overlap(overlap))
+        made.folds.append(Fold("overlap", "What the circuits share", [drawn]))
     rows = []
     for trait, result in curves.items():
         maker.csv(f"circuit-{trait}-curve", result.to_dataframe())

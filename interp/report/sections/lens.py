@@ -3,7 +3,7 @@
 import pandas as pd
 
 from interp.base.traits import Trait
-from interp.report.blocks import LAST, Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import LAST, Cell, Face, Fold, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import Estimate, extent, for_traits, number
 from interp.show import plots
@@ -25,16 +25,16 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         gaps[trait] = (float(last["mean"]), float(last["low"]), float(last["high"]))
     made = Section("Where in the layers does the decision form?", _answer(gaps, ends))
     made.method = _method(results)
+    every = {str(trait): result for trait, result in results.items()}
+    made.figures.append(maker.figure("lens-log-odds", plots.lens_curves(every)))
+    more = [
+        maker.figure("lens-probability", plots.lens_curves(every, quantity="probability")),
+        maker.figure("lens-positions", plots.lens_heatmap(every, last=LAST)),
+    ]
+    made.folds.append(Fold("more", "As probabilities, and by position", more))
     rows = []
-    for trait, result in results.items():
+    for trait in results:
         rows.append(Row(trait, _cells(gaps[trait], ends[trait])))
-        part = Part(trait)
-        for quantity, name in (("log_odds", "log-odds"), ("probability", "probability")):
-            figure = plots.lens_curves(result, trait, quantity)
-            part.figures.append(maker.figure(f"lens-{trait}-{name}", figure))
-        heatmap = plots.lens_heatmap(result, trait, last=LAST)
-        part.figures.append(maker.figure(f"lens-{trait}-positions", heatmap))
-        made.parts.append(part)
         maker.csv(f"lens-{trait}", curves[trait])
     caption = (
         "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
