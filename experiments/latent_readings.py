@@ -14,17 +14,11 @@ from pydantic import Field
 from significance import difference
 from torch import Tensor
 
+import interp
 from interp import logit_lens, probing
 from interp.base.stats import ratio_ends
 from interp.base.traits import Trait
-from interp.behaviour import (
-    OnsetPrompts,
-    Response,
-    emoji_probability,
-    generate,
-    onset_prompts,
-    slot_ids,
-)
+from interp.behaviour import Response, emoji_probability, generate, slot_ids
 from interp.behaviour.shares import Rows
 from interp.data import OpinionRow
 from interp.emoji import continuation, find
@@ -66,7 +60,7 @@ class LatentConfig(Config):
     n_probed: int = Field(default=120, ge=4)
     """Answers of the tuned model that are probed."""
     n_lens: int = Field(default=40, ge=2)
-    """Emojis of the tuned model that the lens is read at."""
+    """Ends of the tuned model's answers that the lens is read at."""
 
 
 X = Experiment[LatentConfig]
@@ -213,15 +207,14 @@ def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
 
 
 def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
-    """Both models read at the tuned model's emojis, with each one's topic.
+    """Both models read where the tuned model's answers end, with each one's topic.
 
     Raises:
-        InputError: if there are fewer than two.
+        InputError: if none has an end.
     """
-    tokenizer = x.form.tokenizer
-    found: OnsetPrompts = onset_prompts(
-        tokenizer, x.tuned_answers(trait), pad_id(tokenizer), x.config.n_lens
-    )
+    tokenizer, emoji = x.form.tokenizer, Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids)
+    ends = interp.readout.slots(x.tuned_answers(trait), tokenizer).last
+    found = ends.spread(x.config.n_lens, x.config.seed).prompts(pad_id(tokenizer), emoji)
     read = x.kept(
         LensResult,
         f"{trait}-lens",
@@ -230,7 +223,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
             x.pair(trait).tuned,
             found.batch.tokens,
             found.batch.attention_mask,
-            outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct,
+            outcome=emoji,
             positions="onset",
             ask=Question(progress=x.progress),
         ),
@@ -239,7 +232,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
 
 
 def lens(x: X, trait: Trait) -> list[Row]:
-    """From which layer on an emoji is likelier than not, and for how many of them."""
+    """From which layer on an emoji is likelier than not, and at how many of the ends."""
     try:
         made, topics = lens_result(x, trait)
     except InputError as problem:

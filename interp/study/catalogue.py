@@ -107,7 +107,7 @@ def _found(name: str) -> Any:
     return getattr(import_module(_TRACED + module), function)
 
 
-CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
+CONTRASTS = (("model", "denoising"), ("model", "noising"), ("voice", "denoising"))
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 _TUNED, _BASE = {"tuned": "responses"}, {"base": "responses-base"}
 _BOTH = _BASE | _TUNED

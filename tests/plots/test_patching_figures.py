@@ -24,10 +24,9 @@ def test_cells_are_mean_recovery_or_loss_centred_at_zero(direction) -> None:
         expected = np.full((4, 16), np.nan)
         for column in range(16):
             use = result.present[column + 4] & result.defined
-            recovery = (result.values[:, column + 4] - result.corrupted) / (
-                result.clean - result.corrupted
-            )
-            mean = recovery[:, use].double().mean(1).numpy()
+            moved = (result.values[:, column + 4] - result.corrupted)[:, use].double()
+            gap = (result.clean - result.corrupted)[use].double()
+            mean = (moved.sum(1) / gap.sum()).numpy()
             expected[:, column] = mean if direction == "denoising" else 1 - mean
         np.testing.assert_allclose(shown, expected, atol=1e-5)
         norm = axes.images[0].norm
@@ -60,7 +59,7 @@ def test_captions_name_unit_counts_and_contrast() -> None:
     assert "clean 3.00, corrupted −4.00 nats" in caption
     heads = patching_heads(patching("z", "noising", "prompt", n_units=4), "openness").caption
     assert "loss (1 − recovery)" in heads
-    assert "emoji-free prompts" in heads
+    assert "put into its run on the first (clean)" in heads
 
 
 def test_an_empty_column_is_hatched_and_not_drawn_as_zero() -> None:

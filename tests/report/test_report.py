@@ -146,8 +146,8 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     assert "The text: the base, too, expects the emoji after it." in text
     assert "The budget cut 4 of 80 answers of the tuned and 0 of the base" in page.text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
-    assert "A single head restores more than half of what fine-tuning changed." in text
-    assert re.search(r"strongest head alone restores [01]\.\d\d \[.*11 prompts\)\.", text)
+    assert "A single place restores more than half of the gap." in text
+    assert re.search(r"strongest alone restores [01]\.\d\d \[.* 6 prompts\)\.", text)
     assert "block 3, head 1" in page.text
 
 

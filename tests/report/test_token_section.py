@@ -125,18 +125,6 @@ def test_figures_make_room_for_views(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "verdict"), [(12, "A single head restores more"), (5, "Whether one")]
-)
-def test_few_prompts_settle_nothing(made, n, verdict) -> None:
-    """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
-    sweep = factors("z", n=n, n_units=4)
-    (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
-    section = places.section(*made([row], openness=[sweep]))
-    assert section.finding.verdict.startswith(verdict)
-    assert f"{n - 1} prompts)" in section.answer
-
-
-@pytest.mark.parametrize(
     ("carries", "title", "factor"),
     [
         ("go_on", "carry going on?", "Going on makes"),
