@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.base.stats import share_interval
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import for_traits, listing, minus, percent, share
 from interp.show import plots
@@ -28,15 +28,19 @@ def section(contents: Contents, maker: Maker) -> Section | None:
             f"{for_traits(missed, tables)}."
         )
     else:
-        first = (
-            "No single matrix is missed beyond chance when it alone is switched off; the costliest "
-            f"costs {_costliest(tables)} of the share of answers with an emoji."
-        )
-    answer = (
-        f"{first} Several matrices that do the same hide each other: what no single one costs, a "
-        "set may."
+        first = "No single matrix is missed beyond chance when it alone is switched off."
+    found = Finding(
+        first,
+        f"The costliest costs {_costliest(tables)} of the share of answers with an emoji.",
+        bool(missed),
     )
-    made = Section("Which parts of the adapter does it take?", answer, method=_method(results))
+    answer = (
+        f"{found.text} Several matrices that do the same hide each other: what no single one "
+        "costs, a set may."
+    )
+    made = Section(
+        "Which parts of the adapter does it take?", answer, found, method=_method(results)
+    )
     rows = []
     for trait, result in results.items():
         table = tables[trait]
@@ -126,4 +130,4 @@ def _method(results: dict[Trait, PartEffects]) -> str:
     )
 
 
-FACE = Face("Adapter", section)
+FACE = Face("Adapter", section, "Which parts of the adapter?")

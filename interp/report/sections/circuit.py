@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Fold, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import listing, number
+from interp.report.wording import Estimate, extent, listing, number
 from interp.show import plots
 from interp.show.plots.parts import count_range
 from interp.study.catalogue import CIRCUIT, CURVE
@@ -19,7 +19,12 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     curves, found = contents.having(CURVE), contents.having(CIRCUIT)
     if not curves:
         return None
-    made = Section("Which circuit carries it?", _answer(curves, found), method=_method(curves))
+    said = _finding(curves, found)
+    answer = (
+        f"{said.text} The contrast is between the ends of the tuned model's and the base's answers "
+        "to the same questions, in the tuned model; how their words came about is no part of it."
+    )
+    made = Section("Which circuit carries it?", answer, said, method=_method(curves))
     figure = plots.faithfulness_curve({str(trait): one for trait, one in curves.items()})
     made.figures.append(maker.figure("circuit-curves", figure))
     if len(found) > 1:
@@ -47,7 +52,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     return made
 
 
-def _answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> str:
+def _finding(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> Finding:
+    """How small a circuit keeps the contrast, where it runs, and how faithful all sizes are."""
     total = next(iter(curves.values())).total
     order = sorted(found, key=lambda trait: found[trait].n_edges)
     ends = dict.fromkeys((order[0], order[-1])) if order else {}
@@ -60,26 +66,38 @@ def _answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> s
         if named
         else "No circuit was found that keeps 90 % of the contrast."
     )
-    return (
-        f"{first} The contrast is between the ends of the tuned model's and the base's answers "
-        "to the same questions, in the tuned model; how their words came about is no part of it."
-    )
+    nodes = [set(circuit.nodes) for circuit in found.values()]
+    shared = set.intersection(*nodes) - set(_ENDS) if nodes else set()
+    runs = _words(sorted(shared, key=_depth), "All circuits run" if len(found) > 1 else "It runs")
+    areas = {trait: _area(result, "CPR") for trait, result in curves.items()}
+    faithful = f"Over all sizes circuits keep {extent(areas)} of the contrast (CPR; 1 is best)."
+    return Finding(first, f"{runs} {faithful}" if shared else faithful, bool(found))
 
 
 def _cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell, ...]:
-    area = result.areas().set_index("name")
     sizes = (Cell("none found"), Cell("none found"))
     if circuit is not None:
         parts = sum(name not in _ENDS for name in circuit.nodes)
         sizes = (Cell(f"{circuit.n_edges:,}", circuit.n_edges), Cell(f"{parts:,}", parts))
     areas = []
     for name in ("CPR", "CMD"):
-        value, low, high = (float(x) for x in area.loc[name, ["area", "low", "high"]].to_numpy())
-        areas.append(Cell(number(value, low, high), value))
+        area = _area(result, name)
+        areas.append(Cell(number(*area), area[0]))
     return (*sizes, *areas, Cell(f"{result.n_prompts:,}", result.n_prompts))
 
 
-def _words(nodes: Sequence[str]) -> str:
+def _area(result: Faithfulness, name: str) -> Estimate:
+    row = result.areas().set_index("name").loc[name]
+    return float(row["area"]), float(row["low"]), float(row["high"])
+
+
+def _depth(name: str) -> tuple[int, bool, int]:
+    """Where a head or an MLP stands in the model: `a1.h3`, then `m1`."""
+    block, _, head = name[1:].partition(".h")
+    return int(block), not head, int(head or 0)
+
+
+def _words(nodes: Sequence[str], subject: str = "The circuit runs") -> str:
     """`The circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
     blocks: dict[str, list[str]] = {}
     mlps: set[str] = set()
@@ -95,7 +113,7 @@ def _words(nodes: Sequence[str]) -> str:
         parts = [f"head{'s' if len(heads) > 1 else ''} {listing(heads)}"] if heads else []
         parts += ["MLP"] if block in mlps else []
         said.append(f"block {block} ({', '.join(parts)})")
-    return f"The circuit runs through {listing(said)}."
+    return f"{subject} through {listing(said)}."
 
 
 def _method(curves: dict[Trait, Faithfulness]) -> str:
@@ -110,4 +128,4 @@ def _method(curves: dict[Trait, Faithfulness]) -> str:
     )
 
 
-FACE = Face("Circuit", section)
+FACE = Face("Circuit", section, "Which circuit?")

@@ -166,4 +166,4 @@ def _cell(table: pd.DataFrame, writer: str, reader: str, quantity: str = "emoji"
     return float(row["probability"]), float(row["low"]), float(row["high"])
 
 
-FACE = Face("Text or weights", section, "Text or weights?")
+FACE = Face("Text or weights", section, "Is it the text or the weights?")

@@ -158,4 +158,4 @@ def _method(probes: list[ProbeResult]) -> str:
     )
 
 
-FACE = Face("Before fine-tuning", section, "Already there before?")
+FACE = Face("Before fine-tuning", section, "Was it there before?")
