@@ -68,12 +68,24 @@ class TableBlock:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One question with the base's answer and those of the tuned models, by trait."""
+class Answer:
+    """One answer of all that were written.
 
+    Attributes:
+        trait: whose tuned model wrote it; None: the base.
+        has_emoji: whether there is one in it.
+        expected: its expected rate, where it was made.
+        at_end: the writer's own probability of an emoji where its text ends, where there is one.
+        view: the place on the page of its token view, or nothing.
+    """
+
+    trait: Trait | None
     question: str
-    base: str
-    tuned: tuple[tuple[Trait, str], ...]
+    text: str
+    has_emoji: bool
+    expected: float | None = None
+    at_end: float | None = None
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,18 +105,32 @@ class ViewBlock:
 
 @dataclass
 class Part:
-    """What a section says of one trait (or of all, then `trait` is None).
+    """What a section shows of one trait alone, in a fold.
 
     Attributes:
-        muted: why it is folded, where it is.
+        muted: why there is nothing to explain in it, where there is not.
+        unfolded: whether the fold is open when the page is.
     """
 
-    trait: Trait | None
+    trait: Trait
     answer: str = ""
     muted: str = ""
     figures: list[FigureBlock] = field(default_factory=list)
-    folded: list[FigureBlock] = field(default_factory=list)
     views: list[ViewBlock] = field(default_factory=list)
+    unfolded: bool = False
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Further figures of all traits, under a title that says what is in it.
+
+    Attributes:
+        key: its place on the page, behind the section's.
+    """
+
+    key: str
+    title: str
+    figures: list[FigureBlock]
 
 
 @dataclass(frozen=True)
@@ -127,7 +153,7 @@ class Finding:
 
 @dataclass
 class Section:
-    """One question of the report, answered first.
+    """One question of the report: answered first, then one figure over all traits, then folds.
 
     Attributes:
         title: the question.
@@ -140,9 +166,11 @@ class Section:
     title: str
     answer: str
     finding: Finding | None = None
-    parts: list[Part] = field(default_factory=list)
+    figures: list[FigureBlock] = field(default_factory=list)
     tables: list[TableBlock] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     method: str = ""
     muted: str = ""
     key: str = ""

@@ -114,7 +114,7 @@ def fold(section: Section, contents: Contents, nothing: Mapping[Trait, str]) -> 
         if section.finding:
             section.finding = replace(section.finding, bold=False)
     for part in section.parts:
-        if part.trait is not None and part.trait in nothing and not section.muted:
+        if part.trait in nothing and not section.muted:
             part.muted = opening(contents, {part.trait: nothing[part.trait]})
 
 

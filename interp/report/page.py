@@ -24,6 +24,7 @@ from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.facts import facts, settings
 from interp.report.summary import summarise
+from interp.report.wording import small_share
 from interp.show.plots.style import TRAIT_COLOURS
 from interp.show.views import SCRIPT, STYLE
 from interp.text.emoji import find
@@ -43,6 +44,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     environment.filters["emojis"] = _marked
     environment.filters["asis"] = Markup
     environment.filters["unbroken"] = _unbroken
+    environment.filters["small_share"] = small_share
     style, script = _style(), _script()
     page = environment.get_template("page.html").render(
         title=_title(contents),

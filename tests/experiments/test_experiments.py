@@ -30,6 +30,7 @@ SMALL = {
     "quantisation": ["--limit", "12"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
     "questionnaire": ["--traits", "extraversion", "--limit", "6"],
+    "generalisation": ["--traits", "extraversion", "--limit", "6"],
 }
 FASTER = {
     "trait_alignment": {
@@ -45,6 +46,7 @@ FASTER = {
     "emoji_onset_hazard": {"methods": ["IKE"], "resamples": 20},
     "neuron_shift": {"ks": [1, 64], "draws": 1, "n_texts": 16, "n_trace": 8},
     "questionnaire": {"prompts": 1},
+    "generalisation": {"shown": [4]},
 }
 
 
@@ -133,6 +135,40 @@ def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str,
     (parts / "extraversion-mend.json").unlink()
     assert command("emoji_rate", *small("emoji_rate", ran["folder"])) == 0
     assert (parts.parent / "results.csv").read_bytes() == table
+
+
+def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> None:
+    """The latent base needs a text that goes on, whatever it was asked."""
+    table = pd.read_csv(result("generalisation", ran) / "results.csv")
+    esr = table[table["measure"] == "ESR"].set_index(["family", "method"])["value"]
+    families = dict.fromkeys(table["family"])
+    for family in ("opinion (as trained)", "profile in front"):
+        assert esr[family, "QLoRA"] > esr[family, "base"] + 0.4
+    assert {"interview", "story", "small talk", "instructions", "multiple choice"} < set(families)
+    assert list(families)[-2:] == ["0 of 4 shown have one", "4 of 4 shown have one"]
+    by_hand = json.loads((ran["generalisation"] / "parts" / "story-base.json").read_text())
+    share = sum(bool(find(one["text"])) for one in by_hand) / len(by_hand)
+    assert esr["story", "base"] == pytest.approx(share)
+    caught = table[table["measure"].str.startswith("ESR above")].set_index("method")["value"]
+    gap = [esr[f"{n} of 4 shown have one", "QLoRA"] for n in (4, 0)]
+    assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"shown": [5]}, "5 of 4 answers"),
+        ({"families": {"story": "prompts.csv"}}, "a family 'story' already"),
+        ({"families": {"mine": "prompts.csv"}}, "row 2: question is missing"),
+        ({"families": {"mine": "none.csv"}}, "none.csv"),
+    ],
+)
+def test_families_that_cannot_be_asked_are_named(config, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.csv").write_text("question,topic\nWhy?,one\n,two\n")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert command("generalisation", "--config", "c.yaml", "--traits", "extraversion") == 2
+    assert named in capsys.readouterr().err
 
 
 def test_emojis_come_after_where_the_answer_should_have_ended(ran: dict[str, Path]) -> None:

@@ -108,10 +108,11 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     assert re.search(reason, found.parts[0].answer)
     assert found.finding.verdict == "A single place restores more than half of the gap."
     assert "both read by the tuned model" in found.finding.numbers, "the contrast that has a gap"
-    captions = [block.caption for block in found.parts[0].figures]
+    captions = [block.caption for block in found.figures]
     assert len(captions) == 1
     assert "prompt contrast" in captions[0]
-    (first, *_) = [b for b in found.parts[0].folded if "model contrast" in b.caption]
+    (fold,) = [fold for fold in found.folds if fold.key == "small"]
+    (first, *_) = [block for block in fold.figures if "model contrast" in block.caption]
     assert first.caption.startswith("Recovery says little here: the gap is +0.")
     (row, _) = found.tables[0].rows
     assert [cell.text for cell in row.cells[3:]] == ["not said"] * 3 + ["none"]

@@ -73,7 +73,8 @@ def test_token_views_are_summed_up_over_traits(made) -> None:
     assert "places of 3 answers where an emoji could come next" in section.answer
     assert "base and tuned differ by up to 3.5 nats" in section.answer
     assert "(openness); differences up to 0.00003 are rounding." in section.answer
-    _, openness, neuroticism = section.parts
+    openness, neuroticism = section.parts
+    assert [part.unfolded for part in section.parts] == [True, False]
     assert [block.label for block in openness.views] == [
         "", "Another answer, without any emoji: Do you?",
     ]  # fmt: skip
@@ -139,10 +140,10 @@ def test_the_factor_that_carries_the_difference_comes_first(made, carries, title
     assert section.title.endswith(title)
     assert section.answer.startswith(factor)
     assert section.answer.count("P(go on)") == section.answer.count("P(emoji given go on)") == 1
-    (part,) = section.parts
     name = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}[carries]
-    assert [name in block.caption for block in part.figures] == [True]
-    assert ["emoji log-odds (nats)" in block.caption for block in part.folded] == [True]
+    assert [name in block.caption for block in section.figures] == [True]
+    (fold,) = section.folds
+    assert ["emoji log-odds (nats)" in block.caption for block in fold.figures] == [True]
     assert section.tables[0].rows[0].cells[1].text == (
         "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
     )

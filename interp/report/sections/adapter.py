@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.base.stats import share_interval
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import for_traits, listing, minus, percent, share
 from interp.show import plots
@@ -28,23 +28,30 @@ def section(contents: Contents, maker: Maker) -> Section | None:
             f"{for_traits(missed, tables)}."
         )
     else:
-        first = (
-            "No single matrix is missed beyond chance when it alone is switched off; the costliest "
-            f"costs {_costliest(tables)} of the share of answers with an emoji."
-        )
-    answer = (
-        f"{first} Several matrices that do the same hide each other: what no single one costs, a "
-        "set may."
+        first = "No single matrix is missed beyond chance when it alone is switched off."
+    found = Finding(
+        first,
+        f"The costliest costs {_costliest(tables)} of the share of answers with an emoji.",
+        bool(missed),
     )
-    made = Section("Which parts of the adapter does it take?", answer, method=_method(results))
+    answer = (
+        f"{found.text} Several matrices that do the same hide each other: what no single one "
+        "costs, a set may."
+    )
+    made = Section(
+        "Which parts of the adapter does it take?", answer, found, method=_method(results)
+    )
     rows = []
     for trait, result in results.items():
         table = tables[trait]
         maker.csv(f"adapter-{trait}-necessity", table)
         rows.append(Row(trait, _cells(result, table)))
-        figure = plots.adapter_maps([result], trait, summaries=[table])
-        drawn = maker.figure(f"adapter-{trait}-necessity", figure)
-        made.parts.append(Part(trait, _words(table), figures=[drawn]))
+        made.parts.append(Part(trait, _words(table)))
+    figure = plots.adapter_maps(
+        {str(trait): result for trait, result in results.items()},
+        summaries={str(trait): table for trait, table in tables.items()},
+    )
+    made.figures.append(maker.figure("adapter-necessity", figure))
     caption = (
         "The matrix of each adapter without which fewest answers hold an emoji, and how many "
         "percentage points of the whole adapter's share it costs, with 95 % intervals over topics; "
@@ -123,4 +130,4 @@ def _method(results: dict[Trait, PartEffects]) -> str:
     )
 
 
-FACE = Face("Adapter", section)
+FACE = Face("Adapter", section, "Which parts of the adapter?")

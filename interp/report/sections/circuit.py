@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, too_small
 from interp.report.wording import Estimate, listing, number
@@ -77,21 +77,24 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         "Which circuit carries it?", said.text if said else "No circuit was found.", said,
         method=_method(curves),
     )  # fmt: skip
-    made.parts.append(_whole(curves, circuits, maker))
+    _draw(made, curves, circuits, maker)
     areas = {}
     for contrast, by_trait in curves.items():
         for trait, curve in by_trait.items():
             maker.csv(f"circuit-{trait}-{contrast}-curve", curve.to_dataframe())
             areas[trait, contrast] = curve.areas()
     rows = []
+    parts: dict[Trait, Part] = {}
     for one in circuits:
         name = f"circuit-{one.trait}-{one.contrast}"
         maker.csv(f"{name}-edges", one.circuit.to_dataframe())
         rows.append(Row(one.trait, _cells(one, curves[one.contrast].get(one.trait))))
-        drawn = maker.figure(name, plots.circuit_graph(one.circuit, one.trait))
-        part = Part(one.trait, _words(one))
-        (part.folded if one.muted else part.figures).append(drawn)
-        made.parts.append(part)
+        if not one.muted:
+            part = parts.setdefault(one.trait, Part(one.trait))
+            part.answer = f"{part.answer} {_words(one)}".strip()
+            figure = plots.circuit_graph(one.circuit, one.trait)
+            part.figures.append(maker.figure(name, figure))
+    made.parts += parts.values()
     if rows and areas:
         caption = (
             "The smallest circuit that keeps 90 % of the contrast on half of the topics, and what "
@@ -136,24 +139,30 @@ def _sentence(one: Found, many: int) -> str:
     )
 
 
-def _whole(
-    curves: dict[str, dict[Trait, Faithfulness]], circuits: Sequence[Found], maker: Maker
-) -> Part:
+def _draw(
+    made: Section,
+    curves: dict[str, dict[Trait, Faithfulness]],
+    circuits: Sequence[Found],
+    maker: Maker,
+) -> None:
     """The figures of all traits: curves of each contrast, and how much circuits overlap."""
-    whole = Part(None)
     muted = {(one.trait, one.contrast) for one in circuits if one.muted}
+    drawn = {}
     for contrast, by_trait in curves.items():
         shown = {str(t): curve for t, curve in by_trait.items() if (t, contrast) not in muted}
         if shown:
             figure = plots.faithfulness_curve(shown)
-            whole.figures.append(maker.figure(f"circuit-{contrast}-curves", figure))
+            drawn[contrast] = maker.figure(f"circuit-{contrast}-curves", figure)
+    made.figures += list(drawn.values())[:1]
+    if len(drawn) > 1:
+        made.folds.append(Fold("other", "The other contrast", list(drawn.values())[1:]))
     voices = {str(one.trait): one.circuit for one in circuits
               if one.contrast == "voice" and not one.muted}  # fmt: skip
     if len(voices) > 1:
         overlap = compare(voices)
         maker.csv("circuit-overlap", overlap.to_dataframe())
-        whole.figures.append(maker.figure("circuit-overlap", plots.circuit_overlap(overlap)))
-    return whole
+        figure = maker.figure("circuit-overlap", plots.circuit_overlap(overlap))
+        made.folds.append(Fold("overlap", "What the circuits share", [figure]))
 
 
 def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
@@ -215,4 +224,4 @@ def _method(curves: dict[str, dict[Trait, Faithfulness]]) -> str:
     )
 
 
-FACE = Face("Circuit", section)
+FACE = Face("Circuit", section, "Which circuit?")

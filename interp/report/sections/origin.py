@@ -5,7 +5,7 @@ import pandas as pd
 from interp.base.traits import Trait
 from interp.behaviour.origin import QUANTITIES, Origin
 from interp.report import factors
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, unexplained
 from interp.report.two_by_two import Answer, TwoByTwo
@@ -71,7 +71,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     )
     made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
     figure = plots.text_or_weights(results)
-    made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
+    made.figures.append(maker.figure("text-or-weights", figure))
     rows = [
         Row(trait, (Cell(_SAID[quantity]), *_cells(table, quantity)))
         for trait, table in tables.items()
@@ -166,4 +166,4 @@ def _cell(table: pd.DataFrame, writer: str, reader: str, quantity: str = "emoji"
     return float(row["probability"]), float(row["low"]), float(row["high"])
 
 
-FACE = Face("Text or weights", section, "Text or weights?")
+FACE = Face("Text or weights", section, "Is it the text or the weights?")

@@ -12,7 +12,18 @@ import pandas as pd
 from interp.base.traits import Trait
 from interp.readout.factors import PARTS, Split
 from interp.report import factors, places
-from interp.report.blocks import LAST, Cell, Face, FigureBlock, Finding, Maker, Part, Row, Section
+from interp.report.blocks import (
+    LAST,
+    Cell,
+    Face,
+    FigureBlock,
+    Finding,
+    Fold,
+    Maker,
+    Part,
+    Row,
+    Section,
+)
 from interp.report.collect import Contents
 from interp.report.places import SITES, Maps, Place
 from interp.report.wording import extent, number, verdict
@@ -28,6 +39,12 @@ _HALF = 0.5
 _FEWEST = 6
 _CONTRASTS = {"model": "tuned against base", "prompt": "the tuned voice against the base's"}
 _STEMS = {"model": "model", "prompt": "voice"}
+_FOLDS = {
+    "other": "The other contrast",
+    "noising": "The reverse (noising)",
+    "log-odds": "Both factors together (log-odds)",
+    "small": "Gaps too small to have a share of",
+}
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
     "prompt": "the difference between the tuned model's text and the base's",
@@ -45,8 +62,9 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     }
     leads = [one for one in made if one.leads and one.direction == "denoising"]
     found = Section(_title(splits), "", method=_method(contents))
-    for trait in dict.fromkeys(one.trait for one in made):
-        found.parts.append(_part([one for one in made if one.trait == trait], maker))
+    _draw(found, made, maker)
+    found.parts = _whys(made)
+    _write(made, maker)
     found.finding = finding(leads)
     found.answer = _answer(splits, found.finding)
     if leads:
@@ -103,9 +121,7 @@ def finding(leads: Sequence[Maps]) -> Finding | None:
     unsettled = "Whether one place restores half of the gap is not settled"
     said = [_restored(contrast, best) for contrast in _CONTRASTS]
     numbers = f"The strongest alone restores {', and '.join(filter(None, said))}."
-    return Finding(
-        verdict(groups, unsettled, best), f"{numbers} {muted}".strip(), bold=bool(more or less)
-    )
+    return Finding(verdict(groups, unsettled, best), numbers, bold=bool(more or less))
 
 
 def strongest(leads: Sequence[Maps]) -> dict[Trait, tuple[Maps, Place]]:
@@ -151,39 +167,73 @@ def _why(one: Maps) -> str:
     )
 
 
-def _part(those: Sequence[Maps], maker: Maker) -> Part:
-    """The figures of one trait: of the factors that lead first, all others in the fold."""
-    part = Part(those[0].trait)
-    for one in those:
-        stem = f"patching-{one.trait}-{_STEMS[one.contrast]}-{one.direction}"
-        first = one.leads and one.direction == "denoising" and not one.muted
-        into = part.figures if first else part.folded
-        into += _figures(stem if one.leads else f"{stem}-log-odds", one, maker)
-    for contrast, direction in dict.fromkeys((one.contrast, one.direction) for one in those):
-        tables = [_table(o) for o in those if (o.contrast, o.direction) == (contrast, direction)]
-        named = f"patching-{part.trait}-{_STEMS[contrast]}-{direction}"
-        maker.csv(named, pd.concat(tables, ignore_index=True))
-    part.answer = " ".join(_why(one) for one in those if one.leads and one.muted
-                           and one.direction == "denoising")  # fmt: skip
-    part.figures.sort(key=lambda block: not block.wide)  # heads of both contrasts side by side
-    return part
+def _draw(found: Section, made: Sequence[Maps], maker: Maker) -> None:
+    """Maps of all traits: of the contrast that more of them answer from, then folds of others."""
+    best = [one.contrast for one, _ in strongest([m for m in made if m.leads]).values()]
+    first = max(best, key=best.count, default=made[0].contrast)
+    groups: dict[tuple[str, str, bool, bool], list[Maps]] = {}
+    for one in made:
+        key = one.contrast, one.direction, one.leads, bool(one.muted)
+        groups.setdefault(key, []).append(one)
+    folded: dict[str, list[FigureBlock]] = {}
+    for (contrast, direction, leads, muted), those in groups.items():
+        stem = f"patching-{_STEMS[contrast]}-{direction}{'' if leads else '-log-odds'}"
+        drawn = _figures(f"{stem}-small" if muted else stem, those, maker)
+        kind = "small" if muted else "noising" if direction == "noising" else "log-odds"
+        if leads and kind == "log-odds":
+            kind = "first" if contrast == first else "other"
+        folded.setdefault(kind, []).extend(drawn)
+    found.figures = folded.pop("first", [])
+    found.folds = [Fold(key, said, folded[key]) for key, said in _FOLDS.items() if key in folded]
 
 
-def _figures(stem: str, one: Maps, maker: Maker) -> list[FigureBlock]:
+def _whys(made: Sequence[Maps]) -> list[Part]:
+    """Why a trait lacks maps of its own, where it does."""
+    said: dict[Trait, list[str]] = {}
+    for one in made:
+        if one.leads and one.muted and one.direction == "denoising":
+            said.setdefault(one.trait, []).append(_why(one))
+    return [Part(trait, " ".join(whys)) for trait, whys in said.items()]
+
+
+def _write(made: Sequence[Maps], maker: Maker) -> None:
+    """The numbers of all maps, a file per trait, contrast and direction."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for one in made:
+        named = f"patching-{one.trait}-{_STEMS[one.contrast]}-{one.direction}"
+        tables.setdefault(named, []).append(_table(one))
+    for named, parts in tables.items():
+        maker.csv(named, pd.concat(parts, ignore_index=True))
+
+
+def _figures(stem: str, those: Sequence[Maps], maker: Maker) -> list[FigureBlock]:
+    """By layer and position, and by head: a row or a panel for each trait."""
     made = []
-    sites = [site for site in catalogue.SITES if site in one.sweeps and site != "z"]
-    if sites:
+    sites = [site for site in catalogue.SITES if site != "z"]
+    placed = {str(m.trait): [s for s in sites if s in m.sweeps] for m in those}
+    some = {str(m.trait): m for m in those if placed[str(m.trait)]}
+    if some:
         figure = plots.patching_maps(
-            [one.sweeps[s] for s in sites], one.trait, last=LAST,
-            summaries=[one.tables[s] for s in sites],
-        )  # fmt: skip
+            {name: [m.sweeps[s] for s in placed[name]] for name, m in some.items()},
+            last=LAST,
+            summaries={name: [m.tables[s] for s in placed[name]] for name, m in some.items()},
+        )
         made.append(maker.figure(f"{stem}-positions", figure))
-    if "z" in one.sweeps:
-        figure = plots.patching_heads(one.sweeps["z"], one.trait, summary=one.tables["z"])
+    heads = {str(m.trait): m for m in those if "z" in m.sweeps}
+    if heads:
+        figure = plots.patching_heads(
+            {name: m.sweeps["z"] for name, m in heads.items()},
+            summary={name: m.tables["z"] for name, m in heads.items()},
+        )
         made.append(maker.figure(f"{stem}-heads", figure))
-    if not one.muted:
+    small = [
+        f"the gap is {number(*one.gap, '+')} nats for {one.trait}, {one.muted}"
+        for one in those
+        if one.muted
+    ]
+    if not small:
         return made
-    why = f"Recovery says little here: the gap is {number(*one.gap, '+')} nats, {one.muted}."
+    why = f"Recovery says little here: {'; '.join(small)}."
     return [replace(block, caption=f"{why} {block.caption}") for block in made]
 
 
@@ -238,4 +288,4 @@ def _method(contents: Contents) -> str:
     )
 
 
-FACE = Face("Heads and positions", section, "Where?")
+FACE = Face("Heads and positions", section, "What carries it?")

@@ -5,7 +5,7 @@ them. So the verdict is the push's: whether the base's own emoji goes with the d
 """
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import judged, smallest
 from interp.report.wording import Estimate, between, extent, listing, number, verdict
@@ -33,10 +33,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         finding,
         method=_method([*emoji.values(), *voice.values()], pushes),
     )
+    _figures(made, emoji, voice, maker)
     for one in contents.traits:
-        probes = [("emoji", emoji.get(one.trait)), ("trait", voice.get(one.trait))]
-        found = {task: probe for task, probe in probes if probe is not None}
-        made.parts += [_part(one.trait, found, maker)] if found else []
+        probes = [emoji.get(one.trait), voice.get(one.trait)]
+        words = " ".join(_words(probe) for probe in probes if probe is not None)
+        made.parts += [Part(one.trait, words)] if words else []
     rows = [Row(trait, _cells(probe, moved.get(trait))) for trait, probe in emoji.items()]
     if rows:
         caption = (
@@ -135,18 +136,22 @@ def _cells(probe: ProbeResult, moved: Estimate | None) -> tuple[Cell, ...]:
     return (*found, gap, Cell(f"{n:,}", n))
 
 
-def _part(trait: Trait, probes: dict[str, ProbeResult], maker: Maker) -> Part:
-    part, sentences = Part(trait), []
-    for task, result in probes.items():
-        stem = f"probing-{trait}-{task}"
-        maker.csv(stem, result.to_dataframe())
-        measures = ("auroc", "accuracy") if task == "emoji" else ("accuracy",)
-        for measure in measures:
-            figure = plots.probing_curves(result, trait, measure)
-            part.figures.append(maker.figure(f"{stem}-{measure}", figure))
-        sentences.append(_words(result))
-    part.answer = " ".join(sentences)
-    return part
+def _figures(
+    made: Section, emoji: dict[Trait, ProbeResult], voice: dict[Trait, ProbeResult], maker: Maker
+) -> None:
+    """The emoji's AUROC is shown; balanced accuracies, of the voice as well, are folded."""
+    more = []
+    for task, found in (("emoji", emoji), ("trait", voice)):
+        every = {str(trait): probe for trait, probe in found.items()}
+        for trait, probe in every.items():
+            maker.csv(f"probing-{trait}-{task}", probe.to_dataframe())
+        if every and task == "emoji":
+            figure = plots.probing_curves(every)
+            made.figures.append(maker.figure("probing-emoji-auroc", figure))
+        if every:
+            figure = plots.probing_curves(every, measure="accuracy")
+            more.append(maker.figure(f"probing-{task}-accuracy", figure))
+    made.folds.append(Fold("more", "Balanced accuracy, of the emoji and of the voice", more))
 
 
 def _words(result: ProbeResult) -> str:
@@ -190,4 +195,4 @@ def _method(probes: list[ProbeResult], pushes: dict[Trait, Pushed]) -> str:
     return " ".join(said)
 
 
-FACE = Face("Before fine-tuning", section, "Already there before?")
+FACE = Face("Before fine-tuning", section, "Was it there before?")
