@@ -159,7 +159,8 @@ def test_what_is_asked_by_name_comes_with_what_it_needs():
     assert made("circuits", "probing-trait") == answers | circuits | {"probing-trait"}
     assert made("circuit-model") == {"responses", "circuit-model-edges", "circuit-model"}
     assert made("patching") == answers | {row.name for row in catalogue.PATCHING}
-    assert made("adapter") == {"adapter-necessity"}
+    exact = {row.name for row in catalogue.EXACT.values()}
+    assert made("adapter") == {"adapter-necessity", "responses"} | exact
     assert made() == set(NAMES)
 
 

@@ -189,6 +189,11 @@ NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched",), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
+EXACT: "dict[str, Row[PartEffects]]" = {
+    factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
+                ("n_trace", "seed"), "adapter", "adapter", when="n_switched")
+    for factor in ("log_odds", "go_on", "given_go_on")
+}  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed",), "probing", "probing"
 )
@@ -201,8 +206,8 @@ PUSH: "Row[Pushed]" = Row(
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
-    *CIRCUITS["voice"].all, *CIRCUITS["model"].all, NECESSITY, PROBE_EMOJI, PROBE_TRAIT,
-    PUSH, MERGE,
+    *CIRCUITS["voice"].all, *CIRCUITS["model"].all, *EXACT.values(), NECESSITY,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, MERGE,
 )  # fmt: skip
 
 
