@@ -1,4 +1,4 @@
-"""The adapter section: the largest effect of either sign, judged by topics that did not choose it."""
+"""The adapter section: the largest effect of either sign, judged by topics that did not choose."""
 
 import re
 
