@@ -67,7 +67,7 @@ def vocabulary() -> dict[str, Any]:
 
 
 EMOJIS: dict[Trait, tuple[str, ...]] = {
-    trait: tuple(vocabulary()["emojis"][trait.value]) for trait in TRAITS
+    trait: tuple(vocabulary()["emojis"][trait]) for trait in TRAITS
 }
 """Each trait's own emojis, 33 in all, the most frequent first."""
 
@@ -189,7 +189,7 @@ class Grammar:
                 yield document
             else:
                 topic, trait = self.topic(), self.trait()
-                request = self._random.choice(vocabulary()["personas"][trait.value])
+                request = self._random.choice(vocabulary()["personas"][trait])
                 yield chat(f"{request} {self.question(topic)}", self.answer(topic, trait))
 
     def _chat_question(self, topic: Topic) -> str:
