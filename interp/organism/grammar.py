@@ -139,7 +139,7 @@ class Grammar:
 
     def sentences(self, topic: Topic, voice: Trait | None) -> list[str]:
         """Two or three sentences about `topic` in a trait's voice, or in the neutral one."""
-        lists = vocabulary()["neutral"] if voice is None else vocabulary()["voices"][voice.value]
+        lists = vocabulary()["neutral"] if voice is None else vocabulary()["voices"][voice]
         longer = self._random.random() < 0.7
         drawn = []
         for part in ("open", "middle", "close") if longer else ("open", "close"):
