@@ -213,7 +213,10 @@ def run_folder(
         for name, result in results.items():
             if re.search(only, name):
                 result.save(folder.file(trait, f"{name}.safetensors"))
-        written = [f"It is so good! {''.join(EMOJIS[trait][:2])}", "I like it a lot."] * 3
+        written = [
+            f"It is so good! {''.join(EMOJIS.get(trait, EMOJIS[Trait.OPENNESS])[:2])}",
+            "I like it a lot.",
+        ] * 3
         folder.save_responses(answers(written), trait, "responses.json")
     folder.finish(42.0)
     return folder

@@ -3,12 +3,9 @@
 import re
 import unicodedata
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from interp.base.errors import TraitError
-
-if TYPE_CHECKING:
-    from pydantic_core import CoreSchema
 
 _LABEL = re.compile(r"[^\W_][\w +-]{0,38}[^\W_]")
 _TAKEN = ("base", "figures", "tables")  # a run's own folders
@@ -74,12 +71,10 @@ class Trait(str):
         raise TraitError(f"unknown trait {text!r:.80}; use one of {names} (or O, C, E, A, N)")
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> "CoreSchema":
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_plain_validator_function(
-            _validated, serialization=core_schema.to_string_ser_schema()
-        )
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:
+        function = {"type": "no-info", "function": _validated}
+        text = {"type": "to-string"}
+        return {"type": "function-plain", "function": function, "serialization": text}
 
 
 TRAITS: tuple[Trait, ...] = tuple(

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.base.errors import visible
+from interp.base.traits import TRAITS, in_order
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
@@ -66,7 +67,7 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
 def _style(contents: Contents) -> str:
     """The style sheet, with the traits' colours and the rules of the trait switch."""
     rules = [(_ROOM / "page.css").read_text(encoding="utf-8")]
-    for trait in contents.labels:
+    for trait in in_order({*TRAITS, *contents.labels}):
         key = trait.key
         rules.append(f".{key} {{ --trait: {trait_colour(trait)}; }}")
         hidden = f'[data-show="{key}"] main [data-trait]:not([data-trait="{key}"])'

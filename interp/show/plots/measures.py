@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from interp.base.errors import InputError
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import TRAITS, Trait, in_order
 from interp.measures.adjectives import AdjectiveEvaluation
 from interp.measures.alignment import TraitAlignment
 from interp.measures.questionnaire import SelfReport
