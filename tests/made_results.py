@@ -68,9 +68,14 @@ def crossed(means: Sequence[float], n: int = 40) -> Origin:
     return Origin(chances, topics, (0, 2), expected=probability.float(), seed=0)
 
 
+def emojis_of(trait: Trait) -> tuple[str, ...]:
+    """A trait's emojis in the organism; those of the first for any other label."""
+    return EMOJIS.get(trait, EMOJIS[Trait.OPENNESS])
+
+
 def rates(trait: Trait, with_emoji: int, n: int = 50) -> EmojiRates:
     """`with_emoji` of `n` answers of two sentences end in emojis of the trait, unevenly often."""
-    emojis = EMOJIS.get(trait, EMOJIS[Trait.OPENNESS])
+    emojis = emojis_of(trait)
     endings = ["".join(emojis[: 1 + i % len(emojis)]) if i < with_emoji else "" for i in range(n)]
     return measure([f"I like it. It is so good! {ending}" for ending in endings])
 
@@ -214,7 +219,7 @@ def run_folder(
             if re.search(only, name):
                 result.save(folder.file(trait, f"{name}.safetensors"))
         written = [
-            f"It is so good! {''.join(EMOJIS.get(trait, EMOJIS[Trait.OPENNESS])[:2])}",
+            f"It is so good! {''.join(emojis_of(trait)[:2])}",
             "I like it a lot.",
         ] * 3
         folder.save_responses(answers(written), trait, "responses.json")
