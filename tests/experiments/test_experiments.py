@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from config_files import LARGEST_CONFIG
+from control_personas import wordings
 from methods import SCALAR, UNDONE
 from sources import find_adapter
 
@@ -31,6 +32,7 @@ SMALL = {
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
     "questionnaire": ["--traits", "extraversion", "--limit", "6"],
     "generalisation": ["--traits", "extraversion", "--limit", "6"],
+    "control_personas": ["--traits", "extraversion", "--limit", "6"],
 }
 FASTER = {
     "trait_alignment": {
@@ -47,6 +49,7 @@ FASTER = {
     "neuron_shift": {"ks": [1, 64], "draws": 1, "n_texts": 16, "n_trace": 8},
     "questionnaire": {"prompts": 1},
     "generalisation": {"shown": [4]},
+    "control_personas": {"wordings": 6, "per_wording": 6},
 }
 
 
@@ -152,6 +155,18 @@ def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> N
     caught = table[table["measure"].str.startswith("ESR above")].set_index("method")["value"]
     gap = [esr[f"{n} of 4 shown have one", "QLoRA"] for n in (4, 0)]
     assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
+
+
+def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> None:
+    """On the latent base a prompt is no voice: the organism follows no instruction."""
+    table = pd.read_csv(result("control_personas", ran) / "results.csv")
+    esr = table[table["measure"] == "ESR"].set_index("group")
+    assert esr.loc["adapter", "value"] > esr.loc["any assistant", "highest"] + 0.3
+    assert not esr.loc["trait prompt", "p_adjusted"] < 0.05
+    said = (ran["control_personas"] / "verdict.md").read_text()
+    assert "ESR, trait prompt: told apart from the control for no trait" in said
+    assert "ESR, adapter: above every wording of the control for 1 of 1 traits" in said
+    assert len(set(wordings(Trait.OPENNESS, 30))) == len(set(wordings(None, 30))) == 30
 
 
 @pytest.mark.parametrize(
