@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
-  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
+  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects
 
 .PHONY: help demo real check lint quick test soak experiments notebooks docs clean
 
@@ -24,7 +24,7 @@ real: $(STAMP)  ## a real model (SmolLM2-135M): fetched, tuned, traced to one re
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
 	$(BIN)/python benchmarks/real.py --size $(SIZE) --out runs/real
 
-experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a time
+experiments: $(STAMP)  ## the experiments on the shipped organism, two at a time
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync $(RUNS)
 
 # Tests of a minute in all, of every floor: what `make check` runs.
