@@ -229,6 +229,7 @@ def rotate(
     out = x[..., :size] * cos
     out[..., :half].addcmul_(second, sin[..., :half], value=-1)
     out[..., half:].addcmul_(first, sin[..., half:])
+    out = out.to(x.dtype)  # OLMo 2 turns in single precision
     return torch.cat((out, x[..., size:]), -1) if size < x.shape[-1] else out
 
 
