@@ -6,6 +6,7 @@ import typer
 
 from interp.base import console, machine
 from interp.base.errors import RunError
+from interp.base.sizes import show_time
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
@@ -79,6 +80,9 @@ def trace(
     trait: Annotated[
         str | None, typer.Option("--trait", help="Label of a PLACE that is given without one.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost here, and make nothing.")
+    ] = False,
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
@@ -89,7 +93,32 @@ def trace(
     from interp.study.runs import executor_for
 
     config = parse_config(fields | labelled(adapter, adapters, tuned, trait))
+    if dry_run:
+        return _price(config, json)
     study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
+
+
+def _price(config: StudyConfig, json: bool) -> None:
+    """Print what a study would cost here, and make nothing."""
+    inputs.check(config.base, config.adapters.values(), config.data)
+    with console.loading():
+        from interp.study import price as room
+
+        shape = room.Shape.of(config.base, config.trust_remote_code)
+        speed = room.speeds(shape, config)
+    made = room.fitted(config, shape, speed)
+    cost = room.price(made, shape, speed)
+    if json:
+        facts = {"steps": len(cost.seconds), "seconds": round(cost.total, 1), "memory": cost.memory}
+        console.emit_json(facts | {"chosen": room.chosen(config, made)})
+        return
+    rows = [(name, count, show_time(seconds)) for name, count, seconds in cost.lines()]
+    console.table("What it would cost here", ["what", "steps", "time"], rows)
+    console.say(room.told(made, cost))
+    if config.budget is not None:
+        console.say(f"budget {config.budget}: {room.chosen(config, made)}")
+    if (slow := room.slow_patching(made, shape)) is not None:
+        console.say(slow)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
@@ -150,8 +179,10 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     if len(summary):
         console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
     _merges(folder)
-    for step, reason in skipped.items():
-        console.say(f"skipped {step}: {reason}")
+    for reason in dict.fromkeys(skipped.values()):
+        steps = [step for step, why in skipped.items() if why == reason]
+        more = f" and {len(steps) - 2} more" if len(steps) > 3 else ""
+        console.say(f"skipped {', '.join(steps[: 2 if more else 3])}{more}: {reason}")
     console.say(f"report: {page}")
 
 
