@@ -35,7 +35,9 @@ def section(contents: Contents, _: Maker) -> Section | None:
     for one in contents.traits:
         views = [view for _, view in one.those(TOKEN_VIEWS)]
         places = {
-            ids: f"tokens-{one.trait}-{n}" for n, view in enumerate(views, 1) for ids in _ids(view)
+            ids: f"tokens-{one.trait.key}-{n}"
+            for n, view in enumerate(views, 1)
+            for ids in _ids(view)
         }
         found += _answers(one.trait, every.get(one.trait, []), origins.get(one.trait), places)
     found.sort(key=lambda pair: pair[0])
