@@ -122,19 +122,31 @@ def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
     if row == "adapter-necessity":
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
+    if row.startswith("adapter"):
+        return 7 * shape.layers * n * text, 0
+    if row.startswith("circuit"):
+        return n / 2 * text * _circuits(row), 0  # half of the prompts choose, half judge
     each = {
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
-        "circuit-edges": 3 * 5 * n * text,
-        "circuit-curve": 2 * _CURVE * n * text,
-        "circuit": 2 * _CURVE * n * text,
     }
+    if row == "probing-push":
+        return n * text * shape.layers * _PUSHES, 0
     if row.startswith("probing"):
         return 2 * _PROBED * text, 0
     if row.startswith("token-view"):
         return _SHOWN * text, 0
     return each.get(row, 2 * n * text), 0
+
+
+def _circuits(row: str) -> int:
+    """Passes over a prompt that a step of circuits makes."""
+    if row.endswith("edges"):
+        return 3 * 5 * 2  # forward and backward pass at 5 steps, mostly doubled once
+    if row.endswith("curve"):
+        return (2 + _DRAWN) * _CURVE
+    return 2 + _DRAWN if row.endswith("judged") else 2 * _CURVE
 
 
 def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float, float]:
