@@ -27,6 +27,7 @@ from interp.study.config import StudyConfig
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
+_DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
