@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -78,7 +79,7 @@ def matrices(contents: Contents) -> list[Matrices]:
             judged((row.effect, row.low, row.high), least) in ("more", "less")
             for row in table.itertuples()
         ]
-        table["survives"] = beyond & (table["p_adjusted"] < _ALPHA) & table["above_noise"]
+        table["survives"] = np.array(beyond) & (table["p_adjusted"] < _ALPHA) & table["above_noise"]
     made = [
         Matrices(trait, factor, result, table, *_largest(result))
         for (trait, factor, result), table in zip(found, tables, strict=True)
