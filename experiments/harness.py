@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from config_files import read_config
 from experiment import C, Experiment, Finding
 
 from interp.base import console
 from interp.base.files import write_csv, write_text
 from interp.base.progress import Progress
 from interp.base.traits import TRAITS, Trait
+from interp.base.yaml_files import read_config
 from interp.errors import InputError
 from interp.show.plots.style import save as save_figure
 from interp.study.runs import RunFolder, logged

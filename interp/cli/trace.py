@@ -10,6 +10,7 @@ from interp.base.sizes import show_time
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
+from interp.cli.from_file import ConfigFile
 from interp.cli.labelled import labelled
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
 from interp.study import StudyConfig, parse_config
@@ -39,6 +40,7 @@ def demo(
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
@@ -87,15 +89,16 @@ def trace(
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Trace adapters: emoji rates, lens, patching and probes of each, to one finished report."""
     from interp.study.runs import executor_for
 
-    config = parse_config(fields | labelled(adapter, adapters, tuned, trait))
+    asked = parse_config(fields | labelled(adapter, adapters, tuned, trait))
     if dry_run:
-        return _price(config, json)
-    study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
+        return _price(asked, json)
+    study(asked, out, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 def _price(config: StudyConfig, json: bool) -> None:

@@ -58,7 +58,7 @@ def test_an_mlps_patch_is_the_bases_own_activation(session, reading) -> None:
     tokens, name = torch.tensor([reading.ids]), "blocks.0.hook_mlp_out"
     _, cache = session.pair.base.run_with_cache(tokens)
     logits = session.pair.tuned.run_with_hooks(
-        tokens, fwd_hooks=[(name, lambda value, hook: cache[name])]
+        tokens, fwd_hooks=[(name, lambda *_, **__: cache[name])]
     )
     expected = session.outcome.log_odds(logits[0])
     torch.testing.assert_close(
