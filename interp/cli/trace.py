@@ -1,5 +1,6 @@
 """Commands that trace and read: demo, trace, report."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -127,11 +128,34 @@ def _price(config: StudyConfig, json: bool) -> None:
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
 def report(
     run: Run,
+    other: Annotated[
+        str | None, typer.Argument(help="A second run's folder: compare the two instead.")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Each figure as a PDF too.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's report, figures and tables again."""
-    _report(run, json, pdf=pdf)
+    """Write a run's report, figures and tables again; of two runs, compare what they say."""
+    if other is None:
+        _report(run, json, pdf=pdf)
+    else:
+        _compare(run, other, json)
+
+
+def _compare(run: str, other: str, json: bool) -> None:
+    """Write the page of a comparison, and say the rates."""
+    with console.loading():
+        from interp.report import compare as room
+
+    made = room.compare(run, other)
+    page = str(room.write(made, Path(run)))
+    rates = [(line.what, line.first, line.second, line.apart) for line in made.rates]
+    columns = ["label", "first", "second", "second minus first"]
+    if json:
+        rows = [dict(zip(columns, row, strict=True)) for row in rates]
+        console.emit_json({"report": page, "labels": rows})
+        return
+    console.table("Answers with an emoji", columns, rates)
+    console.say(f"report: {page}")
 
 
 def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
