@@ -107,6 +107,7 @@ def read(
             log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
         ),
         topics=ask.topics_of(len(tokens), attended),
+        outcome=outcome.name,
     )
 
 
@@ -161,6 +162,7 @@ def compare(
         readout_error=tuple(reading.readout_error for reading in readings),
         noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
         topics=first.topics,
+        outcome=first.outcome,
     )
 
 
