@@ -148,8 +148,8 @@ def test_bad_tasks_are_named():
         onset_task(found, batch[[1, 0, 2, 3, 4]], tiny.emoji())
     with pytest.raises(InputError, match="types is 'bigram' or 'token'"):
         Draw(types="word")
-    with pytest.raises(TraitError, match="unknown trait 'greed'"):
-        trait_task(["greed"], ["money"])
+    with pytest.raises(TraitError, match="unknown trait '/greed'"):
+        trait_task(["/greed"], ["money"])
     with pytest.raises(InputError, match="2 texts but 1 topics"):
         trait_task(["E", "N"], ["money"])
 
