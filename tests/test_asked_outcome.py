@@ -72,8 +72,8 @@ def test_where_an_outcome_stands_in_an_answer():
     ("outcome", "said"),
     [
         ("nonsense", "unknown outcome 'nonsense'"),
-        ("strings:\u4e2d\u6587\ue000", "cannot write"),
         ("ids:99999999", "not among the tokenizer's"),
+        ("ids:0,1,2,3", "both ends a turn and begins"),
     ],
 )
 def test_a_useless_outcome_is_one_line_before_any_work(
