@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from interp.base.errors import RunError
 from interp.base.files import write_text
+from interp.base.outcomes import Asked
 from interp.base.traits import Trait
 from interp.report.blocks import TABLES
 from interp.report.collect import Contents, collect
@@ -45,12 +46,14 @@ class Compared:
         rates: share of tuned answers with an emoji, a line per label that either has.
         findings: a line per question of the summaries.
         asked: settings that differ.
+        outcome: what the first traced, which the page speaks of.
     """
 
     names: tuple[str, str]
     rates: tuple[Line, ...]
     findings: tuple[Line, ...]
     asked: tuple[Line, ...]
+    outcome: Asked
 
 
 def compare(first: Path | str, second: Path | str) -> Compared:
@@ -69,6 +72,7 @@ def compare(first: Path | str, second: Path | str) -> Compared:
         rates=_rates(*runs),
         findings=_beside(*found, differing=False),
         asked=_beside(*config, differing=True),
+        outcome=runs[0].asked,
     )
 
 
@@ -76,7 +80,7 @@ def write(compared: Compared, folder: Path) -> Path:
     """Write the page of a comparison beside the first run's report; return its path."""
     style = sheet(())
     page = (
-        environment()
+        environment(compared.outcome)
         .get_template("compare.html")
         .render(compared=compared, style=Markup(style), policy=policy(style, ""))
     )

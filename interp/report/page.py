@@ -13,13 +13,16 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.base.errors import visible
+from interp.base.outcomes import Asked, reworded
 from interp.base.traits import TRAITS, Trait, in_order
+from interp.behaviour.holding import in_text
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
@@ -28,7 +31,6 @@ from interp.report.summary import Summary
 from interp.report.wording import small_share
 from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
-from interp.text.emoji import find
 
 _ROOM = files("interp.report") / "templates"
 
@@ -39,7 +41,7 @@ def page(
     """The report's HTML."""
     style, script = sheet(contents.labels), _script()
     page = (
-        environment()
+        environment(contents.asked)
         .get_template("page.html")
         .render(
             title=_title(contents),
@@ -60,8 +62,8 @@ def page(
     return visible(page)
 
 
-def environment() -> Environment:
-    """Templates with what they write words with; everything is escaped."""
+def environment(asked: Asked) -> Environment:
+    """Templates that speak of an outcome; everything they are given is escaped."""
     made = Environment(
         loader=PackageLoader("interp.report"),
         autoescape=True,
@@ -69,7 +71,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["emojis"] = _marked
+    name = asked.name
+    made.filters["emojis"] = partial(_marked, asked)
+    made.filters["said"] = lambda text: reworded(text, name)
     made.filters["asis"] = Markup
     made.filters["key"] = lambda trait: trait.key if trait else "all"
     made.filters["unbroken"] = _unbroken
@@ -115,7 +119,8 @@ def _hash(text: str) -> str:
 
 def _title(contents: Contents) -> str:
     names = contents.labels
-    return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
+    what = reworded("Emoji trace", contents.asked.name)
+    return f"{what}: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
 
 
 def _name(contents: Contents) -> str:
@@ -130,10 +135,10 @@ def _unbroken(text: str) -> str:
     return re.sub(r" \[([^\[\] ]+), ([^\[\] ]+)\]", "\u00a0[\\1,\u00a0\\2]", text)
 
 
-def _marked(text: str) -> Markup:
-    """`text` escaped, with every emoji in a `<mark>`."""
+def _marked(asked: Asked, text: str) -> Markup:
+    """`text` escaped, with the outcome in a `<mark>` wherever its text is known."""
     parts, place = [], 0
-    for match in find(text):
+    for match in in_text(asked, text):
         parts.append(Markup("{}<mark>{}</mark>").format(text[place : match.start], match.text))
         place = match.end
     return Markup("").join([*parts, text[place:]])
