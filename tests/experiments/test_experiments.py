@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -19,6 +20,7 @@ from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
 from interp.data.schema import PUBLISHED
 from interp.emoji import find
+from interp.methods.finetune import FinetuneConfig
 
 # What makes each small; everything else is as its default config has it.
 SMALL = {
@@ -54,12 +56,32 @@ def command(name: str, *options: str) -> int:
     return harness.main(module.run, config, options)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_steps() -> Iterator[None]:
+    """Adapters that an experiment trains itself are trained for a third as long."""
+    small = FinetuneConfig.small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FinetuneConfig, "small", lambda **how: small(**how).changed({"steps": 30}))
+        yield
+
+
+def fewer_rows(folder: Path) -> Path:
+    """The organism's data with a third of the topics to fit on."""
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "test"):
+        rows = organism.opinion_qa(split).to_dataframe().rename(columns=PUBLISHED)
+        topics = rows["Edit Topic"].unique()[:: 3 if split == "train" else 1]
+        rows[rows["Edit Topic"].isin(topics)].to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
 def small(name: str, folder: Path) -> list[str]:
     """Options of a small run, with a config that leaves out the slowest parts."""
     values = yaml.safe_load((harness.CONFIGS / f"{name}.yaml").read_text())
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values | FASTER.get(name, {})))
-    return ["--config", str(path), "--out", str(folder / name), *SMALL[name]]
+    data = ["--data", str(fewer_rows(folder / "data"))]
+    return ["--config", str(path), "--out", str(folder / name), *data, *SMALL[name]]
 
 
 @pytest.fixture(scope="module")
