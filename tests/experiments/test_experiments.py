@@ -10,7 +10,6 @@ import experiment
 import harness
 import pandas as pd
 import pytest
-import yaml
 from config_files import LARGEST_CONFIG
 from methods import SCALAR, UNDONE
 from sources import find_adapter
@@ -24,30 +23,27 @@ from interp.methods.finetune import FinetuneConfig
 
 # What makes each small; everything else is as its default config has it.
 SMALL = {
-    "emoji_rate": ["--traits", "extraversion", "--limit", "12"],
-    "trait_alignment": ["--traits", "extraversion", "--limit", "6"],
-    "neuron_shift": ["--traits", "extraversion", "--limit", "12"],
+    "emoji_rate": [
+        "--traits", "extraversion", "--limit", "12", "--mend-steps", "6", "--methods",
+        f"trait prompt,IKE,MEND,QLoRA,{str(list(SCALAR))[1:-1]},'QLoRA, shuffled'",
+    ],
+    "trait_alignment": [
+        "--traits", "extraversion", "--limit", "6", "--methods", "IKE,QLoRA,random direction",
+        "--evaluations", "1", "--search-questions", "4",
+    ],
+    "neuron_shift": [
+        "--traits", "extraversion", "--limit", "12", "--ks", "1,64", "--draws", "1",
+        "--n-texts", "16", "--n-trace", "8",
+    ],
     "eos_confound": ["--traits", "extraversion,openness", "--limit", "12"],
-    "emoji_onset_hazard": ["--traits", "openness,extraversion", "--limit", "30"],
-    "quantisation": ["--limit", "12"],
+    "emoji_onset_hazard": [
+        "--traits", "openness,extraversion", "--limit", "30", "--methods", "IKE",
+        "--resamples", "20",
+    ],
+    "quantisation": ["--limit", "12", "--n-trace", "6"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
-    "questionnaire": ["--traits", "extraversion", "--limit", "6"],
-}
-FASTER = {
-    "trait_alignment": {
-        "methods": ["IKE", "QLoRA", "random direction"],
-        "evaluations": 1,
-        "search_questions": 4,
-    },
-    "quantisation": {"n_trace": 6},
-    "emoji_rate": {
-        "methods": ["trait prompt", "IKE", "MEND", "QLoRA", *SCALAR, "QLoRA, shuffled"],
-        "mend_steps": 6,
-    },
-    "emoji_onset_hazard": {"methods": ["IKE"], "resamples": 20},
-    "neuron_shift": {"ks": [1, 64], "draws": 1, "n_texts": 16, "n_trace": 8},
-    "questionnaire": {"prompts": 1},
-}
+    "questionnaire": ["--traits", "extraversion", "--limit", "6", "--prompts", "1"],
+}  # fmt: skip
 
 
 def command(name: str, *options: str) -> int:
@@ -76,12 +72,9 @@ def fewer_rows(folder: Path) -> Path:
 
 
 def small(name: str, folder: Path) -> list[str]:
-    """Options of a small run, with a config that leaves out the slowest parts."""
-    values = yaml.safe_load((harness.CONFIGS / f"{name}.yaml").read_text())
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values | FASTER.get(name, {})))
+    """Options of a small run."""
     data = ["--data", str(fewer_rows(folder / "data"))]
-    return ["--config", str(path), "--out", str(folder / name), *data, *SMALL[name]]
+    return ["--out", str(folder / name), *data, *SMALL[name]]
 
 
 @pytest.fixture(scope="module")
