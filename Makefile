@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
-  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
+  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas
 
 .PHONY: help demo check lint quick test soak experiments notebooks docs clean
 
@@ -19,7 +19,7 @@ help:  ## this list
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
 
-experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a time
+experiments: $(STAMP)  ## the experiments on the shipped organism, two at a time
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync $(RUNS)
 
 # Tests of a minute in all, of every floor: what `make check` runs.
