@@ -125,7 +125,7 @@ def _changes(kind: type[C], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def parser(name: str, about: str, kind: type[C]) -> argparse.ArgumentParser:
-    """The options of an experiment: one for each field of its config, and where it all goes."""
+    """The options of an experiment: the fields of its config, and where it all goes."""
     made = argparse.ArgumentParser(
         prog=f"experiments/{name}.py",
         description=about.strip().split("\n")[0],
@@ -135,6 +135,8 @@ def parser(name: str, about: str, kind: type[C]) -> argparse.ArgumentParser:
     made.add_argument("--out", help=f"output folder; default runs/experiments/{name}")
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")
     for field, one in kind.model_fields.items():
+        if get_origin(one.annotation) is dict:
+            continue  # stands in the file
         says = (one.description or "").replace("%", "%%")
         made.add_argument(f"--{field.replace('_', '-')}", metavar="VALUE", help=says)
     return made

@@ -10,6 +10,7 @@ import experiment
 import harness
 import pandas as pd
 import pytest
+import yaml
 from config_files import LARGEST_CONFIG
 from control_personas import wordings
 from methods import SCALAR, UNDONE
