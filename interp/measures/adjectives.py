@@ -170,9 +170,10 @@ def _table(
     """The mean of what is known, the bounds of the whole mean, failures in all and by kind."""
     known = [i for i, problem in enumerate(made.problems) if not problem]
     table, n = Rows(made.level, made.seed), len(made.problems)
+    whole = Interval(bounds[0], bounds[1], made.level)
     rows = [
         table.mean(names[0], [float(values[i]) for i in known], [made.topics[i] for i in known]),
-        table.plain(f"{names[1]}, whatever the failures", None, n, Interval(*bounds, made.level)),
+        table.plain(f"{names[1]}, whatever the failures", None, n, whole),
         table.plain("failed", float(made.n_failed), n),
     ]
     for problem, count in Counter(filter(None, made.problems)).most_common(5):
