@@ -125,7 +125,6 @@ def main(sizes: dict[str, int], budgets: dict[str, int]) -> None:
     made = chunks()
     chunked = {
         name: {
-            "small": taken(partial(made[name], size // 2)),
             "large": taken(partial(made[name], size)),
             "halved": taken(partial(made[name], 2**32), size),
         }
