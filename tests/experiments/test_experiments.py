@@ -10,6 +10,7 @@ import experiment
 import harness
 import pandas as pd
 import pytest
+import torch
 import yaml
 from config_files import LARGEST_CONFIG
 from control_personas import wordings
@@ -48,6 +49,10 @@ SMALL = {
     "generalisation": ["--traits", "extraversion", "--limit", "6", "--shown", "4"],
     "control_personas": [
         "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
+    ],
+    "side_effects": [
+        "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
+        "--n-texts", "6",
     ],
 }  # fmt: skip
 
@@ -183,6 +188,43 @@ def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> Non
     assert "ESR, trait prompt: told apart from the control for no trait" in said
     assert "ESR, adapter: above every wording of the control for 1 of 1 traits" in said
     assert len(set(wordings(Trait.OPENNESS, 30))) == len(set(wordings(None, 30))) == 30
+
+
+def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
+    pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+    parts = result("side_effects", ran) / "parts"
+    read = pd.read_json(parts / "extraversion-qlora-read.json")
+    one = json.loads((parts / "base.json").read_text())[0]
+    example = pair.format.example(one["question"], one["text"])
+    base, tuned = (
+        model.original_model(torch.tensor([example.ids])).logits[0, example.answer_start - 1 : -1]
+        .log_softmax(-1)
+        for model in (pair.base, pair.tuned)
+    )  # fmt: skip
+    kl = torch.nn.functional.kl_div(tuned, base, log_target=True, reduction="batchmean")
+    assert read[read["measure"] == "KL from the base"]["value"].iloc[0] == pytest.approx(
+        kl.item(), rel=1e-4
+    )
+    table = pd.read_csv(parts.parent / "results.csv").set_index(["method", "measure"])["value"]
+    assert 0 < table["stop bias", "KL from the base"] < table["QLoRA", "KL from the base"]
+    said = (parts.parent / "verdict.md").read_text()
+    assert "no better than guessing (33%): nothing there to lose" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"methods": ["IKE"]}, "IKE has another prompt"),
+        ({"questions": "mine.csv"}, "row 1: needs a question, two or more options"),
+        ({"questions": "none.csv"}, "none.csv"),
+    ],
+)
+def test_side_effects_that_cannot_be_read_are_named(config, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("question,options,answer\nWhy?,one|two,three\n")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert command("side_effects", "--config", "c.yaml", "--traits", "extraversion") == 2
+    assert named in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
