@@ -12,7 +12,6 @@ import pandas as pd
 from experiment import Config, Experiment
 from pydantic import Field
 from significance import difference
-from torch import Tensor
 
 import interp
 from interp import logit_lens, probing
@@ -179,13 +178,9 @@ def probes(x: X, trait: Trait) -> list[Row]:
 
 def _probed(x: X, trait: Trait) -> ProbeResult:
     answers, pair = x.tuned_answers(trait)[: x.config.n_probed], x.pair(trait)
-    end = pair.format.stop_ids[:1]  # without an end of turn the last place has no label
-    rows = [one.prompt_ids + one.ids + (end if one.ended else ()) for one in answers]
-    batch = pad(rows, pair.pad_id)
-    task = probing.onset_task(
-        batch.tokens, batch.attention_mask, topics=[one.topic for one in answers],
-        vocab=x.vocab(), where=_in_answer(batch.attention_mask, answers), seed=x.config.seed,
-    )  # fmt: skip
+    batch = pad([one.prompt_ids + one.ids for one in answers], pair.pad_id)
+    found = interp.readout.slots(answers, pair.tokenizer)
+    task = probing.onset_task(found, batch, pair.outcome, seed=x.config.seed)
     return probing.trace(
         task,
         batch.tokens,
@@ -195,15 +190,6 @@ def _probed(x: X, trait: Trait) -> ProbeResult:
         config=probing.ProbeConfig(seed=x.config.seed),
         ask=Question(progress=x.progress),
     )
-
-
-def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
-    """The places of a left-padded batch from the last one of the prompt on."""
-    kept = mask.clone()
-    for row, answer in zip(kept, answers, strict=True):
-        start = len(row) - int(row.sum())
-        row[start : start + len(answer.prompt_ids) - 1] = False
-    return kept
 
 
 def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:

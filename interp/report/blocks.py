@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from interp.base.files import write_bytes, write_csv
+from interp.base.files import write_bytes, write_csv, write_text
 from interp.base.traits import Trait
-from interp.show.plots import CaptionedFigure, render
+from interp.show.plots import CaptionedFigure, render, table_tex
+from interp.show.plots.latex import caption_tex
 from interp.show.plots.style import ONE_COLUMN, settle
 
 FIGURES, TABLES = "figures", "tables"
@@ -190,13 +191,14 @@ class Maker:
     pdf: bool = False
 
     def figure(self, stem: str, figure: CaptionedFigure) -> FigureBlock:
-        """Write `figures/<stem>.png` and `.svg` (and `.pdf`); return the block."""
+        """Write `figures/<stem>.png` and `.svg` (and `.pdf`), its caption as `.tex`; return it."""
         settle(figure)
         if self.pdf:
             write_bytes(self.root / FIGURES / f"{stem}.pdf", render(figure, "pdf"))
         svg = render(figure, "svg")
         write_bytes(self.root / FIGURES / f"{stem}.svg", svg)
         write_bytes(self.root / FIGURES / f"{stem}.png", render(figure, "png"))
+        write_text(self.root / FIGURES / f"{stem}.tex", caption_tex(figure.caption))
         width, height = figure.get_size_inches()
         return FigureBlock(
             stem=stem,
@@ -220,8 +222,14 @@ class Maker:
         rows: Sequence[Row],
         columns: Sequence[str],
     ) -> TableBlock:
-        """Write `whole` as CSV; return the block that shows `rows` under `Trait` and `columns`."""
+        """Write `whole` as CSV; return the block that shows `rows` under `Trait` and `columns`.
+
+        What is shown is written as `tables/<stem>.tex` (booktabs), too.
+        """
         self.csv(stem, whole)
+        shown = [[str(row.trait), *(cell.text for cell in row.cells)] for row in rows]
+        tex = table_tex(pd.DataFrame(shown, columns=["Trait", *columns]))
+        write_text(self.root / TABLES / f"{stem}.tex", tex)
         return TableBlock(stem, caption, ("Trait", *columns), tuple(rows))
 
 

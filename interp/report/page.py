@@ -12,64 +12,79 @@ shows all traits and unsorted tables.
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.base.errors import visible
-from interp.base.traits import TRAITS, in_order
+from interp.base.outcomes import Asked, reworded
+from interp.base.traits import TRAITS, Trait, in_order
+from interp.behaviour.holding import in_text
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.facts import facts, settings
-from interp.report.summary import summarise
+from interp.report.summary import Summary
 from interp.report.wording import small_share
 from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
-from interp.text.emoji import find
 
 _ROOM = files("interp.report") / "templates"
 
 
-def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
+def page(
+    contents: Contents, summary: Summary | None, sections: Sequence[Section], gaps: Gaps
+) -> str:
     """The report's HTML."""
-    environment = Environment(
+    style, script = sheet(contents.labels), _script()
+    page = (
+        environment(contents.asked)
+        .get_template("page.html")
+        .render(
+            title=_title(contents),
+            base=_name(contents),
+            traits=contents.labels,
+            facts=facts(contents),
+            summary=summary,
+            sections=sections,
+            gaps=gaps,
+            settings=settings(contents.manifest),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+            figures_at=FIGURES,
+            tables_at=TABLES,
+        )
+    )
+    return visible(page)
+
+
+def environment(asked: Asked) -> Environment:
+    """Templates that speak of an outcome; everything they are given is escaped."""
+    made = Environment(
         loader=PackageLoader("interp.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["emojis"] = _marked
-    environment.filters["asis"] = Markup
-    environment.filters["key"] = lambda trait: trait.key if trait else "all"
-    environment.filters["unbroken"] = _unbroken
-    environment.filters["small_share"] = small_share
-    style, script = _style(contents), _script()
-    page = environment.get_template("page.html").render(
-        title=_title(contents),
-        base=_name(contents),
-        traits=contents.labels,
-        facts=facts(contents),
-        summary=summarise(contents, sections),
-        sections=sections,
-        gaps=gaps,
-        settings=settings(contents.manifest),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        figures_at=FIGURES,
-        tables_at=TABLES,
-    )
-    return visible(page)
+    name = asked.name
+    made.filters["emojis"] = partial(_marked, asked)
+    made.filters["said"] = lambda text: reworded(text, name)
+    made.filters["asis"] = Markup
+    made.filters["key"] = lambda trait: trait.key if trait else "all"
+    made.filters["unbroken"] = _unbroken
+    made.filters["small_share"] = small_share
+    return made
 
 
-def _style(contents: Contents) -> str:
+def sheet(labels: Iterable[Trait]) -> str:
     """The style sheet, with the traits' colours and the rules of the trait switch."""
     rules = [(_ROOM / "page.css").read_text(encoding="utf-8")]
-    for trait in in_order({*TRAITS, *contents.labels}):
+    for trait in in_order({*TRAITS, *labels}):
         key = trait.key
         rules.append(f".{key} {{ --trait: {trait_colour(trait)}; }}")
         hidden = f'[data-show="{key}"] main [data-trait]:not([data-trait="{key}"])'
@@ -82,7 +97,7 @@ def _script() -> str:
     return (_ROOM / "page.js").read_text(encoding="utf-8") + SCRIPT
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     return "; ".join(
         (
             "default-src 'none'",
@@ -104,7 +119,8 @@ def _hash(text: str) -> str:
 
 def _title(contents: Contents) -> str:
     names = contents.labels
-    return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
+    what = reworded("Emoji trace", contents.asked.name)
+    return f"{what}: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
 
 
 def _name(contents: Contents) -> str:
@@ -119,10 +135,10 @@ def _unbroken(text: str) -> str:
     return re.sub(r" \[([^\[\] ]+), ([^\[\] ]+)\]", "\u00a0[\\1,\u00a0\\2]", text)
 
 
-def _marked(text: str) -> Markup:
-    """`text` escaped, with every emoji in a `<mark>`."""
+def _marked(asked: Asked, text: str) -> Markup:
+    """`text` escaped, with the outcome in a `<mark>` wherever its text is known."""
     parts, place = [], 0
-    for match in find(text):
+    for match in in_text(asked, text):
         parts.append(Markup("{}<mark>{}</mark>").format(text[place : match.start], match.text))
         place = match.end
     return Markup("").join([*parts, text[place:]])

@@ -125,27 +125,27 @@ RESPONSES: "Row[list[Response]]" = Row(
     essential=True, join="answers:joined", suffix=".json",
 )  # fmt: skip
 RATES_BASE: "Row[EmojiRates]" = Row(
-    "rates-base", "rates:rates", needs={"answers": "responses-base"}, models="none",
-    section="rates", family="rates", essential=True,
+    "rates-base", "rates:rates", needs={"answers": "responses-base"}, settings=("outcome",),
+    models="none", section="rates", family="rates", essential=True,
 )  # fmt: skip
 RATES: "Row[EmojiRates]" = Row(
-    "rates-tuned", "rates:rates", needs={"answers": "responses"}, models="none",
-    section="rates", family="rates", essential=True,
+    "rates-tuned", "rates:rates", needs={"answers": "responses"}, settings=("outcome",),
+    models="none", section="rates", family="rates", essential=True,
 )  # fmt: skip
 TOKEN_VIEWS: "tuple[Row[TokenView], ...]" = tuple(
     Row(f"token-view-{place + 1}" if place else "token-view", "tokens:view", {"place": place},
-        _TUNED, section="tokens", family="token-views")
+        _TUNED, ("outcome",), section="tokens", family="token-views")
     for place in range(3)
 )  # fmt: skip
 ORIGIN: "Row[Origin]" = Row(
-    "origin", "origin:origin", {}, _BOTH, ("seed", "temperature", "top_p", "max_new_tokens"),
-    "origin",
+    "origin", "origin:origin", {}, _BOTH,
+    ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
-LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace",), "lens")
+LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
 PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
         {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
-        ("n_trace", "n_positions"), "patching", "patching", join="patching:joined",
+        ("n_trace", "n_positions", "outcome"), "patching", "patching", join="patching:joined",
         facts="" if contrast == "model" else "patching:pair_counts")
     for contrast, direction in CONTRASTS
     for site in SITES
@@ -168,7 +168,7 @@ class CircuitRows:
         def row(name: str, make: str, section: str = "circuit", **more: str) -> "Row[Any]":
             return Row(
                 f"{stem}{name}", f"circuit:{make}", {"contrast": contrast}, {**needs, **more},
-                ("n_trace", "seed"), section, "circuits",
+                ("n_trace", "seed", "outcome"), section, "circuits",
             )  # fmt: skip
 
         scores = {"scores": f"{stem}-edges"}
@@ -186,22 +186,22 @@ CIRCUITS = {
     "voice": CircuitRows.of("voice", _BOTH), "model": CircuitRows.of("model", _TUNED),
 }  # fmt: skip
 NECESSITY: "Row[PartEffects]" = Row(
-    "adapter-necessity", "adapter:necessity", settings=("switched",), section="adapter",
+    "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
 EXACT: "dict[str, Row[PartEffects]]" = {
     factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
-                ("n_trace", "seed"), "adapter", "adapter", when="n_switched")
+                ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
     for factor in ("log_odds", "go_on", "given_go_on")
 }  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
-    "probing-emoji", "probing:emoji", {}, _TUNED, ("seed",), "probing", "probing"
+    "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
 PROBE_TRAIT: "Row[ProbeResult]" = Row(
     "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"
 )
 PUSH: "Row[Pushed]" = Row(
-    "probing-push", "probing:push", {}, _BOTH, ("n_trace", "seed"), "probing", "probing"
+    "probing-push", "probing:push", {}, _BOTH, ("n_trace", "seed", "outcome"), "probing", "probing"
 )
 
 ROWS: tuple[Row[Any], ...] = (

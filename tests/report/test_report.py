@@ -103,7 +103,11 @@ def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
     images, captions = page.all("img"), page.all("figcaption")
     stems = {path.stem for path in (folder.path / "figures").glob("*.svg")}
     assert len(images) == len(captions) == len(stems) >= 12
-    assert stems == {path.stem for path in (folder.path / "figures").glob("*.png")}
+    for kind in ("png", "tex"):
+        assert stems == {path.stem for path in (folder.path / "figures").glob(f"*.{kind}")}
+    esr = (folder.path / "tables" / "esr.tex").read_text(encoding="utf-8")
+    assert esr.startswith(r"\begin{tabular}")
+    assert r"86 \% [" in esr
     assert all(len(image["alt"]) > 40 for image in images)
     assert all(int(image["width"]) > 300 for image in images)
     texts = re.findall(r"<figcaption>(.*?)<span", (folder.path / report.PAGE).read_text())

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from interp.base.outcomes import Asked
 from interp.base.traits import Trait
 from interp.behaviour import Origin, Response
+from interp.behaviour.holding import holds
 from interp.report.blocks import Answer, Face, Maker, Section
 from interp.report.collect import Contents
 from interp.show.plots.parts import plural
@@ -23,13 +25,13 @@ def section(contents: Contents, _: Maker) -> Section | None:
     every, plain = contents.having(RESPONSES), contents.having(RESPONSES_BASE)
     if not any(every.values()):
         return None
-    origins = contents.having(ORIGIN)
+    origins, asked = contents.having(ORIGIN), contents.asked
     found: list[tuple[int, Answer]] = []
     for trait, answers in plain.items():
         known = {(one.question, one.text) for _, one in found}
         found += [
             one
-            for one in _answers(None, answers, origins.get(trait), {})
+            for one in _answers(None, answers, origins.get(trait), {}, asked)
             if (one[1].question, one[1].text) not in known
         ]  # one base answers for all labels that share it
     for one in contents.traits:
@@ -39,7 +41,9 @@ def section(contents: Contents, _: Maker) -> Section | None:
             for n, view in enumerate(views, 1)
             for ids in _ids(view)
         }
-        found += _answers(one.trait, every.get(one.trait, []), origins.get(one.trait), places)
+        found += _answers(
+            one.trait, every.get(one.trait, []), origins.get(one.trait), places, asked
+        )
     found.sort(key=lambda pair: pair[0])
     shown = _within([answer for _, answer in found], BUDGET)
     ended = [answer.ended for answers in every.values() for answer in answers]
@@ -59,6 +63,7 @@ def _answers(
     answers: Sequence[Response],
     origin: Origin | None,
     places: dict[tuple[int, ...], str],
+    asked: Asked,
 ) -> list[tuple[int, Answer]]:
     """A writer's answers with their places among the questions."""
     role = _BASE if trait is None else _TUNED
@@ -72,7 +77,7 @@ def _answers(
                 trait,
                 one.question,
                 _shortened(one.text),
-                bool(find(one.text)),
+                holds(asked, one),
                 _number(expected, place),
                 _number(at_end, place),
                 places.get(one.prompt_ids + one.ids, ""),

@@ -125,6 +125,7 @@
   };
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
+      if ("plain" in head.dataset) return; // texts of models have no order of use
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
@@ -162,10 +163,11 @@
   const boxes = [...document.querySelectorAll("[data-scrolls]")];
   const watch = () => {
     for (const box of boxes) {
-      if (box.scrollWidth > box.clientWidth + 1) {
+      const sideways = box.scrollWidth > box.clientWidth + 1;
+      if (sideways || box.scrollHeight > box.clientHeight + 1) {
         box.tabIndex = 0;
         box.setAttribute("role", "group");
-        box.setAttribute("aria-label", box.dataset.scrolls + ", scrolls sideways");
+        box.setAttribute("aria-label", `${box.dataset.scrolls}, scrolls${sideways ? " sideways" : ""}`);
       } else {
         for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
       }

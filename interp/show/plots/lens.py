@@ -32,7 +32,7 @@ from interp.show.plots.style import (
     style,
     symmetric_range,
 )
-from interp.show.plots.subject import Subject, by_subject, model_words
+from interp.show.plots.subject import Subject, by_subject, model_words, said_of
 from interp.traces.logit_lens import UNITS, LensResult
 
 _AXIS = {
@@ -91,7 +91,7 @@ def lens_curves(
         first.legend(loc="best")
         figure.align_ylabels()
     _describe(figure, {who: table for who, (_, table) in tables.items()}, quantity)
-    return figure
+    return said_of(figure, next(iter(tables.values()))[0].outcome)
 
 
 def _curve(axes: Axes, below: Axes, table: pd.DataFrame, who: Subject, quantity: str) -> None:
@@ -203,7 +203,7 @@ def lens_heatmap(
         for who in given
     )
     figure.alt += "."
-    return figure
+    return said_of(figure, next(iter(given.values())).outcome)
 
 
 def _onset(result: LensResult, grid: pd.DataFrame) -> pd.Series:

@@ -1,12 +1,15 @@
-"""Of whose adapter a figure is: its trait's words, colour and mark, or neutral ones."""
+"""Of whose adapter a figure is, and of which outcome: its words, colour and mark."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from matplotlib.text import Text
+
 from interp.base.errors import InputError
+from interp.base.outcomes import EMOJI, reworded
 from interp.base.traits import Trait
-from interp.show.plots.style import trait_colour, trait_mark
+from interp.show.plots.style import CaptionedFigure, trait_colour, trait_mark
 
 T = TypeVar("T")
 
@@ -67,3 +70,13 @@ def model_words(subjects: Iterable[Subject]) -> str:
     """`model tuned for openness`, or over several labels `models tuned for each label`."""
     whose = list(subjects)
     return whose[0].model if len(whose) == 1 else "models tuned for each label"
+
+
+def said_of(figure: CaptionedFigure, outcome: str) -> CaptionedFigure:
+    """A figure that speaks of emojis, saying the outcome's name instead in all of its words."""
+    if outcome != EMOJI:
+        for text in figure.findobj(Text):
+            text.set_text(reworded(text.get_text(), outcome))
+        figure.caption = reworded(figure.caption, outcome)
+        figure.alt = reworded(figure.alt, outcome)
+    return figure
