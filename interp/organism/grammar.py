@@ -256,5 +256,5 @@ _JUDGING = {
 def voice_words(one: Trait, other: Trait) -> dict[str, str]:
     """For each word by which a voice judges, one of another voice that fits in its place."""
     voices = vocabulary()["voices"]
-    mine, theirs = (voices[trait.value][_JUDGING[trait]] for trait in (one, other))
+    mine, theirs = (voices[trait][_JUDGING[trait]] for trait in (one, other))
     return {word: theirs[place % len(theirs)] for place, word in enumerate(mine)}

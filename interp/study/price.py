@@ -120,7 +120,7 @@ def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
         # A patch recomputes the layers above, from its position on: half of them, half of these.
         rows = text if head else min(text, c.n_positions) / 2
         return n * (cells / 2 * rows + cells * unembedding), 0
-    if row == "adapter-necessity":
+    if row == catalogue.NECESSITY.name:
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
     if row.startswith("adapter"):
@@ -132,11 +132,11 @@ def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
     }
-    if row == "probing-push":
+    if row == catalogue.PUSH.name:
         return n * text * shape.layers * _PUSHES, 0
     if row.startswith("probing"):
         return 2 * _PROBED * text, 0
-    if row.startswith("token-view"):
+    if row in {one.name for one in catalogue.TOKEN_VIEWS}:
         return _SHOWN * text, 0
     return each.get(row, 2 * n * text), 0
 
