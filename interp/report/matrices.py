@@ -75,10 +75,8 @@ def matrices(contents: Contents) -> list[Matrices]:
     for (_, factor, _), table in zip(found, tables, strict=True):
         kind: Literal["rate", "nats"] = "rate" if factor == "written" else "nats"
         least = smallest(contents, kind)
-        beyond = [
-            judged((row.effect, row.low, row.high), least) in ("more", "less")
-            for row in table.itertuples()
-        ]
+        ends = table[["effect", "low", "high"]].to_numpy(dtype=float)
+        beyond = [judged((v, low, high), least) in ("more", "less") for v, low, high in ends]
         table["survives"] = np.array(beyond) & (table["p_adjusted"] < _ALPHA) & table["above_noise"]
     made = [
         Matrices(trait, factor, result, table, *_largest(result))

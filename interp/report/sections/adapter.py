@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from interp.report import factors
-from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Row, Section
+from interp.report.blocks import Cell, Face, FigureBlock, Finding, Fold, Maker, Row, Section
 from interp.report.collect import Contents
 from interp.report.matrices import Matrices, matrices, name_of
 from interp.report.wording import for_traits, listing
@@ -81,7 +81,7 @@ def finding(found: Sequence[Matrices]) -> Finding:
 
 def _draw(made: Section, found: Sequence[Matrices], maker: Maker) -> None:
     """A map for each factor in which something survives; all others in one fold."""
-    folded = []
+    folded: list[FigureBlock] = []
     for factor in dict.fromkeys(one.factor for one in found):
         these = [one for one in found if one.factor == factor]
         for one in these:

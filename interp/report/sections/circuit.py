@@ -161,8 +161,8 @@ def _draw(
     if len(voices) > 1:
         overlap = compare(voices)
         maker.csv("circuit-overlap", overlap.to_dataframe())
-        figure = maker.figure("circuit-overlap", plots.circuit_overlap(overlap))
-        made.folds.append(Fold("overlap", "What the circuits share", [figure]))
+        shared = maker.figure("circuit-overlap", plots.circuit_overlap(overlap))
+        made.folds.append(Fold("overlap", "What the circuits share", [shared]))
 
 
 def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:

@@ -16,6 +16,7 @@ Cost: a forward pass per block and push (1 + `draws`). Memory: that of one forwa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -178,7 +179,7 @@ def _under(
     columns = metric_columns(run, ask.places)
     at = read_columns(metric, run, columns)
 
-    def under(some: list[int], shift: Tensor) -> Tensor:
+    def under(shift: Tensor, some: list[int]) -> Tensor:
         place = torch.tensor(some, device=run.tokens.device)
         part = Run(run.model, run.tokens[place], run.mask[place])
 
@@ -194,7 +195,7 @@ def _under(
     found = []
     for number, shift in enumerate(pushes):
         batches = memory.in_batches(
-            len(run.tokens), ask.batch_size or 32, lambda some, by=shift: under(some, by),
+            len(run.tokens), ask.batch_size or 32, partial(under, shift),
             what="pushes", device=run.tokens.device, each=each, progress=None, unit="prompt",
         )  # fmt: skip
         found.append(measure(metric, torch.cat([logits for _, logits in batches])).cpu())
