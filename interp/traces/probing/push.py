@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -89,6 +90,19 @@ class Pushed(Result):
         ends = (self._unpushed, self._pushed[0])
         before, after = (float(values.sigmoid().mean()) for values in ends)
         return before, after
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per block, over the prompts that judge: `layer`, `auroc` of the direction, and
+        mean changes of the metric `along` it and at `random`; `best` is the block that was chosen.
+        """
+        moved = (self.values - self.before)[..., self.judges].double().mean(-1)
+        return pd.DataFrame(
+            {
+                "layer": self.layers, "auroc": self.auroc.tolist(), "along": moved[:, 0].tolist(),
+                "random": moved[:, 1:].mean(1).tolist(), "n": int(self.judges.sum()),
+                "best": [place == self.best for place in range(len(self.layers))],
+            }
+        )  # fmt: skip
 
     @property
     def _pushed(self) -> Float[Tensor, "push judge"]:
