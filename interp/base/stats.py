@@ -318,7 +318,7 @@ def halves(topics: Labels, n: int, seed: int) -> tuple[NDArray[np.bool_], NDArra
     """
     unit = _units(topics, n)
     order = np.random.default_rng(seed).permutation(unit.shape[1])
-    first = unit[:, order[: len(order) // 2]].any(1)
+    first: NDArray[np.bool_] = unit[:, order[: len(order) // 2]].sum(1) > 0
     return first, ~first
 
 

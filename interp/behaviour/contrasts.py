@@ -3,11 +3,13 @@
 *Model* contrast: the tuned model (clean) and the base (corrupted) read the same tokens, so that a
 patch asks which activations carry what fine-tuning changed. *Prompt* contrast: one model reads two
 texts of equal token length, so that a patch asks which activations carry what the texts differ in;
-of answers that is a *voice* contrast: the same questions, answered in two voices.
+of answers that is a *voice* contrast: the same questions, answered in two voices. *Words* contrast
+(`words_contrast`): the same answers, with some words exchanged.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interp.base.errors import InputError
@@ -80,6 +82,55 @@ def contrast(
     mine, theirs = (slots(answers, pair.tokenizer).ends for answers in (some, others))
     paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
     return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit)
+
+
+def words_contrast(
+    pair: ModelPair,
+    answers: Sequence[Response],
+    exchange: Mapping[str, str],
+    *,
+    who: Literal["tuned", "base"] = "tuned",
+    limit: int | None = None,
+) -> Contrast:
+    """One model on answers, and on the same answers with words exchanged, up to their ends.
+
+    Args:
+        pair: the two models.
+        answers: those without any of the words are left out.
+        exchange: what stands in the place of which word or phrase; whole words, in any case; a
+            capital stays one.
+        who: the model that reads both.
+        limit: as for `contrast`.
+
+    Raises:
+        InputError: for no words, if fewer than two answers hold one, or as `contrast`.
+    """
+    words = {word.casefold(): other for word, other in exchange.items() if word}
+    if not words:
+        raise InputError("no words to exchange; give a word and what stands in its place")
+    longest = sorted(words, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
+
+    def other(match: re.Match[str]) -> str:
+        found = words[match[0].casefold()]
+        return found[:1].upper() + found[1:] if match[0][:1].isupper() else found
+
+    one, two = [], []
+    for place, answer in enumerate(answers):
+        text = pattern.sub(other, answer.text)
+        if text != answer.text:
+            # Each answer is a question of its own: it pairs with itself, reworded.
+            mine = replace(answer, question=f"{place}: {answer.question}")
+            ids = (tuple(pair.tokenizer(said, add_special_tokens=False)["input_ids"])
+                   for said in (answer.text, text))  # fmt: skip
+            one.append(replace(mine, ids=next(ids)))
+            two.append(replace(mine, ids=next(ids), text=text))
+    if len(one) < 2:
+        raise InputError(
+            f"{len(one)} of {len(answers)} answers hold one of the words; give other words, or "
+            "more answers"
+        )
+    return contrast(pair, one, two, who=who, limit=limit)
 
 
 def _made(

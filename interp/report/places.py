@@ -19,7 +19,7 @@ from interp.base.traits import Trait
 from interp.readout.factors import Split
 from interp.report.blocks import LAST
 from interp.report.collect import Contents
-from interp.report.effect import judged, smallest
+from interp.report.effect import judged, smallest, too_small
 from interp.report.wording import Estimate, minus
 from interp.study.catalogue import PATCHING
 from interp.traces.patching import PatchingByMetric, PatchingResult
@@ -99,7 +99,7 @@ def maps(contents: Contents) -> list[Maps]:
                     gap = next(iter(found.values())).gap(seed=seed)
                     made.append(
                         Maps(one.trait, contrast, direction, factor, leads, split, found, gap,
-                             _muted(gap, least), judged(gap, least) in ("more", "less"))
+                             too_small(gap, least), judged(gap, least) in ("more", "less"))
                     )  # fmt: skip
     _fill(made, seed)
     return made
@@ -110,19 +110,6 @@ def split_of(sweep: PatchingByMetric) -> Split:
     ends = [[getattr(sweep.of(part), run) for part in ("go_on", "given_go_on")] for run in RUNS]
     low, high = (torch.stack(run) for run in ends)
     return Split.between(low, high, sweep.topics)
-
-
-def _muted(gap: Estimate, least: float) -> str:
-    """Why a gap has no shares worth a map, or nothing."""
-    verdict = judged(gap, least)
-    if verdict == "nothing":
-        return f"no more than the smallest effect of interest ({least:g} nats)"
-    return "" if verdict in ("more", "less") or _apart(gap) else "too small against its spread"
-
-
-def _apart(gap: Estimate) -> bool:
-    """Whether a gap is told from none (with too few topics for an interval it is not)."""
-    return bool(gap[1] > 0 or gap[2] < 0)
 
 
 def _fill(made: Sequence[Maps], seed: int) -> None:

@@ -27,6 +27,7 @@ from interp.study.config import StudyConfig
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
+_DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
@@ -119,22 +120,34 @@ def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
         # A patch recomputes the layers above, from its position on: half of them, half of these.
         rows = text if head else min(text, c.n_positions) / 2
         return n * (cells / 2 * rows + cells * unembedding), 0
-    if row == "adapter-necessity":
+    if row == catalogue.NECESSITY.name:
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
+    if row.startswith("adapter"):
+        return 7 * shape.layers * n * text, 0
+    if row.startswith("circuit"):
+        return n / 2 * text * _circuits(row), 0  # half of the prompts choose, half judge
     each = {
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
-        "circuit-edges": 3 * 5 * n * text,
-        "circuit-curve": 2 * _CURVE * n * text,
-        "circuit": 2 * _CURVE * n * text,
     }
+    if row == catalogue.PUSH.name:
+        return n * text * shape.layers * _PUSHES, 0
     if row.startswith("probing"):
         return 2 * _PROBED * text, 0
-    if row.startswith("token-view"):
+    if row in {one.name for one in catalogue.TOKEN_VIEWS}:
         return _SHOWN * text, 0
     return each.get(row, 2 * n * text), 0
+
+
+def _circuits(row: str) -> int:
+    """Passes over a prompt that a step of circuits makes."""
+    if row.endswith("edges"):
+        return 3 * 5 * 2  # forward and backward pass at 5 steps, mostly doubled once
+    if row.endswith("curve"):
+        return (2 + _DRAWN) * _CURVE
+    return 2 + _DRAWN if row.endswith("judged") else 2 * _CURVE
 
 
 def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float, float]:

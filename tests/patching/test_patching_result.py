@@ -67,10 +67,14 @@ def test_summary(result):
 
 
 def test_summary_by_cluster(result):
-    table = result.summary(clusters=["a", "a", "b", "b"], seed=7)
+    table = result.summary(clusters=["a", "a", "b", "b"], level=0.5, seed=7)
     groups = ["a", "a", "b"]
-    low, high = ratio_ends(np.array([[1.0, 2, 4]]), np.array([2.0, 4, 4]), groups, seed=7)
+    low, high = ratio_ends(
+        np.array([[1.0, 2, 4]]), np.array([2.0, 4, 4]), groups, level=0.5, seed=7
+    )
     assert (table["low"][0], table["high"][0]) == (low[0], high[0])
+    sure = result.summary(clusters=["a", "a", "b", "b"], seed=7)
+    assert np.isnan(sure["low"][0]), "at 95 % two clusters do not tell the gap from none"
     one = result.summary(clusters=["a"] * 4)
     assert one["low"].isna().all()
     with pytest.raises(InputError, match="4 prompts but 2 cluster labels"):

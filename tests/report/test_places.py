@@ -110,7 +110,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     assert "both read by the tuned model" in found.finding.numbers, "the contrast that has a gap"
     captions = [block.caption for block in found.figures]
     assert len(captions) == 1
-    assert "voice contrast" in captions[0]
+    assert "prompt contrast" in captions[0]
     (fold,) = [fold for fold in found.folds if fold.key == "small"]
     (first, *_) = [block for block in fold.figures if "model contrast" in block.caption]
     assert first.caption.startswith("Recovery says little here: the gap is +0.")

@@ -96,7 +96,9 @@ def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(htm
 def test_every_result_is_drawn(page) -> None:
     assert "cannot be drawn" not in page.text
     steps = re.findall(r"openness: (.*): not done yet", page.text)
-    assert steps == ["token-views (3) and circuits (2)"], "the made run has all but these"
+    assert steps == ["token-views (3), circuits (6) and probing-push"], (
+        "the made run has all but these"
+    )
 
 
 def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
@@ -152,9 +154,9 @@ def test_labels_of_free_text_have_a_colour_and_a_part_each(tmp_path) -> None:
     assert len(set(colours)) == 3
     assert colours[1] == TRAIT_COLOURS[Trait.EXTRAVERSION]
     page = Page(html)
-    parts = {one["data-trait"] for one in page.all("section") if "data-trait" in one}
+    parts = {one["data-trait"] for one in page.all("details") if "data-trait" in one}
     assert parts == {one.key for one in labels}
-    assert all(" " not in one["id"] for one in page.all("section"))
+    assert all(" " not in one["id"] for one in page.all("section") + page.all("details"))
     assert "Dry humour" in page.text
     assert (path.parent / "tables").is_dir()
 
@@ -185,7 +187,7 @@ def test_one_trait_and_five_are_put_into_words(tmp_path, n) -> None:
         ),
     }[n]
     assert all(part in text for part in words)
-    assert text.count("Not measured in this run; why") == 2
+    assert text.count("Not measured in this run; why") == 5
 
 
 def test_tables_hold_full_numbers_as_csv(folder) -> None:

@@ -1,23 +1,21 @@
 """The section of token views and other sentences: what they say of planted numbers."""
 
-import re
 from dataclasses import replace
 
 import pytest
 import torch
 from made_results import factors, patching
 
-from interp.adapters import PartEffects
 from interp.base.traits import Trait
 from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
-from interp.report.sections import adapter, tokens
 from interp.report.sections import patching as places
+from interp.report.sections import tokens
 from interp.report.weight import lighten
 from interp.show import plots
 from interp.show.views import TokenView
-from interp.study.catalogue import NECESSITY, PATCHING, TOKEN_VIEWS
+from interp.study.catalogue import PATCHING, TOKEN_VIEWS
 from interp.study.runs import RunFolder
 
 WORDS = ("Do", " you", "?", "Yes", "!", " 🎉")
@@ -146,22 +144,4 @@ def test_the_factor_that_carries_the_difference_comes_first(made, carries, title
     assert ["emoji log-odds (nats)" in block.caption for block in fold.figures] == [True]
     assert section.tables[0].rows[0].cells[1].text == (
         "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
-    )
-
-
-def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
-    """Planted: without block 3's o one of ten answers loses its emoji, which chance does, too."""
-    values = torch.zeros(2, 10)
-    values[1, 0] = 1
-    effects = PartEffects(
-        values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
-        layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
-        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None,
-        seed=0, notes=(),
-    )  # fmt: skip
-    section = adapter.section(*made([NECESSITY], openness=[effects]))
-    assert re.search(r"costs 10 points \[−\d+, \d+\] \(block 3's o\) of the share", section.answer)
-    words = section.parts[0].answer
-    assert re.search(
-        r"costliest, block 3's o, costs 10 points \[−\d+, \d+\] of the share .* \(p = 1\)", words
     )

@@ -36,6 +36,7 @@ class Circuit(Result):
         search, wanted: how the edges were chosen, and how many (nodes, at level `node`) were asked
             for before those without a path were dropped.
         model: fingerprint of the clean model.
+        complete: the share of the gap that its scores add up to (`CircuitScores.completeness`).
     """
 
     kind: ClassVar[str] = "circuit"
@@ -57,6 +58,7 @@ class Circuit(Result):
     search: str
     wanted: int
     model: str
+    complete: float | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -233,6 +235,7 @@ def cut(
         rooted=scores.rooted, metric=scores.metric, unit=scores.unit, ig_steps=scores.ig_steps,
         n_prompts=scores.n_prompts, search="top" if scores.level == "node" else search,
         wanted=count, model=scores.model,
+        complete=None if scores.level == "node" else scores.completeness(),
     )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ class PatchingResult(Result):
             values=self.values[layer : layer + 1, unit : unit + 1],
             present=self.present[unit : unit + 1],
             layers=(self.layers[layer],),
-            units=(self.units[unit],),
+            units=self.units[unit : unit + 1],
             unit_labels=(self.unit_labels[unit],),
         )
 
