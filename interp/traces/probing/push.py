@@ -205,12 +205,11 @@ def _under(
         with torch.no_grad():
             return logits_at(part, at[place], [(f"blocks.{block}.hook_resid_post", add)])
 
-    each = memory.forward_bytes(run.model, run.tokens.shape[1], logits=1)
     found = []
     for number, shift in enumerate(pushes):
         batches = memory.in_batches(
             len(run.tokens), ask.batch_size or 32, partial(under, shift),
-            what="pushes", device=run.tokens.device, each=each, progress=None, unit="prompt",
+            what="pushes", device=run.tokens.device, unit="prompt",
         )  # fmt: skip
         found.append(measure(metric, torch.cat([logits for _, logits in batches])).cpu())
         ask.tell(f"pushes after block {block}", number + 1, len(pushes))
