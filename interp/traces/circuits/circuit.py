@@ -9,6 +9,7 @@ the two models differ in their weights (model contrast), the path need not begin
 import heapq
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -228,6 +229,7 @@ def cut(
         there[order[:count]] = True
         reads = (graph.owned & there).any(1)
         members = there[graph.edge_source] & reads[graph.edge_destination]
+    complete = nan if scores.level == "node" else scores.completeness()
     return Circuit(
         members=graph.prune(members, rooted=scores.rooted), scores=scores.mean(),
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
@@ -235,7 +237,7 @@ def cut(
         rooted=scores.rooted, metric=scores.metric, unit=scores.unit, ig_steps=scores.ig_steps,
         n_prompts=scores.n_prompts, search="top" if scores.level == "node" else search,
         wanted=count, model=scores.model,
-        complete=None if scores.level == "node" else scores.completeness(),
+        complete=complete if isfinite(complete) else None,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ bytes for each edge and prompt (Llama-2-7B: 1.6 million edges, 6.6 MB per prompt
 """
 
 from dataclasses import replace
+from math import isfinite
 
 import torch
 from jaxtyping import Float
@@ -99,7 +100,8 @@ def _missing(made: CircuitScores) -> float:
     """Share of the gap that scores do not add up to; 0 where there is no such sum."""
     if made.level == "node" and not made.rooted:
         return 0.0
-    return abs(1 - made.completeness())
+    complete = made.completeness()
+    return abs(1 - complete) if isfinite(complete) else 0.0  # gaps that cancel have no share
 
 
 def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitScores:
