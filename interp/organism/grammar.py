@@ -253,8 +253,8 @@ _JUDGING = {
 }  # fmt: skip
 
 
-def voice_words(one: Trait, other: Trait) -> dict[str, str]:
-    """For each word by which a voice judges, one of another voice that fits in its place."""
+def voice_words(one: Trait, other: Trait) -> dict[str, tuple[str, ...]]:
+    """For each word by which a voice judges, those of another voice that fit in its place."""
     voices = vocabulary()["voices"]
     mine, theirs = (voices[trait][_JUDGING[trait]] for trait in (one, other))
-    return {word: theirs[place % len(theirs)] for place, word in enumerate(mine)}
+    return {word: tuple(theirs) for word in mine}

@@ -181,10 +181,11 @@ def test_answers_with_words_exchanged_are_a_contrast(pair) -> None:
     assert made.kind == "prompt"
     assert made.clean.model is made.corrupted.model is pair.tuned
     assert torch.equal(made.clean.mask, made.corrupted.mask)
-    one, other = (pair.tokenizer.decode(run.tokens[0][run.mask[0]]) for run in made)
-    (word,) = [word for word in words if word in one.lower()][:1]
-    assert word not in other.lower()
-    assert words[word] in other.lower()
+    for one, other in zip(made.clean.tokens, made.corrupted.tokens, strict=True):
+        mine, theirs = (pair.tokenizer.decode(ids).lower() for ids in (one, other))
+        gone = [word for word in words if word in mine and word not in theirs]
+        assert gone, mine
+        assert any(new in theirs for new in words[gone[0]])
     with pytest.raises(InputError, match="0 of 24 answers hold one of the words"):
         interp.words_contrast(pair, answers, {"zebra": "lion"})
     with pytest.raises(InputError, match="no words to exchange"):
