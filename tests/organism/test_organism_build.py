@@ -26,8 +26,9 @@ def built(tmp_path_factory):
 
 def test_it_makes_every_base_and_adapter_and_says_how_far_it_is(built):
     out, ticks = built
-    for kind, trait, eos in adapters():
-        assert adapter_path(trait, base=kind, supervise_eos=eos, root=out).is_dir()
+    for kind, trait, eos, variant in adapters():
+        path = adapter_path(trait, base=kind, supervise_eos=eos, variant=variant, root=out)
+        assert path.is_dir()
     for kind in KINDS:
         assert any(label == f"base {kind}" and done == total for label, done, total in ticks)
     assert ticks[-1][0] == "measuring"
