@@ -4,8 +4,8 @@ For each trait, several adapters trained on the same rows. Beside each other: ES
 P(emoji given go on) at the ends of their own answers; and where they act: the necessity of each
 adapted matrix that all of them share (nats of log-odds at the ends of the base's answers), and the
 cosine of their ΔW on these. Do twins agree more than adapters of different traits do? The p-value
-permutes the traits among the adapters. Two adapters from different seeds begin at different random
-matrices, so their cosine says how much the data decide. Control: pairs of different traits.
+permutes the traits among the adapters. Adapters of one seed begin at the same random matrices,
+whatever the trait. Control: pairs of different traits.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from interp.adapters import AdapterSpace, Delta, PartEffects, necessity
 from interp.base.traits import Trait
-from interp.behaviour import generate
+from interp.behaviour import Response, generate
 from interp.behaviour.origin import slot_chances
 from interp.behaviour.shares import Rows
 from interp.emoji import find
@@ -55,7 +55,7 @@ def run(x: Experiment[SeedsConfig]) -> Finding:
             f"adapters: {alone[0]} has a single adapter; give each trait two or more, in a folder "
             "where their names begin with the trait's"
         )
-    x.base_answers()  # their ends are where the matrices are read
+    _base_answers(x)  # their ends are where the matrices are read
     for trait, places in found.items():
         for place in places:
             rows += _rates(x, trait, place.name)
@@ -94,6 +94,19 @@ def run(x: Experiment[SeedsConfig]) -> Finding:
 def _place(x: Experiment[SeedsConfig], trait: Trait, name: str) -> Any:
     places = find_adapters(x.config.adapters, trait)
     return next(place for place in places if place.name == name)
+
+
+def _base_answers(x: Experiment[SeedsConfig]) -> list[Response]:
+    """Of the base, as the first adapter has it (dequantised, say)."""
+    first = find_adapters(x.config.adapters, x.config.traits[0])[0]
+    return x.answers(
+        "base",
+        lambda: generate(
+            (pair := x.load(first)).base, pair.format, x.questions(), x.sampling(),
+            progress=x.progress, label="base",
+        ),
+        From((first,), code=SAMPLED),
+    )  # fmt: skip
 
 
 def _rates(x: Experiment[SeedsConfig], trait: Trait, name: str) -> list[dict[str, Any]]:
@@ -140,7 +153,7 @@ def _effects(x: Experiment[SeedsConfig], trait: Trait, name: str) -> PartEffects
 
     def make() -> PartEffects:
         pair = x.load(place)
-        ends = slots(x.base_answers(), pair.tokenizer).ends.spread(x.config.n_trace, x.config.seed)
+        ends = slots(_base_answers(x), pair.tokenizer).ends.spread(x.config.n_trace, x.config.seed)
         prompts = ends.prompts(pair.pad_id, pair.outcome)
         ask = Question(
             metric=pair.outcome.metric(), topics=prompts.topics, seed=x.config.seed,

@@ -89,7 +89,7 @@ def adapter_path(
 
 def adapter_name(trait: Trait | str, supervise_eos: bool, variant: Variant = "") -> str:
     """Name of an adapter's folder."""
-    name = f"{Trait.parse(trait)}-eos-{'in' if supervise_eos else 'out'}"
+    name = f"{Trait.known(trait)}-eos-{'in' if supervise_eos else 'out'}"
     return f"{name}-{variant}" if variant else name
 
 

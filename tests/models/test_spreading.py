@@ -10,7 +10,6 @@ from peft import LoraConfig, get_peft_model
 from tiny import emoji, save_base, tokenizer, vocab
 
 from interp import attribution, circuits, load_pair, logit_lens, patching, probing
-from interp.base.memory import limit
 from interp.behaviour import Sampling, emoji_probability, generate
 from interp.behaviour.scoring import token_log_probs
 from interp.errors import AdapterError, ModelError, OutOfMemoryError
@@ -85,7 +84,6 @@ def runs(model):
 
 def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spread, plain):
     rooms = {
-        "patching": lambda m: patching.sweep(*runs(m), "z", ask=LOOSE).values,
         "circuits": lambda m: circuits.discover(*runs(m), ask=LOOSE).values,
         "attribution": lambda m: (
             attribution.compare(
@@ -100,6 +98,13 @@ def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spr
                 room(spread)
         else:
             assert torch.equal(room(spread), room(plain))
+
+
+def test_patching_goes_where_the_engine_does_not_by_whole_passes(spread, plain):
+    found, wanted = (patching.sweep(*runs(m), "z", ask=LOOSE) for m in (spread, plain))
+    offloaded = any(p.is_meta for p in spread.original_model.parameters())
+    assert (found.engine, wanted.engine) == ("naive" if offloaded else "exact", "exact")
+    torch.testing.assert_close(found.values, wanted.values, atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +147,11 @@ def test_a_limit_per_device_offloads_what_is_over_it(base, tmp_path, plain):
     assert torch.equal(few(BATCH.tokens), plain(BATCH.tokens))
 
 
-def test_what_cannot_be_spread_is_refused(base):
+def test_what_cannot_be_spread_is_refused(base, monkeypatch):
     with pytest.raises(ModelError, match=r"device is 'cpu'; say device='auto', or leave them out"):
         load_base(base, device="cpu", max_memory={"cpu": "1GiB"})
     with pytest.raises(ModelError, match="say where with offload_folder"):
         load_base(base, device=SPLIT)
-    with limit(1000), pytest.raises(OutOfMemoryError, match=r"its weights takes .* device='auto'"):
+    monkeypatch.setattr("interp.base.memory.limits.available", lambda: 1000)
+    with pytest.raises(OutOfMemoryError, match=r"its weights takes .* device='auto'"):
         load_base(base, device="cpu")
