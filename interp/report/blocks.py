@@ -159,6 +159,7 @@ class Section:
     Attributes:
         title: the question.
         finding: what the summary says of it, if it does.
+        detail: what more there is to say in numbers, beside the tables.
         method: how it was measured and over how many, for the fold at its end.
         muted: why all of it is folded, where it is.
         key, short: its place on the page, and its name in the contents; its `Face` says them.
@@ -172,6 +173,7 @@ class Section:
     answers: list[Answer] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    detail: str = ""
     method: str = ""
     muted: str = ""
     key: str = ""

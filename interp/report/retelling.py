@@ -13,7 +13,7 @@ def retell(section: Section, name: str) -> None:
     """Say a section of the outcome of that name."""
     if name == EMOJI:
         return
-    for field in ("title", "answer", "method", "muted", "short"):
+    for field in ("title", "answer", "detail", "method", "muted", "short"):
         setattr(section, field, reworded(getattr(section, field), name))
     if section.finding:
         section.finding = _finding(section.finding, name)

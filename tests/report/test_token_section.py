@@ -136,8 +136,8 @@ def test_the_factor_that_carries_the_difference_comes_first(made, carries, title
     (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
     section = places.section(*made([row], openness=[sweep]))
     assert section.title.endswith(title)
-    assert section.answer.startswith(factor)
-    assert section.answer.count("P(go on)") == section.answer.count("P(emoji given go on)") == 1
+    assert section.detail.startswith(factor)
+    assert section.detail.count("P(go on)") == section.detail.count("P(emoji given go on)") == 1
     name = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}[carries]
     assert [name in block.caption for block in section.figures] == [True]
     (fold,) = section.folds

@@ -67,10 +67,9 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     finding = _finding(contents, halves, numbers)
     carried = " ".join(_carried(results, *one) for one in _BETWEEN)
     whole_answers = _expected(contents, tables)
-    answer = " ".join(
-        filter(None, (finding.text, _losses(halves), whole_answers, _cut(results), carried))
-    )
-    made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
+    detail = " ".join(filter(None, (_losses(halves), whole_answers, _cut(results), carried)))
+    made = Section("Is it the text or the weights?", finding.text, finding)
+    made.detail, made.method = detail, METHOD
     figure = plots.text_or_weights(results)
     made.figures.append(maker.figure("text-or-weights", figure))
     rows = [

@@ -66,7 +66,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     found.parts = _whys(made)
     _write(made, maker)
     found.finding = finding(leads)
-    found.answer = _answer(splits, found.finding)
+    found.detail = _detail(splits)
+    found.answer = found.finding.text if found.finding else found.detail
     if leads:
         caption = (
             "The single place of each kind that restores most of the gap when it alone is patched "
@@ -89,13 +90,12 @@ def _title(splits: dict[str, dict[Trait, Split]]) -> str:
     return f"Which layers, positions and heads {verb.get(frozenset(led), 'carry it')}?"
 
 
-def _answer(splits: dict[str, dict[Trait, Split]], said: Finding | None) -> str:
-    parts = [
+def _detail(splits: dict[str, dict[Trait, Split]]) -> str:
+    return " ".join(
         f"{factors.carrier(by_trait, _DIFFERENCE[contrast])} {factors.amounts(by_trait)}"
         for contrast, by_trait in splits.items()
         if by_trait
-    ]
-    return " ".join([*parts, said.text] if said else parts)
+    )
 
 
 def finding(leads: Sequence[Maps]) -> Finding | None:
