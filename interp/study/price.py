@@ -148,7 +148,8 @@ def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float,
     found = []
     for rows in (4 * _ROWS, _ROWS):
         x = torch.randn(rows, shape.d_model, device=device, dtype=dtype)
-        took, end = [], time.perf_counter() + each
+        took: list[float] = []
+        end = time.perf_counter() + each
         while len(took) < 2 or time.perf_counter() < end:  # the first warms up
             start = time.perf_counter()
             (x @ weight)[0, 0].item()
