@@ -117,6 +117,11 @@ def commands(size: Size, base: str, data: str, out: Path) -> list[list[str]]:
     return [*made, [*trace, *size.trace]]
 
 
+def run(words: list[str]) -> None:
+    """One command of `interp`, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "interp", *words], check=True)
+
+
 def readings(run: Path) -> Any:
     """P(emoji) at the slot and its two factors, writer by reader, with intervals over topics."""
     import pandas as pd
@@ -159,7 +164,7 @@ def main() -> None:
         to_folder(gguf(out), Path(base))
     for words in asked:
         print(shlex.join(["interp", *words]), flush=True)
-        subprocess.run([sys.executable, "-m", "interp", *words], check=True)
+        run(words)
     print(readings(out / "run").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     made = json.loads((out / "run" / "manifest.json").read_text())["steps"]
     took = sum(one["seconds"] for one in made.values())
