@@ -36,7 +36,7 @@ FLOORS = {
     "circuit-curve": (Faithfulness, "values", "noise_floor"),
 } | {
     f"patching-{contrast}-{site}": (PatchingByMetric, "values", "noise_floor")
-    for contrast in ("model-denoising", "model-noising", "prompt-denoising")
+    for contrast in ("model-denoising", "model-noising", "voice-denoising")
     for site in ("resid_pre", "attn_out", "mlp_out", "z")
 }
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from interp.base import sizes
 from interp.base.errors import InputError, TraitError
 from interp.base.files import kind_of
+from interp.base.outcomes import EMOJI, Asked
 from interp.base.traits import Trait
 from interp.study import catalogue
 
@@ -45,6 +46,8 @@ class StudyConfig(BaseModel):
     """Accept adapters whose record says that they were trained on other weights."""
     prompt_format: Literal["chat", "plain"] = "chat"
     """The tokenizer's chat template, or `Question: … Answer:`."""
+    outcome: str = EMOJI
+    """What is traced: `emoji`, `strings:sorry,cannot` (any of them), or `ids:12,15` (tokens)."""
     n_responses: int = Field(default=200, ge=2, le=_MOST)
     """Answers sampled per model."""
     n_trace: int = Field(default=24, ge=2, le=_MOST)
@@ -88,6 +91,15 @@ class StudyConfig(BaseModel):
         except InputError as problem:
             raise ValueError(str(problem)) from None
         return value
+
+    @field_validator("outcome")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        try:
+            Asked.parse(value)
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return value.strip()
 
     @field_validator("adapters", mode="before")
     @classmethod

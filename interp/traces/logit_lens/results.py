@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
+from interp.base.outcomes import EMOJI
 from interp.base.results import Result
 from interp.base.stats import mean_ends, share_interval
 
@@ -64,6 +65,7 @@ class LensReading(Result):
     readout_error: float
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    outcome: str = EMOJI
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
         """One of `UNITS`, in the unit given there.
@@ -209,6 +211,7 @@ class LensResult(Result):
     readout_error: tuple[float, ...]
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    outcome: str = EMOJI
 
     @property
     def base(self) -> LensReading:
