@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.base.console import OVERALL
-from interp.base.errors import RunError
+from interp.base.errors import ModelError, RunError
 from interp.base.progress import Progress
 from interp.study import price
 from interp.study.config import StudyConfig, anchored
@@ -85,7 +85,12 @@ def _priced(config: StudyConfig) -> StudyConfig:
     """
     if config.budget is None and price.known_exact(config.base):
         return config
-    shape = price.Shape.of(config.base, config.trust_remote_code)
+    try:
+        shape = price.Shape.of(config.base, config.trust_remote_code)
+    except ModelError:
+        if config.budget is None:  # loading it says why
+            return config
+        raise
     made = config
     if config.budget is not None:
         speed = price.speeds(shape, config)

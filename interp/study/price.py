@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, ModelError
 from interp.base.files import kind_of, read_json
 from interp.base.sizes import seconds, show, show_time
-from interp.models.folders import check_folder
+from interp.models.folders import allows_code, check_folder
 from interp.models.loading import resolve_device, resolve_dtype
 from interp.readout.coverage import EXACT
 from interp.study import catalogue
@@ -59,17 +59,20 @@ class Shape:
         """The shape of a base: of its configuration, no weight is read.
 
         Raises:
-            ModelError: if there is no such model.
+            ModelError: if there is no such model, or no model can be made of its configuration.
         """
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        path = check_folder(base, trusted)
+        path, code = check_folder(base, trusted), allows_code(base, trusted)
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(path)}
         if kind_of(path) == "file":
             where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        config = AutoConfig.from_pretrained(**where, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+        try:
+            config = AutoConfig.from_pretrained(**where, trust_remote_code=code)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=code)
+        except Exception as problem:  # a config's wrong values raise every kind
+            raise ModelError(f"{base}: its shape cannot be read ({problem!s:.200})") from None
         text = config.get_text_config()
         count = sum(parameter.numel() for parameter in model.parameters())
         if not config.tie_word_embeddings:  # rows that are looked up multiply nothing
