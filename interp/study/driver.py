@@ -8,7 +8,7 @@ from interp.base.console import OVERALL
 from interp.base.errors import ModelError, RunError
 from interp.base.progress import Progress
 from interp.study import price
-from interp.study.config import StudyConfig, anchored
+from interp.study.config import StudyConfig, anchored, parse_config
 from interp.study.runs import MakeExecutor, RunFolder, Step, execute, run_folder
 from interp.study.steps import steps
 
@@ -62,8 +62,8 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
 
     before, config = _before(folder), anchored(config)
     if config.budget is not None and before.get("budget") == config.budget:  # it has chosen
-        config = config.model_copy(update={name: before[name] for name in _SIZES})
-        return begin(config)
+        sizes = {name: before[name] for name in _SIZES}
+        return begin(parse_config(config.model_dump() | sizes))
     # Without its budget until that has chosen: a run that is killed in between chooses anew.
     first = config.model_copy(update={"budget": None})
     todo, priced = begin(first), _priced(config)
