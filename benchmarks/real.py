@@ -43,7 +43,7 @@ class Size:
 SIZES = {
     "tiny": Size(
         ("extraversion",), 2,
-        ("--only", "rates,origin,merge", "--n-responses", "4", "--max-new-tokens", "12"),
+        ("--only", "rates,origin,merge", "--n-responses", "6", "--max-new-tokens", "48"),
     ),
     "small": Size(
         ("extraversion",), 60,
