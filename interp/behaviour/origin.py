@@ -145,9 +145,8 @@ def slot_chances(
         return outcome.probability(at).cpu()
 
     found = torch.zeros(len(batch), 3)
-    each = memory.forward_bytes(model, batch.tokens.shape[1])
     for rows, values in memory.in_batches(
-        len(batch), batch_size, read, what="emoji probability", device=device, each=each
+        len(batch), batch_size, read, what="emoji probability", device=device
     ):
         found[rows] = values
     return found

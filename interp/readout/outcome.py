@@ -381,14 +381,6 @@ class OutcomeMetric:
         taken = {*self.outcome.ids, *self.outcome.stop_ids}
         return tuple(token for token in range(self.outcome.size) if token not in taken)
 
-    @property
-    def against_ids(self) -> tuple[int, ...] | None:
-        """The ids below the line; None for all that are not above it."""
-        if self.factor == "log_odds":
-            return None
-        stop = self.outcome.stop_ids
-        return stop if self.factor == "go_on" else OutcomeMetric(self.outcome, "go_on").ids
-
     def __call__(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*lead"]:
         return self.of(self.outcome.sums(logits))
 

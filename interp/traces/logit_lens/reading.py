@@ -88,7 +88,6 @@ def read(
     for _, (values, error) in memory.in_batches(
         len(tokens), ask.batch_size or 16, some, what="logit lens", progress=ask.progress,
         unit="prompt", device=input_device(model),
-        each=memory.forward_bytes(model, tokens.shape[1]),
     ):  # fmt: skip
         parts.append(values)
         errors.append(error)

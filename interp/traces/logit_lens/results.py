@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,6 @@ from interp.base.errors import InputError
 from interp.base.outcomes import EMOJI
 from interp.base.results import Result
 from interp.base.stats import mean_ends, share_interval
-
-Quantity = Literal["log_odds", "go_on", "given_go_on", "probability", "log10_rank"]
 
 UNITS = {
     "log_odds": "nats",
