@@ -16,6 +16,7 @@ DATA, ADAPTER = str(organism.ASSETS), str(organism.adapter_path("extraversion"))
 BASE = str(organism.base_path())
 SHAPE = price.Shape("llama", 1e8, 30, 9, 576, 49152)
 SPEED = (1e10, 1e9)
+ROWS = {row.name: row for row in catalogue.ROWS}
 
 
 def config(**changes):
@@ -51,11 +52,11 @@ def test_every_row_has_a_price_and_settings_move_it():
 def test_a_map_costs_its_patches():
     """Two prompts, all positions: each patch recomputes half of the layers on half of the rows."""
     small = config(n_trace=2, n_positions=60, max_new_tokens=1)
-    read, decoded = price.passes("patching-model-denoising-mlp_out", SHAPE, small)
+    read, decoded = price.passes(ROWS["patching-model-denoising-mlp_out"], SHAPE, small)
     unembedding = 576 * 49152 / 1e8
     assert (read, decoded) == (pytest.approx(2 * 30 * 60 * (30 / 2 + unembedding)), 0)
     slow = price.Shape("odd", *list(vars(SHAPE).values())[1:])
-    assert price.passes("patching-model-denoising-z", slow, small) == (2 * 61 * 30 * 9, 0)
+    assert price.passes(ROWS["patching-model-denoising-z"], slow, small) == (2 * 61 * 30 * 9, 0)
 
 
 def test_speeds_are_measured_here():

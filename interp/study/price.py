@@ -23,7 +23,9 @@ from interp.models.folders import allows_code, check_folder
 from interp.models.loading import resolve_device, resolve_dtype
 from interp.readout.coverage import EXACT
 from interp.study import catalogue
+from interp.study.catalogue import Row
 from interp.study.config import StudyConfig
+from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
@@ -105,39 +107,45 @@ class Price:
         return [(name, count, total) for name, (count, total) in found.items()]
 
 
-def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
+def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
     """Token passes of one row for one label: read in long passes, and decoded one by one."""
     text, n = PROMPT + c.max_new_tokens, c.n_trace
     unembedding = shape.d_model * shape.vocab / shape.parameters
-    exact = shape.kind in EXACT
-    if row.startswith("responses"):
+    made, _, what = row.make.partition(":")
+    if made == "answers":
         return c.n_responses * PROMPT, c.n_responses * c.max_new_tokens
-    if row.startswith("rates"):
-        return 0, 0
-    if row.startswith("patching"):
-        head = row.endswith("-z")
-        cells = shape.layers * (shape.heads if head else min(c.n_positions, text))
-        if not exact:
-            return n * text * cells, 0
-        # A patch recomputes the layers above, from its position on: half of them, half of these.
-        rows = text if head else min(text, c.n_positions) / 2
-        return n * (cells / 2 * rows + cells * unembedding), 0
-    if row == "adapter-necessity":
+    if made == "patching":
+        return _map(row, shape, c), 0
+    if made == "adapter":
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
-    each = {
+    return {
+        "rates": 0,
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
-        "circuit-edges": 3 * 5 * n * text,
-        "circuit-curve": 2 * _CURVE * n * text,
-        "circuit": 2 * _CURVE * n * text,
-    }
-    if row.startswith("probing"):
-        return 2 * _PROBED * text, 0
-    if row.startswith("token-view"):
-        return _SHOWN * text, 0
-    return each.get(row, 2 * n * text), 0
+        "circuit": (3 * 5 if what == "edges" else 2 * _CURVE) * n * text,
+        "probing": 2 * _PROBED * text,
+        "tokens": _SHOWN * text,
+    }.get(made, 2 * n * text), 0
+
+
+def _map(row: Row[Any], shape: Shape, c: StudyConfig) -> float:
+    """Token passes of a patching map."""
+    text = PROMPT + c.max_new_tokens
+    unembedding = shape.d_model * shape.vocab / shape.parameters
+    cells = _cells(row, shape, c)
+    if shape.kind not in EXACT:
+        return c.n_trace * text * cells
+    # A patch recomputes the layers above, from its position on: half of them, half of these.
+    rows = text if row.options["site"] in HEADS else min(text, c.n_positions) / 2
+    return c.n_trace * cells * (rows / 2 + unembedding)
+
+
+def _cells(row: Row[Any], shape: Shape, c: StudyConfig) -> int:
+    """Patches of a map, per prompt."""
+    width = min(c.n_positions, PROMPT + c.max_new_tokens)
+    return shape.layers * (shape.heads if row.options["site"] in HEADS else width)
 
 
 def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float, float]:
@@ -166,7 +174,7 @@ def price(config: StudyConfig, shape: Shape, speed: tuple[float, float]) -> Pric
     found: dict[str, float] = {}
     for label in config.adapters:
         for row in catalogue.asked(config.model_dump()):
-            read, decoded = passes(row.name, shape, config)
+            read, decoded = passes(row, shape, config)
             work = read / speed[0] + decoded / speed[1]
             name = row.step_name(str(label), "base")
             found.setdefault(name, work * 2 * shape.parameters / _REACHED)
@@ -210,7 +218,7 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
     less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
     if step.get("noising") is False:
         rows = catalogue.asked(config.model_dump())
-        kept = tuple(row.name for row in rows if "-noising-" not in row.name)
+        kept = tuple(row.name for row in rows if row.options.get("direction") != "noising")
         if len(kept) < len(rows):
             less["only"] = kept
     return config.model_copy(update=less)
@@ -218,12 +226,10 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
 
 def slow_patching(config: StudyConfig, shape: Shape) -> str | None:
     """What is said before a study that makes one pass per patch; None if it makes none."""
-    rows = [r.name for r in catalogue.asked(config.model_dump()) if r.family == "patching"]
+    rows = [r for r in catalogue.asked(config.model_dump()) if "site" in r.options]
     if shape.kind in EXACT or not rows:
         return None
-    count = len(config.adapters) * sum(
-        shape.layers * (shape.heads if row.endswith("-z") else config.n_positions) for row in rows
-    )
+    count = len(config.adapters) * sum(_cells(row, shape, config) for row in rows)
     return (
         f"the exact patching engine does not cover model type {shape.kind!r}: {len(rows)} maps "
         f"take {count:,} forward passes of {config.n_trace} prompts; --n-positions, --n-trace and "
