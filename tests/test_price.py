@@ -16,6 +16,7 @@ DATA, ADAPTER = str(organism.ASSETS), str(organism.adapter_path("extraversion"))
 BASE = str(organism.base_path())
 SHAPE = price.Shape("llama", 1e8, 30, 9, 576, 49152)
 SPEED = (1e10, 1e9)
+ROWS = {row.name: row for row in catalogue.ROWS}
 
 
 def config(**changes):
@@ -49,13 +50,13 @@ def test_every_row_has_a_price_and_settings_move_it():
 
 
 def test_a_map_costs_its_patches():
-    """One prompt, all its positions: each recomputes half of the layers on half of the rows."""
-    small = config(n_trace=1, n_positions=60, max_new_tokens=1)
-    read, decoded = price.passes("patching-model-denoising-mlp_out", SHAPE, small)
+    """Two prompts, all positions: each patch recomputes half of the layers on half of the rows."""
+    small = config(n_trace=2, n_positions=60, max_new_tokens=1)
+    read, decoded = price.passes(ROWS["patching-model-denoising-mlp_out"], SHAPE, small)
     unembedding = 576 * 49152 / 1e8
-    assert (read, decoded) == (pytest.approx(30 * 60 * (30 / 2 + unembedding)), 0)
+    assert (read, decoded) == (pytest.approx(2 * 30 * 60 * (30 / 2 + unembedding)), 0)
     slow = price.Shape("odd", *list(vars(SHAPE).values())[1:])
-    assert price.passes("patching-model-denoising-z", slow, small) == (61 * 30 * 9, 0)
+    assert price.passes(ROWS["patching-model-denoising-z"], slow, small) == (2 * 61 * 30 * 9, 0)
 
 
 def test_speeds_are_measured_here():
@@ -77,7 +78,7 @@ def test_a_budget_chooses_the_largest_study_that_fits_and_says_what():
     assert totals == sorted(totals, reverse=True)
     assert len(set(totals)) > 2
     assert "no noising maps" in price.chosen(one, made)
-    assert not [row for row in made.only if "noising" in row]
+    assert not [row for row in made.only if "-noising-" in row]
     already = config(budget="30h", n_positions=2)
     assert price.fitted(already, SHAPE, SPEED).n_positions == 2, "smaller already: stays so"
     with pytest.raises(InputError, match="budget 1s: the smallest study takes about"):
@@ -108,7 +109,7 @@ def test_a_dry_run_prints_the_price_and_makes_nothing(tmp_path, monkeypatch, cap
     assert said["steps"] == len(catalogue.asked(config().model_dump()))
     assert said["seconds"] > 1
     assert command([*argv, "--budget", "1000h"], monkeypatch) == 0
-    assert "budget 1000h: everything that was asked" in capsys.readouterr().out
+    assert "budget 1000h: everything that was asked" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

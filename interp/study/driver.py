@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from interp.base.console import OVERALL
-from interp.base.errors import RunError
+from interp.base.errors import ModelError, RunError
 from interp.base.progress import Progress
 from interp.base.yaml_files import write_mapping
 from interp.study import price
-from interp.study.config import StudyConfig, anchored
+from interp.study.config import StudyConfig, anchored, parse_config
 from interp.study.runs import MakeExecutor, RunFolder, Step, execute, run_folder
 from interp.study.steps import steps
 
@@ -67,8 +67,8 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
 
     before, config = _before(folder), anchored(config)
     if config.budget is not None and before.get("budget") == config.budget:  # it has chosen
-        config = config.model_copy(update={name: before[name] for name in _SIZES})
-        return begin(config)
+        sizes = {name: before[name] for name in _SIZES}
+        return begin(parse_config(config.model_dump() | sizes))
     # Without its budget until that has chosen: a run that is killed in between chooses anew.
     first = config.model_copy(update={"budget": None})
     todo, priced = begin(first), _priced(config)
@@ -90,7 +90,12 @@ def _priced(config: StudyConfig) -> StudyConfig:
     """
     if config.budget is None and price.known_exact(config.base):
         return config
-    shape = price.Shape.of(config.base, config.trust_remote_code)
+    try:
+        shape = price.Shape.of(config.base, config.trust_remote_code)
+    except ModelError:
+        if config.budget is None:  # loading it says why
+            return config
+        raise
     made = config
     if config.budget is not None:
         speed = price.speeds(shape, config)

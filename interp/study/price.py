@@ -16,18 +16,23 @@ from typing import Any
 
 import torch
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, ModelError
 from interp.base.files import kind_of, read_json
 from interp.base.sizes import seconds, show, show_time
-from interp.models.folders import check_folder
+from interp.models.folders import allows_code, check_folder
 from interp.models.loading import resolve_device, resolve_dtype
 from interp.readout.coverage import EXACT
 from interp.study import catalogue
+from interp.study.catalogue import Row
 from interp.study.config import StudyConfig
+from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
 _DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
+# Passes over a prompt: forward and backward at five steps, mostly doubled once; circuits run.
+_CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
+             "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
@@ -60,17 +65,20 @@ class Shape:
         """The shape of a base: of its configuration, no weight is read.
 
         Raises:
-            ModelError: if there is no such model.
+            ModelError: if there is no such model, or no model can be made of its configuration.
         """
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        path = check_folder(base, trusted)
+        path, code = check_folder(base, trusted), allows_code(base, trusted)
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(path)}
         if kind_of(path) == "file":
             where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        config = AutoConfig.from_pretrained(**where, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+        try:
+            config = AutoConfig.from_pretrained(**where, trust_remote_code=code)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=code)
+        except Exception as problem:  # a config's wrong values raise every kind
+            raise ModelError(f"{base}: its shape cannot be read ({problem!s:.200})") from None
         text = config.get_text_config()
         count = sum(parameter.numel() for parameter in model.parameters())
         if not config.tie_word_embeddings:  # rows that are looked up multiply nothing
@@ -103,51 +111,47 @@ class Price:
         return [(name, count, total) for name, (count, total) in found.items()]
 
 
-def passes(row: str, shape: Shape, c: StudyConfig) -> tuple[float, float]:
+def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
     """Token passes of one row for one label: read in long passes, and decoded one by one."""
     text, n = PROMPT + c.max_new_tokens, c.n_trace
     unembedding = shape.d_model * shape.vocab / shape.parameters
-    exact = shape.kind in EXACT
-    if row.startswith("responses"):
+    made, _, what = row.make.partition(":")
+    if made == "answers":
         return c.n_responses * PROMPT, c.n_responses * c.max_new_tokens
-    if row.startswith("rates"):
-        return 0, 0
-    if row.startswith("patching"):
-        head = row.endswith("-z")
-        cells = shape.layers * (shape.heads if head else min(c.n_positions, text))
-        if not exact:
-            return n * text * cells, 0
-        # A patch recomputes the layers above, from its position on: half of them, half of these.
-        rows = text if head else min(text, c.n_positions) / 2
-        return n * (cells / 2 * rows + cells * unembedding), 0
-    if row == catalogue.NECESSITY.name:
+    if made == "patching":
+        return _map(row, shape, c), 0
+    if what == "exact":  # an adapter's matrices, where answers end
+        return 7 * shape.layers * n * text, 0
+    if made == "adapter":
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
-    if row.startswith("adapter"):
-        return 7 * shape.layers * n * text, 0
-    if row.startswith("circuit"):
-        return n / 2 * text * _circuits(row), 0  # half of the prompts choose, half judge
-    each = {
+    return {
+        "rates": 0,
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
-    }
-    if row == catalogue.PUSH.name:
-        return n * text * shape.layers * _PUSHES, 0
-    if row.startswith("probing"):
-        return 2 * _PROBED * text, 0
-    if row in {one.name for one in catalogue.TOKEN_VIEWS}:
-        return _SHOWN * text, 0
-    return each.get(row, 2 * n * text), 0
+        "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
+        "probing": n * text * shape.layers * _PUSHES if what == "push" else 2 * _PROBED * text,
+        "tokens": _SHOWN * text,
+    }.get(made, 2 * n * text), 0
 
 
-def _circuits(row: str) -> int:
-    """Passes over a prompt that a step of circuits makes."""
-    if row.endswith("edges"):
-        return 3 * 5 * 2  # forward and backward pass at 5 steps, mostly doubled once
-    if row.endswith("curve"):
-        return (2 + _DRAWN) * _CURVE
-    return 2 + _DRAWN if row.endswith("judged") else 2 * _CURVE
+def _map(row: Row[Any], shape: Shape, c: StudyConfig) -> float:
+    """Token passes of a patching map."""
+    text = PROMPT + c.max_new_tokens
+    unembedding = shape.d_model * shape.vocab / shape.parameters
+    cells = _cells(row, shape, c)
+    if shape.kind not in EXACT:
+        return c.n_trace * text * cells
+    # A patch recomputes the layers above, from its position on: half of them, half of these.
+    rows = text if row.options["site"] in HEADS else min(text, c.n_positions) / 2
+    return c.n_trace * cells * (rows / 2 + unembedding)
+
+
+def _cells(row: Row[Any], shape: Shape, c: StudyConfig) -> int:
+    """Patches of a map, per prompt."""
+    width = min(c.n_positions, PROMPT + c.max_new_tokens)
+    return shape.layers * (shape.heads if row.options["site"] in HEADS else width)
 
 
 def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float, float]:
@@ -161,7 +165,8 @@ def speeds(shape: Shape, config: StudyConfig, each: float = 0.5) -> tuple[float,
     found = []
     for rows in (4 * _ROWS, _ROWS):
         x = torch.randn(rows, shape.d_model, device=device, dtype=dtype)
-        took, end = [], time.perf_counter() + each
+        took: list[float] = []
+        end = time.perf_counter() + each
         while len(took) < 2 or time.perf_counter() < end:  # the first warms up
             start = time.perf_counter()
             (x @ weight)[0, 0].item()
@@ -175,7 +180,7 @@ def price(config: StudyConfig, shape: Shape, speed: tuple[float, float]) -> Pric
     found: dict[str, float] = {}
     for label in config.adapters:
         for row in catalogue.asked(config.model_dump()):
-            read, decoded = passes(row.name, shape, config)
+            read, decoded = passes(row, shape, config)
             work = read / speed[0] + decoded / speed[1]
             name = row.step_name(str(label), "base")
             found.setdefault(name, work * 2 * shape.parameters / _REACHED)
@@ -219,7 +224,7 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
     less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
     if step.get("noising") is False:
         rows = catalogue.asked(config.model_dump())
-        kept = tuple(row.name for row in rows if "-noising-" not in row.name)
+        kept = tuple(row.name for row in rows if row.options.get("direction") != "noising")
         if len(kept) < len(rows):
             less["only"] = kept
     return config.model_copy(update=less)
@@ -227,12 +232,10 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
 
 def slow_patching(config: StudyConfig, shape: Shape) -> str | None:
     """What is said before a study that makes one pass per patch; None if it makes none."""
-    rows = [r.name for r in catalogue.asked(config.model_dump()) if r.family == "patching"]
+    rows = [r for r in catalogue.asked(config.model_dump()) if "site" in r.options]
     if shape.kind in EXACT or not rows:
         return None
-    count = len(config.adapters) * sum(
-        shape.layers * (shape.heads if row.endswith("-z") else config.n_positions) for row in rows
-    )
+    count = len(config.adapters) * sum(_cells(row, shape, config) for row in rows)
     return (
         f"the exact patching engine does not cover model type {shape.kind!r}: {len(rows)} maps "
         f"take {count:,} forward passes of {config.n_trace} prompts; --n-positions, --n-trace and "

@@ -17,6 +17,6 @@ def test_every_model_type_that_is_named_is_proved_against_whole_passes():
 def test_the_readme_and_the_doctor_say_what_the_table_says():
     assert coverage.markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
     said = coverage.covered()
-    for family in coverage.FAMILIES:
-        assert family.name in said["exact patching"]
-        assert (family.name in said["circuits"]) != family.circuits
+    post = [family.name for family in coverage.FAMILIES if not family.circuits]
+    assert said["circuits"].endswith(f"but for {', '.join(post)}")
+    assert all(family.name in said["exact patching"] for family in coverage.FAMILIES)

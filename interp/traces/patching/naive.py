@@ -59,7 +59,7 @@ def measured(
 ) -> tuple[
     Float[Tensor, "*metric layer unit batch"],
     Float[Tensor, "*metric batch"],
-    Float[Tensor, "*metric batch"],
+    Float[Tensor, "*metric batch"] | None,
 ]:
     """All patches of a plan, the unpatched metric and the source's."""
     taken, source_metric = plan.taken()
