@@ -26,7 +26,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     if all(rates.n_sentences for rates in [*tuned.values(), *base.values()]):
         figure = plots.esr_bars(base, tuned, "sentence")
         made.figures.append(maker.figure("esr-sentences", figure))
-    if any(rates.n_emojis for rates in tuned.values()):
+    if contents.asked.kind == "emoji" and any(rates.n_emojis for rates in tuned.values()):
         drawn = maker.figure("emojis", plots.emoji_distribution(tuned))
         made.folds.append(Fold("emojis", "Which emojis they write", [drawn]))
         maker.csv("emojis", stacked({t: r.distribution() for t, r in tuned.items()}))
