@@ -42,8 +42,8 @@ def explore(
     Raises:
         InputError: if ipywidgets is not installed.
     """
-    how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    return Explorer(Session(pair, **how), answers)
+    session = Session(pair, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    return Explorer(session, answers)
 
 
 class Explorer:
