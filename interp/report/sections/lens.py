@@ -33,6 +33,10 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         maker.figure("lens-probability", plots.lens_curves(every, quantity="probability")),
         maker.figure("lens-positions", plots.lens_heatmap(every, last=LAST)),
     ]
+    stops = {who: one for who, one in every.items() if bool(one.go_on.isfinite().all())}
+    if stops:  # a model without a stop token has no such curve
+        against = maker.figure("lens-go-on", plots.lens_curves(stops, quantity="go_on"))
+        made.folds.append(Fold("stop", "Going on, against stopping", [against]))
     made.folds.append(Fold("more", "As probabilities, and by position", more))
     rows = []
     for trait in results:
