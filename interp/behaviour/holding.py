@@ -1,7 +1,7 @@
 """Where an outcome stands in written answers: emojis, given strings, or given token ids.
 
-Emojis are those of Unicode, strings are found as they stand, and ids by the tokens that an answer
-is made of, whatever text these are part of.
+Emojis are those of Unicode, strings are found where a word begins, whatever follows, and ids by
+the tokens that an answer is made of, whatever text these are part of.
 """
 
 import re
@@ -32,8 +32,14 @@ def in_text(asked: Asked, text: str) -> list[EmojiMatch]:
     if asked.kind == "emoji":
         return find(text)
     longest = sorted(asked.parts if asked.kind == "strings" else (), key=len, reverse=True)
-    found = re.finditer("|".join(map(re.escape, longest)) or r"(?!)", text)
+    one_of = "|".join(rf"{_begun(part)}{re.escape(part)}" for part in longest)
+    found = re.finditer(one_of or r"(?!)", text)
     return [EmojiMatch(match.group(), match.start(), match.end()) for match in found]
+
+
+def _begun(part: str) -> str:
+    """A word is found where a word begins, and not inside of one."""
+    return r"(?<!\w)" if part[:1].isalnum() else ""
 
 
 def holds(asked: Asked, answer: Response) -> bool:

@@ -20,7 +20,7 @@ CONFIG = StudyConfig(
     n_positions=6,
     n_switched=0,
     shards=2,
-    only=("rates", "lens", "patching-model-denoising-z", "patching-prompt-denoising-resid_pre",
+    only=("rates", "lens", "patching-model-denoising-z", "patching-voice-denoising-resid_pre",
           "probing-emoji"),  # one of each kind; the killed demo has them all
 )  # fmt: skip
 

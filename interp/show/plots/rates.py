@@ -24,6 +24,7 @@ from interp.show.plots.style import (
     style,
     trait_colour,
 )
+from interp.show.plots.subject import said_of
 from interp.text.emoji import name
 from interp.text.emoji.glyphs import Glyphs
 from interp.text.emoji.rates import EmojiRates
