@@ -17,7 +17,16 @@ from interp.base.results import Result
 from interp.base.traits import TRAITS
 from interp.circuits import Graph
 
-SIZES = {"run": 2, "writer": 2, "reader": 2, "model": 2, "end": 2, "measure": 3, "item": 10}
+SIZES = {
+    "run": 2,
+    "writer": 2,
+    "reader": 2,
+    "decider": 2,
+    "model": 2,
+    "end": 2,
+    "measure": 3,
+    "item": 10,
+}
 OTHERS = 4
 EDGES = Graph(2, 2, 2, False)
 CIRCUIT: dict[str, Any] = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "parallel": False}
@@ -26,6 +35,7 @@ WHERE: dict[str, Any] = {"layers": (0, 0, 1, 1), "projections": ("q", "k", "q", 
 GIVEN: dict[str, dict[str, Any]] = {
     "AdjectiveEvaluation": {"trait": "openness"},
     "Added": {"esr": RATES, "scales": (1.0, 1.0), "adapters": ("one", "two")},
+    "ActivationDifference": {"names": (("a", "b"),) * OTHERS},
     "Attribution": {"runs": ("base", "tuned")},
     "Circuit": {
         "members": torch.ones(EDGES.n_edges, dtype=torch.bool),
