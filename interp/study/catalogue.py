@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import PartEffects
+    from interp.traces.adapters import Directions, PartEffects
+    from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
     from interp.traces.decoding import Amplification, Crossed
     from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
     from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
-    from interp.traces.patching import PatchingByMetric
+    from interp.traces.patching import PatchingByMetric, ScreenResult
     from interp.traces.probing import ProbeResult
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
@@ -190,11 +191,18 @@ CROSSED: "Row[Crossed]" = Row(
 AMPLIFIED: "Row[Amplification]" = Row(
     "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
 )
+_COMPONENTS: dict[str, Any] = {
+    "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
+    "family": "components", "default": False,
+}  # fmt: skip
+ATTRIBUTION: "Row[Attribution]" = Row("direct-attribution", "components:attribution", **_COMPONENTS)
+SCREEN: "Row[ScreenResult]" = Row("screen", "components:screen", **_COMPONENTS)
+DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
     CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, WORDS, KL,
-    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, MERGE,
+    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ATTRIBUTION, SCREEN, DIRECTIONS, MERGE,
 )  # fmt: skip
 
 
