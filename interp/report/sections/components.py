@@ -12,7 +12,7 @@ from interp.traces.patching import ScreenResult
 
 METHOD = (
     "Direct: each component's output along the path between both models' final norm outputs, which "
-    "sums to the measured change; nothing of what later components make of it. Screened: effects of "
+    "sums to the measured change, without what later components make of it. Screened: effects of "
     "every patch (tuned into base, denoising) by gradient, the strongest and as many others "
     "patched exactly. Rank directions: what the emoji log-odds lose without one singular direction "
     "of a matrix's change. Where the tuned model's answers end; intervals over topics."
