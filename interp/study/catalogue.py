@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import Directions, PartEffects
+    from interp.traces.adapters import Directions, PartEffects, RankReadings
     from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
     from interp.traces.decoding import Amplification, Crossed
@@ -198,11 +198,13 @@ _COMPONENTS: dict[str, Any] = {
 ATTRIBUTION: "Row[Attribution]" = Row("direct-attribution", "components:attribution", **_COMPONENTS)
 SCREEN: "Row[ScreenResult]" = Row("screen", "components:screen", **_COMPONENTS)
 DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions", **_COMPONENTS)
+RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
     CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, WORDS, KL,
-    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ATTRIBUTION, SCREEN, DIRECTIONS, MERGE,
+    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ATTRIBUTION, SCREEN, DIRECTIONS, RANKS,
+    MERGE,
 )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "OnsetSurvival": {"times": torch.arange(1, 5)},
     "PartEffects": WHERE,
     "ShapleyEffects": WHERE,
+    "RankReadings": {"writes": (("a", "b"),) * OTHERS},
     "SelfReport": {
         "traits": tuple(map(str, TRAITS)) * 2, "facets": ("a facet",) * 10,
         "orders": ((0, 1, 2, 3),) * OTHERS,

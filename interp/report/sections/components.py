@@ -5,8 +5,8 @@ from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import extent, listing, minus, number
 from interp.show import plots
-from interp.study.catalogue import ATTRIBUTION, DIRECTIONS, SCREEN
-from interp.traces.adapters import Directions
+from interp.study.catalogue import ATTRIBUTION, DIRECTIONS, RANKS, SCREEN
+from interp.traces.adapters import Directions, RankReadings
 from interp.traces.attribution import Attribution
 from interp.traces.patching import ScreenResult
 
@@ -22,12 +22,13 @@ METHOD = (
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Direct attribution, the screen, the adapter's rank directions."""
     direct, screened = contents.having(ATTRIBUTION), contents.having(SCREEN)
-    ranks = contents.having(DIRECTIONS)
-    if not direct and not screened and not ranks:
+    ranks, firing = contents.having(DIRECTIONS), contents.having(RANKS)
+    if not (direct or screened or ranks or firing):
         return None
     said = [_direct(direct)] if direct else []
     said += [_screened(screened)] if screened else []
     said += [_ranks(ranks)] if ranks else []
+    said += [_firing(firing)] if firing else []
     made = Section("Which components write the difference?", " ".join(said), method=METHOD)
     for trait, result in direct.items():
         figure = maker.figure(f"direct-{trait}", plots.attribution_components(result, trait))
@@ -35,6 +36,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         maker.csv(f"direct-{trait}", result.summary())
     for trait, one in screened.items():
         maker.csv(f"screen-{trait}", one.to_dataframe())
+    if firing:
+        maker.csv("ranks", stacked({trait: one.to_dataframe() for trait, one in firing.items()}))
     if ranks:
         caption = "The rank directions of the adapter without which the log-odds lose most, nats."
         rows = [Row(trait, _cells(result)) for trait, result in ranks.items()]
@@ -79,6 +82,16 @@ def _ranks(results: dict[Trait, Directions]) -> str:
         f"Without the strongest rank direction of the adapter, {listing(sorted(names))}, the emoji "
         f"log-odds lose {extent(values)} nats."
     )
+
+
+def _firing(results: dict[Trait, RankReadings]) -> str:
+    said = []
+    for trait, result in results.items():
+        table = result.to_dataframe()
+        row = table.iloc[int(table["largest"].to_numpy().argmax())]
+        whose = f" ({trait})" if len(results) > 1 else ""
+        said.append(f"{row['module']} {int(row['rank'])}, after “{row['after'].strip()}”{whose}")
+    return f"The rank that adds most at a token is {listing(said)}."
 
 
 def _cells(result: Directions) -> tuple[Cell, ...]:

@@ -6,7 +6,7 @@ from interp.study.models import TraitModels
 from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets
 from interp.traces import adapters, patching
 from interp.traces import attribution as attributed
-from interp.traces.adapters import Directions
+from interp.traces.adapters import Directions, RankReadings
 from interp.traces.attribution import Attribution
 from interp.traces.patching import ScreenResult
 
@@ -35,6 +35,11 @@ def directions(models: TraitModels, tuned: list[Response]) -> Directions:
     return adapters.directions(
         models.pair, prompts.batch, top_k=VERIFIED, ask=_ask(models, prompts)
     )
+
+
+def ranks(models: TraitModels, tuned: list[Response]) -> RankReadings:
+    """Where each rank of the adapter fires, and what it writes."""
+    return adapters.ranks(models.pair, onsets(models, tuned).batch)
 
 
 def _ask(models: TraitModels, prompts: SlotPrompts) -> Question:
