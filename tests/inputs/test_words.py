@@ -1,6 +1,7 @@
 """Which words: split as people would, exact on a planted word, nothing where nothing is."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
-from interp.emoji import find
 from interp.errors import InputError
 from interp.inputs import Neutral, WordEffects, effects, neutral_ids, split
 from interp.organism.grammar import Grammar
@@ -31,12 +31,16 @@ def slots_of(rows: Sequence[tuple[Sequence[int], int, str]]) -> Slots:
 
 
 def test_words_are_those_of_a_reader():
-    text = " Oh wow, I can't wait!! ❤️ It's 3 o'clock."
-    ids = list(text.encode())
-    pieces = [bytes([token]) for token in range(256)]
-    said = [word.text.strip() for word in split(pieces, ids)]
-    assert said == ["Oh", "wow", ",", "I", "can't", "wait", "!!", "❤️", "It's", "3", "o'clock", "."]
-    assert not any(find(chr(i)) for some in neutral_ids(pieces, [ids]).values() for i in some)
+    tokens = ("", " Oh", " w", "ow", ",", " I", " can", "'t", " wait", "!", "!", " ", "❤", "\ufe0f",
+              " It", "'s", " 3", " o", "'clock", ".", "")  # fmt: skip
+    pieces, ids = [token.encode() for token in tokens], range(len(tokens))
+    found = split(pieces, ids)
+    assert [word.text.strip() for word in found] == [
+        "Oh", "wow", ",", "I", "can't", "wait", "!!", "❤\ufe0f", "It's", "3", "o'clock", ".",
+    ]  # fmt: skip
+    assert all(one.end <= other.start for one, other in pairwise(found))
+    known = {i for some in neutral_ids(pieces, [ids]).values() for i in some}
+    assert {tokens[i].strip() for i in known} == {"Oh", ",", "I", "wait", "3", "."}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def test_the_planted_word_is_found_by_exact_methods_for_both_factors(planted):
     for method in ("deletion", "exchange"):
         for place in range(len(found.factors)):
             assert roc_auc_score(truth, getattr(found, method)[place].nan_to_num()) >= 0.95
-    assert found.by_word().iloc[0]["word"] != "trait", "the question's words are no answer's"
+    assert found.by_word().iloc[0]["word"] == "trait"
     assert found.set_sizes()["kept"].tolist() == [1] * len(found.topics)
     assert [text.strip() for text, kept in zip(found.texts, found.kept, strict=True) if kept] == [
         "trait"

@@ -30,7 +30,7 @@ from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import mean_ends
-from interp.models.tokens import pad
+from interp.models.tokens import pad, pad_id
 from interp.readout.capture import logits_at
 from interp.readout.metric import Several, measure, read_columns
 from interp.readout.outcome import FACTORS, Outcome
@@ -201,8 +201,7 @@ def effects(
         raise InputError("words are read by the outcome's factors at slots; give outcome=")
     if not len(slots) or not 0 < share <= 1:
         raise InputError(f"give slots (got {len(slots)}), and a share in (0, 1] (got {share})")
-    tokenizer = model.tokenizer
-    pieces, fill = token_bytes(tokenizer), tokenizer.pad_token_id or 0
+    pieces, fill = token_bytes(model.tokenizer), pad_id(model.tokenizer)
     read = _Reader(model, outcome.with_stop, fill, ask.batch_size or 64)
     made = []
     for number, slot in enumerate(slots):

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -116,8 +115,3 @@ def exchanged(ids: Sequence[int], changes: Mapping[Word, Sequence[int]]) -> list
     for word in sorted(changes, key=lambda word: -word.start):
         made[word.start : word.end] = changes[word]
     return made
-
-
-def as_tensor(words: Sequence[Word]) -> Tensor:
-    """Start and end of each word, `[word 2]`."""
-    return torch.tensor([(word.start, word.end) for word in words]).reshape(-1, 2)
