@@ -42,6 +42,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "scores": torch.linspace(-1, 2, EDGES.n_edges),
         "name": "openness", "level": "edge", "search": "top", **CIRCUIT,
     },
+    "Crossed": {"sentences": torch.ones(2, 2, OTHERS, 2, dtype=torch.int64)},
     "DoseCurve": {"neurons": ((1, 0),)},
     "Fluency": {"lengths": (1, 1, 1, 1), "before_emoji": (1, 1, 1, 1)},
     "Interpolation": {"esr": RATES},

@@ -32,7 +32,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         caption = "Share of answers with an emoji, by who writes the words and who decides."
         columns = [f"{w.capitalize()} writes, {d} decides" for w, d in _CELLS]
         whole = stacked({trait: result.to_dataframe() for trait, result in who.items()})
-        made.tables.append(maker.table("writer-decider", caption, whole, rows, columns))
+        made.tables.append(maker.table("who-decides", caption, whole, rows, columns))
     if much:
         tables = {trait: result.to_dataframe() for trait, result in much.items()}
         alphas = list(next(iter(tables.values()))["alpha"])

@@ -35,11 +35,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         )
         whole = stacked({trait: result.to_dataframe() for trait, result in moved.items()})
         columns = ("Rose most", "Second", "Fell most", "Second")
-        made.tables.append(maker.table("token-shifts", caption, whole, rows, columns))
+        made.tables.append(maker.table("logit-shifts", caption, whole, rows, columns))
     for trait, divergence in apart.items():
-        maker.csv(f"token-kl-{trait}", divergence.by_token())
+        maker.csv(f"divergence-{trait}", divergence.by_token())
     if apart:
-        maker.csv("token-kl", stacked({t: result.to_dataframe() for t, result in apart.items()}))
+        maker.csv("divergence", stacked({t: result.to_dataframe() for t, result in apart.items()}))
     if mean:
         maker.csv("steered", stacked({t: result.steered() for t, result in mean.items()}))
         maker.csv("difference", stacked({t: result.to_dataframe() for t, result in mean.items()}))

@@ -55,6 +55,8 @@ class TokenKL(Result):
         rows = []
         for group in dict.fromkeys(self.groups):
             places = [p for p, text in enumerate(self.text.tolist()) if self.groups[text] == group]
+            if not places:
+                continue
             some = self.kl[places]
             low, high = mean_ends(
                 some[None], [self.topics[self.text[place]] for place in places], seed=self.seed
