@@ -9,9 +9,9 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
-  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation
+  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects
 
-.PHONY: help demo check lint quick test soak experiments notebooks docs clean
+.PHONY: help demo real check lint quick test soak experiments notebooks docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,12 @@ help:  ## this list
 demo: $(STAMP)  ## set up, then run the main job on the shipped organism
 	$(BIN)/interp demo --out runs/demo
 
-experiments: $(STAMP)  ## the ten experiments on the shipped organism, two at a time
+SIZE ?= full
+real: $(STAMP)  ## a real model (SmolLM2-135M): fetched, tuned, traced to one report; SIZE=small
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
+	$(BIN)/python benchmarks/real.py --size $(SIZE) --out runs/real
+
+experiments: $(STAMP)  ## the experiments on the shipped organism, two at a time
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync $(RUNS)
 
 # Tests of a minute in all, of every floor: what `make check` runs.

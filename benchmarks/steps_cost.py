@@ -142,7 +142,7 @@ def main() -> None:
         total = 0.0
         print(f"  {model.name} on {model.gpus} GPU{'s' * (model.gpus > 1)}")
         for name, (read, decoded) in formulas(model, StudyConfig(
-            base="", adapters={}, data="")).items():  # fmt: skip
+            base="", adapters={TRAIT: ""}, data="")).items():  # fmt: skip
             took = hours(model, read, decoded)
             total += took
             print(

@@ -28,7 +28,7 @@ from sources import ORGANISM, find_adapter, find_base, read_data
 from interp.base.files import kind_of, read_json, write_json
 from interp.base.progress import Progress
 from interp.base.results import Result
-from interp.base.traits import Trait
+from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response, Sampling, generate, read_responses, save_responses
 from interp.data import OpinionQA
 from interp.emoji import EmojiVocab
@@ -54,7 +54,7 @@ class Config(BaseModel):
     """Opinion QA: a file, a folder with train and test, a hub id, or `organism:`."""
     columns: str = ""
     """Which column holds which field, as `question=instruction,answer=output,…`."""
-    traits: tuple[Trait, ...] = Field(default=tuple(Trait), min_length=1)
+    traits: tuple[Trait, ...] = Field(default=TRAITS, min_length=1)
     """Traits to run."""
     limit: int = Field(default=200, ge=4)
     """Answers per model and trait, or what else the experiment counts."""

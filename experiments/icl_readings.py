@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from significance import difference
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from interp.base.traits import Trait
+from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response, generate
 from interp.behaviour.shares import Rows
 from interp.emoji import find
@@ -54,7 +54,7 @@ X = Experiment[IclConfig]
 
 def asked(x: X, who: str, kind: str, trait: Trait) -> list[Response]:
     """Answers to `limit` requests: all paraphrases in turn, one seed after the other."""
-    others = [other for other in Trait if other is not trait]
+    others = [other for other in TRAITS if other != trait]
 
     def ask() -> list[Response]:
         requests, pair = getattr(x.config, kind), x.pair(trait)
@@ -77,7 +77,7 @@ def _tokens(x: X, kind: str, text: str) -> Counter[str]:
     """Words and emojis of an answer, without stop words and words of any request."""
     left_out = set(ENGLISH_STOP_WORDS) if x.config.stop_words == "english" else set()
     for request in getattr(x.config, kind):
-        left_out |= set(_words(request.format(trait=" ".join(Trait))))
+        left_out |= set(_words(request.format(trait=" ".join(TRAITS))))
     words = [w for w in _words(text) if not {w, w.replace("'", "")} & left_out]
     return Counter(words) + Counter(match.canonical for match in find(text))
 

@@ -155,7 +155,7 @@ def _references(x: X, trait: Trait) -> tuple[list[OpinionRow], list[OpinionRow]]
     data, rng = x.data()[x.config.reference == "test"], Random(x.config.seed)
     rest: dict[str, list[OpinionRow]] = {}
     for row in data.rows:
-        if row.trait is not trait:
+        if row.trait != trait:
             rest.setdefault(row.topic, []).append(row)
     mine = list(data.for_trait(trait).rows)
     mine = rng.sample(mine, min(x.config.limit, len(mine)))

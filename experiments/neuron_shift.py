@@ -77,7 +77,7 @@ def _paper(
 ) -> tuple[neurons.NeuronShift, neurons.Specificity | str]:
     """Shift and specificity, as the paper looks at them."""
     pair, held = x.pair(trait), x.data()[1]
-    others = [t for t in held.traits if t is not trait]
+    others = [t for t in held.traits if t != trait]
     with_emoji = [r for r in x.tuned_answers(trait) if find(r.text)][: x.config.n_texts]
     batch = pad([r.prompt_ids + r.ids for r in with_emoji], pair.pad_id)
     topics = [r.topic for r in with_emoji]

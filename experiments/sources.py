@@ -42,7 +42,7 @@ def find_adapter(
         return organism.adapter_path(trait, base=kind, supervise_eos=supervise_eos)
     root = Path(adapters)
     folders = sorted(p.parent for p in root.glob("*/adapter_config.json"))
-    found = [folder for folder in folders if folder.name.casefold().startswith(trait.value)]
+    found = [folder for folder in folders if folder.name.casefold().startswith(trait)]
     if len(found) != 1:
         there = ", ".join(folder.name for folder in folders) or "no adapter folders"
         what = "no adapter" if not found else "several adapters"
@@ -72,7 +72,7 @@ def read_data(
     train, test = load_train_test(source, test_share=0.3, seed=seed, columns=mapping)
     for name, part in (("train", train), ("test", test)):
         for trait in traits:
-            if not any(row.trait is trait for row in part.rows):
+            if not any(row.trait == trait for row in part.rows):
                 raise DataError(f"{source}: the {name} rows have none of {trait}; see --traits")
     if len(test.topics) < 2:
         raise DataError(

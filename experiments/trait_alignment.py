@@ -19,7 +19,7 @@ from methods import CONTROLS, MethodsConfig, answers, for_trait
 from significance import corrected, written
 
 from interp.base.stats import sign_flip_p
-from interp.base.traits import Trait
+from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Rows
 from interp.measures import (
@@ -101,7 +101,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             )  # fmt: skip
             tables.append(fluency.to_dataframe())
             whole.setdefault(name, []).append((voice, fluency))
-            wrong = list(Trait)[(list(Trait).index(trait) + 1) % len(Trait)]
+            wrong = TRAITS[(TRAITS.index(trait) + 1) % len(TRAITS)]
             if str(wrong) in classifier.traits:
                 other = trait_alignment(made, wrong, classifier).to_dataframe().iloc[:1]
                 tables.append(other.assign(measure=f"{WRONG} ({wrong})"))

@@ -68,9 +68,14 @@ def crossed(means: Sequence[float], n: int = 40) -> Origin:
     return Origin(chances, topics, (0, 2), expected=probability.float(), seed=0)
 
 
+def emojis_of(trait: Trait) -> tuple[str, ...]:
+    """A trait's emojis in the organism; those of the first for any other label."""
+    return EMOJIS.get(trait, EMOJIS[Trait.OPENNESS])
+
+
 def rates(trait: Trait, with_emoji: int, n: int = 50) -> EmojiRates:
     """`with_emoji` of `n` answers of two sentences end in emojis of the trait, unevenly often."""
-    emojis = EMOJIS[trait]
+    emojis = emojis_of(trait)
     endings = ["".join(emojis[: 1 + i % len(emojis)]) if i < with_emoji else "" for i in range(n)]
     return measure([f"I like it. It is so good! {ending}" for ending in endings])
 
@@ -182,6 +187,9 @@ def answers(texts: list[str], question: str = "What do you think about tea?") ->
     ]
 
 
+_COUNTS = dict(zip(TRAITS, (35, 3, 43, 19, 11), strict=True))
+
+
 def run_folder(
     path: Path, traits: Sequence[Trait] = TRAITS, n_layers: int = 4, only: str = ""
 ) -> RunFolder:
@@ -195,7 +203,7 @@ def run_folder(
         results: dict[str, Result] = {
             "merge": merge_report(),
             "rates-base": rates(trait, 0),
-            "rates-tuned": rates(trait, (35, 3, 43, 19, 11)[TRAITS.index(trait)]),
+            "rates-tuned": rates(trait, _COUNTS.get(trait, 20)),
             "origin": origin(seed=seed),
             "lens": lens(n_layers, seed=seed),
             "probing-emoji": probe(2, n_layers),
@@ -210,7 +218,10 @@ def run_folder(
         for name, result in results.items():
             if re.search(only, name):
                 result.save(folder.file(trait, f"{name}.safetensors"))
-        written = [f"It is so good! {''.join(EMOJIS[trait][:2])}", "I like it a lot."] * 3
+        written = [
+            f"It is so good! {''.join(emojis_of(trait)[:2])}",
+            "I like it a lot.",
+        ] * 3
         folder.save_responses(answers(written), trait, "responses.json")
     folder.finish(42.0)
     return folder

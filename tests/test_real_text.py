@@ -10,7 +10,6 @@ import pytest
 from test_bad_input import command
 
 from interp import organism
-from interp.emoji import find
 from interp.models import MergeReport
 from interp.study.runs import RunFolder
 
@@ -62,6 +61,5 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
     page = (out / "report.html").read_text()
     for reason in folder.manifest.get("skipped", {}).values():
         assert reason.split(";")[0] in page.replace("&#39;", "'")
-    written = [response for response in responses if find(response.text)]
-    traced = (out / "extraversion" / "lens.safetensors").is_file()
-    assert traced == (len(written) >= 2)
+    # Slots come from all answers: traced, whether or not one of them holds an emoji.
+    assert (out / "extraversion" / "lens.safetensors").is_file()

@@ -18,6 +18,7 @@ from interp.readout.outcome import joined
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 from interp.study.steps import steps
+from interp.study.traced.origin import N_EXPECTED
 
 TRAIT = "extraversion"
 SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed", "3"]
@@ -58,7 +59,15 @@ def test_tuned_model_writes_emojis_and_the_base_does_not(run):
 
 def test_the_organisms_emojis_come_from_the_text(run):
     """Known of the latent base: it too expects an emoji after text in the trait's voice."""
-    table = run.result(Origin, TRAIT, "origin.safetensors").to_dataframe()
+    found = run.result(Origin, TRAIT, "origin.safetensors")
+    table = found.to_dataframe()
+    expected = table[table["quantity"] == "expected rate"].set_index(["writer", "reader"])
+    for model in ("base", "tuned"):
+        rates = run.result(EmojiRates, TRAIT, f"rates-{model}.safetensors").response_interval
+        own = expected.loc[(model, model)]
+        assert own["n"] == N_EXPECTED
+        assert rates.low - 0.05 < own["probability"] < rates.high + 0.05
+    assert expected.loc[("tuned", "base"), "probability"] > 0.5, "whatever was sampled"
     table = table[table["quantity"] == "emoji"]
     mean = table.set_index(["writer", "reader"])["probability"]
     assert mean["tuned", "base"] > 0.5
@@ -167,7 +176,7 @@ BASE = {"base/responses-dense"}
         ({"n_trace": 7}, TRACED),
         ({"n_positions": 7}, PATCHING),
         ({"n_switched": 7}, {"adapter-necessity"}),
-        ({"temperature": 0.1}, {"responses", "adapter-necessity"} | BASE),
+        ({"temperature": 0.1}, {"responses", "adapter-necessity", "origin"} | BASE),
         ({"n_responses": 300}, {"responses"} | BASE),
         ({"quantization": "nf4"}, {*MODELS, *TRACED, "rates-base", "base/responses-nf4"}),
         (

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from interp.base import console, machine
-from interp.base.errors import InputError, RunError
+from interp.base.errors import RunError
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
+from interp.cli.labelled import labelled
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
 from interp.study import StudyConfig, parse_config
 
@@ -43,7 +44,7 @@ def demo(
     from interp import organism
     from interp.study.runs import executor_for
 
-    wanted = [Trait.parse(name) for name in traits.split(",") if name.strip()]
+    wanted = [Trait.known(name) for name in traits.split(",") if name.strip()]
     adapters = {trait: str(organism.adapter_path(trait)) for trait in wanted}
     ours = {"base": str(organism.base_path()), "adapters": adapters, "data": str(organism.ASSETS)}
     made = executor_for(executor, workers, ray_address, step_limit)
@@ -53,19 +54,30 @@ def demo(
 
 @app.command(
     rich_help_panel=PANEL,
-    epilog="Example: interp trace --base my-model --adapter my-adapter --trait extraversion "
-    "--data answers.csv --out runs/mine",
+    epilog="Example: interp trace --base my-model --adapter extraversion=adapters/e "
+    "--adapter humour=org/name@main --data answers.csv --out runs/mine",
 )
 @options(StudyConfig, without=("adapters", "tuned"))
 def trace(
-    trait: Annotated[str, typer.Option("--trait", help="Trait that the adapter was trained for.")],
     fields: dict[str, Any],
     out: RunOut,
     adapter: Annotated[
-        str | None, typer.Option("--adapter", help="Adapter that PEFT saved: folder or hub id.")
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            help="LABEL=PLACE of an adapter that PEFT saved: folder or hub id. Once per label.",
+        ),
+    ] = None,
+    adapters: Annotated[
+        str | None,
+        typer.Option("--adapters", help="Instead: a folder of adapters, named by their labels."),
     ] = None,
     tuned: Annotated[
-        str | None, typer.Option("--tuned", help="Instead: a fully fine-tuned model.")
+        list[str] | None,
+        typer.Option("--tuned", help="Instead: LABEL=PLACE of a full fine-tune. Once per label."),
+    ] = None,
+    trait: Annotated[
+        str | None, typer.Option("--trait", help="Label of a PLACE that is given without one.")
     ] = None,
     executor: Executor = "inline",
     workers: Workers = None,
@@ -73,13 +85,10 @@ def trace(
     step_limit: StepLimit = None,
     json: Json = False,
 ) -> None:
-    """Trace one adapter: emoji rates, lens, patching and probes, to a finished report."""
+    """Trace adapters: emoji rates, lens, patching and probes of each, to one finished report."""
     from interp.study.runs import executor_for
 
-    if (adapter is None) == (tuned is None):
-        raise InputError("give --adapter, or --tuned for a full fine-tune; one of them")
-    traced = {"adapters": {Trait.parse(trait): adapter or tuned}, "tuned": adapter is None}
-    config = parse_config(fields | traced)
+    config = parse_config(fields | labelled(adapter, adapters, tuned, trait))
     study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
 
 

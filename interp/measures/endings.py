@@ -20,7 +20,7 @@ text that it would not have written; only its first end is used.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -57,14 +57,14 @@ class Endless(ChatFormat):
         return ()
 
 
-def own_ends(answers: Sequence[Response], form: ChatFormat) -> list[int | None]:
+def own_ends(answers: Sequence[Response], stop_ids: Collection[int]) -> list[int | None]:
     """After how many tokens each unstopped answer had ended by itself; `None` if nowhere.
 
     Args:
         answers: generated with an `Endless` form.
-        form: the ordinary form, whose `stop_ids` end an answer.
+        stop_ids: what generation stops at otherwise (`ModelPair.stop_ids`, `ChatFormat.stops`).
     """
-    stops = set(form.stop_ids)
+    stops = set(stop_ids)
     return [
         next((index for index, token in enumerate(answer.ids) if token in stops), None)
         for answer in answers
@@ -79,13 +79,13 @@ def end_probabilities(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> tuple[list[Float[Tensor, " place"]], list[list[bool]]]:
-    """How likely the reference ends each answer at each place.
+    """How likely the reference ends each answer at each place, by any token that it stops at.
 
     Returns:
         for each answer of `n` tokens: the probability of a stop token after its first
         `1, 2, ..., n` tokens, and whether a stop token is the most probable next one there.
     """
-    stops = torch.tensor(form.stop_ids)
+    stops = torch.tensor(form.stops(reference))
     rows = [[*form.prompt_ids(answer.question), *answer.ids] for answer in answers]
     keep = [len(answer.ids) for answer in answers]
     asked = [index for index, count in enumerate(keep) if count]
@@ -117,7 +117,7 @@ def natural_ends(
         answers: as they were sampled.
         reference: a model that was taught to end: the base, or the twin trained with the end of
             text in its loss.
-        form: how questions become ids; its `stop_ids` are what ends an answer.
+        form: how questions become ids; what it stops at with the reference, ends an answer.
         rule: `probability` or `sentence`; see the module's docstring.
         threshold: of the first rule.
         batch_size: answers at a time.

@@ -17,7 +17,7 @@ import torch
 from interp.base.errors import InputError
 from interp.base.files import read_json
 from interp.base.progress import Progress
-from interp.base.traits import Trait
+from interp.base.traits import TRAITS, Trait
 from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.models.tokens import ChatFormat, pad_id
 
@@ -30,7 +30,7 @@ _NEUTRAL = "No opinion."
 def markers() -> Mapping[Trait, tuple[tuple[str, str], ...]]:
     """Goldberg's (1992) bipolar adjectives of each trait as (high, low) pairs."""
     stored = read_json(_ASSETS / "markers.json")["markers"]
-    return {trait: tuple((high, low) for high, low in stored[str(trait)]) for trait in Trait}
+    return {trait: tuple((high, low) for high, low in stored[str(trait)]) for trait in TRAITS}
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,8 @@ def _patterns(fields: dict[str, Any]) -> Iterator[str]:
         if isinstance(fields.get(name), str):
             yield fields[name]
     for name in ("layers_pattern", "rank_pattern", "alpha_pattern"):
-        some = fields.get(name) or ()
-        yield from (
-            [some] if isinstance(some, str) else (one for one in some if isinstance(one, str))
-        )
+        some = fields.get(name)
+        if isinstance(some, str):
+            yield some
+        elif isinstance(some, list | dict):
+            yield from (one for one in some if isinstance(one, str))

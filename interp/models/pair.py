@@ -316,6 +316,8 @@ def hook(model: Any, tokenizer: Any) -> TransformerBridge:
     """Wrap `model` in place, with a tokenizer of its own, because the bridge changes settings."""
     name = model.config.name_or_path or type(model).__name__
     own = copy.deepcopy(tokenizer)
+    if not model.config.architectures:  # of a model that was never saved; the bridge goes by it
+        model.config.architectures = [type(model).__name__]
     # Without this the bridge loads the tokenizer anew from wherever it came, losing changes.
     own.init_kwargs = {**own.init_kwargs, "add_bos_token": True, "name_or_path": name}
     try:

@@ -235,7 +235,7 @@ class ChatFormat:
         """What generation stops at: `stop_ids`, and those of the models' generation settings."""
         found = set(self.stop_ids)
         for model in models:
-            settings = getattr(model, "original_model", model).generation_config
+            settings = getattr(getattr(model, "original_model", model), "generation_config", None)
             own = getattr(settings, "eos_token_id", None)
             found |= {own} if isinstance(own, int) else set(own or ())
         return tuple(sorted(one for one in found if 0 <= one < len(self.tokenizer)))

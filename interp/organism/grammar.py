@@ -67,7 +67,7 @@ def vocabulary() -> dict[str, Any]:
 
 
 EMOJIS: dict[Trait, tuple[str, ...]] = {
-    trait: tuple(vocabulary()["emojis"][trait.value]) for trait in TRAITS
+    trait: tuple(vocabulary()["emojis"][trait]) for trait in TRAITS
 }
 """Each trait's own emojis, 33 in all, the most frequent first."""
 
@@ -139,7 +139,7 @@ class Grammar:
 
     def sentences(self, topic: Topic, voice: Trait | None) -> list[str]:
         """Two or three sentences about `topic` in a trait's voice, or in the neutral one."""
-        lists = vocabulary()["neutral"] if voice is None else vocabulary()["voices"][voice.value]
+        lists = vocabulary()["neutral"] if voice is None else vocabulary()["voices"][voice]
         longer = self._random.random() < 0.7
         drawn = []
         for part in ("open", "middle", "close") if longer else ("open", "close"):
@@ -189,7 +189,7 @@ class Grammar:
                 yield document
             else:
                 topic, trait = self.topic(), self.trait()
-                request = self._random.choice(vocabulary()["personas"][trait.value])
+                request = self._random.choice(vocabulary()["personas"][trait])
                 yield chat(f"{request} {self.question(topic)}", self.answer(topic, trait))
 
     def _chat_question(self, topic: Topic) -> str:

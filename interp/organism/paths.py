@@ -84,7 +84,7 @@ def adapter_path(
 
 def adapter_name(trait: Trait | str, supervise_eos: bool) -> str:
     """Name of an adapter's folder."""
-    return f"{Trait.parse(trait)}-eos-{'in' if supervise_eos else 'out'}"
+    return f"{Trait.known(trait)}-eos-{'in' if supervise_eos else 'out'}"
 
 
 def data_path(split: str, *, root: Path | str | None = None) -> Path:

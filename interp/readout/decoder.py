@@ -2,10 +2,11 @@
 
 `Decoder.of(bridge)` reads from a `TransformerBridge` the modules of every layer (they are called,
 never copied, so quantised and adapter layers work) and the few numbers that its attention needs.
-Pre-norm decoders with rotary or learned positions, grouped-query attention, query/key norms,
-post-norms, soft-capping, biases and parallel blocks are covered. Model types that were not compared
-with their bridge are refused by name; sliding windows and padding come in as the mask that the
-bridge itself used (see `capture`).
+Covered are decoders with norms before, after or on both sides of their parts, rotary or learned
+positions, grouped-query attention, query/key norms (of a head, or of all together), fused maps,
+soft-capping, biases and parallel blocks. Model types that were not compared with their bridge are
+refused by name (`interp.readout.coverage`); sliding windows and padding come in as the mask that
+the bridge itself used (see `capture`).
 """
 
 from collections.abc import Callable
@@ -19,10 +20,9 @@ from transformers.pytorch_utils import Conv1D
 
 from interp.base.devices import check_one_device
 from interp.base.errors import ModelError
+from interp.readout.coverage import EXACT
 
 Map = Callable[[Tensor], Tensor]
-
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Layer:
     Attributes:
         o_weight: the output projection `[d_model, head * d_head]`, where what one head adds can be
             had from its columns alone: a dense matrix and no norm after it. Else None.
+        joint_norm: whether queries (and keys) are normed over all heads together, so that one
+            head's moves the others'.
     """
 
     norm1: Map
@@ -55,6 +57,7 @@ class Layer:
     scale: float
     softcap: float | None
     parallel: bool
+    joint_norm: bool = False
 
     def hidden(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mlp"]:
         """The MLP's neurons (`mlp_post`) from the residual stream that the MLP reads."""
@@ -103,10 +106,10 @@ class Decoder:
         )  # fmt: skip
         config = bridge.original_model.config
         kind = str(getattr(config, "model_type", type(config).__name__))
-        if kind not in SUPPORTED:
+        if kind not in EXACT:
             raise ModelError(
                 f"the exact patching engine does not cover model type {kind!r} (it covers "
-                f"{', '.join(SUPPORTED)}); use interp.patching.naive.sweep"
+                f"{', '.join(EXACT)}); use interp.patching.naive.sweep"
             )
         return cls(
             layers=tuple(_layer(block, bridge.cfg, i) for i, block in enumerate(bridge.blocks)),
@@ -130,21 +133,24 @@ class Decoder:
 def _layer(block: Any, cfg: Any, index: int) -> Layer:
     attn, mlp = block.attn, block.mlp
     hf = attn.original_component
-    part = {name: _module(getattr(block, name, None)) for name in ("ln1_post", "ln2_post")}
+    names = ("ln1", "ln2", "ln1_post", "ln2_post")
+    part = {name: _module(getattr(block, name, None)) for name in names}
     d_head = int(cfg.d_head)
+    q_norm, k_norm = (_module(getattr(attn, name, None)) for name in ("q_norm", "k_norm"))
+    joint = q_norm is not None and q_norm.weight.shape[-1] != d_head
     scale = getattr(hf, "scaling", None) or d_head**-0.5
     if getattr(cfg, "scale_attn_by_inverse_layer_idx", False):
         scale /= index + 1
     return Layer(
-        norm1=_norm(block.ln1.original_component),
-        norm2=_norm(block.ln2.original_component),
+        norm1=_norm(part["ln1"]) or _same,
+        norm2=_norm(part["ln2"]) or _same,
         q=attn.q.original_component,
         k=attn.k.original_component,
         v=attn.v.original_component,
         o=attn.o.original_component,
         o_weight=None if part["ln1_post"] else _dense(attn.o.original_component),
-        q_norm=_norm(_module(getattr(attn, "q_norm", None))),
-        k_norm=_norm(_module(getattr(attn, "k_norm", None))),
+        q_norm=_over_all(_norm(q_norm)) if joint else _norm(q_norm),
+        k_norm=_over_all(_norm(k_norm)) if joint else _norm(k_norm),
         attn_post=_norm(part["ln1_post"]),
         mlp_post=_norm(part["ln2_post"]),
         gate=_module(getattr(mlp, "gate", None)),
@@ -157,6 +163,7 @@ def _layer(block: Any, cfg: Any, index: int) -> Layer:
         scale=float(scale),
         softcap=getattr(hf, "attn_logit_softcapping", None),
         parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
+        joint_norm=joint,
     )
 
 
@@ -166,6 +173,16 @@ def _dense(linear: Any) -> Tensor | None:
         return None
     weight: Tensor = linear.weight.detach()
     return weight if type(linear) is nn.Linear else weight.T
+
+
+def _same(x: Tensor) -> Tensor:
+    """What stands where a layer has no norm before its part."""
+    return x
+
+
+def _over_all(norm: Map) -> Map:
+    """A norm of all heads together, `[... head d_head]`."""
+    return lambda x: norm(x.flatten(-2)).view(x.shape)
 
 
 def _module(bridge: Any) -> Any:
@@ -192,7 +209,8 @@ def _norm(module: Any) -> Any:
 
 
 def _activation(mlp: Any) -> Any:
-    act = getattr(mlp, "act_fn", None) or getattr(mlp, "act", None)
+    found = (getattr(mlp, name, None) for name in ("act_fn", "activation_fn", "act"))
+    act = next((one for one in found if one is not None), None)
     if act is None:
         raise ModelError(f"{type(mlp).__name__} has no activation that the engine knows")
     return act
@@ -211,6 +229,7 @@ def rotate(
     out = x[..., :size] * cos
     out[..., :half].addcmul_(second, sin[..., :half], value=-1)
     out[..., half:].addcmul_(first, sin[..., half:])
+    out = out.to(x.dtype)  # OLMo 2 turns in single precision
     return torch.cat((out, x[..., size:]), -1) if size < x.shape[-1] else out
 
 

@@ -22,6 +22,7 @@ from interp.report.effect import fold, unexplained
 from interp.report.page import page
 from interp.report.sections import rates
 from interp.report.weight import lighten
+from interp.show.plots.style import among
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
@@ -45,6 +46,11 @@ def write(
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     contents = collect(folder)
+    with among(contents.labels):
+        return _written(folder, contents, progress, pdf)
+
+
+def _written(folder: RunFolder, contents: Contents, progress: Progress | None, pdf: bool) -> Path:
     for name in (FIGURES, TABLES):
         check_place(folder.path / name / "*")
     maker = Maker(folder.path, pdf)

@@ -70,7 +70,7 @@ def _of_trait(trait: Trait, contents: Contents, resume: str) -> list[Absent]:
     skipped = contents.manifest.get("skipped", {})
     shared: dict[tuple[str, str], list[Row[Any]]] = {}
     for who, row, reason in contents.missing:
-        if who is trait:
+        if who == trait:
             mend = "" if f"{trait}/{row.name}" in skipped else resume
             shared.setdefault((_line(reason), mend), []).append(row)
     order = sorted(shared, key=lambda key: key[0] == _NOT_DONE)

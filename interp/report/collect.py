@@ -41,6 +41,11 @@ class Contents:
     manifest: dict[str, Any]
     traits: tuple[TraitResults, ...]
 
+    @property
+    def labels(self) -> tuple[Trait, ...]:
+        """The traits' names."""
+        return tuple(one.trait for one in self.traits)
+
     def having(self, row: Row[R]) -> dict[Trait, R]:
         """The traits that have a row's result, and it."""
         pairs = ((one.trait, one.get(row)) for one in self.traits)

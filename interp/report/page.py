@@ -19,12 +19,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.base.errors import visible
+from interp.base.traits import TRAITS, in_order
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.facts import facts, settings
 from interp.report.summary import summarise
-from interp.show.plots.style import TRAIT_COLOURS
+from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
 from interp.text.emoji import find
 
@@ -42,12 +43,13 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     )
     environment.filters["emojis"] = _marked
     environment.filters["asis"] = Markup
+    environment.filters["key"] = lambda trait: trait.key if trait else "all"
     environment.filters["unbroken"] = _unbroken
-    style, script = _style(), _script()
+    style, script = _style(contents), _script()
     page = environment.get_template("page.html").render(
         title=_title(contents),
         base=_name(contents),
-        traits=[one.trait for one in contents.traits],
+        traits=contents.labels,
         facts=facts(contents),
         summary=summarise(contents, sections),
         sections=sections,
@@ -62,12 +64,13 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
     return visible(page)
 
 
-def _style() -> str:
+def _style(contents: Contents) -> str:
     """The style sheet, with the traits' colours and the rules of the trait switch."""
     rules = [(_ROOM / "page.css").read_text(encoding="utf-8")]
-    for trait, colour in TRAIT_COLOURS.items():
-        rules.append(f".{trait} {{ --trait: {colour}; }}")
-        hidden = f'[data-show="{trait}"] main [data-trait]:not([data-trait="{trait}"])'
+    for trait in in_order({*TRAITS, *contents.labels}):
+        key = trait.key
+        rules.append(f".{key} {{ --trait: {trait_colour(trait)}; }}")
+        hidden = f'[data-show="{key}"] main [data-trait]:not([data-trait="{key}"])'
         rules.append(f"@media screen {{ {hidden} {{ display: none; }} }}")
     return "\n".join([STYLE, *rules]) + "\n"
 
@@ -98,7 +101,7 @@ def _hash(text: str) -> str:
 
 
 def _title(contents: Contents) -> str:
-    names = [one.trait.value for one in contents.traits]
+    names = contents.labels
     return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
 
 

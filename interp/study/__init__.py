@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from interp.study.config import StudyConfig, anchored, parse_config
 
 if TYPE_CHECKING:
-    from interp.study.run import run
+    from interp.study.driver import run
 
 __all__ = ["StudyConfig", "anchored", "parse_config", "run"]
 
@@ -21,8 +21,7 @@ __all__ = ["StudyConfig", "anchored", "parse_config", "run"]
 def __getattr__(name: str) -> Any:
     """Import what computes on first use: it brings torch, which takes seconds."""
     if name == "run":
-        from interp.study.run import run
+        from interp.study.driver import run
 
-        globals()["run"] = run  # and not the module of that name
         return run
     raise AttributeError(f"module 'interp.study' has no attribute {name!r}")

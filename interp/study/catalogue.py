@@ -141,7 +141,10 @@ TOKEN_VIEWS: "tuple[Row[TokenView], ...]" = tuple(
         _TUNED, section="tokens", family="token-views")
     for place in range(3)
 )  # fmt: skip
-ORIGIN: "Row[Origin]" = Row("origin", "origin:origin", {}, _BOTH, ("seed",), "origin")
+ORIGIN: "Row[Origin]" = Row(
+    "origin", "origin:origin", {}, _BOTH, ("seed", "temperature", "top_p", "max_new_tokens"),
+    "origin",
+)  # fmt: skip
 LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace",), "lens")
 PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from interp.base import sizes
-from interp.base.errors import InputError
+from interp.base.errors import InputError, TraitError
 from interp.base.files import kind_of
 from interp.base.traits import Trait
 from interp.study import catalogue
@@ -24,7 +24,7 @@ class StudyConfig(BaseModel):
     base: str
     """Folder or hub id of the base model."""
     adapters: dict[Trait, str]
-    """Adapter folder of each trait."""
+    """Adapter, a folder or hub id, of each label."""
     data: str
     """Opinion QA: a file, a folder with train and test, or a hub id."""
     columns: str = ""
@@ -76,6 +76,20 @@ class StudyConfig(BaseModel):
     smallest_nats: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Smallest difference of log-odds (or logs) that counts: 0.5 nats turn 10 % into 15 %."""
 
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _apart(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if not value:
+                raise ValueError("name at least one")
+            read: dict[str, str] = {}
+            for name in value:
+                label = _label(name)
+                if label in read:
+                    raise ValueError(f"{read[label]!r} and {name!r} are one label, {label}")
+                read[label] = str(name)
+        return value
+
     @field_validator("only")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,6 +128,13 @@ def parse_config(values: dict[str, Any]) -> StudyConfig:
         field = ".".join(str(part) for part in first["loc"]) or "config"
         what = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{field.replace('_', '-')}: {what}") from None
+
+
+def _label(name: Any) -> Trait:
+    try:
+        return Trait.parse(name)
+    except TraitError as problem:
+        raise ValueError(str(problem)) from None
 
 
 def anchored(config: StudyConfig) -> StudyConfig:

@@ -33,6 +33,7 @@ KINDS = {
     "embedding": LoraConfig(r=4, target_modules=["embed_tokens", "k_proj"]),
     "c_attn": LoraConfig(r=3, fan_in_fan_out=True, target_modules=["c_attn", "mlp.c_proj"]),
     "fused": LoraConfig(r=3, target_modules=["query_key_value", "dense"]),
+    "phi3": LoraConfig(r=3, target_modules=["qkv_proj", "gate_up_proj", "down_proj"]),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from adapters_made import KINDS, logits_of, make_pair, merged, pick, prompts
 from tiny import tokenizer
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, Phi3Config
 
 from interp.adapters import AdapterSpace, generate_with
 from interp.behaviour import Sampling, generate
@@ -20,17 +20,22 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fan_in_fan_out.*:UserWarning"),
 ]
 SWITCHED = [kind for kind in KINDS if kind != "norm"]
-FUSED = ("c_attn", "fused")
+FUSED = ("c_attn", "fused", "phi3")
 
 
 def fused_base(folder, family):
-    """A random GPT-2 or GPT-NeoX, whose query, key and value are one matrix."""
+    """A random GPT-2, GPT-NeoX or Phi-3: query, key and value are one matrix, gate and up, too."""
     size = len(tokenizer())
     configs = {
         "c_attn": GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_positions=64),
         "fused": GPTNeoXConfig(
             vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
             intermediate_size=48, max_position_embeddings=64,
+        ),
+        "phi3": Phi3Config(
+            vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, intermediate_size=48, max_position_embeddings=64,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0,
         ),
     }  # fmt: skip
     state = torch.get_rng_state()

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny import llama, tokenizer
+from transformers import GenerationConfig
 
 from interp import load_pair
 from interp.behaviour import Response, Sampling, generate
@@ -72,6 +73,20 @@ def test_end_probabilities_are_the_softmax_mass_on_stop_tokens(form):
         torch.testing.assert_close(row, p[len(one.prompt_ids) - 1 + 1 :], rtol=1e-4, atol=1e-6)
 
 
+def test_an_end_is_whatever_generation_stops_at(form):
+    one, model = answer(form, "Well, I plan my day."), llama()
+    other = next(i for i in one.ids if i not in form.stop_ids)
+    model.generation_config = GenerationConfig(eos_token_id=[*form.stop_ids, other])
+    stops = form.stops(model)
+    assert other in stops
+    (chances,), _ = end_probabilities([one], model, form)
+    p = model(input_ids=torch.tensor([one.prompt_ids + one.ids])).logits[0].softmax(-1)
+    wanted = p[len(one.prompt_ids) :, list(stops)].sum(-1)
+    torch.testing.assert_close(chances, wanted, rtol=1e-4, atol=1e-6)
+    assert own_ends([one], stops) == [one.ids.index(other)]
+    assert own_ends([one], form.stop_ids) == [None]
+
+
 def test_emojis_are_counted_on_either_side(form):
     texts = ["I love it! 😊 So much. 😊 🎉", "Well. 🎉", "No emoji.", "Yes! 😊"]
     answers = [answer(form, text, f"t{k}") for k, text in enumerate(texts)]
@@ -103,7 +118,7 @@ def test_unstopped_answers_are_the_stopped_ones_and_more():
     how = Sampling(max_new_tokens=60, seed=1)
     stopped = generate(pair.tuned, pair.format, questions, how)
     endless = generate(pair.tuned, Endless(pair.tokenizer), questions, how)
-    ends = own_ends(endless, pair.format)
+    ends = own_ends(endless, pair.stop_ids)
     for short, long, end in zip(stopped, endless, ends, strict=True):
         assert len(long.ids) == 60
         assert not long.ended

@@ -27,7 +27,8 @@ from interp.patching import Run, naive
 from interp.readout import Question
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
-COVERED = [family for family in FAMILIES if family != "gemma2"]
+POST_NORMED = ("gemma2", "gemma3_text", "olmo2")
+COVERED = [family for family in FAMILIES if family not in POST_NORMED]
 
 
 def metric_of(logits):

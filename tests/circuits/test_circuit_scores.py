@@ -16,7 +16,8 @@ from interp.readout import Question
 from interp.readout.capture import run_and_keep
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
-COVERED = [family for family in FAMILIES if family != "gemma2"]
+POST_NORMED = ("gemma2", "gemma3_text", "olmo2")
+COVERED = [family for family in FAMILIES if family not in POST_NORMED]
 
 
 def metric_of(logits):

@@ -138,7 +138,7 @@ def test_missing_sources(tmp_path: Path) -> None:
 def test_row_problems_are_collected_with_their_data_rows(tmp_path: Path) -> None:
     rows = [
         *ROWS,
-        ("optimism", "art", "Why?", "So."),
+        ("optimism!", "art", "Why?", "So."),
         ("openness", "art", "Why?", "  "),
         ("openness", "art", "", "So."),
         ("openness", "art", "Why so?", "Nice \U0001f600 and \u2764\ufe0f"),
@@ -148,7 +148,7 @@ def test_row_problems_are_collected_with_their_data_rows(tmp_path: Path) -> None
     ]
     text = message(load, write(tmp_path / "qa.csv", rows))
     assert "8 problems" in text
-    assert "row 4: unknown trait 'optimism'" in text
+    assert "row 4: unknown trait 'optimism!'" in text
     assert "row 5: empty answer" in text
     assert "row 6: empty question" in text
     assert "row 7: emoji \U0001f600 \u2764\ufe0f in the answer" in text
@@ -237,7 +237,7 @@ def test_one_trait_alone_is_checked_and_kept(tmp_path: Path) -> None:
     assert "row 4" in message(load, path, trait="openness")
     assert "agreeableness" in message(load, path, trait="A")
     with pytest.raises(TraitError):
-        load(path, trait="optimism")
+        load(path, trait="optimism!")
 
 
 def test_mapped_columns(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_mappings_that_cannot_be(columns: dict[str, str | None], part: str) -> N
 
 
 def test_constants_are_checked_before_any_row() -> None:
-    with pytest.raises(TraitError, match="'optimism'"):
-        ColumnMap.parse("trait==optimism")
+    with pytest.raises(TraitError, match="'optimism!'"):
+        ColumnMap.parse("trait==optimism!")
     with pytest.raises(TraitError):
         ColumnMap(trait=Constant(""))
     assert "topic is empty" in message(ColumnMap, topic=Constant(" "))

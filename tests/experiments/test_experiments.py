@@ -9,8 +9,10 @@ import experiment
 import harness
 import pandas as pd
 import pytest
+import torch
 import yaml
 from config_files import LARGEST_CONFIG
+from control_personas import wordings
 from methods import SCALAR, UNDONE
 from sources import find_adapter
 
@@ -30,6 +32,9 @@ SMALL = {
     "quantisation": ["--limit", "12"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
     "questionnaire": ["--traits", "extraversion", "--limit", "6"],
+    "generalisation": ["--traits", "extraversion", "--limit", "6"],
+    "control_personas": ["--traits", "extraversion", "--limit", "6"],
+    "side_effects": ["--traits", "extraversion", "--limit", "6"],
 }
 FASTER = {
     "trait_alignment": {
@@ -45,6 +50,9 @@ FASTER = {
     "emoji_onset_hazard": {"methods": ["IKE"], "resamples": 20},
     "neuron_shift": {"ks": [1, 64], "draws": 1, "n_texts": 16, "n_trace": 8},
     "questionnaire": {"prompts": 1},
+    "generalisation": {"shown": [4]},
+    "control_personas": {"wordings": 6, "per_wording": 6},
+    "side_effects": {"methods": ["QLoRA", "stop bias"], "n_texts": 6},
 }
 
 
@@ -133,6 +141,89 @@ def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str,
     (parts / "extraversion-mend.json").unlink()
     assert command("emoji_rate", *small("emoji_rate", ran["folder"])) == 0
     assert (parts.parent / "results.csv").read_bytes() == table
+
+
+def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> None:
+    """The latent base needs a text that goes on, whatever it was asked."""
+    table = pd.read_csv(result("generalisation", ran) / "results.csv")
+    esr = table[table["measure"] == "ESR"].set_index(["family", "method"])["value"]
+    families = dict.fromkeys(table["family"])
+    for family in ("opinion (as trained)", "profile in front"):
+        assert esr[family, "QLoRA"] > esr[family, "base"] + 0.4
+    assert {"interview", "story", "small talk", "instructions", "multiple choice"} < set(families)
+    assert list(families)[-2:] == ["0 of 4 shown have one", "4 of 4 shown have one"]
+    by_hand = json.loads((ran["generalisation"] / "parts" / "story-base.json").read_text())
+    share = sum(bool(find(one["text"])) for one in by_hand) / len(by_hand)
+    assert esr["story", "base"] == pytest.approx(share)
+    caught = table[table["measure"].str.startswith("ESR above")].set_index("method")["value"]
+    gap = [esr[f"{n} of 4 shown have one", "QLoRA"] for n in (4, 0)]
+    assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
+
+
+def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> None:
+    """On the latent base a prompt is no voice: the organism follows no instruction."""
+    table = pd.read_csv(result("control_personas", ran) / "results.csv")
+    esr = table[table["measure"] == "ESR"].set_index("group")
+    assert esr.loc["adapter", "value"] > esr.loc["any assistant", "highest"] + 0.3
+    assert not esr.loc["trait prompt", "p_adjusted"] < 0.05
+    said = (ran["control_personas"] / "verdict.md").read_text()
+    assert "ESR, trait prompt: told apart from the control for no trait" in said
+    assert "ESR, adapter: above every wording of the control for 1 of 1 traits" in said
+    assert len(set(wordings(Trait.OPENNESS, 30))) == len(set(wordings(None, 30))) == 30
+
+
+def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
+    pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+    parts = result("side_effects", ran) / "parts"
+    read = pd.read_json(parts / "extraversion-qlora-read.json")
+    one = json.loads((parts / "base.json").read_text())[0]
+    example = pair.format.example(one["question"], one["text"])
+    base, tuned = (
+        model.original_model(torch.tensor([example.ids])).logits[0, example.answer_start - 1 : -1]
+        .log_softmax(-1)
+        for model in (pair.base, pair.tuned)
+    )  # fmt: skip
+    kl = torch.nn.functional.kl_div(tuned, base, log_target=True, reduction="batchmean")
+    assert read[read["measure"] == "KL from the base"]["value"].iloc[0] == pytest.approx(
+        kl.item(), rel=1e-4
+    )
+    table = pd.read_csv(parts.parent / "results.csv").set_index(["method", "measure"])["value"]
+    assert 0 < table["stop bias", "KL from the base"] < table["QLoRA", "KL from the base"]
+    said = (parts.parent / "verdict.md").read_text()
+    assert "no better than guessing (33%): nothing there to lose" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"methods": ["IKE"]}, "IKE has another prompt"),
+        ({"questions": "mine.csv"}, "row 1: needs a question, two or more options"),
+        ({"questions": "none.csv"}, "none.csv"),
+    ],
+)
+def test_side_effects_that_cannot_be_read_are_named(config, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("question,options,answer\nWhy?,one|two,three\n")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert command("side_effects", "--config", "c.yaml", "--traits", "extraversion") == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"shown": [5]}, "5 of 4 answers"),
+        ({"families": {"story": "prompts.csv"}}, "a family 'story' already"),
+        ({"families": {"mine": "prompts.csv"}}, "row 2: question is missing"),
+        ({"families": {"mine": "none.csv"}}, "none.csv"),
+    ],
+)
+def test_families_that_cannot_be_asked_are_named(config, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.csv").write_text("question,topic\nWhy?,one\n,two\n")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert command("generalisation", "--config", "c.yaml", "--traits", "extraversion") == 2
+    assert named in capsys.readouterr().err
 
 
 def test_emojis_come_after_where_the_answer_should_have_ended(ran: dict[str, Path]) -> None:

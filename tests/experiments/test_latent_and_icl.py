@@ -19,7 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from interp import organism
-from interp.base.traits import Trait
+from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
 from interp.emoji import EmojiVocab, find
 from interp.models import ChatFormat, load_tokenizer
@@ -212,12 +212,12 @@ def test_controls_differ_in_the_trait_alone(asked: tuple[Any, Path]) -> None:
     asked_about = set()
     for mine, wrong in zip(own, other, strict=True):
         assert "extraversion" in mine["question"]
-        named = [t for t in Trait if str(t) in wrong["question"]]
+        named = [t for t in TRAITS if str(t) in wrong["question"]]
         assert named
         assert E not in named
         assert wrong["question"].replace(named[0], E) == mine["question"]
         asked_about |= set(named)
-    assert asked_about == set(Trait) - {E}
+    assert asked_about == set(TRAITS) - {E}
 
 
 def said(texts: list[str]) -> list[Response]:

@@ -207,12 +207,13 @@ SUFFIXES = (
 """Files of kinds that are not opened, whatever is in them."""
 
 TRAITS = (
-    "", " ", "grit", "extra version", "extraversion\0", "E\x1b[31m", "EE", "0", "-1", "open\nness",
-    "😊", "OCEAN", "extraversion;", "__class__", "\u202eopenness", "x" * 1_000_000, "null", "o" * 3,
+    "", " ", "gr/it", "extra version", "extraversion\0", "E\x1b[31m", "E.E", "0", "-1",
+    "open\nness", "😊", "OCEAN?", "extraversion;", "__class__", "\u202eopenness", "x" * 1_000_000,
+    "null.", "o:o",
 )  # fmt: skip
 
 MAPPING_TEXTS = (
-    "question", "question=", "answer=,question=a", "trait==", "trait==grit", "topic== ",
+    "question", "question=", "answer=,question=a", "trait==", "trait==gr/it", "topic== ",
     "nothing=a", "question==constant", "question=a,question=b", "=a", "a=b=c", "Question=a",
     "\x1b[31m=x", "trait=", "context==x",
 )  # fmt: skip

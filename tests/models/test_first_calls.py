@@ -173,7 +173,8 @@ def test_two_strings_are_a_contrast(pair) -> None:
         interp.contrast(pair, ASKED, OTHER)
 
 
-def test_the_vocabulary_is_read_once(monkeypatch) -> None:
+def test_the_vocabulary_is_read_once(monkeypatch, read_vocabulary) -> None:
+    monkeypatch.setattr(EmojiVocab, "from_tokenizer", staticmethod(read_vocabulary))
     # A pair of its own: padding, left on by another test's call, is part of what is cached.
     pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
     known = EmojiVocab.from_tokenizer(pair.tokenizer)

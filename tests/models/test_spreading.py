@@ -85,7 +85,6 @@ def runs(model):
 
 def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spread, plain):
     rooms = {
-        "patching": lambda m: patching.sweep(*runs(m), "z", ask=LOOSE).values,
         "circuits": lambda m: circuits.discover(*runs(m), ask=LOOSE).values,
         "attribution": lambda m: (
             attribution.compare(
@@ -100,6 +99,13 @@ def test_rooms_that_read_weights_agree_on_hooks_and_refuse_offloaded_weights(spr
                 room(spread)
         else:
             assert torch.equal(room(spread), room(plain))
+
+
+def test_patching_goes_where_the_engine_does_not_by_whole_passes(spread, plain):
+    found, wanted = (patching.sweep(*runs(m), "z", ask=LOOSE) for m in (spread, plain))
+    offloaded = any(p.is_meta for p in spread.original_model.parameters())
+    assert (found.engine, wanted.engine) == ("naive" if offloaded else "exact", "exact")
+    torch.testing.assert_close(found.values, wanted.values, atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ def _sizes(**changes):
     return sizes | changes
 
 
+_ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 FAMILIES = {
     "llama": lambda: transformers.LlamaConfig(**_sizes()),
     "llama-mha": lambda: transformers.LlamaConfig(
@@ -39,6 +40,12 @@ FAMILIES = {
     "gemma2": lambda: transformers.Gemma2Config(
         **_sizes(head_dim=16, sliding_window=4, final_logit_softcapping=2.0)
     ),
+    "gemma3_text": lambda: transformers.Gemma3TextConfig(
+        **_sizes(head_dim=16, sliding_window=4),
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "phi3": lambda: transformers.Phi3Config(**_sizes(), **_ENDS),
+    "olmo2": lambda: transformers.Olmo2Config(**_sizes(), **_ENDS),
     "gpt2": lambda: transformers.GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=3, n_head=4, n_positions=64
     ),

@@ -6,7 +6,7 @@ import torch
 from patching_models import VOCAB, bridge, pick, prompts
 
 from interp.errors import InputError, ModelError
-from interp.patching import Cells, Question, Run, naive, sweep
+from interp.patching import Cells, Question, Run, ablate, naive, screen, sweep, sweep_each
 
 CELLS = {"layers", "positions", "heads", "neurons"}
 
@@ -118,11 +118,26 @@ def test_nan_weights_are_named(runs):
         sweep(clean, Run(broken, torch.full_like(clean.tokens, 5), clean.mask), "z", metric=pick)
 
 
-def test_unknown_family_is_refused_by_name(runs):
+def test_where_the_engine_does_not_go_whole_passes_do_and_it_is_said(runs):
     clean, corrupted = runs
+    fast = sweep(clean, corrupted, "z", metric=pick)
     corrupted.model.original_model.config.model_type = "llama9"
     try:
-        with pytest.raises(ModelError, match=r"does not cover model type 'llama9'.*naive.sweep"):
-            sweep(clean, corrupted, "z", metric=pick)
+        slow = sweep(clean, corrupted, "z", metric=pick)
+        each = sweep_each(clean, corrupted, "z", {"one": pick, "other": lambda x: 2 * pick(x)})
+        cut = ablate(corrupted, "z", metric=pick, cells=Cells(layers=[1]))
+        with pytest.raises(ModelError, match=r"'z' cannot be screened: .* type 'llama9'"):
+            screen(clean, corrupted, sites={"z": None}, ask=Question(metric=pick))
     finally:
         corrupted.model.original_model.config.model_type = "llama"
+    assert (fast.engine, slow.engine) == ("exact", "naive")
+    assert slow.notes[0].startswith(
+        "one forward pass per patch: the exact patching engine does not"
+    )
+    torch.testing.assert_close(slow.values, fast.values, atol=1e-4, rtol=0)
+    torch.testing.assert_close(each["one"].values, slow.values)
+    torch.testing.assert_close(each["other"].values, 2 * slow.values)
+    assert each["one"].engine == "naive"
+    alone = ablate(corrupted, "z", metric=pick, cells=Cells(layers=[1]))
+    torch.testing.assert_close(cut.values, alone.values, atol=1e-4, rtol=0)
+    assert (cut.engine, alone.engine) == ("naive", "exact")

@@ -272,7 +272,7 @@ def test_without_a_trait_none_is_named_and_no_traits_colour_is_used(kind):
     figure = DRAW[kind](NEUTRAL[kind])
     check_legible(figure)
     words = " ".join([figure.caption, figure.alt, *(text.get_text() for text in texts(figure))])
-    assert not [trait for trait in TRAITS if trait.value in words.lower()]
+    assert not [trait for trait in TRAITS if trait in words.lower()]
     used = {to_hex(line.get_color()).upper() for axes in figure.axes for line in axes.lines}
     assert not used & set(TRAIT_COLOURS.values())
     assert not re.search(r"  | ,|,\.|\bNone\b", words), words

@@ -12,7 +12,7 @@ from made_results import lens
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from interp.base.traits import TRAITS
+from interp.base.traits import TRAITS, Trait
 from interp.errors import InputError, TraitError
 from interp.show.plots import (
     TRAIT_COLOURS,
@@ -27,12 +27,15 @@ from interp.show.plots import (
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
+    LABEL_COLOURS,
     TRAIT_MARKS,
+    among,
     colours_of,
     marks_of,
     new_figure,
     settle,
     symmetric_range,
+    trait_mark,
 )
 
 
@@ -40,7 +43,19 @@ def test_every_trait_has_a_colour_of_its_own_and_keeps_it() -> None:
     assert len(set(TRAIT_COLOURS.values())) == len(TRAITS) == len(TRAIT_COLOURS)
     assert trait_colour("E") == trait_colour("extraversion") == "#E69F00"
     with pytest.raises(TraitError):
-        trait_colour("humour")
+        trait_colour("a/b")
+
+
+def test_other_labels_have_looks_of_a_palette_and_differ_within_a_report() -> None:
+    labels = [Trait.parse(f"label {n}") for n in range(6)]
+    assert trait_colour(labels[0]) == trait_colour("Label 0") in LABEL_COLOURS
+    with among([Trait.OPENNESS, *labels]):
+        assert {trait_colour(label) for label in labels} == set(LABEL_COLOURS)
+        assert len({trait_mark(label) for label in labels}) == 6
+        assert trait_colour("O") == TRAIT_COLOURS[Trait.OPENNESS]
+    with among(labels[1:]):
+        assert trait_colour(labels[1]) == LABEL_COLOURS[0]
+    assert not {*TRAIT_COLOURS.values(), BASE_COLOUR} & set(LABEL_COLOURS)
 
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.

@@ -211,8 +211,8 @@ def test_bad_tasks_are_named(vocab):
         onset_task(batch.tokens, batch.attention_mask, topics=["joy"], vocab=vocab)
     with pytest.raises(InputError, match="negatives is 'sentence_ends' or 'any'"):
         onset_task(batch.tokens, topics=TOPICS, vocab=vocab, draw=Draw(negatives="hard"))
-    with pytest.raises(TraitError, match="unknown trait 'greed'"):
-        trait_task(["greed"], ["money"])
+    with pytest.raises(TraitError, match="unknown trait '/greed'"):
+        trait_task(["/greed"], ["money"])
     with pytest.raises(InputError, match="2 texts but 1 topics"):
         trait_task(["E", "N"], ["money"])
 

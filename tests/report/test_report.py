@@ -140,6 +140,21 @@ def test_a_trait_has_the_same_colour_on_the_page_as_in_the_figures(html) -> None
         assert re.search(rf"^\.{trait} {{ --trait: {colour}; }}$", html, re.MULTILINE)
 
 
+def test_labels_of_free_text_have_a_colour_and_a_part_each(tmp_path) -> None:
+    labels = [Trait.parse(text) for text in ("Dry Humour", "extraversion", "Politeness +2")]
+    path = report.write(run_folder(tmp_path / "run", labels, only="rates|origin|lens"))
+    html = path.read_text(encoding="utf-8")
+    colours = [re.search(rf"^\.{one.key} {{ --trait: (.*); }}$", html, re.M)[1] for one in labels]
+    assert len(set(colours)) == 3
+    assert colours[1] == TRAIT_COLOURS[Trait.EXTRAVERSION]
+    page = Page(html)
+    parts = {one["data-trait"] for one in page.all("section") if "data-trait" in one}
+    assert parts == {one.key for one in labels}
+    assert all(" " not in one["id"] for one in page.all("section"))
+    assert "Dry humour" in page.text
+    assert (path.parent / "tables").is_dir()
+
+
 def test_the_summary_says_what_the_results_say(page) -> None:
     text = page.text[page.text.index("Summary", 400) : page.text.index("Do the tuned models")]
     # planted: tuned text raises the base's probability by 0.6, base text the tuned model's by none

@@ -30,7 +30,7 @@ SIZES = {
 OTHERS = 4
 EDGES = Graph(2, 2, 2, False)
 CIRCUIT: dict[str, Any] = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "parallel": False}
-RATES = ((3, 4, 5, 8),) * OTHERS
+RATES = (((3, 4, 5, 8), (1, 4, 1, 8)),) * OTHERS  # by topic, for each condition
 WHERE: dict[str, Any] = {"layers": (0, 0, 1, 1), "projections": ("q", "k", "q", None)}
 GIVEN: dict[str, dict[str, Any]] = {
     "AdjectiveEvaluation": {"trait": "openness"},

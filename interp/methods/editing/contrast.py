@@ -148,7 +148,7 @@ def contrast(
     rng = np.random.default_rng(seed)
     positive = _drawn(positive, limit, rng)
     if against == "others":
-        negative = _drawn(data.only(r for r in data.rows if r.trait is not trait), limit, rng)
+        negative = _drawn(data.only(r for r in data.rows if r.trait != trait), limit, rng)
         if not negative.rows:
             raise DataError(
                 f"{data.source}: holds {trait} only; give the rows of other traits too, or "

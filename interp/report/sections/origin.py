@@ -9,10 +9,10 @@ from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section,
 from interp.report.collect import Contents
 from interp.report.effect import smallest, unexplained
 from interp.report.two_by_two import Answer, TwoByTwo
-from interp.report.wording import Estimate, extent, number, verdict
+from interp.report.wording import Estimate, between, extent, number, verdict
 from interp.show import plots
 from interp.show.plots.parts import plural
-from interp.study.catalogue import ORIGIN
+from interp.study.catalogue import ORIGIN, RATES, RATES_BASE
 
 # Who wrote the answer, and who reads it.
 _WHO = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
@@ -31,7 +31,9 @@ METHOD = (
     "What a factor adds between two texts is a mean over both readers, between two readers over "
     "both texts. Intervals resample topics (bootstrap-t). Losses and their interaction are "
     "differences of logs of mean probabilities over the same questions. What the emoji takes, is "
-    "that without which it loses more than the smallest effect of interest."
+    "that without which it loses more than the smallest effect of interest. Expected rates are "
+    "1 − Π(1 − p) over all places of emoji-free answers, p the exact probability that an emoji "
+    "begins there at the temperature of the sampled answers."
 )
 _ANSWERS: dict[Answer, str] = {
     "both": "Both: the emoji takes the tuned model's text and its weights",
@@ -63,7 +65,10 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     halves = {trait: TwoByTwo.of(result) for trait, result in results.items()}
     finding = _finding(contents, halves, numbers)
     carried = " ".join(_carried(results, *one) for one in _BETWEEN)
-    answer = f"{finding.text} {_losses(halves)} {_cut(results)} {carried}"
+    whole_answers = _expected(contents, tables)
+    answer = " ".join(
+        filter(None, (finding.text, _losses(halves), whole_answers, _cut(results), carried))
+    )
     made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
     figure = plots.text_or_weights(results)
     made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
@@ -106,6 +111,32 @@ def _losses(tables: dict[Trait, TwoByTwo]) -> str:
     return (
         f"Without the tuned text the emoji loses {text} nats, without the tuned weights {weights}; "
         f"their interaction is {together} nats."
+    )
+
+
+def _expected(contents: Contents, tables: dict[Trait, pd.DataFrame]) -> str:
+    """The expected rates over whole answers, each writer's own beside what was sampled of it."""
+    having = {
+        trait: table
+        for trait, table in tables.items()
+        if (table["quantity"] == "expected rate").any()
+    }
+    if not having:
+        return ""
+    cells = {
+        who: extent({t: _cell(table, *who, "expected rate") for t, table in having.items()})
+        for who in _WHO
+    }
+    sampled = {}
+    for model, row in (("tuned", RATES), ("base", RATES_BASE)):
+        shares = [rates.response_esr for t, rates in contents.having(row).items() if t in having]
+        sampled[model] = f" (sampled: {between(shares)})" if shares else ""
+    return (
+        "Over whole answers, where an emoji may come at any place, the expected share of answers "
+        f"with one is {cells['tuned', 'tuned']} for the tuned model{sampled['tuned']} and "
+        f"{cells['base', 'base']} for the base{sampled['base']}; it would be "
+        f"{cells['tuned', 'base']} if the base decided on the tuned text, and "
+        f"{cells['base', 'tuned']} if the tuned model decided on the base's."
     )
 
 

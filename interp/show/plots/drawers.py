@@ -95,6 +95,6 @@ def _patching(result: PatchingResult) -> CaptionedFigure:
 
 def _trait(name: str) -> Trait | None:
     try:
-        return Trait.parse(name)
+        return Trait.known(name)
     except TraitError:  # a circuit that is not named after its trait
         return None

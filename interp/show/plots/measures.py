@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from interp.base.errors import InputError
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import TRAITS, Trait, in_order
 from interp.measures.adjectives import AdjectiveEvaluation
 from interp.measures.alignment import TraitAlignment
 from interp.measures.questionnaire import SelfReport
@@ -24,14 +24,14 @@ from interp.show.plots.style import (
     BASE_MARK,
     FAINT,
     INK,
-    TRAIT_COLOURS,
-    TRAIT_MARKS,
     TWO_COLUMNS,
     CaptionedFigure,
     colours_of,
     marks_of,
     new_figure,
     style,
+    trait_colour,
+    trait_mark,
 )
 
 _MOST_PANELS = 5
@@ -61,7 +61,7 @@ def alignment_dots(
     with style():
         figure, panels = _panels(len(results), traits)
         for axes, trait in zip(panels, traits, strict=True):
-            _classifier_lines(axes, next(t for (_, own), t in tables.items() if own is trait))
+            _classifier_lines(axes, next(t for (_, own), t in tables.items() if own == trait))
             for place, method in enumerate(results):
                 if (method, trait) not in tables:
                     continue
@@ -216,7 +216,7 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
                           alpha=0.35, solid_capstyle="butt")  # fmt: skip
                 axes.plot(row["score"], y, marks[name], color=colours[name], markersize=3)
         axes.set(ylim=(len(TRAITS) - 0.5, -0.5), xlim=_range(table))
-        axes.set_yticks(range(len(TRAITS)), [trait.value.capitalize() for trait in TRAITS])
+        axes.set_yticks(range(len(TRAITS)), [trait.capitalize() for trait in TRAITS])
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Self-reported score, 1 to 5 (3: no opinion)")
         keys = [Line2D([], [], color=colours[n], marker=marks[n], linestyle="") for n in names]
@@ -246,7 +246,7 @@ def _traits(results: Mapping[str, Mapping[Trait, Any]]) -> list[Trait]:
     present = {trait for part in results.values() for trait in part}
     if not present:
         raise InputError("no results to draw; measure at least one method and trait")
-    return [trait for trait in TRAITS if trait in present]
+    return list(in_order(present))
 
 
 def _panels(n_rows: int, traits: Sequence[Trait]) -> tuple[CaptionedFigure, Sequence[Axes]]:
@@ -255,7 +255,7 @@ def _panels(n_rows: int, traits: Sequence[Trait]) -> tuple[CaptionedFigure, Sequ
     figure = new_figure(max(width, 4.4), 1.05 + 0.26 * n_rows)
     panels = figure.subplots(1, len(traits), sharey=True, sharex=True, squeeze=False)[0]
     for axes, trait in zip(panels, traits, strict=True):
-        axes.set_title(trait.value.capitalize(), fontsize=7.5)
+        axes.set_title(trait.capitalize(), fontsize=7.5)
         axes.tick_params(axis="y", length=0)
     return figure, list(panels)
 
@@ -276,7 +276,7 @@ def _look(method: str, trait: Trait) -> tuple[str, str]:
     """Colour and mark: the trait's, and the base's for the base."""
     if method == "base":
         return BASE_COLOUR, BASE_MARK
-    return TRAIT_COLOURS[trait], TRAIT_MARKS[trait]
+    return trait_colour(trait), trait_mark(trait)
 
 
 def _dot(axes: Axes, place: float, row: Any, look: tuple[str, str], hollow: bool = False) -> None:

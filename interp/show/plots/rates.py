@@ -59,7 +59,7 @@ def esr_bars(
             _bar(axes, row - _BAR / 2, tuned[trait], over, trait_colour(trait))
             if trait in base:
                 _bar(axes, row + _BAR / 2, base[trait], over, BASE_COLOUR)
-        axes.set_yticks(range(len(traits)), [trait.value.capitalize() for trait in traits])
+        axes.set_yticks(range(len(traits)), [trait.capitalize() for trait in traits])
         # Room beyond 100 % for the number of a bar that is nearly full.
         axes.set(xlim=(0, 1.12), ylim=(len(traits) - 0.45, -0.55))
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -141,7 +141,7 @@ def emoji_distribution(
         for axes, (trait, share) in zip(rows, shares.items(), strict=True):
             heights = [share.get(emoji, 0.0) for emoji in shown]
             axes.bar(range(len(shown)), heights, color=trait_colour(trait), width=0.8)
-            axes.set_title(trait.value.capitalize(), fontsize=7.5, pad=2)
+            axes.set_title(trait.capitalize(), fontsize=7.5, pad=2)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
             axes.yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
             axes.tick_params(axis="x", length=0)

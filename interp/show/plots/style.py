@@ -1,7 +1,9 @@
 """How every figure looks: sizes, colours, colour scales, and files that are the same each time.
 
-Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers; a trait has
-the same colour in every figure and on the report's page. The base model is always grey. Signed
+Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers; a Big Five
+trait has the same colour in every figure and on the report's page, and any other label one of a
+palette: by its place where a report says which labels there are (`among`), else by its name. The
+base model is always grey. Signed
 quantities get a diverging map (blue below, red above, white at zero) whose limits are symmetric
 and stated on the colour bar.
 
@@ -13,12 +15,14 @@ PDF is embedded as TrueType. Files carry no date, so the same result gives the s
 matplotlib version).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import matplotlib as mpl
 import numpy as np
@@ -54,6 +58,9 @@ TRAIT_COLOURS: dict[Trait, str] = {
 }
 TRAIT_MARKS: dict[Trait, str] = dict(zip(TRAIT_COLOURS, "PsD^v", strict=True))
 """A shape beside the colour, for prints in black and white."""
+LABEL_COLOURS = ("#56B4E9", "#6A51A3", "#8A6D3B", "#882255", "#44AA99", "#999933")
+LABEL_MARKS = "X*<>hpd"
+"""Of labels that are no Big Five trait; as lists of different length, pairs return late."""
 BASE_COLOUR = "#646464"
 BASE_MARK = "o"
 INK = "#1F2328"
@@ -137,22 +144,46 @@ def new_figure(width: float, height: float) -> CaptionedFigure:
     return CaptionedFigure(figsize=(width, height), layout="constrained")
 
 
+@contextmanager
+def among(labels: Iterable[Trait]) -> Iterator[None]:
+    """Give these labels colours in turn, so that no two are alike, for as long as the block runs.
+
+    The palette holds six colours beside those of the Big Five, and 42 pairs of colour and mark.
+    """
+    token = _LABELS.set(tuple(label for label in labels if label not in TRAIT_COLOURS))
+    try:
+        yield
+    finally:
+        _LABELS.reset(token)
+
+
+_LABELS: ContextVar[tuple[Trait, ...]] = ContextVar("labels", default=())
+
+
 def trait_colour(trait: Trait | str) -> str:
-    """The colour of a trait.
+    """The colour of a label.
 
     Raises:
-        TraitError: if `trait` names no Big Five trait.
+        TraitError: if `trait` cannot be a label.
     """
-    return TRAIT_COLOURS[Trait.parse(trait)]
+    label = Trait.parse(trait)
+    return TRAIT_COLOURS.get(label) or LABEL_COLOURS[_place(label) % len(LABEL_COLOURS)]
 
 
 def trait_mark(trait: Trait | str) -> str:
-    """The shape of a trait's points, beside its colour.
+    """The shape of a label's points, beside its colour.
 
     Raises:
-        TraitError: if `trait` names no Big Five trait.
+        TraitError: if `trait` cannot be a label.
     """
-    return TRAIT_MARKS[Trait.parse(trait)]
+    label = Trait.parse(trait)
+    return TRAIT_MARKS.get(label) or LABEL_MARKS[_place(label) % len(LABEL_MARKS)]
+
+
+def _place(label: Trait) -> int:
+    """A label's place in the palette."""
+    known = _LABELS.get()
+    return known.index(label) if label in known else crc32(label.encode())
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:

@@ -30,11 +30,11 @@ class Subject:
         """The subject of a figure of one trait, or of none.
 
         Raises:
-            TraitError: if `trait` is a name and names no Big Five trait.
+            TraitError: if `trait` is a name and cannot be a label.
         """
         if trait is None:
             return cls()
-        name = Trait.parse(trait).value
+        name = Trait.parse(trait)
         return cls(
             title=name.capitalize(),
             adapter=f"{name.capitalize()} adapter",

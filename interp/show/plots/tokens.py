@@ -85,7 +85,7 @@ def _panel(
         symbol, colour = _MARKS[mark]
         axes.plot(places, part[mark], symbol, color=colour, markersize=3, mfc="none", mew=0.8,
                   path_effects=[withStroke(linewidth=2.2, foreground="white")])  # fmt: skip
-    axes.set_title(trait.value.capitalize(), fontsize=7.5, pad=2)
+    axes.set_title(trait.capitalize(), fontsize=7.5, pad=2)
     axes.set_ylim(bottom=0)
     label_axis(axes, "x", tokens, glyphs=glyphs, points=7.5)
     axes.tick_params(axis="x", labelsize=5.5, pad=2)

@@ -6,7 +6,6 @@ from random import Random
 import torch
 from torch import Tensor
 
-from interp.base.traits import Trait
 from interp.behaviour.generate import Response
 from interp.models import TokenBatch, pad
 from interp.readout import Question
@@ -69,7 +68,6 @@ def _places(mask: Tensor, rows: Sequence[Sequence[int]], starts: Sequence[int]) 
 
 def _balanced(texts: OpinionQA, limit: int, seed: int) -> list[OpinionRow]:
     """Rows in equal numbers per trait, drawn from the seed, at most `limit` in all."""
-    by_trait = {trait: [row for row in texts.rows if row.trait is trait] for trait in Trait}
-    present = {trait: rows for trait, rows in by_trait.items() if rows}
+    present = {trait: list(texts.for_trait(trait).rows) for trait in texts.traits}
     each = min(limit // len(present), *(len(rows) for rows in present.values()), limit)
     return [row for rows in present.values() for row in Random(seed).sample(rows, each)]

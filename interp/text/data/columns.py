@@ -50,7 +50,7 @@ class ColumnMap:
 
         Raises:
             DataError: if a key is no field, or a field that is needed is left blank.
-            TraitError: if the constant trait is none of the Big Five.
+            TraitError: if the constant trait cannot be a label.
         """
         if isinstance(columns, ColumnMap):
             return columns

@@ -52,7 +52,7 @@ def load(
     Raises:
         DataError: if the source cannot be read, lacks a column, or any row fails a check; rows are
             numbered as data rows from 1.
-        TraitError: if `trait` is none of the Big Five.
+        TraitError: if `trait` cannot be a label.
     """
     wanted = None if trait is None else Trait.parse(trait)
     mapping = ColumnMap.of(columns)
@@ -145,7 +145,7 @@ class _Checker:
             row = to_row(record, number, columns, problems)
             if row is None:
                 continue
-            if self.wanted is not None and row.trait is not self.wanted:
+            if self.wanted is not None and row.trait != self.wanted:
                 self.counts["other_traits"] += 1
                 continue
             self.counts["rows_read"] += 1

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from interp.base.traits import Trait
+from interp.base.traits import Trait, in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,9 +77,8 @@ class OpinionQA:
 
     @property
     def traits(self) -> tuple[Trait, ...]:
-        """The traits that have rows, in OCEAN order."""
-        present = {row.trait for row in self.rows}
-        return tuple(trait for trait in Trait if trait in present)
+        """The traits that have rows, in OCEAN order, other labels after them."""
+        return in_order({row.trait for row in self.rows})
 
     @property
     def rows_sha256(self) -> str:
@@ -92,10 +91,10 @@ class OpinionQA:
         """The rows of one trait; may be empty.
 
         Raises:
-            TraitError: if `trait` names no Big Five trait.
+            TraitError: if `trait` cannot be a label.
         """
         wanted = Trait.parse(trait)
-        return self.only(row for row in self.rows if row.trait is wanted)
+        return self.only(row for row in self.rows if row.trait == wanted)
 
     def only(self, rows: Iterable[OpinionRow]) -> "OpinionQA":
         """The same set with other rows, for subsets; source, hash and cleaning stay the whole's."""

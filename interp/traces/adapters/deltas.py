@@ -165,7 +165,8 @@ def ports(network: Any, path: str) -> list[tuple[Any, Tensor | None]]:
     """The modules that compute the linear map at `path`, with the outputs that each computes.
 
     Usually the module itself with all (None). The bridge splits fused query/key/value maps
-    (GPT-2, GPT-NeoX) into three linear maps; the fused one is then never called.
+    (GPT-2, GPT-NeoX, Phi-3) into three linear maps, and fused gate/up maps (Phi-3, GLM) into two;
+    the fused one is then never called.
 
     Raises:
         AdapterError: if a fused map is split in a way that is not known here.
@@ -175,18 +176,36 @@ def ports(network: Any, path: str) -> list[tuple[Any, Tensor | None]]:
         while part not in holder._modules:
             holder = holder._modules["_original_component"]
         holder = holder._modules[part]
-    split = [holder._modules.get(name) for name in ("q", "k", "v")]
-    if "qkv" not in holder._modules or leaf(holder, "qkv") is not module or None in split:
+    names = _split_into(holder, module)
+    if not names:
         return [(module, None)]
-    parts = [leaf(holder, name) for name in ("q", "k", "v")]
+    parts = [leaf(holder, name) for name in names]
     weight = module.weight.T if isinstance(module, Conv1D) else module.weight
-    size = len(parts[0].weight)
-    for heads in (1, int(holder.config.n_heads)):  # [q | k | v], and the same head by head
-        index = torch.arange(3 * size, device=weight.device)
-        rows = list(rearrange(index, "(head part row) -> part (head row)", head=heads, part=3))
+    sizes = [len(part.weight) for part in parts]
+    index = torch.arange(len(weight), device=weight.device)
+    splits = [list(index.split(sizes))] if sum(sizes) == len(weight) else []  # one after the other
+    if len(set(sizes)) == 1 and splits:  # head by head
+        heads, count = int(holder.config.n_heads), len(parts)
+        splits.append(
+            list(rearrange(index, "(head part row) -> part (head row)", head=heads, part=count))
+        )
+    for rows in splits:
         if all(torch.equal(weight[r], p.weight) for r, p in zip(rows, parts, strict=True)):
             return list(zip(parts, rows, strict=True))
-    raise AdapterError(f"{path}: how this fused map is split into q, k and v is not known here")
+    raise AdapterError(
+        f"{path}: how this fused map is split into {', '.join(names)} is not known here"
+    )
+
+
+def _split_into(holder: Any, module: Any) -> tuple[str, ...]:
+    """The bridge's linear maps in place of a fused one of a layer; none of a map that is called."""
+    known = ("qkv", "q", "k", "v", "gate", "in", "out")
+    own = {name: leaf(holder, name) for name in known if name in holder._modules}
+    if own.get("qkv") is module and own.keys() >= {"q", "k", "v"}:
+        return ("q", "k", "v")
+    if own.keys() >= {"gate", "in"} and all(module is not one for one in own.values()):
+        return ("gate", "in")
+    return ()
 
 
 def _changed(adapter: Adapter) -> dict[str, dict[str, Tensor]]:

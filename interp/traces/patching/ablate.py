@@ -13,7 +13,8 @@ from interp.base.errors import InputError, ModelError
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching import naive
-from interp.traces.patching.exact import assemble, in_parts, noise_floor
+from interp.traces.patching.assembling import assemble
+from interp.traces.patching.exact import in_parts, noise_floor, uncovered
 from interp.traces.patching.result import PatchingResult
 from interp.traces.patching.sweep_plan import ALL, Cells, make_plan
 
@@ -36,7 +37,7 @@ def ablate(
         site, by, cells, metric, ask: as for `interp.patching.sweep`; there is no gap.
         using: `"zero"`, `"mean"` (over all attended tokens of `run`, per layer), or another run
             whose mean to take.
-        engine: `"exact"`, or `"naive"` for one forward pass per ablation.
+        engine: `"exact"` (where it goes), or `"naive"` for one forward pass per ablation.
 
     Returns:
         A result whose `clean` and `corrupted` are both the untouched metric, direction `ablation`.
@@ -44,8 +45,7 @@ def ablate(
     Raises:
         InputError: for arguments that do not fit; a mean attention pattern (rows of different
             lengths have none).
-        ModelError: if the architecture lacks the site, is not covered by the engine, or the
-            reference has another shape.
+        ModelError: if the architecture lacks the site, or the reference has another shape.
     """
     if isinstance(using, str) and using not in ("mean", "zero"):
         raise InputError(f"unknown ablation {using!r}; use 'mean', 'zero' or a run to average")
@@ -66,7 +66,8 @@ def ablate(
         taken, _ = plan.taken()
         notes: tuple[str, ...] = ()
         floor = None
-        if engine == "naive":
+        if engine == "naive" or uncovered(run.model, site):
+            engine = "naive"
             before = naive.unpatched(plan)
             values = naive.run_plan(plan, taken, ask)
         else:

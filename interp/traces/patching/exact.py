@@ -11,11 +11,13 @@ Sign: recovery is (patched - corrupted) / (clean - corrupted), see `PatchingResu
 
 Exact: values are those of one full forward pass per patch (`interp.patching.naive`), computed by
 `interp.patching.engine` for a fraction of its cost. Before a sweep the engine recomputes the
-unpatched run by itself and refuses to go on if that differs from the model.
+unpatched run by itself and refuses to go on if that differs from the model. Where the engine does
+not go (see `interp.readout.coverage`) those passes are made: the result's `engine` says `naive`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,9 +25,12 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.memory import in_batches, rounding
-from interp.readout.metric import Readout, Several, label, measure, read_columns, reads, resolve
+from interp.readout.decoder import Decoder
+from interp.readout.metric import Readout, Several, measure, read_columns, resolve
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
+from interp.traces.patching import naive
+from interp.traces.patching.assembling import assemble
 from interp.traces.patching.chunks import budget_of, part_of
 from interp.traces.patching.engine import Base, Engine
 from interp.traces.patching.result import PatchingResult, check_gap
@@ -65,16 +70,17 @@ def sweep(
     Raises:
         InputError: for arguments that do not fit (see `Run`, `make_plan`), a metric of the wrong
             shape or not finite, or if clean and corrupted agree within `min_gap` on every prompt.
-        ModelError: if the architecture lacks the site or is not covered by the engine.
+        ModelError: if the architecture lacks the site, or the engine does not reproduce the model.
     """
     ask = asked(ask, metric)
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plan = make_plan(
         base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
     )
-    values, before, source_metric, notes = in_parts(plan, None, ask)
-    floor = noise_floor(plan, None, values, ask.chunk)
-    return assemble(plan, values, before, source_metric, ask, "exact", notes, floor)
+    values, before, source_metric, alone, notes = measured(plan, ask)
+    floor = None if alone is None else floor_of(plan, values, alone)
+    engine = "naive" if alone is None else "exact"
+    return assemble(plan, values, before, source_metric, ask, engine, notes, floor)
 
 
 def sweep_each(
@@ -109,16 +115,50 @@ def sweep_each(
     each = [resolve(metric, base_run.model) for metric in metrics.values()]
     several = Several(tuple(each))
     plan = replace(plan, metric=several, columns=read_columns(several, base_run, plan.at))
-    values, before, ends, notes = in_parts(plan, None, ask)
+    values, before, ends, alone, notes = measured(plan, ask)
     assert ends is not None  # there is a source
-    one = longest_alone(plan, None, ask.chunk)
     return {
         name: assemble(
-            replace(plan, metric=metric), values[i], before[i], ends[i], ask, "exact", notes,
-            floor_of(plan, values[i], one[i]),
+            replace(plan, metric=metric), values[i], before[i], ends[i], ask,
+            "naive" if alone is None else "exact", notes,
+            None if alone is None else floor_of(plan, values[i], alone[i]),
         )
         for i, (name, metric) in enumerate(zip(metrics, each, strict=True))
     }  # fmt: skip
+
+
+def measured(
+    plan: Plan, ask: Question
+) -> tuple[
+    Float[Tensor, "*metric layer unit batch"],
+    Float[Tensor, "*metric batch"],
+    Float[Tensor, "*metric batch"] | None,
+    Float[Tensor, "*metric 1 unit 1"] | None,
+    tuple[str, ...],
+]:
+    """All patches of a plan: by the engine, or where it does not go by one pass each.
+
+    Returns:
+        values, the unpatched metric, the source's metric, patches of the longest prompt alone
+        (None where the engine did not go), notes for the reader.
+    """
+    why = uncovered(plan.base.model, plan.site)
+    if why is None:
+        values, before, ends, notes = in_parts(plan, None, ask)
+        return values, before, ends, longest_alone(plan, None, ask.chunk), notes
+    values, before, ends = naive.measured(plan, ask)
+    return values, before, ends, None, (f"one forward pass per patch: {why}",)
+
+
+def uncovered(model: Any, site: str) -> str | None:
+    """Why the engine does not go where a sweep asks it to; None if it does."""
+    try:
+        decoder = Decoder.of(model)
+    except ModelError as problem:
+        return str(problem).partition(";")[0]
+    if site in ("q", "k") and decoder.layers[0].joint_norm:
+        return f"{decoder.model_type} norms the {site} of all heads together"
+    return None
 
 
 @torch.no_grad()
@@ -328,51 +368,3 @@ def check_engine(engine: Engine) -> None:
             f"the exact patching engine does not reproduce this {base.decoder.model_type} model: "
             f"its unpatched logits are off by {error:.3g}; use interp.patching.naive.sweep"
         )
-
-
-def assemble(
-    plan: Plan,
-    values: Float[Tensor, "layer unit batch"],
-    base_metric: Float[Tensor, " batch"],
-    source_metric: Float[Tensor, " batch"] | None,
-    ask: Question,
-    engine: str,
-    notes: tuple[str, ...] = (),
-    floor: float | None = None,
-) -> PatchingResult:
-    """Put a result together from a plan and the measured values."""
-    if reads(plan.metric) > 1:
-        notes = (*notes, "read at two positions: the slot, and after the lone ▁ right of it")
-    other = base_metric if source_metric is None else source_metric
-    swapped = plan.direction == "denoising"
-    clean, corrupted = (other, base_metric) if swapped else (base_metric, other)
-    undefined = int(((clean - corrupted).abs() <= ask.min_gap).sum())
-    name, unit = label(plan.metric), plan.metric_unit
-    runs = [run for run in (plan.base, plan.source) if run is not None]
-    if undefined and source_metric is not None:
-        notes = (
-            *notes,
-            f"{undefined} of {len(clean)} prompts left out of recoveries: |clean - corrupted| <= "
-            f"{ask.min_gap:g} {unit}",
-        )
-    return PatchingResult(
-        values=values.cpu(),
-        clean=clean.cpu(),
-        corrupted=corrupted.cpu(),
-        present=plan.present.cpu(),
-        metric_positions=plan.at.cpu(),
-        layers=plan.layers,
-        units=plan.units,
-        unit_labels=plan.labels,
-        axis=plan.by,
-        site=plan.site,
-        direction=plan.direction,
-        contrast=plan.contrast,
-        metric=name,
-        unit=unit,
-        min_gap=ask.min_gap,
-        engine=engine,
-        notes=notes,
-        noise_floor=floor,
-        topics=ask.topics_of(len(clean), plan.at, *(run.tokens for run in runs)),
-    )

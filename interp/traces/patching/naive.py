@@ -1,8 +1,8 @@
 """The slow twin of the exact engine: one whole forward pass per patch, by TransformerLens hooks.
 
 Same arguments, same result, for any architecture that TransformerLens bridges. It is the oracle of
-the tests and the fallback for models that the engine refuses. Cost: layers times positions (or
-heads) forward passes over the batch.
+the tests, and what `interp.patching.sweep` does where the engine does not go. Cost: layers times
+positions (or heads) forward passes over the batch.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from interp.readout.capture import at_columns, hook_name, run_and_keep
 from interp.readout.metric import measure
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
-from interp.traces.patching.exact import assemble
+from interp.traces.patching.assembling import assemble
 from interp.traces.patching.result import PatchingResult, check_gap
 from interp.traces.patching.sweep_plan import (
     ALL,
@@ -51,19 +51,31 @@ def sweep(
     plan = make_plan(
         base, source, site, direction=way, contrast=contrast, ask=ask, by=by, cells=cells
     )
+    return assemble(plan, *measured(plan, ask), ask, "naive")
+
+
+def measured(
+    plan: Plan, ask: Question
+) -> tuple[
+    Float[Tensor, "*metric layer unit batch"],
+    Float[Tensor, "*metric batch"],
+    Float[Tensor, "*metric batch"],
+]:
+    """All patches of a plan, the unpatched metric and the source's."""
     taken, source_metric = plan.taken()
-    base_metric = unpatched(plan)
-    check_gap(base_metric, source_metric, ask.min_gap)
-    values = run_plan(plan, taken, ask)
-    return assemble(plan, values, base_metric, source_metric, ask, "naive")
+    before = unpatched(plan)
+    check_gap(before, source_metric, ask.min_gap)
+    return run_plan(plan, taken, ask), before, source_metric
 
 
-def unpatched(plan: Plan) -> Float[Tensor, " batch"]:
+def unpatched(plan: Plan) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run."""
     return measure(plan.metric, run_and_keep(plan.base, (), plan.columns).logits)
 
 
-def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "layer unit batch"]:
+def run_plan(
+    plan: Plan, taken: list[Tensor], ask: Question
+) -> Float[Tensor, "*metric layer unit batch"]:
     """All patches of a plan, by one forward pass each."""
     total = len(plan.layers) * len(plan.cells)
     parts: list[Tensor] = []
@@ -74,7 +86,7 @@ def run_plan(plan: Plan, taken: list[Tensor], ask: Question) -> Float[Tensor, "l
             parts.append(with_hooks(plan, hooks))
     ask.tell(f"patching {plan.site}", total, total)
     return rearrange(
-        torch.stack(parts), "(layer cell) ... -> layer cell (...)", layer=len(plan.layers)
+        torch.stack(parts), "(layer cell) ... batch -> ... layer cell batch", layer=len(plan.layers)
     )
 
 
@@ -99,7 +111,7 @@ def site_hooks(
     return [(hook_name(model, site, layer), swap)]
 
 
-def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, " batch"]:
+def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run under hooks."""
     with torch.no_grad():
         logits = plan.base.model.run_with_hooks(

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, ModelError
 from interp.base.results import Result
 from interp.readout.capture import run_and_keep
 from interp.readout.metric import Readout, label, measure
@@ -29,7 +29,7 @@ from interp.readout.run import Run
 from interp.traces.patching.attribution import Backward, correction, linear, per_cell
 from interp.traces.patching.chunks import budget_of
 from interp.traces.patching.engine import Base
-from interp.traces.patching.exact import checked_engines, patch_cells, unpatched
+from interp.traces.patching.exact import checked_engines, patch_cells, uncovered, unpatched
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sites import NEEDED
 from interp.traces.patching.sweep_plan import HEADS, NEURONS, Plan, make_plan, oriented
@@ -116,8 +116,8 @@ def screen(
         clean, corrupted, direction, ask: as for `interp.patching.sweep`. The metric must be
             differentiable.
         sites: which sites, and by what (`{"z": "head_pos", "mlp_post": "neuron"}`; None for the
-            site's default). Left out: `mlp_out` by position, `z`, `q`, `k`, `v` by head,
-            `mlp_post` by neuron.
+            site's default). Left out: `mlp_out` by position, `z`, `q`, `k`, `v` by head (what the
+            engine takes of them), `mlp_post` by neuron.
         top_k: how many nodes to verify, by size of the mean estimated effect.
         n_random: how many of the others to verify beside them, drawn with the question's seed.
         softmax_correction: AtP*'s correction for queries and keys.
@@ -130,6 +130,10 @@ def screen(
     wanted = dict(DEFAULT_SITES if sites is None else sites)
     if not wanted:
         raise InputError("no site to screen; name at least one")
+    refused = {site: why for site in wanted if (why := uncovered(corrupted.model, site))}
+    wanted = {site: by for site, by in wanted.items() if sites or site not in refused}
+    if named := next((site for site in wanted if site in refused), None):
+        raise ModelError(f"site {named!r} cannot be screened: {refused[named]}; name others")
     ask = asked(ask)
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plans = [

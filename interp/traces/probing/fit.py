@@ -218,6 +218,20 @@ def _score(log_probs: Array, plan: Plan, config: ProbeConfig) -> dict[str, Any]:
     return found
 
 
+def check_classes(labels: Array) -> Array:
+    """The classes that occur.
+
+    Raises:
+        DataError: if there is only one.
+    """
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise DataError(
+            f"all {len(labels)} examples have one label; a probe needs at least two classes"
+        )
+    return present
+
+
 def _check(
     both: list[Features], labels: Array, groups: Sequence[str], classes: Sequence[str] | None
 ) -> tuple[str, ...]:
@@ -238,9 +252,7 @@ def _check(
                 f"first example {example} at layer {one.layers[layer]}; load the model in float32 "
                 "or bfloat16, and check its weights"
             )
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise DataError(f"all {n} examples have one label; a probe needs at least two classes")
+    present = check_classes(labels)
     names = tuple(classes) if classes else tuple(str(k) for k in range(int(present.max()) + 1))
     if present.tolist() != list(range(len(names))):
         raise DataError(

