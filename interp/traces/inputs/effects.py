@@ -42,7 +42,7 @@ from interp.traces.inputs.gradients import integrated
 from interp.traces.inputs.words import Kind, Word, exchanged, proposals, split
 
 METHODS = ("deletion", "exchange", "gradient")
-MOST_KEPT = 16
+MOST_KEPT = 8
 """Words that are put back at most; what they keep then is said."""
 Rows = Sequence[Sequence[int]]
 
