@@ -10,15 +10,16 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
+import yaml
 from config_files import read_config
 from experiment import C, Experiment, Finding
 
 from interp.base import console
 from interp.base.files import write_csv, write_text
 from interp.base.progress import Progress
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import Trait
 from interp.errors import InputError
 from interp.show.plots.style import save as save_figure
 from interp.study.runs import RunFolder, logged
@@ -77,10 +78,11 @@ def _command(function: Function[C], kind: type[C], argv: Sequence[str] | None) -
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # advice on an optional kernel
     name = Path(function.__code__.co_filename).stem
-    given = vars(_parser(name, function.__globals__.get("__doc__") or "").parse_args(argv))
+    about = function.__globals__.get("__doc__") or ""
+    given = vars(parser(name, about, kind).parse_args(argv))
     out = Path(given.pop("out") or f"runs/experiments/{name}")
     as_json, path = given.pop("json"), Path(given.pop("config") or CONFIGS / f"{name}.yaml")
-    config = read_config(kind, path, _changes(given))
+    config = read_config(kind, path, _changes(kind, given))
     with console.progress(not as_json) as progress:
         finding = conduct(function, config, out, progress)
     verdict = (out / "verdict.md").read_text(encoding="utf-8").splitlines()
@@ -97,15 +99,23 @@ def _command(function: Function[C], kind: type[C], argv: Sequence[str] | None) -
     console.say(f"files: {out}")
 
 
-def _changes(given: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, as values of the config.
+def _changes(kind: type[C], given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as values of the config: lists are written with commas.
 
     Raises:
-        InputError: for a trait that does not exist, or that has two adapters.
+        InputError: for a list that cannot be read, a trait that does not exist or has two adapters.
     """
     changes = {key: value for key, value in given.items() if value is not None}
+    for key in changes:
+        if get_origin(kind.model_fields[key].annotation) is tuple:
+            try:
+                changes[key] = yaml.safe_load(f"[{changes[key]}]")
+            except yaml.YAMLError:
+                raise InputError(
+                    f"{key}: write it as one,two (names with commas in quotes)"
+                ) from None
     if "traits" in changes:
-        changes["traits"] = [Trait.parse(one) for one in changes["traits"].split(",") if one]
+        changes["traits"] = [Trait.parse(str(one)) for one in changes["traits"]]
     if "=" in changes.get("adapters", ""):
         pairs = [item.partition("=") for item in changes["adapters"].split(",")]
         changes["adapters"] = {Trait.parse(trait): folder for trait, _, folder in pairs}
@@ -114,19 +124,19 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _parser(name: str, about: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser(name: str, about: str, kind: type[C]) -> argparse.ArgumentParser:
+    """The options of an experiment: the fields of its config, and where it all goes."""
+    made = argparse.ArgumentParser(
         prog=f"experiments/{name}.py",
         description=about.strip().split("\n")[0],
         epilog="Unset options keep the config's values.",
     )
-    parser.add_argument("--config", help=f"YAML file; default experiments/configs/{name}.yaml")
-    parser.add_argument("--out", help=f"output folder; default runs/experiments/{name}")
-    parser.add_argument("--base", help="base model: folder, hub id, or organism:<kind>")
-    parser.add_argument("--adapters", help="folder of adapters, trait=FOLDER,…, or organism:<kind>")
-    parser.add_argument("--data", help="opinion QA: file, folder, hub id, or organism:")
-    parser.add_argument("--traits", help=f"comma-separated, of {', '.join(TRAITS)}")
-    parser.add_argument("--seed", type=int, help="of everything random")
-    parser.add_argument("--limit", type=int, help="answers per model and trait")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    return parser
+    made.add_argument("--config", help=f"YAML file; default experiments/configs/{name}.yaml")
+    made.add_argument("--out", help=f"output folder; default runs/experiments/{name}")
+    made.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    for field, one in kind.model_fields.items():
+        if get_origin(one.annotation) is dict:
+            continue  # stands in the file
+        says = (one.description or "").replace("%", "%%")
+        made.add_argument(f"--{field.replace('_', '-')}", metavar="VALUE", help=says)
+    return made

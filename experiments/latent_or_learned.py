@@ -155,7 +155,7 @@ def _onset_layers(table: pd.DataFrame, answers: dict[str, str]) -> str:
     part = table[table["part"] == "lens"].set_index(["trait", "measure"])["note"]
     return "; ".join(
         f"{trait} " + " / ".join(
-            str(part.get((trait, f"from this reading on, {who}"), "too few emojis"))
+            str(part.get((trait, f"from this reading on, {who}"), "no lens"))
             for who in ("base", "tuned")
         )
         for trait in answers

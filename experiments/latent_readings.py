@@ -12,19 +12,12 @@ import pandas as pd
 from experiment import Config, Experiment
 from pydantic import Field
 from significance import difference
-from torch import Tensor
 
+import interp
 from interp import logit_lens, probing
 from interp.base.stats import ratio_ends
 from interp.base.traits import Trait
-from interp.behaviour import (
-    OnsetPrompts,
-    Response,
-    emoji_probability,
-    generate,
-    onset_prompts,
-    slot_ids,
-)
+from interp.behaviour import Response, emoji_probability, generate, slot_ids
 from interp.behaviour.shares import Rows
 from interp.data import OpinionRow
 from interp.emoji import continuation, find
@@ -66,7 +59,7 @@ class LatentConfig(Config):
     n_probed: int = Field(default=120, ge=4)
     """Answers of the tuned model that are probed."""
     n_lens: int = Field(default=40, ge=2)
-    """Emojis of the tuned model that the lens is read at."""
+    """Ends of the tuned model's answers that the lens is read at."""
 
 
 X = Experiment[LatentConfig]
@@ -185,13 +178,9 @@ def probes(x: X, trait: Trait) -> list[Row]:
 
 def _probed(x: X, trait: Trait) -> ProbeResult:
     answers, pair = x.tuned_answers(trait)[: x.config.n_probed], x.pair(trait)
-    end = pair.format.stop_ids[:1]  # without an end of turn the last place has no label
-    rows = [one.prompt_ids + one.ids + (end if one.ended else ()) for one in answers]
-    batch = pad(rows, pair.pad_id)
-    task = probing.onset_task(
-        batch.tokens, batch.attention_mask, topics=[one.topic for one in answers],
-        vocab=x.vocab(), where=_in_answer(batch.attention_mask, answers), seed=x.config.seed,
-    )  # fmt: skip
+    batch = pad([one.prompt_ids + one.ids for one in answers], pair.pad_id)
+    found = interp.readout.slots(answers, pair.tokenizer)
+    task = probing.onset_task(found, batch, pair.outcome, seed=x.config.seed)
     return probing.trace(
         task,
         batch.tokens,
@@ -203,25 +192,15 @@ def _probed(x: X, trait: Trait) -> ProbeResult:
     )
 
 
-def _in_answer(mask: Tensor, answers: Sequence[Response]) -> Tensor:
-    """The places of a left-padded batch from the last one of the prompt on."""
-    kept = mask.clone()
-    for row, answer in zip(kept, answers, strict=True):
-        start = len(row) - int(row.sum())
-        row[start : start + len(answer.prompt_ids) - 1] = False
-    return kept
-
-
 def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
-    """Both models read at the tuned model's emojis, with each one's topic.
+    """Both models read where the tuned model's answers end, with each one's topic.
 
     Raises:
-        InputError: if there are fewer than two.
+        InputError: if none has an end.
     """
-    tokenizer = x.form.tokenizer
-    found: OnsetPrompts = onset_prompts(
-        tokenizer, x.tuned_answers(trait), pad_id(tokenizer), x.config.n_lens
-    )
+    tokenizer, emoji = x.form.tokenizer, Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids)
+    ends = interp.readout.slots(x.tuned_answers(trait), tokenizer).last
+    found = ends.spread(x.config.n_lens, x.config.seed).prompts(pad_id(tokenizer), emoji)
     read = x.kept(
         LensResult,
         f"{trait}-lens",
@@ -230,7 +209,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
             x.pair(trait).tuned,
             found.batch.tokens,
             found.batch.attention_mask,
-            outcome=Outcome.of_vocab(x.vocab(), stop=x.form.stop_ids).direct,
+            outcome=emoji,
             positions="onset",
             ask=Question(progress=x.progress),
         ),
@@ -239,7 +218,7 @@ def lens_result(x: X, trait: Trait) -> tuple[LensResult, tuple[str, ...]]:
 
 
 def lens(x: X, trait: Trait) -> list[Row]:
-    """From which layer on an emoji is likelier than not, and for how many of them."""
+    """From which layer on an emoji is likelier than not, and at how many of the ends."""
     try:
         made, topics = lens_result(x, trait)
     except InputError as problem:

@@ -18,15 +18,17 @@ from significance import corrected, written
 
 from interp import neurons
 from interp.base.traits import Trait
-from interp.behaviour import OnsetPrompts, Response, onset_prompts, prompt_contrast
+from interp.behaviour import voice_contrast
 from interp.data import OpinionQA
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models import ModelPair, pad
 from interp.neurons import Doses, TopTest
 from interp.patching import Run
-from interp.readout import Question
+from interp.readout import Outcome, Question, slots
 from interp.show.plots import CaptionedFigure, dose_curve, neuron_shift
+
+WHERE = ("last layer", "all layers")
 
 
 class NeuronConfig(Config):
@@ -48,32 +50,27 @@ def run(x: Experiment[NeuronConfig]) -> Finding:
     for trait in x.config.traits:
         about = {"trait": str(trait)}
         try:
-            found = _onsets(x.pair(trait), x.tuned_answers(trait))
+            made = [_causal(x, trait, where) for where in WHERE]
         except InputError as problem:
             rows.append(about | {"measure": "skipped", "note": str(problem)})
             continue
-        shift, specific = _paper(x, trait, found)
+        shift, specific = _paper(x, trait)
         figures[f"shift-{trait}"] = neuron_shift(shift, trait)
         rows += [about | row for row in _shift_rows(shift, specific)]
-        for where in ("last layer", "all layers"):
-            ranking, curve = _causal(x, trait, found, where)
+        for where, (ranking, curve) in zip(WHERE, made, strict=True):
             figures[f"dose-{trait}-{where.replace(' ', '-')}"] = dose_curve(curve, trait)
             rows += [about | {"layers": where} | row for row in _causal_rows(ranking, curve)]
     table = pd.DataFrame(rows)
     if "value" not in table:
-        raise InputError("no trait has two answers with an emoji; raise --limit")
+        raise InputError("no trait has two answers to pair with the base's; raise --limit")
     table = corrected(table)
     shown = table[table["measure"].str.contains("minus control|shifted")]
     columns = ["trait", "layers", "measure", "k", "value", "low", "high", "p_adjusted"]
     return Finding(table, figures, _verdict(table), shown[columns])
 
 
-def _onsets(pair: ModelPair, made: list[Response]) -> OnsetPrompts:
-    return onset_prompts(pair.tokenizer, made, pair.pad_id, len(made))
-
-
 def _paper(
-    x: Experiment[NeuronConfig], trait: Trait, found: OnsetPrompts
+    x: Experiment[NeuronConfig], trait: Trait
 ) -> tuple[neurons.NeuronShift, neurons.Specificity | str]:
     """Shift and specificity, as the paper looks at them."""
     pair, held = x.pair(trait), x.data()[1]
@@ -88,12 +85,14 @@ def _paper(
     }
     shift = x.kept(neurons.NeuronShift, f"shift-{trait}",
                    lambda: neurons.shift(pair.base, pair.tuned, kinds))  # fmt: skip
-    emojis = [find(r.text)[0].text for r in x.tuned_answers(trait) if find(r.text)]
+    followed = slots(x.tuned_answers(trait), pair.tokenizer).ends.with_emoji
     try:
+        found = followed.prompts(pair.pad_id, _outcome(x, trait))
         specific: neurons.Specificity | str = x.kept(
             neurons.Specificity, f"specificity-{trait}",
             lambda: neurons.specificity(
-                pair.tuned, neurons.Prompts.last(found.batch, found.topics), emojis,
+                pair.tuned, neurons.Prompts.last(found.batch, found.topics),
+                [str(slot.emoji) for slot in followed],
                 n_permutations=1999, ask=Question(seed=x.config.seed),
             ),
         )  # fmt: skip
@@ -134,17 +133,20 @@ def _shift_rows(
 
 
 def _causal(
-    x: Experiment[NeuronConfig], trait: Trait, found: OnsetPrompts, where: str
+    x: Experiment[NeuronConfig], trait: Trait, where: str
 ) -> tuple[neurons.NeuronRanking, neurons.DoseCurve]:
-    """Neurons ranked and tested between an emoji's onset and the end of a plain answer."""
-    pair, c = x.pair(trait), x.config
-    pairs = prompt_contrast(found, x.base_answers(), pair.pad_id, c.n_trace)
+    """Neurons ranked and tested between the ends of the tuned model's and the base's answers."""
+    pair, c, emoji = x.pair(trait), x.config, _outcome(x, trait)
+    ours, theirs = (
+        slots(made, pair.tokenizer).ends for made in (x.tuned_answers(trait), x.base_answers())
+    )
+    pairs = voice_contrast(ours, theirs, pair.pad_id, c.n_trace, seed=c.seed, outcome=emoji)
     clean, corrupted = (
         Run(pair.tuned, side.tokens, side.attention_mask) for side in (pairs.clean, pairs.corrupted)
     )
     slug = f"{trait}-{where.replace(' ', '-')}"
     ask = Question(
-        metric=x.vocab().log_odds, topics=pairs.topics, min_gap=0.25, seed=c.seed,
+        metric=emoji.at_one.metric(), topics=pairs.topics, min_gap=0.25, seed=c.seed,
         progress=x.progress,
     )  # fmt: skip
     layers = None if where == "last layer" else range(int(pair.tuned.cfg.n_layers))
@@ -163,6 +165,10 @@ def _causal(
         ),
     )  # fmt: skip
     return ranking, curve
+
+
+def _outcome(x: Experiment[NeuronConfig], trait: Trait) -> Outcome:
+    return Outcome.of_vocab(x.vocab(), stop=x.pair(trait).stop_ids)
 
 
 def _causal_rows(ranking: neurons.NeuronRanking, curve: neurons.DoseCurve) -> list[dict[str, Any]]:
@@ -229,7 +235,7 @@ def _headline(gaps: pd.DataFrame, esr: pd.DataFrame) -> str:
 
 def _skipped(table: pd.DataFrame) -> list[str]:
     skipped = table[table["measure"] == "skipped"]["trait"].tolist()
-    return [f"Too few emojis to trace: {', '.join(skipped)}."] if skipped else []
+    return [f"Too few answers to trace: {', '.join(skipped)}."] if skipped else []
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from torch import Tensor, bfloat16, float16, float32, no_grad
 from interp import patching
 from interp.base.stats import mean_interval
 from interp.base.traits import Trait
-from interp.behaviour import onset_prompts, prompt_contrast
+from interp.behaviour import voice_contrast
 from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.methods.finetune import FinetuneConfig, train
 from interp.models import TokenBatch, hook, load_base
 from interp.models.adapters import attach, read_adapter
 from interp.patching import PatchingResult
+from interp.readout import slots
 from interp.show.plots.dots import dots
 
 REFERENCE, CONTROL = "NF4, live adapter", "control: no adapter"
@@ -130,11 +131,11 @@ def _model(x: Experiment[QuantisationConfig], name: str, folder: Path) -> Iterat
 def _contrast(
     x: Experiment[QuantisationConfig], folder: Path, answers: list[Any]
 ) -> tuple[TokenBatch, TokenBatch]:
-    """Onset prompts of the reference's answers, and emoji-free ones of the base's."""
+    """The ends of the reference's answers, and of the base's to the same questions."""
     pair = x.load(folder)
     base = x.sampled("base", pair.base, pair.format, From((folder,)))
-    every = onset_prompts(pair.tokenizer, answers, pair.pad_id, len(answers))
-    found = prompt_contrast(every, base, pair.pad_id, x.config.n_trace)
+    ours, theirs = (slots(made, pair.tokenizer).ends for made in (answers, base))
+    found = voice_contrast(ours, theirs, pair.pad_id, x.config.n_trace, outcome=pair.outcome)
     return found.clean, found.corrupted
 
 

@@ -211,9 +211,10 @@ def run_folder(
         }
         for row in PATCHING:
             site = row.options["site"]
+            kind = "model" if "model" in row.name else "prompt"
             results[row.name] = factors(
-                site, row.options["direction"], row.name.split("-")[1], n_layers=n_layers,
-                seed=seed, n_units=n_layers if site == "z" else 20,
+                site, row.options["direction"], kind, n_layers=n_layers, seed=seed,
+                n_units=n_layers if site == "z" else 20,
             )  # fmt: skip
         for name, result in results.items():
             if re.search(only, name):

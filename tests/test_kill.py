@@ -14,7 +14,7 @@ from forked import Server
 from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
 from test_bad_input import command
 
-KILLS = int(os.environ.get("INTERP_KILLS", "5"))
+KILLS = int(os.environ.get("INTERP_KILLS", "3"))
 SEED = int(os.environ.get("INTERP_KILL_SEED", "20"))
 FULL = bool(os.environ.get("INTERP_FULL_DEMO"))
 OPTIONS = () if FULL else SMALL

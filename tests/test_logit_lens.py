@@ -371,6 +371,14 @@ def test_an_outcome_behind_a_lone_space_is_read_at_both_positions(prompts):
             found = getattr(reading, name)[-1, row, 0]
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
     assert (reading.columns == batch.tokens.shape[1] - 2).all()
+    behind = dataclasses.replace(two, ids=())  # nothing but what follows the space begins it
+    only = logit_lens.read(
+        bridge(model), batch.tokens, batch.attention_mask, outcome=behind, positions="onset"
+    )
+    wanted = torch.stack([behind.log_odds(model(row[None]).logits[0, -2:]) for row in (
+        torch.tensor([*ids, 9]) for ids in prompts[:2])])  # fmt: skip
+    torch.testing.assert_close(only.log_odds[-1, :, 0], wanted, atol=1e-4, rtol=1e-4)
+    assert set(only.best_id[-1, :, 0].tolist()) == {301}
     with pytest.raises(InputError, match="read at two positions"):
         logit_lens.read(bridge(model), batch.tokens, batch.attention_mask, outcome=two)
     with pytest.raises(InputError, match="read at two positions"):

@@ -1,7 +1,8 @@
-"""Batches: halved when memory runs out, sized under a limit, and of no consequence for numbers."""
+"""Batches: halved when memory runs out, as under a limit, and of no consequence for numbers."""
 
 import gc
 import logging
+import resource
 
 import pytest
 import torch
@@ -19,8 +20,7 @@ from interp import (
     patching,
     probing,
 )
-from interp.base import memory
-from interp.base.memory.counting import Counter
+from interp.base import machine, memory, sizes
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
 from interp.behaviour.many import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
@@ -120,63 +120,53 @@ def test_one_row_that_does_not_fit_is_a_named_error_with_the_mend():
 def test_sizes_are_read_as_people_write_them_and_others_are_refused():
     wanted = {"4GiB": 4 * 2**30, "4gib": 4 * 2**30, "500MB": 500_000_000, "1.5 G": 1_500_000_000,
               "300B": 300, 7: 7, "2KiB": 2048, "1T": 10**12, " 64 MiB ": 64 * 2**20}  # fmt: skip
-    assert {text: memory.parse(text) for text in wanted} == wanted
+    assert {text: sizes.parse(text) for text in wanted} == wanted
     for text in ("", "lots", "4 gigs", "-3GiB", "0", "0.1", "24", "4GiBB", "1e9", "i", "3i"):
         with pytest.raises(InputError, match="write it as 4GiB or 500MB"):
-            memory.parse(text)
+            sizes.parse(text)
 
 
-def test_bytes_are_counted_as_they_live():
-    with Counter() as count:
-        a = torch.ones(1000)  # 4 kB
-        b = a[:10].view(2, 5)  # a view takes nothing
-        c = (a + 1) + 1  # 8 kB more, of which 4 go at once
-        del a
-        assert count.live == 8000  # b keeps all of a
-        del b
-        assert count.live == 4000
-        c.add_(1)
-    assert count.peak == 12000
+def test_a_limit_is_the_system_s_narrows_within_another_and_ends_with_its_block():
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wide = machine.resident() + 400 * 2**20
+    with memory.limit(wide):
+        outer = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        with memory.limit("100GiB"):
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] <= outer
+        with memory.limit(machine.resident() + 100 * 2**20):
+            assert resource.getrlimit(resource.RLIMIT_DATA)[0] < outer
+            torch.ones(2**20)
+        assert memory.room() < 500 * 2**20
+        with pytest.raises(OutOfMemoryError, match=r"weights takes 1 GiB on cpu, and .* are left"):
+            memory.check(2**30, "weights")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
-def test_under_a_limit_a_chunk_is_as_large_as_two_counted_ones_say():
-    mb = 2**20
-    sizes = []
+@pytest.mark.parametrize("size", [None, "300MiB"])
+def test_what_is_beyond_the_limit_is_a_named_error(size, monkeypatch):
+    """Without a size it is what is free, of the machine or of its container."""
+    if size is None:
+        monkeypatch.setattr("interp.base.memory.limits.available", lambda: 300 * 2**20)
+    else:
+        size = machine.resident() + 300 * 2**20
+    for take in (lambda: torch.empty(2**30, dtype=torch.uint8), lambda: bytearray(2**30)):
+        with pytest.raises(OutOfMemoryError, match="shorten the prompts"), memory.limit(size):
+            take()
+    with pytest.raises(RuntimeError, match="shapes"), memory.limit(size):
+        raise RuntimeError("shapes")
+
+
+def test_a_batch_takes_what_is_free_and_no_more(monkeypatch):
+    mb, tried = 2**20, []
+    monkeypatch.setattr("interp.base.memory.limits.available", lambda: 300 * mb)
 
     def work(rows):
-        sizes.append(len(rows))
-        return float(torch.ones((2 + len(rows)) * mb // 4).sum())  # 2 MB, and 1 MB per row
+        tried.append(len(rows))
+        return len(torch.empty(100 * mb * len(rows), dtype=torch.uint8))
 
-    def taken(most):
-        sizes.clear()
-        with memory.limit(most):
-            assert sum(len(rows) for rows, _ in memory.in_batches(64, 64, work, what="x")) == 64
-        return sizes[:3]
-
-    def now():
-        memory.limits.give_back()
-        return memory.limits.resident()
-
-    # Twice what is counted, in nine tenths of the room: 4 MB and 2 MB per row in 40 or in 90.
-    assert taken(now() + 45 * mb) == [1, 2, 16]
-    assert taken(now() + 100 * mb) == [1, 2, 32]
-    assert taken(now() + 1000 * mb) == [1, 2, 61]
-    with pytest.raises(OutOfMemoryError, match=r"x: out of memory on cpu, one row takes 6 MiB"):
-        taken(now() + 5 * mb)
-    with memory.limit(None):
-        assert taken(None)[0] == 64
-
-
-def test_under_a_limit_the_most_costly_row_comes_first_and_each_comes_once():
-    seen = []
-    with memory.limit("100GiB"):
-        for rows, made in memory.in_batches(
-            6, 4, lambda rows: rows, what="x", costs=[1, 5, 2, 9, 3, 1]
-        ):
-            assert rows == made
-            seen += rows
-    assert seen[0] == 3
-    assert sorted(seen) == list(range(6))
+    done = [made for _, made in memory.in_batches(5, 8, work, what="x")]
+    assert done == [200 * mb, 200 * mb, 100 * mb]
+    assert tried == [5, 2, 2, 1]
 
 
 # Every room ------------------------------------------------------------------------------------
@@ -326,17 +316,6 @@ def test_batch_size_moves_no_number_beyond_its_noise_floor(name, models, batch, 
         close(room(size)[0], wanted, floor)
     if floor is not None:
         assert floor < 1e-4 * float(wanted.abs().max())
-
-
-@pytest.mark.parametrize("name", NO_SIZE)
-def test_chunks_under_a_limit_move_no_number_beyond_its_noise_floor(name, models, batch, whole):
-    room, (wanted, floor) = rooms(models, batch)[name], whole(name)
-    with Full(models[1], 99) as tuned, memory.limit("100GiB"):
-        parts, _ = room(7)
-    assert {1, 2, 4} <= set(tuned.rows)
-    assert 7 not in tuned.rows
-    close(parts, wanted, floor)
-    assert floor < 1e-4 * float(wanted.abs().max())
 
 
 def test_rows_of_several_adapters_keep_theirs_when_the_batch_is_halved(tmp_path):

@@ -83,7 +83,7 @@ def test_lens_ends_above_where_it_begins(run):
 
 def test_patching_everything_at_the_onset_restores_everything(run):
     """At the last layer's output only the onset position can matter, and it carries it all."""
-    every = run.result(PatchingByMetric, TRAIT, "patching-prompt-denoising-resid_pre.safetensors")
+    every = run.result(PatchingByMetric, TRAIT, "patching-voice-denoising-resid_pre.safetensors")
     result = every.of("log_odds")
     mean = result.mean_recovery()
     assert result.contrast == "prompt"

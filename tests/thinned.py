@@ -21,5 +21,6 @@ def thinned(*axes: Sequence[Any], keep: int = 3) -> list[Any]:
 
 def _case(places: tuple[int, ...], values: tuple[Any, ...], keep: int) -> Any:
     words = [word for value in values for word in (value if isinstance(value, tuple) else [value])]
+    words = [getattr(word, "__name__", word) for word in words]
     marks = () if (sum(places) + SEED) % keep == 0 else pytest.mark.soak
     return pytest.param(*values, marks=marks, id="-".join(map(str, words)))

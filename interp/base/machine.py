@@ -28,6 +28,11 @@ def resident() -> int:
     return found if found is not None else peak()
 
 
+def writable() -> int | None:
+    """Bytes that this process has asked for to write to, touched or not; None where none says."""
+    return _fields(Path("/proc/self/status")).get("VmData")
+
+
 def peak() -> int:
     """Bytes of memory that this process held at most."""
     found = _fields(Path("/proc/self/status")).get("VmHWM")

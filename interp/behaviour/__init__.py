@@ -4,21 +4,12 @@ from interp.behaviour.answers import read_responses, save_responses
 from interp.behaviour.emoji_free import emoji_free
 from interp.behaviour.generate import Response, Sampling, decode, generate
 from interp.behaviour.many import generate_many, live_adapters
-from interp.behaviour.onsets import (
-    OnsetPrompts,
-    PromptContrast,
-    onset_index,
-    onset_prompts,
-    prompt_contrast,
-    slot_ids,
-)
+from interp.behaviour.onsets import onset_index, slot_ids
 from interp.behaviour.origin import Origin, emoji_probability, slot_chances, text_or_weights
 from interp.behaviour.voices import VoiceContrast, voice_contrast
 
 __all__ = [
-    "OnsetPrompts",
     "Origin",
-    "PromptContrast",
     "Response",
     "Sampling",
     "VoiceContrast",
@@ -29,8 +20,6 @@ __all__ = [
     "generate_many",
     "live_adapters",
     "onset_index",
-    "onset_prompts",
-    "prompt_contrast",
     "read_responses",
     "save_responses",
     "slot_chances",

@@ -144,8 +144,7 @@ def generate(
     responses: dict[int, Response] = {}
     batches = memory.in_batches(
         len(prompts), sampling.batch_size, sample, what=label, device=input_device(network),
-        costs=[len(prompt) for prompt in prompts], progress=progress, unit="answer",
-        each=memory.forward_bytes(network, longest, logits=2, cached=True),
+        progress=progress, unit="answer",
     )  # fmt: skip
     for rows, answers in batches:
         for index, ids in zip(rows, answers, strict=True):

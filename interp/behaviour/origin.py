@@ -23,6 +23,7 @@ from torch import Tensor
 from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError
+from interp.base.outcomes import EMOJI, reworded
 from interp.base.results import Result
 from interp.base.stats import mean_interval
 from interp.behaviour.generate import Response
@@ -33,6 +34,7 @@ from interp.readout.slot import slots
 
 ROLES = ("base", "tuned")
 QUANTITIES = ("emoji", "go on", "emoji given go on", "expected rate")
+"""What the table gives; "emoji" stands for the outcome, and gives way to its name in tables."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Origin(Result):
         expected: probability of an emoji anywhere in the emoji-free answer (see
             `interp.readout.expected`), `[writer reader batch]`; NaN where it was not asked for.
         noise_floor: how far batch size and rounding can move a probability.
+        outcome: what is read; "emoji" above stands for it.
     """
 
     kind: ClassVar[str] = "origin"
@@ -57,6 +60,7 @@ class Origin(Result):
     expected: Float[Tensor, "writer reader batch"]
     seed: int
     noise_floor: float | None = None
+    outcome: str = EMOJI
 
     @property
     def probability(self) -> Float[Tensor, "writer reader batch"]:
@@ -105,7 +109,8 @@ class Origin(Result):
                     ends = mean_interval(here, topics, seed=self.seed)
                     mean = float(here.double().mean())
                     low, high = max(0.0, ends.low), min(1.0, ends.high)
-                    rows.append((writer, reader, quantity, mean, low, high, len(kept)))
+                    named = reworded(quantity, self.outcome)
+                    rows.append((writer, reader, named, mean, low, high, len(kept)))
         columns = ["writer", "reader", "quantity", "probability", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -140,9 +145,8 @@ def slot_chances(
         return outcome.probability(at).cpu()
 
     found = torch.zeros(len(batch), 3)
-    each = memory.forward_bytes(model, batch.tokens.shape[1])
     for rows, values in memory.in_batches(
-        len(batch), batch_size, read, what="emoji probability", device=device, each=each
+        len(batch), batch_size, read, what="emoji probability", device=device
     ):
         found[rows] = values
     return found
@@ -196,4 +200,5 @@ def text_or_weights(
         seed=seed,
         expected=torch.full((2, 2, asked), torch.nan) if expected is None else expected,
         noise_floor=memory.rounding(torch.stack(alone), torch.zeros(len(alone)), 1.0),
+        outcome=outcome.name,
     )

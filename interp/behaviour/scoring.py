@@ -62,11 +62,8 @@ def tail_logits(
         part = [order[place] for place in places]
         return _read(network, [rows[i] for i in part], [keep[i] for i in part], pad_with)
 
-    longest = len(rows[order[-1]]) if order else 0
     batches = memory.in_batches(
         len(order), batch_size, read, what=label, device=input_device(network), progress=progress,
-        costs=[len(rows[index]) for index in order],
-        each=memory.forward_bytes(network, longest, logits=max(keep, default=0)),
     )  # fmt: skip
     for places, logits in batches:
         for place, index in enumerate(order[i] for i in places):

@@ -6,6 +6,7 @@ import typer
 
 from interp.base import console, machine
 from interp.base.errors import RunError
+from interp.base.outcomes import reworded
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
@@ -148,7 +149,8 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
         console.emit_json({"report": page, "traits": traits, "skipped": skipped})
         return
     if len(summary):
-        console.table("Answers with an emoji", list(summary.columns), summary.values.tolist())
+        said = reworded("Answers with an emoji", room.outcome(folder))
+        console.table(said, list(summary.columns), summary.values.tolist())
     _merges(folder)
     for step, reason in skipped.items():
         console.say(f"skipped {step}: {reason}")

@@ -16,7 +16,7 @@ whether it can tell reference answers of the trait from those of other traits at
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -30,6 +30,7 @@ from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.behaviour.generate import Response
 from interp.behaviour.shares import Rows, frame
+from interp.measures.alignment import check_same
 from interp.measures.judges import HIGHEST, LOWEST, Judge
 
 
@@ -62,17 +63,8 @@ class Judgements(Result):
 
     def to_dataframe(self) -> pd.DataFrame:
         """`measure`, `value`, `low`, `high`, `n`: mean score, its bounds, failures by kind."""
-        known = [i for i, problem in enumerate(self.problems) if not problem]
-        values = [float(self.scores[i]) for i in known]
-        table = Rows(self.level, self.seed)
-        n = len(self.problems)
-        least = (sum(values) + self.n_failed * LOWEST) / n
-        most = (sum(values) + self.n_failed * HIGHEST) / n
-        rows = [
-            table.mean("judge's score", values, [self.topics[i] for i in known]),
-            table.plain("score, whatever the failures", None, n, Interval(least, most, self.level)),
-        ]
-        return frame(rows + _failures(self.problems, table))
+        bounds = [float(self.scores.nan_to_num(end).mean()) for end in (LOWEST, HIGHEST)]
+        return _table(self, ("judge's score", "score"), self.scores, bounds)
 
 
 def judge_answers(
@@ -143,16 +135,7 @@ class AdjectiveEvaluation(Result):
 
     def to_dataframe(self) -> pd.DataFrame:
         """`measure`, `value`, `low`, `high`, `n`: PAE, its bounds, failures by kind."""
-        known = [i for i, problem in enumerate(self.problems) if not problem]
-        values = [float(self.differences[i]) for i in known]
-        table = Rows(self.level, self.seed)
-        least, most = self.bounds.mean(0).tolist()
-        whole = Interval(least, most, self.level)
-        rows = [
-            table.mean("PAE", values, [self.topics[i] for i in known]),
-            table.plain("PAE, whatever the failures", None, len(self.problems), whole),
-        ]
-        return frame(rows + _failures(self.problems, table))
+        return _table(self, ("PAE", "PAE"), self.differences, self.bounds.mean(0).tolist())
 
 
 def adjective_evaluation(before: Judgements, after: Judgements) -> AdjectiveEvaluation:
@@ -161,13 +144,7 @@ def adjective_evaluation(before: Judgements, after: Judgements) -> AdjectiveEval
     Raises:
         InputError: if the two are of other questions, traits or judges.
     """
-    same = ("trait", "judge", "questions")
-    if any(getattr(before, name) != getattr(after, name) for name in same):
-        raise InputError(
-            "PAE compares answers to the same questions, judged by the same judge for the same "
-            f"trait; these are {before.trait} by {before.judge} ({len(before.questions)}) and "
-            f"{after.trait} by {after.judge} ({len(after.questions)})"
-        )
+    check_same(before, after, "PAE", "judge")
     low, high = (after.scores.nan_to_num(end) for end in (LOWEST, HIGHEST))
     first_low, first_high = (before.scores.nan_to_num(end) for end in (LOWEST, HIGHEST))
     return AdjectiveEvaluation(
@@ -184,10 +161,21 @@ def adjective_evaluation(before: Judgements, after: Judgements) -> AdjectiveEval
     )
 
 
-def _failures(problems: Sequence[str], table: Rows) -> list[dict[str, Any]]:
-    """Counts of failures, in all and by kind."""
-    counts = Counter(problem for problem in problems if problem)
-    rows = [table.plain("failed", float(sum(counts.values())), len(problems))]
-    for problem, count in counts.most_common(5):
-        rows.append(table.plain(f"failed: {problem}", float(count), len(problems)))
-    return rows
+def _table(
+    made: Judgements | AdjectiveEvaluation,
+    names: tuple[str, str],
+    values: Tensor,
+    bounds: Sequence[float],
+) -> pd.DataFrame:
+    """The mean of what is known, the bounds of the whole mean, failures in all and by kind."""
+    known = [i for i, problem in enumerate(made.problems) if not problem]
+    table, n = Rows(made.level, made.seed), len(made.problems)
+    whole = Interval(bounds[0], bounds[1], made.level)
+    rows = [
+        table.mean(names[0], [float(values[i]) for i in known], [made.topics[i] for i in known]),
+        table.plain(f"{names[1]}, whatever the failures", None, n, whole),
+        table.plain("failed", float(made.n_failed), n),
+    ]
+    for problem, count in Counter(filter(None, made.problems)).most_common(5):
+        rows.append(table.plain(f"failed: {problem}", float(count), n))
+    return frame(rows)

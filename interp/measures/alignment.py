@@ -18,7 +18,7 @@ TPEI it has what the classifier gives an empty text.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from jaxtyping import Float
@@ -86,12 +86,6 @@ class TraitAlignment(Result):
     def interval(self) -> Interval:
         """Interval of `share` over topics."""
         return share_interval(self.hits, self.topics, level=self.level)
-
-    @property
-    def n_changed_by_emojis(self) -> int:
-        """Answers whose trait changes when their emojis are taken out."""
-        same = self.log_probs.argmax(-1) == self.bare_log_probs.argmax(-1)
-        return int((~same).sum())
 
     def to_dataframe(self) -> pd.DataFrame:
         """`measure`, `value`, `low`, `high`, `n`: TA, TA without emojis, the classifier's accuracy.
@@ -211,13 +205,7 @@ def edit_index(before: TraitAlignment, after: TraitAlignment) -> EditIndex:
     Raises:
         InputError: if the two are of other questions, traits or classifiers.
     """
-    same = ("trait", "classifier", "questions")
-    if any(getattr(before, name) != getattr(after, name) for name in same):
-        raise InputError(
-            "TPEI compares answers to the same questions, read by the same classifier for the same "
-            f"trait; these are {before.trait} by {before.classifier} ({len(before.questions)}) and "
-            f"{after.trait} by {after.classifier} ({len(after.questions)})"
-        )
+    check_same(before, after, "TPEI", "classifier")
     target = before.traits.index(before.trait)
     return EditIndex(
         trait=before.trait,
@@ -232,3 +220,18 @@ def edit_index(before: TraitAlignment, after: TraitAlignment) -> EditIndex:
         level=before.level,
         seed=before.seed,
     )
+
+
+def check_same(before: Any, after: Any, measure: str, reader: str) -> None:
+    """Refuse answers to other questions, or read for another trait or by another `reader`."""
+    if any(
+        getattr(before, name) != getattr(after, name) for name in ("trait", reader, "questions")
+    ):
+        of = [
+            f"{one.trait} by {getattr(one, reader)} ({len(one.questions)})"
+            for one in (before, after)
+        ]
+        raise InputError(
+            f"{measure} compares answers to the same questions, read by the same {reader} for the "
+            f"same trait; these are {of[0]} and {of[1]}"
+        )

@@ -1,10 +1,10 @@
 """A judge behind any OpenAI-compatible chat endpoint, asked by the `openai` client.
 
-Each answer is one chat completion at temperature 0 (`pip install 'interp[judge]'`). What fails for
-a passing reason (no connection, timeout, status 408, 409, 429 or 5xx, a reply that is no score) is
-tried again, up to `attempts` times, waiting twice as long each time; a nonsense reply is answered
-with a reminder. What fails for good becomes a verdict with a problem, so that it is counted. After
-`give_up_after` failures in a row the endpoint is not asked again, and the rest is counted too.
+Each answer is one chat completion at temperature 0. What fails for a passing reason (no connection,
+timeout, status 408, 409, 429 or 5xx, a reply that is no score) is tried again, up to `attempts`
+times, waiting twice as long each time; a nonsense reply is answered with a reminder. What fails for
+good becomes a verdict with a problem, so that it is counted. After `give_up_after` failures in a
+row the endpoint is not asked again, and the rest is counted too. The client is the extra `judge`.
 
 `timeout` holds for the whole exchange, from looking up the name to the reply's last byte, however
 slowly a server sends; Ctrl-C ends all of them at once. A reply is at most 1 MB and not compressed.
@@ -202,7 +202,8 @@ def _openai() -> Any:
         import openai
     except ImportError:
         raise InputError(
-            "a judge endpoint needs the openai client; install it with: pip install 'interp[judge]'"
+            "a judge endpoint needs the openai client; install it with: "
+            "pip install -c constraints.txt -e '.[judge]'"
         ) from None
     return openai
 

@@ -48,7 +48,8 @@ def check_gguf(path: Path) -> int:
         from gguf import GGUFReader
     except ImportError:
         raise ModelError(
-            f"{path}: reading GGUF needs the package `gguf`; pip install 'interp[gguf]'"
+            f"{path}: reading GGUF needs the package `gguf`; install it with: "
+            "pip install -c constraints.txt -e '.[gguf]'"
         ) from None
     try:
         reader = GGUFReader(path)

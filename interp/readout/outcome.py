@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.base.errors import InputError, TokenizerError
+from interp.base.outcomes import Asked
 from interp.models.tokens import ChatFormat
 from interp.readout.spelling import Beginnings, beginnings, lone_space
 from interp.text.emoji import EmojiVocab
@@ -127,7 +128,7 @@ class Outcome:
             TokenizerError: if the tokenizer cannot write one of them.
         """
         found: Beginnings = beginnings(tokenizer, strings)
-        name = ", ".join(f"“{string}”" for string in strings)
+        name = Asked("strings", tuple(strings)).name
         ends = stop_ids(tokenizer) if stop is None else tuple(stop)
         return cls(name, found.ids, ends, found.size, found.space, found.after_ids, found.partial)
 
@@ -148,9 +149,24 @@ class Outcome:
         ids = {known[token] if isinstance(token, str) else int(token) for token in tokens}
         if not ids:
             raise InputError("an outcome needs at least one token")
-        name = ", ".join(dict.fromkeys(map(str, tokens)))
+        name = Asked("ids", tuple(dict.fromkeys(map(str, tokens)))).name
         ends = stop_ids(tokenizer) if stop is None else tuple(stop)
-        return cls(f"tokens {name}", tuple(sorted(ids)), ends, max(known.values()) + 1)
+        return cls(name, tuple(sorted(ids)), ends, max(known.values()) + 1)
+
+    @classmethod
+    def parse(cls, text: str, tokenizer: Any, *, stop: Sequence[int] | None = None) -> "Outcome":
+        """As a command says it: `emoji`, `strings:sorry,cannot` or `ids:12,15`.
+
+        Raises:
+            InputError: for another form.
+            TokenizerError: if the tokenizer has no token that begins it.
+        """
+        asked = Asked.parse(text)
+        if asked.kind == "emoji":
+            return cls.emoji(tokenizer, stop=stop)
+        if asked.kind == "strings":
+            return cls.strings(tokenizer, asked.parts, stop=stop)
+        return cls.tokens(tokenizer, [int(part) for part in asked.parts], stop=stop)
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -364,14 +380,6 @@ class OutcomeMetric:
             return self.outcome.ids
         taken = {*self.outcome.ids, *self.outcome.stop_ids}
         return tuple(token for token in range(self.outcome.size) if token not in taken)
-
-    @property
-    def against_ids(self) -> tuple[int, ...] | None:
-        """The ids below the line; None for all that are not above it."""
-        if self.factor == "log_odds":
-            return None
-        stop = self.outcome.stop_ids
-        return stop if self.factor == "go_on" else OutcomeMetric(self.outcome, "go_on").ids
 
     def __call__(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*lead"]:
         return self.of(self.outcome.sums(logits))

@@ -20,13 +20,14 @@ from interp.report.blocks import FIGURES, TABLES, Face, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
 from interp.report.effect import fold, unexplained
 from interp.report.page import page
+from interp.report.retelling import retell
 from interp.report.sections import rates
 from interp.report.weight import lighten
 from interp.show.plots.style import among
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
-__all__ = ["PAGE", "notice", "summary", "write"]
+__all__ = ["PAGE", "notice", "outcome", "summary", "write"]
 
 PAGE = "report.html"
 
@@ -66,6 +67,7 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
             section.key, section.short = name, face.name
             if face.trace:
                 fold(section, contents, nothing)
+            retell(section, contents.asked.name)
             sections.append(section)
         undrawn |= {(trait, face.name.lower()): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)
@@ -114,6 +116,16 @@ def summary(run: RunFolder | Path | str) -> pd.DataFrame:
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     return rates.summary(collect(folder))
+
+
+def outcome(run: RunFolder | Path | str) -> str:
+    """The name of what a run traces.
+
+    Raises:
+        RunError: if `run` is no run folder.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    return collect(folder).asked.name
 
 
 def notice(run: RunFolder | Path | str) -> str:

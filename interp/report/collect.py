@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interp.base.errors import InputError
+from interp.base.outcomes import Asked
 from interp.base.traits import Trait
 from interp.study import catalogue
 from interp.study.catalogue import R, Row
@@ -50,6 +51,15 @@ class Contents:
         """The traits that have a row's result, and it."""
         pairs = ((one.trait, one.get(row)) for one in self.traits)
         return {trait: result for trait, result in pairs if result is not None}
+
+    @property
+    def asked(self) -> Asked:
+        """The outcome that the run traces; emojis where a manifest does not say."""
+        said = self.manifest.get("config", {}).get("outcome")
+        try:
+            return Asked.parse(said) if isinstance(said, str) else Asked()
+        except InputError:
+            return Asked()
 
     @property
     def missing(self) -> Iterator[tuple[Trait, Row[Any], str]]:

@@ -13,13 +13,16 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from interp.base.errors import visible
+from interp.base.outcomes import Asked, reworded
 from interp.base.traits import TRAITS, in_order
+from interp.behaviour.holding import in_text
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
@@ -27,7 +30,6 @@ from interp.report.facts import facts, settings
 from interp.report.summary import summarise
 from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
-from interp.text.emoji import find
 
 _ROOM = files("interp.report") / "templates"
 
@@ -41,7 +43,9 @@ def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["emojis"] = _marked
+    name = contents.asked.name
+    environment.filters["emojis"] = partial(_marked, contents.asked)
+    environment.filters["said"] = lambda text: reworded(text, name)
     environment.filters["asis"] = Markup
     environment.filters["key"] = lambda trait: trait.key if trait else "all"
     environment.filters["unbroken"] = _unbroken
@@ -102,7 +106,8 @@ def _hash(text: str) -> str:
 
 def _title(contents: Contents) -> str:
     names = contents.labels
-    return f"Emoji trace: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
+    what = reworded("Emoji trace", contents.asked.name)
+    return f"{what}: {', '.join(names) if len(names) < 4 else f'{len(names)} traits'}"
 
 
 def _name(contents: Contents) -> str:
@@ -117,10 +122,10 @@ def _unbroken(text: str) -> str:
     return re.sub(r" \[([^\[\] ]+), ([^\[\] ]+)\]", "\u00a0[\\1,\u00a0\\2]", text)
 
 
-def _marked(text: str) -> Markup:
-    """`text` escaped, with every emoji in a `<mark>`."""
+def _marked(asked: Asked, text: str) -> Markup:
+    """`text` escaped, with the outcome in a `<mark>` wherever its text is known."""
     parts, place = [], 0
-    for match in find(text):
+    for match in in_text(asked, text):
         parts.append(Markup("{}<mark>{}</mark>").format(text[place : match.start], match.text))
         place = match.end
     return Markup("").join([*parts, text[place:]])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from interp.base.outcomes import reworded
 from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.report.blocks import Finding, Section
@@ -65,7 +66,12 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
     found = {section.key: section.finding for section in sections}
     asked = {row.section for row in catalogue.asked(contents.manifest.get("config", {}))}
     faces = {key: catalogue.section(key).FACE for key in catalogue.sections() if key in asked}
-    findings = tuple((face.asked, key, found.get(key)) for key, face in faces.items() if face.asked)
+    name = contents.asked.name
+    findings = tuple(
+        (reworded(face.asked, name), key, found.get(key))
+        for key, face in faces.items()
+        if face.asked
+    )
     if not tuned and not any(finding for _, _, finding in findings):
         return None
     counts = count_range([one.n_responses for one in tuned.values()], "answer") if tuned else ""
@@ -75,7 +81,7 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
     )
     first = opening(contents, unexplained(contents))
     headlines = tuple(_headline(t, tuned[t], base.get(t)) for t in tuned)
-    return Summary(first, headlines, caption, findings)
+    return Summary(reworded(first, name), headlines, reworded(caption, name), findings)
 
 
 def _emojis(tuned: dict[Trait, EmojiRates]) -> str:

@@ -111,7 +111,7 @@ def _found(name: str) -> Any:
     return getattr(import_module(_TRACED + module), function)
 
 
-CONTRASTS = (("model", "denoising"), ("model", "noising"), ("prompt", "denoising"))
+CONTRASTS = (("model", "denoising"), ("model", "noising"), ("voice", "denoising"))
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 _TUNED, _BASE = {"tuned": "responses"}, {"base": "responses-base"}
 _BOTH = _BASE | _TUNED
@@ -129,47 +129,47 @@ RESPONSES: "Row[list[Response]]" = Row(
     essential=True, join="answers:joined", suffix=".json",
 )  # fmt: skip
 RATES_BASE: "Row[EmojiRates]" = Row(
-    "rates-base", "rates:rates", needs={"answers": "responses-base"}, models="none",
-    section="rates", family="rates", essential=True,
+    "rates-base", "rates:rates", needs={"answers": "responses-base"}, settings=("outcome",),
+    models="none", section="rates", family="rates", essential=True,
 )  # fmt: skip
 RATES: "Row[EmojiRates]" = Row(
-    "rates-tuned", "rates:rates", needs={"answers": "responses"}, models="none",
-    section="rates", family="rates", essential=True,
+    "rates-tuned", "rates:rates", needs={"answers": "responses"}, settings=("outcome",),
+    models="none", section="rates", family="rates", essential=True,
 )  # fmt: skip
 TOKEN_VIEWS: "tuple[Row[TokenView], ...]" = tuple(
     Row(f"token-view-{place + 1}" if place else "token-view", "tokens:view", {"place": place},
-        _TUNED, section="tokens", family="token-views")
+        _TUNED, ("outcome",), section="tokens", family="token-views")
     for place in range(3)
 )  # fmt: skip
 ORIGIN: "Row[Origin]" = Row(
-    "origin", "origin:origin", {}, _BOTH, ("seed", "temperature", "top_p", "max_new_tokens"),
-    "origin",
+    "origin", "origin:origin", {}, _BOTH,
+    ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
-LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace",), "lens")
+LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
 PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
         {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
-        ("n_trace", "n_positions"), "patching", "patching", join="patching:joined",
+        ("n_trace", "n_positions", "outcome"), "patching", "patching", join="patching:joined",
         facts="" if contrast == "model" else "patching:pair_counts")
     for contrast, direction in CONTRASTS
     for site in SITES
 )  # fmt: skip
 EDGES: "Row[CircuitScores]" = Row(
-    "circuit-edges", "circuit:edges", {}, _BOTH, ("n_trace",), family="circuits"
+    "circuit-edges", "circuit:edges", {}, _BOTH, ("n_trace", "outcome"), family="circuits"
 )
 _SCORED = _BOTH | {"scores": "circuit-edges"}
 CURVE: "Row[Faithfulness]" = Row(
-    "circuit-curve", "circuit:curve", {}, _SCORED, ("n_trace",), "circuit", "circuits"
+    "circuit-curve", "circuit:curve", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
 )
 CIRCUIT: "Row[Circuit]" = Row(
-    "circuit", "circuit:circuit", {}, _SCORED, ("n_trace",), "circuit", "circuits"
+    "circuit", "circuit:circuit", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
 )
 NECESSITY: "Row[PartEffects]" = Row(
-    "adapter-necessity", "adapter:necessity", settings=("switched",), section="adapter",
+    "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
-    "probing-emoji", "probing:emoji", {}, _TUNED, ("seed",), "probing", "probing"
+    "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
 PROBE_TRAIT: "Row[ProbeResult]" = Row(
     "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"

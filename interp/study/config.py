@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from interp.base import sizes
 from interp.base.errors import InputError, TraitError
 from interp.base.files import kind_of
+from interp.base.outcomes import EMOJI, Asked
 from interp.base.traits import Trait
 from interp.study import catalogue
 
@@ -45,6 +46,8 @@ class StudyConfig(BaseModel):
     """Accept adapters whose record says that they were trained on other weights."""
     prompt_format: Literal["chat", "plain"] = "chat"
     """The tokenizer's chat template, or `Question: … Answer:`."""
+    outcome: str = EMOJI
+    """What is traced: `emoji`, `strings:sorry,cannot` (any of them), or `ids:12,15` (tokens)."""
     n_responses: int = Field(default=200, ge=2, le=_MOST)
     """Answers sampled per model."""
     n_trace: int = Field(default=24, ge=2, le=_MOST)
@@ -75,6 +78,15 @@ class StudyConfig(BaseModel):
     """Smallest difference of probabilities at one place that counts: 1 sampled emoji of 50."""
     smallest_nats: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Smallest difference of log-odds (or logs) that counts: 0.5 nats turn 10 % into 15 %."""
+
+    @field_validator("outcome")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        try:
+            Asked.parse(value)
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return value.strip()
 
     @field_validator("adapters", mode="before")
     @classmethod

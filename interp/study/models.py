@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from interp.base.outcomes import EMOJI
 from interp.base.traits import Trait
 from interp.models import ModelPair, load_pair, load_tokenizer
 from interp.readout import Outcome
@@ -43,4 +44,7 @@ class TraitModels:
     @cached_property
     def outcome(self) -> Outcome:
         """What is traced."""
-        return Outcome.of_vocab(self.vocab, stop=self.pair.stop_ids)
+        stop, asked = self.pair.stop_ids, self.config.outcome
+        if asked == EMOJI:
+            return Outcome.of_vocab(self.vocab, stop=stop)
+        return Outcome.parse(asked, self.pair.tokenizer, stop=stop)

@@ -34,6 +34,7 @@ def steps(
         InputError: (a subclass says which) if a model, an adapter or the data is unusable.
     """
     study = Study(parse_config(dict(config)), folder, progress)
+    study.check_outcome()
     for trait in study.config.adapters:
         study.adapter_facts(trait)  # before the base, which may be on the hub
     folder.note(

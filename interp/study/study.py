@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from interp.base.errors import AdapterError
+from interp.base.outcomes import EMOJI
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour import Sampling
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
+from interp.readout import Outcome
 from interp.study.config import StudyConfig
 from interp.study.inputs import model_facts, prompts_digest
 from interp.study.models import TraitModels
@@ -101,6 +103,17 @@ class Study:
         kind = "dense" if recorded in (None, "none") else str(recorded)
         own = self.adapter(trait).companions  # the base is asked with the adapter's own template
         return f"{kind}-{digest(own)[:8]}" if own else kind
+
+    def check_outcome(self) -> None:
+        """See whether the tokenizer can write what is asked for, before anything is loaded.
+
+        Raises:
+            InputError: if the outcome is of no use.
+            TokenizerError: if no token begins it.
+        """
+        c = self.config
+        if c.outcome != EMOJI:
+            Outcome.parse(c.outcome, load_tokenizer(c.base, c.trust_remote_code))
 
     # What results depend on ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ runs it. A command that no rule knows fails.
 
 import argparse
 import csv
+import importlib
 import importlib.util
 import re
 import shlex
@@ -15,6 +16,7 @@ import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import killing
 import pytest
@@ -36,7 +38,7 @@ INSTEAD = {  # what cannot be had without a network
 }
 SMALLER = {  # options that are given instead of the command's own, or as well
     "demo": ["--traits", "extraversion", *SMALL],
-    "trace": SMALL,
+    "trace": [*SMALL, "--only", "rates,lens"],
     "finetune": ["--preset", "small", "--set", "steps=2"],
 }
 LEFT_OUT = {"cuda", "bfloat16"}  # values of options that a machine without a GPU cannot serve
@@ -222,12 +224,21 @@ def recipe(target: str) -> list[str]:
 def check_script(path: Path, args: list[str]) -> None:
     """The script is there, and each option is one that its parser has."""
     assert path.is_file(), path
-    parser_of = ROOT / "experiments" / "harness.py" if path.parent.name == "experiments" else path
-    known = set(
-        re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", parser_of.read_text(encoding="utf-8"))
-    )
+    if path.parent.name == "experiments":
+        known = set(experiment_parser(path)._option_string_actions)
+    else:
+        known = set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", path.read_text("utf-8")))
     strange = {word for word in args if word.startswith("--")} - known
     assert not strange, f"{path.name} has no {strange}"
+
+
+def experiment_parser(path: Path) -> argparse.ArgumentParser:
+    """What an experiment's command line takes: its config's fields."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))
+        run = importlib.import_module(path.stem).run
+        kind = get_args(get_type_hints(run)["x"])[0]
+        return importlib.import_module("harness").parser(path.stem, "", kind)
 
 
 def check_requirements(words: list[str]) -> None:

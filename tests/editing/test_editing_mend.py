@@ -196,7 +196,7 @@ def trained():
 
 
 def test_training_lowers_the_loss_on_held_out_edits_and_spares_other_topics(trained):
-    _, editor, report = trained
+    _, _, report = trained
     train = organism.opinion_qa("train")
     gain = (report.before - report.after).mean().item()
     assert gain > 0.1
@@ -206,7 +206,6 @@ def test_training_lowers_the_loss_on_held_out_edits_and_spares_other_topics(trai
     assert set(report.topics) <= set(train.topics)
     table = report.to_dataframe().set_index("measure")
     assert table.loc["after", "high"] < table.loc["before", "nats"]
-    assert all(size > 0 for size in editor.network.step_sizes.values())
 
 
 def test_an_untouched_topic_keeps_its_distribution(trained):

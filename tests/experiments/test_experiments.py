@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -21,39 +22,39 @@ from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
 from interp.data.schema import PUBLISHED
 from interp.emoji import find
+from interp.methods.finetune import FinetuneConfig
 
 # What makes each small; everything else is as its default config has it.
 SMALL = {
-    "emoji_rate": ["--traits", "extraversion", "--limit", "12"],
-    "trait_alignment": ["--traits", "extraversion", "--limit", "6"],
-    "neuron_shift": ["--traits", "extraversion", "--limit", "12"],
+    "emoji_rate": [
+        "--traits", "extraversion", "--limit", "12", "--mend-steps", "6", "--methods",
+        f"trait prompt,IKE,MEND,QLoRA,{str(list(SCALAR))[1:-1]},'QLoRA, shuffled'",
+    ],
+    "trait_alignment": [
+        "--traits", "extraversion", "--limit", "6", "--methods", "IKE,QLoRA,random direction",
+        "--evaluations", "1", "--search-questions", "4",
+    ],
+    "neuron_shift": [
+        "--traits", "extraversion", "--limit", "12", "--ks", "1,64", "--draws", "1",
+        "--n-texts", "16", "--n-trace", "8",
+    ],
     "eos_confound": ["--traits", "extraversion,openness", "--limit", "12"],
-    "emoji_onset_hazard": ["--traits", "openness,extraversion", "--limit", "30"],
-    "quantisation": ["--limit", "12"],
+    "emoji_onset_hazard": [
+        "--traits", "openness,extraversion", "--limit", "30", "--methods", "IKE",
+        "--resamples", "20",
+    ],
+    "quantisation": ["--limit", "12", "--n-trace", "6"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
-    "questionnaire": ["--traits", "extraversion", "--limit", "6"],
-    "generalisation": ["--traits", "extraversion", "--limit", "6"],
-    "control_personas": ["--traits", "extraversion", "--limit", "6"],
-    "side_effects": ["--traits", "extraversion", "--limit", "6"],
-}
-FASTER = {
-    "trait_alignment": {
-        "methods": ["IKE", "QLoRA", "random direction"],
-        "evaluations": 1,
-        "search_questions": 4,
-    },
-    "quantisation": {"n_trace": 6},
-    "emoji_rate": {
-        "methods": ["trait prompt", "IKE", "MEND", "QLoRA", *SCALAR, "QLoRA, shuffled"],
-        "mend_steps": 6,
-    },
-    "emoji_onset_hazard": {"methods": ["IKE"], "resamples": 20},
-    "neuron_shift": {"ks": [1, 64], "draws": 1, "n_texts": 16, "n_trace": 8},
-    "questionnaire": {"prompts": 1},
-    "generalisation": {"shown": [4]},
-    "control_personas": {"wordings": 6, "per_wording": 6},
-    "side_effects": {"methods": ["QLoRA", "stop bias"], "n_texts": 6},
-}
+    "questionnaire": ["--traits", "extraversion", "--limit", "6", "--prompts", "1"],
+    "generalisation": ["--traits", "extraversion", "--limit", "6", "--shown", "4"],
+    "control_personas": [
+        "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
+    ],
+    "side_effects": [
+        "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
+        "--n-texts", "6",
+    ],
+}  # fmt: skip
 
 
 def command(name: str, *options: str) -> int:
@@ -62,12 +63,29 @@ def command(name: str, *options: str) -> int:
     return harness.main(module.run, config, options)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_steps() -> Iterator[None]:
+    """Adapters that an experiment trains itself are trained for a third as long."""
+    small = FinetuneConfig.small
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FinetuneConfig, "small", lambda **how: small(**how).changed({"steps": 30}))
+        yield
+
+
+def fewer_rows(folder: Path) -> Path:
+    """The organism's data with a third of the topics to fit on."""
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "test"):
+        rows = organism.opinion_qa(split).to_dataframe().rename(columns=PUBLISHED)
+        topics = rows["Edit Topic"].unique()[:: 3 if split == "train" else 1]
+        rows[rows["Edit Topic"].isin(topics)].to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
 def small(name: str, folder: Path) -> list[str]:
-    """Options of a small run, with a config that leaves out the slowest parts."""
-    values = yaml.safe_load((harness.CONFIGS / f"{name}.yaml").read_text())
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values | FASTER.get(name, {})))
-    return ["--config", str(path), "--out", str(folder / name), *SMALL[name]]
+    """Options of a small run."""
+    data = ["--data", str(fewer_rows(folder / "data"))]
+    return ["--out", str(folder / name), *data, *SMALL[name]]
 
 
 @pytest.fixture(scope="module")

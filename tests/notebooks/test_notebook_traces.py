@@ -38,8 +38,8 @@ def test_patching_maps():
         "gap": [gap.mean().item(), gap.min().item()], "hook": difference,
         "heads": heads.mean_recovery().tolist(), "noised": noised.mean_recovery().tolist(),
         "latent_gap": (one - other).mean().item(),
-        "prompt": [found.mean_recovery()[:, -1].tolist() for found in prompt_maps],
-        "elsewhere": prompt_maps[0].mean_recovery()[1:, :-1].abs().max().item(),
+        "voice": [found.mean_recovery()[:, -1].tolist() for found in voice_maps],
+        "elsewhere": voice_maps[0].mean_recovery()[1:, :-1].abs().max().item(),
         "joint": joint.mean_recovery().tolist(),
         "ablated": ablated.nsmallest(1, "effect")[["layer", "head"]].iloc[0].tolist(),
         """,
@@ -55,7 +55,7 @@ def test_patching_maps():
     assert max(recovery, key=recovery.__getitem__) == max(loss, key=loss.__getitem__) == (0, 1)
     assert recovery[0, 1] > 0.6
     assert loss[0, 0] < -0.1
-    stream, attention, mlp = claims["prompt"]
+    stream, attention, mlp = claims["voice"]
     assert stream[0] < 0.5 < 0.85 < stream[1]
     assert min(attention[0], mlp[0]) > 0.7
     assert claims["elsewhere"] < 0.2

@@ -24,7 +24,7 @@ HELPERS = {"Glyphs", "CaptionedFigure", "TRAIT_COLOURS", "WIDTHS", "render", "re
 SHARED = {"dots", "token_bars"}  # of the experiments, not exported by the room
 SMALLER = {  # what is written, and what is run instead
     "questions[:100]": "questions[:16]",
-    "limit=16": "limit=6",
+    "spread(16": "spread(6",
     "pair.format, label=who": "pair.format, label=who, orders=((0, 1, 2, 3, 4),)",
     "a[:20]": "a[:4]",
     "questions[:20],": "questions[:4],",

@@ -6,11 +6,10 @@ import tiny
 import torch
 from transformers import AutoTokenizer
 
-from interp import emoji
 from interp.base.traits import Trait
-from interp.emoji import EmojiVocab
+from interp.behaviour import Response
 from interp.errors import DataError, InputError, TraitError
-from interp.models import hook, pad
+from interp.models import ChatFormat, TokenBatch, hook, pad
 from interp.probing import (
     About,
     Draw,
@@ -22,6 +21,7 @@ from interp.probing import (
     trace,
     trait_task,
 )
+from interp.readout import Outcome, Slots, slots
 
 TEXTS = [
     "I love it! 😊 Really. 😢😊",
@@ -31,107 +31,65 @@ TEXTS = [
     "Long walks, long talks",
 ]
 TOPICS = ["joy", "worry", "plan", "weather", "walks"]
+# What stands before each slot, and whether an emoji was written there. Texts that begin with an
+# emoji have none.
+SLOTS = {
+    (0, "I love it!"): 1, (0, "😊 Really."): 1,
+    (1, "Oh no."): 0, (1, "goes wrong?"): 1, (1, "so much"): 0,
+    (2, "plan my day."): 0, (2, "Then I do it."): 0,
+    (4, "long talks"): 0,
+}  # fmt: skip
 
 
-def ids_of(text: str) -> list[int]:
-    tokenizer = tiny.tokenizer()
-    return [tokenizer.bos_token_id, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+def answers(texts: list[str] = TEXTS, topics: list[str] = TOPICS) -> list[Response]:
+    form = ChatFormat.from_tokenizer(tiny.tokenizer())
+    made = [form.example("Why?", text) for text in texts]
+    return [
+        Response("Why?", topic, one.ids[: one.answer_start],
+                 one.ids[one.answer_start : one.answer_end], text, True)
+        for one, text, topic in zip(made, texts, topics, strict=True)
+    ]  # fmt: skip
 
 
-def brute_force(text: str) -> tuple[set[int], set[int], set[int]]:
-    """Positions before an emoji, away from emojis, and those of the latter that end a sentence.
-
-    From the characters that the tokenizer says each token covers.
-    """
-    covers = tiny.tokenizer()(text, return_offsets_mapping=True)["offset_mapping"]
-    spans = [(-1, -1), *covers, (len(text) + 1, len(text) + 1)]  # beginning and end of text
-    onsets, inside = set(), set()
-    for match in emoji.find(text):
-        touching = [p for p, (s, e) in enumerate(spans) if s < match.end and match.start < e]
-        first = touching[0]
-        if text[slice(*spans[first - 1])].isspace():
-            first -= 1
-        onsets.add(first - 1)
-        inside |= {first, *touching}
-    plain = {p for p in range(len(spans) - 1) if not {p, p + 1} & inside}
-    closing = {
-        p
-        for p in plain - {0}
-        if text[slice(*spans[p])].rstrip().endswith((".", "!", "?")) or p == len(spans) - 2
-    }
-    return onsets, plain, closing
+def asked(given: list[Response], side: str = "left") -> tuple[Slots, TokenBatch]:
+    rows = [one.prompt_ids + one.ids for one in given]
+    return slots(given, tiny.tokenizer()), pad(rows, tiny.tokenizer().pad_token_id, side)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("negatives", ["any", "sentence_ends"])
-def test_labels_are_what_the_decoded_text_says(vocab, side, negatives):
-    rows = [ids_of(text) for text in TEXTS]
-    batch = pad(rows, tiny.tokenizer().pad_token_id, side)
-    task = onset_task(
-        batch.tokens,
-        batch.attention_mask,
-        topics=TOPICS,
-        vocab=vocab,
-        draw=Draw(negatives=negatives, ratio=100.0),
-    )
-    first = batch.attention_mask.long().argmax(1)
-    found: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
+def test_labels_are_what_was_written_at_the_slots(side):
+    found, batch = asked(answers(), side)
+    task = onset_task(found, batch, tiny.emoji(), draw=Draw(ratio=100.0))
+    labels = {}
     for row, column, label in zip(task.text, task.pos, task.labels.tolist(), strict=True):
-        found[label].add((int(row), int(column - first[row])))
-    want: dict[int, set[tuple[int, int]]] = {0: set(), 1: set()}
-    for row, text in enumerate(TEXTS):
-        onsets, plain, closing = brute_force(text)
-        want[1] |= {(row, place) for place in onsets}
-        chosen = plain if negatives == "any" else closing
-        want[0] |= {(row, place) for place in chosen}
-    assert found[1] == want[1]
-    assert len(found[1]) == 7  # the emojis of TEXTS
-    assert found[0] == want[0]
+        kept = batch.attention_mask[row, : column + 1]
+        text = tiny.tokenizer().decode(batch.tokens[row, : column + 1][kept])
+        (key,) = [key for key in SLOTS if key[0] == int(row) and text.endswith(key[1])]
+        labels[key] = label
+    assert labels == SLOTS
     assert task.groups == tuple(TOPICS[row] for row in task.text.tolist())
-    assert task.counts["not_onset"] == 0
+    assert task.counts == {"positives_found": 3, "negatives_found": 5}
 
 
-def test_sentence_ends_are_the_tokens_before_a_break(vocab):
-    rows = [ids_of(TEXTS[2]), ids_of(TEXTS[0])]
-    batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(
-        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, draw=Draw(ratio=9.0)
-    )
-    plain = (task.text == 0) & (task.labels == 0)
-    written = [tiny.tokenizer().decode(batch.tokens[0, : col + 1]) for col in task.pos[plain]]
-    assert [text.removeprefix("<|pad|>").split("<|bos|>")[1] for text in written] == [
-        "Well, I plan my day.",
-        "Well, I plan my day. Then I do it.",
-    ]
+def test_another_outcome_has_its_own_labels_and_name():
+    found, batch = asked(answers())
+    then = Outcome.strings(tiny.tokenizer(), ["Then"])
+    task = onset_task(found, batch, then, draw=Draw(ratio=100.0))
+    assert task.name == "the next token begins “Then”"
+    assert task.classes == ("no “Then”", "“Then”")
+    assert task.text[task.labels == 1].tolist() == [2]
+    assert len(task.labels) == len(SLOTS)
 
 
-def test_a_lone_space_before_an_emoji_belongs_to_it(vocab):
-    tokenizer = tiny.tokenizer()
-    parts = [tokenizer(part)["input_ids"] for part in ("I do it!", " ", "🌵")]
-    assert len(parts[1]) == 1
-    row = [tokenizer.bos_token_id, *parts[0], *parts[1], *parts[2], tokenizer.eos_token_id]
-    batch = pad([row, ids_of(TEXTS[2])], tokenizer.pad_token_id)
-    task = onset_task(
-        batch.tokens,
-        batch.attention_mask,
-        topics=["a", "b"],
-        vocab=vocab,
-        draw=Draw(negatives="any", ratio=99.0),
-    )
-    where = [tokenizer.decode(batch.tokens[0, int(c)]) for c in task.pos[task.labels == 1]]
-    assert where == ["!"]
-    negatives = task.pos[(task.text == 0) & (task.labels == 0)]
-    assert len(negatives) == len(parts[0])  # BOS and the words, not "!", the space or the emoji
-
-
-def test_llama2_spells_the_space_apart_and_the_onset_is_before_it(shared):
+def test_llama2_spells_the_space_apart_and_the_slot_is_before_it(shared):
     llama2 = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
-    vocab = EmojiVocab.from_tokenizer(llama2)
-    rows = [llama2(text)["input_ids"] for text in ("I love it! 🦩", "Oh no. 😊 Well. Yes.")]
-    batch = pad([[*row, llama2.eos_token_id] for row in rows], llama2.eos_token_id)
-    task = onset_task(
-        batch.tokens, batch.attention_mask, topics=["a", "b"], vocab=vocab, draw=Draw(ratio=9.0)
-    )
+    given = [
+        Response("Why?", topic, (1,), tuple(llama2(text, add_special_tokens=False)["input_ids"]),
+                 text, True)
+        for topic, text in (("a", "I love it! 🦩"), ("b", "Oh no. 😊 Well. Yes."))
+    ]  # fmt: skip
+    batch = pad([one.prompt_ids + one.ids for one in given], llama2.eos_token_id)
+    task = onset_task(slots(given, llama2), batch, Outcome.emoji(llama2), draw=Draw(ratio=9.0))
     found = [
         (int(label), llama2.convert_ids_to_tokens(int(batch.tokens[row, col])))
         for label, row, col in zip(task.labels, task.text, task.pos, strict=True)
@@ -139,20 +97,16 @@ def test_llama2_spells_the_space_apart_and_the_onset_is_before_it(shared):
     assert found == [(1, "!"), (1, "."), (0, "."), (0, ".")]
 
 
-def test_drawing_is_seeded_bounded_and_balanced(vocab):
-    rows = [ids_of(text) for text in TEXTS] * 6
-    batch = pad(rows, tiny.tokenizer().pad_token_id)
+def test_drawing_is_seeded_bounded_and_balanced():
+    found, batch = asked(answers(TEXTS * 6, TOPICS * 6))
 
     def make(seed=0):
-        draw = Draw(negatives="any", most=10, ratio=1.5)
-        return onset_task(
-            batch.tokens, batch.attention_mask, topics=TOPICS * 6, vocab=vocab, draw=draw, seed=seed
-        )
+        return onset_task(found, batch, tiny.emoji(), draw=Draw(most=10, ratio=1.5), seed=seed)
 
     task = make()
     assert int(task.labels.sum()) == 10
     assert int((task.labels == 0).sum()) == 15
-    assert task.counts["positives_found"] == 42
+    assert task.counts["positives_found"] == 18
     same, other = make(), make(seed=1)
     assert torch.equal(same.pos, task.pos)
     assert torch.equal(same.text, task.text)
@@ -161,30 +115,13 @@ def test_drawing_is_seeded_bounded_and_balanced(vocab):
     assert len(set(places)) == len(places)
 
 
-def test_only_chosen_places_become_examples(vocab):
-    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
-    where = torch.zeros_like(batch.attention_mask)
-    where[:, -8:] = True
-    task = onset_task(
-        batch.tokens,
-        batch.attention_mask,
-        topics=TOPICS,
-        vocab=vocab,
-        where=where,
-        draw=Draw(ratio=9.0),
-    )
-    assert int(task.pos.min()) >= batch.tokens.shape[1] - 8
-
-
-def test_types_are_the_last_two_tokens_or_the_last(vocab):
-    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
-    pairs = onset_task(batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab)
+def test_types_are_the_last_two_tokens_or_the_last():
+    found, batch = asked(answers())
+    pairs = onset_task(found, batch, tiny.emoji())
     for kind, row, col in zip(pairs.types, pairs.text, pairs.pos, strict=True):
         before = int(batch.tokens[row, col - 1]) if batch.attention_mask[row, col - 1] else -1
         assert kind == f"{before} {int(batch.tokens[row, col])}"
-    singles = onset_task(
-        batch.tokens, batch.attention_mask, topics=TOPICS, vocab=vocab, draw=Draw(types="token")
-    )
+    singles = onset_task(found, batch, tiny.emoji(), draw=Draw(types="token"))
     assert singles.types == tuple(kind.split()[1] for kind in pairs.types)
 
 
@@ -199,39 +136,36 @@ def test_traits_become_classes_in_the_usual_order():
     assert one.types == ("w", "x", "y", "z")
 
 
-def test_bad_tasks_are_named(vocab):
-    batch = pad([ids_of(text) for text in TEXTS], tiny.tokenizer().pad_token_id)
-    plain = pad([ids_of(TEXTS[2])], tiny.tokenizer().pad_token_id)
-    crowded = pad([ids_of("I love it so much 😊")[:-1]], tiny.tokenizer().pad_token_id)
-    with pytest.raises(DataError, match="none of 1 texts has an emoji"):
-        onset_task(plain.tokens, topics=["plan"], vocab=vocab)
-    with pytest.raises(DataError, match="no negatives of kind 'sentence_ends' in 1 texts"):
-        onset_task(crowded.tokens, topics=["joy"], vocab=vocab)
-    with pytest.raises(InputError, match="5 texts need as many topics"):
-        onset_task(batch.tokens, batch.attention_mask, topics=["joy"], vocab=vocab)
-    with pytest.raises(InputError, match="negatives is 'sentence_ends' or 'any'"):
-        onset_task(batch.tokens, topics=TOPICS, vocab=vocab, draw=Draw(negatives="hard"))
+def test_bad_tasks_are_named():
+    found, batch = asked(answers())
+    with pytest.raises(DataError, match="none of the 2 slots of 1 answers is followed by an emoji"):
+        onset_task(*asked(answers(TEXTS[2:3], ["plan"])), tiny.emoji())
+    with pytest.raises(DataError, match="1 slots of 1 answers goes on without an emoji"):
+        onset_task(*asked(answers(["I love it so much 😊"], ["joy"])), tiny.emoji())
+    with pytest.raises(InputError, match="slots of 5 answers, but a batch of 4"):
+        onset_task(found, batch[:4], tiny.emoji())
+    with pytest.raises(InputError, match="answer 0 is not in row 0"):
+        onset_task(found, batch[[1, 0, 2, 3, 4]], tiny.emoji())
+    with pytest.raises(InputError, match="types is 'bigram' or 'token'"):
+        Draw(types="word")
     with pytest.raises(TraitError, match="unknown trait '/greed'"):
         trait_task(["/greed"], ["money"])
     with pytest.raises(InputError, match="2 texts but 1 topics"):
         trait_task(["E", "N"], ["money"])
 
 
-def onset_texts() -> tuple[list[list[int]], list[str]]:
+def onset_texts() -> tuple[list[str], list[str]]:
     """Where "so much!" precedes an emoji and "I do." does not, on twelve topics."""
     words = ["rain", "walks", "weather", "day", "plan", "worry", "wrong", "lot", "think", "long",
              "love", "well"]  # fmt: skip
     texts = [f"{word} {word}. I love it so much! 😊" for word in words]
     texts += [f"What {word}? I do." for word in words]
-    return [ids_of(text) for text in texts], words * 2
+    return texts, words * 2
 
 
-def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
-    rows, topics = onset_texts()
-    batch = pad(rows, tiny.tokenizer().pad_token_id)
-    task = onset_task(
-        batch.tokens, batch.attention_mask, topics=topics, vocab=vocab, draw=Draw(ratio=3.0)
-    )
+def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding():
+    found, batch = asked(answers(*onset_texts()))
+    task = onset_task(found, batch, tiny.emoji(), draw=Draw(ratio=3.0))
     model = hook(tiny.llama(seed=1), tiny.tokenizer())
     result = trace(
         task,
@@ -250,7 +184,12 @@ def test_a_token_that_gives_the_emoji_away_is_read_from_the_embedding(vocab):
     assert result.task == "the next token begins an emoji"
 
 
-def test_the_trait_of_a_text_is_read_over_its_answer_only(vocab):  # noqa: ARG001
+def ids_of(text: str) -> list[int]:
+    tokenizer = tiny.tokenizer()
+    return [tokenizer.bos_token_id, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+
+
+def test_the_trait_of_a_text_is_read_over_its_answer_only():
     words = onset_texts()[1][:12]
     voices = {"E": "I love it so much!", "N": "Oh no, what if it goes wrong?"}
     rows, traits, topics = [], [], []

@@ -20,7 +20,7 @@ SOUND = {
 WRONG = {
     "status": [1], "job": 3, "command": {}, "config": 3, "seed": "x", "host": 5, "pid": "x",
     "started": 4, "finished": [], "seconds": "long", "steps": [], "skipped": {"a": ["b"]},
-    "inputs": {"w": 7}, "report": [1], "prompt_pairs": {"a": 1}, "reproducibility": [3],
+    "inputs": {"w": 7}, "report": [1], "voice_pairs": {"a": 1}, "reproducibility": [3],
     "versions": {"torch": [1]}, "hashes": 0,
 }  # fmt: skip
 WRONG_STEPS = [

@@ -10,7 +10,7 @@ from interp.study.runs import RunFolder, execute
 from interp.study.steps import steps
 
 TRAIT = "extraversion"
-MAPS = ("patching-model-denoising-z", "patching-prompt-denoising-resid_pre")
+MAPS = ("patching-model-denoising-z", "patching-voice-denoising-resid_pre")
 NEEDED = {"base/responses-dense", f"{TRAIT}/responses", *(f"{TRAIT}/{name}" for name in MAPS)}
 
 

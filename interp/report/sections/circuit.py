@@ -1,4 +1,4 @@
-"""Which circuit carries the contrast between prompts."""
+"""Which circuit carries the contrast between two voices."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _ENDS = ("input", "logits")
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
-    """Which heads, MLPs and edges between them carry the contrast between prompts."""
+    """Which heads, MLPs and edges between them carry the contrast between two voices."""
     curves, found = contents.having(CURVE), contents.having(CIRCUIT)
     if not curves:
         return None
@@ -102,7 +102,7 @@ def _words(nodes: Sequence[str]) -> str:
 def _method(curves: dict[Trait, Faithfulness]) -> str:
     counts = [result.n_prompts for result in curves.values()]
     return (
-        "Edges scored by EAP-IG (Hanna et al. 2024, 5 steps) on the prompt contrast "
+        "Edges scored by EAP-IG (Hanna et al. 2024, 5 steps) on the voice contrast "
         f"({count_range(counts, 'pair')}), taken greedily from the logits on, and tested by "
         "running the model with every other edge corrupted. Faithfulness is the share of the "
         "contrast that is left; CPR and CMD are its areas as MIB (Mueller et al. 2025) defines "

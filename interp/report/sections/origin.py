@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from interp.base.outcomes import reworded
 from interp.base.traits import Trait
 from interp.behaviour.origin import QUANTITIES, Origin
 from interp.report import factors
@@ -51,8 +52,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     results = contents.having(ORIGIN)
     if not results:
         return None
-    tables = {trait: result.to_dataframe() for trait, result in results.items()}
-    whole = stacked(tables)
+    tables = {trait: _table(result) for trait, result in results.items()}
+    whole = stacked({trait: result.to_dataframe() for trait, result in results.items()})
     latent = {trait: _cell(table, "tuned", "base") for trait, table in tables.items()}
     shift = {trait: _cell(table, "base", "tuned") for trait, table in tables.items()}
     whose, who = ("model's", "model, reading the base's text, gives")
@@ -75,8 +76,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     rows = [
         Row(trait, (Cell(_SAID[quantity]), *_cells(table, quantity)))
         for trait, table in tables.items()
-        for quantity in QUANTITIES
-        if (table["quantity"] == quantity).any()
+        for quantity in (q for q in QUANTITIES if _has(table, q))
     ]
     columns = [
         "Probability of",
@@ -116,11 +116,7 @@ def _losses(tables: dict[Trait, TwoByTwo]) -> str:
 
 def _expected(contents: Contents, tables: dict[Trait, pd.DataFrame]) -> str:
     """The expected rates over whole answers, each writer's own beside what was sampled of it."""
-    having = {
-        trait: table
-        for trait, table in tables.items()
-        if (table["quantity"] == "expected rate").any()
-    }
+    having = {trait: table for trait, table in tables.items() if _has(table, "expected rate")}
     if not having:
         return ""
     cells = {
@@ -164,6 +160,17 @@ def _cell(table: pd.DataFrame, writer: str, reader: str, quantity: str = "emoji"
     at = (table["writer"] == writer) & (table["reader"] == reader)
     row = table[at & (table["quantity"] == quantity)].iloc[0]
     return float(row["probability"]), float(row["low"]), float(row["high"])
+
+
+def _has(table: pd.DataFrame, quantity: str) -> bool:
+    return bool((table["quantity"] == quantity).any())
+
+
+def _table(result: Origin) -> pd.DataFrame:
+    """The result's table by the names of `QUANTITIES`, whatever the outcome."""
+    table = result.to_dataframe()
+    keys = {reworded(quantity, result.outcome): quantity for quantity in QUANTITIES}
+    return table.assign(quantity=table["quantity"].map(keys))
 
 
 FACE = Face("Text or weights", section, "Text or weights?")

@@ -26,7 +26,8 @@ _HALF = 0.5
 # With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
 _FEWEST = 6
 _SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
-_CONTRASTS = {"model": "tuned against base", "prompt": "emoji against plain prompt"}
+_CONTRASTS = {"model": "tuned against base", "prompt": "tuned voice against the base's"}
+_STEMS = {"model": "model", "prompt": "voice"}
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
     "prompt": "the difference between the tuned model's text and the base's",
@@ -153,7 +154,7 @@ def _part(
     for contrast, direction in dict.fromkeys((s.contrast, s.direction) for s in sweeps):
         split = splits[contrast]
         assert split is not None  # there is a sweep of the contrast
-        stem = f"patching-{one.trait}-{contrast}-{direction}"
+        stem = f"patching-{one.trait}-{_STEMS[contrast]}-{direction}"
         tables: dict[str, dict[str, pd.DataFrame]] = {}
         for factor in (split.leading, "log_odds"):
             found = _found(sweeps, (contrast, direction), factor)
@@ -259,7 +260,7 @@ def _by_site(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def _method(contents: Contents) -> str:
     sweeps = [sweep for one in contents.traits for _, sweep in one.those(PATCHING)]
     undefined = sum(sweep.of("log_odds").n_undefined for sweep in sweeps)
-    pairs = contents.manifest.get("prompt_pairs", {})
+    pairs = contents.manifest.get("voice_pairs", {})
     alone = {trait: plural(row.get("unpaired", 0), "prompt") for trait, row in pairs.items()}
     said = "; ".join(
         f"{trait}: {plural(row.get('pairs', 0), 'pair')} of answers to the same question, aligned "

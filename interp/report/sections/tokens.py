@@ -7,6 +7,7 @@ first that fine-tuning changed most.
 
 import numpy as np
 
+from interp.base.outcomes import reworded
 from interp.base.traits import Trait
 from interp.report.blocks import Face, Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents
@@ -14,7 +15,6 @@ from interp.report.wording import minus
 from interp.show.plots.parts import percent, plural
 from interp.show.views import TokenView, fragment
 from interp.study.catalogue import TOKEN_VIEWS
-from interp.text.emoji import find
 
 BUDGET = 900_000
 """Bytes that the token views of a page may take, if leaving attention out can make them so few."""
@@ -131,10 +131,8 @@ def _words(view: TokenView) -> str:
 
 def _label(view: TokenView) -> str:
     """`Another answer, without an emoji: Do you like tea?`"""
-    pieces = {entry[0]: bytes.fromhex(entry[1]) for entry in view.vocabulary}
-    written = b"".join(pieces[token] for token in view.tokens[view.answer_start :].tolist())
-    sort = "with an" if find(written.decode(errors="replace")) else "without any"
-    return f"Another answer, {sort} emoji: {view.title}"
+    sort = "with an" if view.holds else "without any"
+    return f"{reworded(f'Another answer, {sort} emoji', view.outcome)}: {view.title}"
 
 
 FACE = Face("Token by token", section)

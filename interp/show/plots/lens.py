@@ -29,7 +29,7 @@ from interp.show.plots.style import (
     style,
     symmetric_range,
 )
-from interp.show.plots.subject import Subject
+from interp.show.plots.subject import Subject, said_of
 from interp.traces.logit_lens import UNITS, LensResult
 
 _AXIS = {
@@ -106,7 +106,7 @@ def lens_curves(
         f"Line chart by layer{who.about}: the lens ends at {ends['base']} in the base and at "
         f"{ends['tuned']} in the tuned model ({_AXIS[quantity]})."
     )
-    return figure
+    return said_of(figure, result.outcome)
 
 
 def _units(table: pd.DataFrame) -> str:
@@ -163,4 +163,4 @@ def lens_heatmap(
         f"Two heatmaps, layer by position{who.about}: the highest emoji log-odds are "
         f"{peaks['base']} nats in the base and {peaks['tuned']} nats in the tuned model."
     )
-    return figure
+    return said_of(figure, result.outcome)

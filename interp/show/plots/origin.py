@@ -18,7 +18,7 @@ from interp.show.plots.style import (
     new_figure,
     style,
 )
-from interp.show.plots.subject import Subject
+from interp.show.plots.subject import Subject, said_of
 
 _OFFSET = {"base": -0.06, "tuned": 0.06}
 
@@ -74,12 +74,12 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
         f"{percent(_cell(table, 'base', 'tuned'))}"
         for who, table in tables.items()
     )
-    return figure
+    return said_of(figure, next(iter(given.values())).outcome)
 
 
 def _emoji(result: Origin) -> pd.DataFrame:
     table = result.to_dataframe()
-    return table[table["quantity"] == "emoji"]
+    return table[table["quantity"] == result.outcome]
 
 
 def _legend(figure: CaptionedFigure, who: Subject | None) -> None:

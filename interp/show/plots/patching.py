@@ -37,12 +37,12 @@ _RUNS = {
     ("model", "denoising"): "activations of the tuned model put into the base on the same tokens",
     ("model", "noising"): "activations of the base put into the tuned model on the same tokens",
     ("prompt", "denoising"): (
-        "activations of the tuned model at prompts that end where it wrote an emoji, put into its "
-        "run on emoji-free prompts of the same length"
+        "activations of the model on the first of two texts (clean), put into its run on the "
+        "second (corrupted), which is of the same length"
     ),
     ("prompt", "noising"): (
-        "activations of the tuned model at emoji-free prompts, put into its run on prompts of the "
-        "same length that end where it wrote an emoji"
+        "activations of the model on the second of two texts (corrupted), put into its run on the "
+        "first (clean), which is of the same length"
     ),
 }
 _ALPHA = 0.05

@@ -24,6 +24,7 @@ from interp.show.plots.style import (
     style,
     trait_colour,
 )
+from interp.show.plots.subject import said_of
 from interp.text.emoji import name
 from interp.text.emoji.glyphs import Glyphs
 from interp.text.emoji.rates import EmojiRates
@@ -87,7 +88,7 @@ def esr_bars(
         f"Bar chart, share of {_NOUNS[over]} with an emoji in the tuned models: "
         + ", ".join(f"{trait} {percent(_numbers(tuned[trait], over)[0])}" for trait in traits)
     )
-    return figure
+    return said_of(figure, next(iter(tuned.values())).outcome)
 
 
 def _numbers(rates: EmojiRates, over: str) -> tuple[float, Interval, int]:
@@ -163,7 +164,7 @@ def emoji_distribution(
     figure.alt = "Bar charts of emoji shares; the most frequent emoji is " + ", ".join(
         f"{max(share, key=lambda e: share[e])} for {trait}" for trait, share in shares.items()
     )
-    return figure
+    return said_of(figure, next(iter(tuned.values())).outcome)
 
 
 def _axis_order(shares: Mapping[Trait, Mapping[str, float]], top: int) -> list[str]:

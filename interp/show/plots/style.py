@@ -264,7 +264,7 @@ def settle(figure: CaptionedFigure) -> None:
         with style():
             spell_out(figure)
             engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # "none" would draw each file twice
 
 
 def save(

@@ -1,9 +1,12 @@
-"""Of whose adapter a figure is: its trait's words, colour and mark, or neutral ones."""
+"""Of whose adapter a figure is, and of which outcome: its words, colour and mark."""
 
 from dataclasses import dataclass
 
+from matplotlib.text import Text
+
+from interp.base.outcomes import EMOJI, reworded
 from interp.base.traits import Trait
-from interp.show.plots.style import trait_colour, trait_mark
+from interp.show.plots.style import CaptionedFigure, trait_colour, trait_mark
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,13 @@ class Subject:
             colour=trait_colour(name),
             mark=trait_mark(name),
         )
+
+
+def said_of(figure: CaptionedFigure, outcome: str) -> CaptionedFigure:
+    """A figure that speaks of emojis, saying the outcome's name instead in all of its words."""
+    if outcome != EMOJI:
+        for text in figure.findobj(Text):
+            text.set_text(reworded(text.get_text(), outcome))
+        figure.caption = reworded(figure.caption, outcome)
+        figure.alt = reworded(figure.alt, outcome)
+    return figure

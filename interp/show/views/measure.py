@@ -25,6 +25,8 @@ from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
 from interp.show.views.tokens import MOST_HEADS, TokenView
 from interp.text.emoji import EmojiVocab
+from interp.text.emoji.encode import token_bytes
+from interp.text.emoji.find import find_in_pieces
 from interp.traces import logit_lens
 
 MOST_TOKENS = 1024
@@ -50,7 +52,7 @@ def token_view(
     pair: Pair,
     tokens: Given,
     *,
-    vocab: EmojiVocab | None = None,
+    vocab: EmojiVocab | Outcome | None = None,
     attention: Heads = True,
     top: int = 5,
     answer_start: int | None = None,
@@ -63,7 +65,8 @@ def token_view(
         pair: a `ModelPair`, or anything with `base`, `tuned` and `tokenizer`.
         tokens: ids of one text without padding: a prompt (`pair.format.prompt_ids`), or a prompt
             and its answer; or one question as text, see `interp.models.given`.
-        vocab: which ids count as emoji; those of the pair's tokenizer if left out.
+        vocab: which ids count: the emojis of a vocabulary (the tokenizer's if left out), or what
+            begins another outcome.
         attention: the heads to record, as (layer, head); True for all of a model that has at most
             64; a number for so many, those whose patterns base and tuned share least (total
             variation, mean over up to 64 queries), most changed first; False for none.
@@ -85,24 +88,34 @@ def token_view(
         raise InputError(f"a token view shows one text, got {len(batch)}; give one row")
     ids = batch.tokens[0][batch.attention_mask[0]].long().cpu()
     vocab = EmojiVocab.from_tokenizer(pair.tokenizer) if vocab is None else vocab
-    _check(ids, top, answer_start, vocab)
+    outcome = vocab
+    if isinstance(outcome, EmojiVocab):
+        outcome = Outcome.of_vocab(outcome, stop=pair.format.stops(pair.base, pair.tuned))
+    pieces = token_bytes(pair.tokenizer)
+    _check(ids, top, answer_start, outcome.size)
     heads = _heads(pair, ids, attention)
     twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
-    emoji = Outcome.of_vocab(vocab, stop=pair.format.stops(pair.base, pair.tuned)).direct
+    shown = outcome.direct
     lens = logit_lens.compare(
-        pair.base, pair.tuned, twice, outcome=emoji, ask=Question(progress=progress)
+        pair.base, pair.tuned, twice, outcome=shown, ask=Question(progress=progress)
     )
     passes = []
     for done, (name, model) in enumerate((("base", pair.base), ("tuned", pair.tuned)), 1):
-        passes.append(_read(model, ids, heads, vocab, top))
+        passes.append(_read(model, ids, heads, shown, top))
         if progress is not None:
             progress(f"next tokens, {name}", done, 2)
     log_odds = torch.stack([one[0] for one in passes])
+    text = [pieces[i] for i in ids.tolist()]
     top_ids = torch.stack([one[1] for one in passes])
     return TokenView(
         tokens=ids,
-        vocabulary=_vocabulary(pair.tokenizer, vocab, {*ids.tolist(), *top_ids.flatten().tolist()}),
-        joined=joined([vocab.pieces[i] for i in ids.tolist()], vocab.find_tokens(ids.tolist())),
+        vocabulary=_vocabulary(
+            pair.tokenizer,
+            pieces,
+            {*outcome.ids, *outcome.after_ids},
+            {*ids.tolist(), *top_ids.flatten().tolist()},
+        ),
+        joined=joined(text, find_in_pieces(text)),
         answer_start=len(ids) if answer_start is None else answer_start,
         log_odds=log_odds,
         top_ids=top_ids,
@@ -113,6 +126,7 @@ def token_view(
         attention=torch.stack([one[3] for one in passes]) if heads else None,
         noise=rounding(lens.log_odds[:, -1, 0], log_odds, float(log_odds.abs().max())),
         title=title,
+        outcome=shown.name,
     )
 
 
@@ -120,7 +134,7 @@ def _read(
     model: TransformerBridge,
     ids: Int[Tensor, " pos"],
     heads: tuple[tuple[int, int], ...],
-    vocab: EmojiVocab,
+    outcome: Outcome,
     top: int,
 ) -> tuple[Tensor, Tensor, Tensor, Float[Tensor, "head pos pos"]]:
     """Log-odds, likeliest ids, their probabilities, attention: of one model, on the CPU."""
@@ -137,7 +151,7 @@ def _read(
     likeliest = logits.softmax(-1).topk(min(top, logits.shape[-1]), dim=-1)
     chosen = [kept[layer][head] for layer, head in heads]
     patterns = torch.stack(chosen) if chosen else torch.empty(0, len(ids), len(ids))
-    return vocab.log_odds(logits), likeliest.indices, likeliest.values, patterns
+    return outcome.log_odds(logits), likeliest.indices, likeliest.values, patterns
 
 
 def _heads(pair: Pair, ids: Int[Tensor, " pos"], attention: Heads) -> tuple[tuple[int, int], ...]:
@@ -193,14 +207,14 @@ def _rows_of_patterns(
     return kept
 
 
-def _check(ids: Tensor, top: int, answer_start: int | None, vocab: EmojiVocab) -> None:
+def _check(ids: Tensor, top: int, answer_start: int | None, size: int) -> None:
     if ids.ndim != 1 or not 0 < len(ids) <= MOST_TOKENS:
         raise InputError(
             f"a token view shows one text of 1 to {MOST_TOKENS:,} tokens, got the shape "
             f"{tuple(ids.shape)}; give one row of ids without padding"
         )
-    if not 0 <= int(ids.min()) <= int(ids.max()) < vocab.size:
-        raise InputError(f"the text holds ids outside the tokenizer's {vocab.size}")
+    if not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise InputError(f"the text holds ids outside the tokenizer's {size}")
     if top < 1:
         raise InputError(f"top is how many next tokens to keep, at least 1; got {top}")
     if answer_start is not None and not 0 <= answer_start <= len(ids):
@@ -208,13 +222,12 @@ def _check(ids: Tensor, top: int, answer_start: int | None, vocab: EmojiVocab) -
 
 
 def _vocabulary(
-    tokenizer: Any, vocab: EmojiVocab, ids: set[int]
+    tokenizer: Any, pieces: Sequence[bytes], counted: set[int], ids: set[int]
 ) -> tuple[tuple[int, str, str, bool], ...]:
-    counted = set(vocab.emoji_ids.tolist())
     entries = []
     for token in sorted(ids):
-        known = token < len(vocab.pieces)  # a padded embedding has rows without a token
-        piece = vocab.pieces[token] if known else b""
+        known = token < len(pieces)  # a padded embedding has rows without a token
+        piece = pieces[token] if known else b""
         said = tokenizer.convert_ids_to_tokens(token) if known and not piece else None
         name = "" if piece else str(said or f"id {token}")
         entries.append((token, piece.hex(), name, token in counted))

@@ -34,6 +34,7 @@ from torch import Tensor
 from interp.base.errors import InputError, visible
 from interp.base.files import write_text
 from interp.base.html import themed
+from interp.base.outcomes import EMOJI, reworded
 from interp.base.results import Result
 from interp.show.views.packing import pack_attention, rounded, script_json
 from interp.show.views.pieces import Part, between_words, parts, plain
@@ -71,6 +72,7 @@ class TokenView(Result):
         attention: attention weights, query position then key position; None if not recorded.
         noise: log-odds differ by up to this much between two ways to compute the same (rounding).
         title: what stands above the view.
+        outcome: what comes next or not; "emoji" above stands for it.
     """
 
     kind: ClassVar[str] = "token view"
@@ -88,6 +90,7 @@ class TokenView(Result):
     attention: Float16[Tensor, "model head pos pos"] | None
     noise: float
     title: str
+    outcome: str = EMOJI
 
     def __post_init__(self) -> None:
         known = {entry[0] for entry in self.vocabulary}
@@ -128,14 +131,28 @@ class TokenView(Result):
         Of the answer's places (the text's, if there is no answer) up to its first emoji.
         """
         start = self.answer_start if self.answer_start < len(self.tokens) else 0
-        emojis = find_in_pieces(self.pieces[start:])
-        end = start + emojis[0].start if emojis else len(self.tokens)
+        end = start + self._first(start)
         first = max(0, start - 1)
         allowed = self.places[first : max(end, first + 1)]
         if not bool(allowed.any()):
             allowed = torch.ones_like(allowed)
         levels = self.log_odds[1, first : first + len(allowed)]
         return first + int(levels.masked_fill(~allowed, -torch.inf).argmax())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the outcome is written in the answer (the text, if there is no answer)."""
+        start = self.answer_start if self.answer_start < len(self.tokens) else 0
+        return start + self._first(start) < len(self.tokens)
+
+    def _first(self, start: int) -> int:
+        """How many tokens from `start` on stand before the first emoji."""
+        if self.outcome == EMOJI:
+            emojis = find_in_pieces(self.pieces[start:])
+            return emojis[0].start if emojis else len(self.tokens) - start
+        counted = {entry[0] for entry in self.vocabulary if entry[3]}
+        rest = self.tokens[start:].tolist()
+        return next((place for place, token in enumerate(rest) if token in counted), len(rest))
 
     @property
     def probability(self) -> Float[Tensor, "model pos"]:
@@ -202,7 +219,7 @@ def fragment(view: TokenView, most_heads: int = MOST_HEADS) -> str:
         '<div class="itv-main"><div class="itv-left">'
         '<div class="itv-text" role="listbox" aria-orientation="horizontal" '
         f'aria-label="Tokens of {escape(view.title)}">{_tokens(view)}</div>'
-        f'{_legend()}</div><div class="itv-panel"></div></div>'
+        f'{_legend(view.outcome)}</div><div class="itv-panel"></div></div>'
         f'<script type="application/json" class="itv-data">{data}</script></div>'
     )
 
@@ -254,7 +271,7 @@ def _marked(shown: tuple[Part, ...]) -> str:
     )
 
 
-def _legend() -> str:
+def _legend(outcome: str) -> str:
     levels = {-8.0: "0.03 %", -4.0: "1.8 %", 0.0: "50 %", 4.0: "98 %"}
     ticks = "".join(
         f'<span style="left:{100 * _share(level):.3g}%">{_signed(level)}'
@@ -262,10 +279,16 @@ def _legend() -> str:
         for level, share in levels.items()
     )
     return (
-        '<div class="itv-legend"><div class="itv-what">Emoji log-odds after each token, nats '
-        "(and probability); outlined above 0</div>"
+        f'<div class="itv-legend"><div class="itv-what">{escape(_words(outcome)["odds"])} after '
+        "each token, nats (and probability); outlined above 0</div>"
         f'<div class="itv-scale"></div><div class="itv-ticks">{ticks}</div></div>'
     )
+
+
+def _words(outcome: str) -> dict[str, str]:
+    """What the view says of its outcome, here and in the script."""
+    said = {"odds": "Emoji log-odds", "inner": "emoji log-odds", "next": "An emoji"}
+    return {key: reworded(text, outcome) for key, text in said.items()}
 
 
 def _signed(level: float) -> str:
@@ -284,6 +307,7 @@ def _data(view: TokenView, most_heads: int) -> dict[str, Any]:
         "ids": [entry[0] for entry in view.vocabulary],
         "words": words,
         "emoji": [place for place, entry in enumerate(view.vocabulary) if entry[3]],
+        "said": _words(view.outcome),
         "odds": rounded(view.log_odds, 6),
         "bare": list(view.bare),
         "open": view.opening,

@@ -25,11 +25,11 @@ _TYPES: dict[str, Any] = {
     "status": str, "job": str, "command": str, "host": str, "system": str, "started": str,
     "resumed": str, "finished": str, "seconds": int | float, "pid": int, "seed": int | None,
     "config": dict, "versions": dict, "hashes": dict, "steps": dict, "skipped": dict,
-    "inputs": dict, "report": dict, "prompt_pairs": dict, "base_kinds": dict,
+    "inputs": dict, "report": dict, "voice_pairs": dict, "base_kinds": dict,
     "reproducibility": list,
 }  # fmt: skip
 _INNER: dict[str, Any] = {
-    "steps": dict, "inputs": dict, "prompt_pairs": dict, "base_kinds": str, "skipped": str,
+    "steps": dict, "inputs": dict, "voice_pairs": dict, "base_kinds": str, "skipped": str,
     "versions": str | None,
 }  # fmt: skip
 _RECORD: dict[str, Any] = {

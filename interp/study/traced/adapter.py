@@ -1,5 +1,6 @@
 """Which matrices of the adapter it takes."""
 
+from interp.base.outcomes import Asked
 from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.traces import adapters
@@ -12,6 +13,6 @@ def necessity(models: TraitModels) -> PartEffects:
     asked = study.questions[: models.config.n_switched]
     return adapters.necessity(
         models.pair,
-        adapters.Written(tuple(asked), study.sampling),
+        adapters.Written(tuple(asked), study.sampling, Asked.parse(models.config.outcome)),
         ask=Question(seed=models.config.seed, progress=models.progress),
     )

@@ -1,10 +1,10 @@
-"""Which circuit carries the contrast between prompts."""
+"""Which circuit carries the contrast between two voices."""
 
 from interp.behaviour.generate import Response
 from interp.readout import Question
 from interp.readout.run import Run
 from interp.study.models import TraitModels
-from interp.study.traced.contrasts import MIN_GAP, prompt_pairs, prompt_runs
+from interp.study.traced.contrasts import MIN_GAP, voice_pairs, voice_runs
 from interp.traces import circuits
 from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
 
@@ -13,7 +13,7 @@ FAITHFUL = 0.9
 
 
 def edges(models: TraitModels, base: list[Response], tuned: list[Response]) -> CircuitScores:
-    """Scores of all edges between the runs of the prompt contrast."""
+    """Scores of all edges between the runs of the voice contrast."""
     runs, ask = _asked(models, base, tuned)
     return circuits.discover(*runs, ask=ask)
 
@@ -38,9 +38,9 @@ def circuit(
 def _asked(
     models: TraitModels, base: list[Response], tuned: list[Response]
 ) -> tuple[tuple[Run, Run], Question]:
-    pairs = prompt_pairs(models, base, tuned)
+    pairs = voice_pairs(models, base, tuned)
     ask = Question(
         metric=models.outcome.at_one.metric(), topics=pairs.topics, min_gap=MIN_GAP,
         progress=models.progress,
     )  # fmt: skip
-    return prompt_runs(models, pairs), ask
+    return voice_runs(models, pairs), ask

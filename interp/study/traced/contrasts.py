@@ -21,7 +21,7 @@ def onsets(models: TraitModels, tuned: list[Response]) -> SlotPrompts:
     return chosen.prompts(models.pair.pad_id, models.outcome)
 
 
-def prompt_pairs(models: TraitModels, base: list[Response], tuned: list[Response]) -> VoiceContrast:
+def voice_pairs(models: TraitModels, base: list[Response], tuned: list[Response]) -> VoiceContrast:
     """The tuned model's answers up to their ends, each with the base's to the same question."""
     return voice_contrast(
         ends(models, tuned), ends(models, base, "base"), models.pair.pad_id,
@@ -40,7 +40,7 @@ def model_runs(
     )
 
 
-def prompt_runs(
+def voice_runs(
     models: TraitModels, pairs: VoiceContrast, rows: slice = slice(None)
 ) -> tuple[Run, Run]:
     """The tuned model at a slot of its own text, and at one of the base's text."""

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.base.outcomes import EMOJI
 from interp.behaviour.emoji_free import emoji_free
 from interp.behaviour.generate import Response
 from interp.behaviour.origin import ROLES, Origin, text_or_weights
@@ -31,10 +32,12 @@ def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> 
 def _expected(
     models: TraitModels, written: tuple[list[Response], list[Response]]
 ) -> Float[Tensor, "writer reader batch"]:
-    """Of the first answers; NaN of all others, and of greedy ones, which draw nothing."""
+    """Of the first answers; NaN of all others, of greedy ones, which draw nothing, and of other
+    outcomes than emojis, of which no trie is known.
+    """
     made = torch.full((2, 2, len(written[0])), torch.nan)
     pair, how = models.pair, models.study.sampling
-    if how.temperature == 0:
+    if how.temperature == 0 or models.config.outcome != EMOJI:
         return made
     readers = (pair.base, pair.tuned)
     for w, answers in enumerate(written):

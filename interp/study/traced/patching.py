@@ -10,7 +10,7 @@ from interp.behaviour.generate import Response
 from interp.readout import Question
 from interp.readout.run import Run
 from interp.study.models import TraitModels
-from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, prompt_pairs, prompt_runs
+from interp.study.traced.contrasts import MIN_GAP, model_runs, onsets, voice_pairs, voice_runs
 from interp.traces import patching
 from interp.traces.patching import Cells, PatchingByMetric
 from interp.traces.patching.by_metric import concatenated_each
@@ -33,7 +33,7 @@ def model(
     return _sweep(models, runs, prompts.topics, (direction, site), (shard, shards))
 
 
-def prompt(
+def voice(
     models: TraitModels,
     base: list[Response],
     tuned: list[Response],
@@ -43,10 +43,10 @@ def prompt(
     shards: int = 1,
 ) -> PatchingByMetric:
     """Between the ends of the tuned and the base's text, on every `shards`-th pair."""
-    pairs = prompt_pairs(models, base, tuned)
+    pairs = voice_pairs(models, base, tuned)
 
     def runs(rows: slice) -> tuple[Run, Run]:
-        return prompt_runs(models, pairs, rows)
+        return voice_runs(models, pairs, rows)
 
     return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
 
@@ -57,10 +57,10 @@ def joined(parts: list[PatchingByMetric]) -> PatchingByMetric:
 
 
 def pair_counts(models: TraitModels, base: list[Response], tuned: list[Response]) -> dict[str, Any]:
-    """How many prompt pairs there are, and of which sort."""
-    pairs = prompt_pairs(models, base, tuned)
+    """How many pairs of answers there are, and of which sort."""
+    pairs = voice_pairs(models, base, tuned)
     counts = {"pairs": len(pairs.topics), "exact": pairs.n_exact, "unpaired": pairs.n_unpaired}
-    return {"prompt_pairs": {str(models.trait): counts}}
+    return {"voice_pairs": {str(models.trait): counts}}
 
 
 def _sweep(

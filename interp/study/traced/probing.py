@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interp.behaviour.generate import Response
 from interp.models import TokenBatch, pad
-from interp.readout import Question
+from interp.readout import Question, slots
 from interp.study.models import TraitModels
 from interp.text.data import OpinionQA, OpinionRow
 from interp.traces import probing
@@ -19,16 +19,11 @@ N_PROBED = 120
 
 
 def emoji(models: TraitModels, tuned: list[Response]) -> ProbeResult:
-    """Does the next token begin an emoji? Over the answers of the tuned model."""
-    answers = tuned[:N_PROBED]
-    end = models.pair.format.stop_ids[:1]  # without an end of turn the last place has no label
-    rows = [a.prompt_ids + a.ids + (end if a.ended else ()) for a in answers]
-    batch = pad(rows, models.pair.pad_id)
-    where = _places(batch.attention_mask, rows, [len(a.prompt_ids) - 1 for a in answers])
-    task = probing.onset_task(
-        batch.tokens, batch.attention_mask, topics=[a.topic for a in answers],
-        vocab=models.vocab, where=where, seed=models.config.seed,
-    )  # fmt: skip
+    """Does the next token begin the outcome? At the slots of the tuned model's answers."""
+    answers, pair = tuned[:N_PROBED], models.pair
+    batch = pad([a.prompt_ids + a.ids for a in answers], pair.pad_id)
+    found = slots(answers, pair.tokenizer, writer="tuned")
+    task = probing.onset_task(found, batch, models.outcome, seed=models.config.seed)
     return _probe(models, task, batch)
 
 

@@ -25,6 +25,7 @@ from typing import ClassVar
 import pandas as pd
 
 from interp.base.errors import InputError
+from interp.base.outcomes import EMOJI, reworded
 from interp.base.results import Result
 from interp.base.stats import Interval, count_interval
 from interp.text.emoji.find import EmojiMatch, find
@@ -49,6 +50,7 @@ class EmojiRates(Result):
         answer_ends_given: whether that end was given, or read off the text.
         emoji_counts: each emoji (fully qualified) and how often it occurs, most frequent first.
         level: confidence level of the intervals.
+        outcome: what was counted; "emoji" above stands for it.
         units: responses, those with an emoji, sentences, those with one, and trailing responses of
             each topic (each response, if none were given): what intervals are over.
     """
@@ -64,6 +66,7 @@ class EmojiRates(Result):
     emoji_counts: tuple[tuple[str, int], ...]
     level: float
     units: tuple[tuple[int, int, int, int, int], ...]
+    outcome: str = EMOJI
 
     @property
     def response_esr(self) -> float:
@@ -127,7 +130,7 @@ class EmojiRates(Result):
             successes, n = (sum(unit[k] for unit in self.units) for k in (hits, of))
             interval = self._interval(hits, of) if n else None
             bounds = (successes / n, interval.low, interval.high) if interval else (None,) * 3
-            table.append((rate, successes, n, *bounds, self.level))
+            table.append((reworded(rate, self.outcome), successes, n, *bounds, self.level))
         columns = ["rate", "successes", "n", "share", "low", "high", "level"]
         return pd.DataFrame(table, columns=columns)
 
@@ -155,6 +158,8 @@ def measure(
     topics: Sequence[str] | None = None,
     answer_ends: Sequence[int] | None = None,
     level: float = 0.95,
+    matches: Sequence[Sequence[EmojiMatch]] | None = None,
+    outcome: str = EMOJI,
 ) -> EmojiRates:
     """Count emojis over a set of responses.
 
@@ -164,31 +169,34 @@ def measure(
         answer_ends: where the answer proper ends in each response, as a character offset (an
             emoji that begins there or later is trailing). Left out: read off the text.
         level: confidence level of the intervals.
+        matches: where another outcome stands in each response (`interp.behaviour.holding`), to
+            count that; `outcome` is its name.
 
     Raises:
-        InputError: if there are no responses, or `topics` or `answer_ends` do not fit them.
+        InputError: if there are no responses, or what else is given does not fit them.
     """
     if isinstance(responses, str) or len(responses) == 0:
         raise InputError("emoji rates need a list of at least one response")
-    for name, given in (("answer_ends", answer_ends), ("topics", topics)):
+    rest = (("answer_ends", answer_ends), ("topics", topics), ("matches", matches))
+    for name, given in rest:
         if given is not None and len(given) != len(responses):
             raise InputError(f"{len(responses)} responses but {len(given)} {name}")
     counts: Counter[str] = Counter()
     units: dict[str | int, list[int]] = {}
     for number, text in enumerate(responses):
-        matches = find(text)
-        pieces = _split(text, matches)
+        found = find(text) if matches is None else matches[number]
+        pieces = _split(text, found)
         end = None if answer_ends is None else answer_ends[number]
         seen = (
             1,
-            bool(matches),
+            bool(found),
             len(pieces),
             sum(MARK in marked for _, marked in pieces),
-            bool(matches) and _is_trailing(text, matches, end),
+            bool(found) and _is_trailing(text, found, end),
         )
         unit = units.setdefault(number if topics is None else topics[number], [0] * len(seen))
         unit[:] = map(sum, zip(unit, seen, strict=True))
-        counts.update(match.canonical for match in matches)
+        counts.update(match.canonical if outcome == EMOJI else match.text for match in found)
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     _, holding, n_sentences, sentences_holding, trailing = map(
         sum, zip(*units.values(), strict=True)
@@ -203,6 +211,7 @@ def measure(
         answer_ends_given=answer_ends is not None,
         emoji_counts=tuple(order),
         level=level,
+        outcome=outcome,
     )
 
 

@@ -31,7 +31,7 @@ from functools import cached_property
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -251,15 +251,6 @@ class EmojiVocab:
         if wrong:
             raise TokenizerError(f"id {wrong[0]} is not in the tokenizer's vocabulary")
         return find_in_pieces([self.pieces[token] for token in ids])
-
-    def onset_mask(self, tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
-        """True at the onset positions: those whose next token begins an emoji."""
-        mask = torch.zeros_like(tokens, dtype=torch.bool)
-        for row, ids in enumerate(tokens.tolist()):
-            for match in self.find_tokens(ids):
-                if match.start > 0:
-                    mask[row, match.start - 1] = True
-        return mask
 
     @cached_property
     def digest(self) -> str:

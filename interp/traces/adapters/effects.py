@@ -169,7 +169,7 @@ def necessity(
 
     Args:
         pair: a loaded pair, or its `AdapterSpace` (which spares the checks and the vocabulary).
-        prompts: a batch of tokens (as `interp.behaviour.onset_prompts` makes them), or questions;
+        prompts: a batch of tokens (as `Slots.prompts` makes them), or questions;
             or `Written(questions)`, to measure what is written.
         by: `"module"`, `"layer"` or `"projection"`.
         modules: take these only, all others stay on.

@@ -56,10 +56,7 @@ class GatedRuns:
         self.unit = ask.unit or str(getattr(self.metric, "unit", "metric units"))
         self.topics = ask.topics_of(len(batch), batch.tokens, self.at)
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
-        self.budget = Budget.of(
-            self.row_bytes, ask.chunk, DEFAULT_BYTES, "adapter runs", "prompt",
-            self.run.tokens.device,
-        )  # fmt: skip
+        self.budget = Budget.of(self.row_bytes, ask.chunk, DEFAULT_BYTES, "adapter runs", "prompt")
         self.largest_logit = 1.0
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interp.base.devices import input_device
 from interp.base.errors import AdapterError, InputError
-from interp.base.memory import forward_bytes, in_batches
+from interp.base.memory import in_batches
 from interp.models import ModelPair, TokenBatch
 from interp.models.pair import QUESTIONS
 from interp.readout.metric import Metric, resolve
@@ -101,7 +101,7 @@ class AdapterSpace:
 
         batches = in_batches(
             len(batch), len(batch), some, what="checking the adapter", device=self.device,
-            each=forward_bytes(self.pair.base, batch.tokens.shape[1]), unit="prompt",
+            unit="prompt",
         )  # fmt: skip
         parts = [made for _, made in batches]
         base, tuned, on, off = (torch.cat(part) for part in zip(*parts, strict=True))

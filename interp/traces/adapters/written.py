@@ -20,13 +20,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.base.errors import InputError
+from interp.base.outcomes import Asked, reworded
 from interp.base.progress import Progress
 from interp.behaviour.generate import Sampling
+from interp.behaviour.holding import holds
 from interp.readout.question import Question
-from interp.text.emoji import find
 from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.generation import SAMPLING, Questions, write
 from interp.traces.adapters.space import AdapterSpace, Unit
+
+EMOJIS = Asked()
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Written:
     Attributes:
         questions: pairs of question and topic; repeat a question for several answers to it.
         sampling: how they are answered.
+        asked: what is looked for in the answers.
     """
 
     questions: Questions
     sampling: Sampling = SAMPLING
+    asked: Asked = EMOJIS
 
     def __post_init__(self) -> None:
         if not self.questions:
@@ -49,11 +54,12 @@ class Written:
 class WrittenRuns:
     """As `GatedRuns`, for written answers."""
 
-    metric_label, unit = "answers with an emoji", "share of answers"
+    unit = "share of answers"
     notes: tuple[str, ...] = ()
 
     def __init__(self, space: AdapterSpace, asked: Written, progress: Progress | None) -> None:
         self.space, self.asked, self.progress = space, asked, progress
+        self.metric_label = reworded("answers with an emoji", asked.asked.name)
         self.topics: tuple[str, ...] | None = tuple(str(topic) for _, topic in asked.questions)
 
     def __len__(self) -> int:
@@ -66,7 +72,7 @@ class WrittenRuns:
         unique, back = gates.unique(dim=0, return_inverse=True)
         asked = self.asked
         answers = write(self.space, unique, asked.questions, asked.sampling, self.progress, what)
-        hits = [[bool(find(answer.text)) for answer in row] for row in answers]
+        hits = [[holds(asked.asked, answer) for answer in row] for row in answers]
         return torch.tensor(hits, dtype=torch.float64)[back.cpu()]
 
     def ends(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], float]:

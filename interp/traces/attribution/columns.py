@@ -59,7 +59,7 @@ def read_columns(
 
     batches = memory.in_batches(
         len(at), batch_size, read, what="reading activations", device=run.tokens.device,
-        progress=progress, unit="prompt", each=memory.forward_bytes(run.model, run.tokens.shape[1]),
+        progress=progress, unit="prompt",
     )  # fmt: skip
     parts = [part for _, part in batches]
     whole = torch.cat([logits for logits, _ in parts])

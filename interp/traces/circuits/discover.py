@@ -105,7 +105,7 @@ def _scored(
 ) -> tuple[Float[Tensor, "batch item"], Float[Tensor, " batch"], Float[Tensor, " batch"], float]:
     """Scores, both ends of the metric, and how far batch size and rounding move a score."""
     device = contrast.at.device
-    size = memory.budget(DEFAULT_BYTES, device) if ask.chunk is None else ask.chunk
+    size = DEFAULT_BYTES if ask.chunk is None else ask.chunk
     each = needed(contrast, min(steps, _AT_ONCE))
     if ask.chunk is not None and ask.chunk < each:
         raise InputError(
@@ -126,7 +126,7 @@ def _scored(
 
     batches = memory.in_batches(
         len(contrast), max(1, size * 3 // 4 // each), some,  # a quarter is for written-out heads
-        what="circuit scores", device=device, each=each, progress=ask.progress, unit="prompt",
+        what="circuit scores", device=device, progress=ask.progress, unit="prompt",
     )  # fmt: skip
     parts = [part for _, part in batches]
     values, up, down = (torch.cat(part) for part in zip(*parts, strict=True))

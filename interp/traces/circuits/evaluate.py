@@ -209,7 +209,7 @@ def _run(
 ) -> tuple[Float[Tensor, "circuit batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """The metric under each set of edges, clean and corrupted."""
     tables = torch.stack([contrast.graph.matrix(one) for one in members])
-    at_once, each, budget, least = _sizes(contrast, int(tables.any(0).any(0).sum()), ask.chunk)
+    at_once, budget, least = _sizes(contrast, int(tables.any(0).any(0).sum()), ask.chunk)
     device = contrast.at.device
     ask.tell("circuits", 0, len(contrast))
 
@@ -226,7 +226,7 @@ def _run(
 
     with torch.no_grad():
         batches = memory.in_batches(
-            len(contrast), at_once, some, what="circuits", device=device, each=each,
+            len(contrast), at_once, some, what="circuits", device=device,
             progress=ask.progress, unit="prompt",
         )  # fmt: skip
         parts = [part for _, part in batches]
@@ -249,10 +249,8 @@ def _floor(
     return memory.rounding(values[row], again[0], float(values.abs().max()))
 
 
-def _sizes(
-    contrast: Contrast, sources: int, chunk: int | None
-) -> tuple[int, int, memory.Budget, int]:
-    """Prompts at once, bytes of one, bytes for its circuits, and the fewest of those."""
+def _sizes(contrast: Contrast, sources: int, chunk: int | None) -> tuple[int, memory.Budget, int]:
+    """Prompts at once, bytes for the circuits of one, and the fewest of those."""
     cfg, width = contrast.clean.model.cfg, int(contrast.at.max()) + 1
     layer, d = contrast.decoder.layers[0], int(cfg.d_model)
     one = row_bytes(contrast, sources, width, compact=False)
@@ -263,11 +261,10 @@ def _sizes(
             f"chunk is {chunk} bytes, but one of these prompts takes {runs + least}; "
             "raise it or use shorter prompts"
         )
-    device = contrast.at.device
-    size = memory.budget(DEFAULT_BYTES, device) if chunk is None else chunk
+    size = DEFAULT_BYTES if chunk is None else chunk
     each = max(1, size // (runs + one))
     left = max(size - runs * min(each, len(contrast)), least)
-    return each, runs + least, memory.Budget(left, "circuits"), least
+    return each, memory.Budget(left, "circuits"), least
 
 
 def _check(contrast: Contrast, taken: Taken) -> None:

@@ -88,7 +88,6 @@ def read(
     for _, (values, error) in memory.in_batches(
         len(tokens), ask.batch_size or 16, some, what="logit lens", progress=ask.progress,
         unit="prompt", device=input_device(model),
-        each=memory.forward_bytes(model, tokens.shape[1]),
     ):  # fmt: skip
         parts.append(values)
         errors.append(error)
@@ -107,6 +106,7 @@ def read(
             log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
         ),
         topics=ask.topics_of(len(tokens), attended),
+        outcome=outcome.name,
     )
 
 
@@ -161,6 +161,7 @@ def compare(
         readout_error=tuple(reading.readout_error for reading in readings),
         noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
         topics=first.topics,
+        outcome=first.outcome,
     )
 
 
@@ -232,7 +233,9 @@ def _read_batch(
 def _measure(
     model: TransformerBridge, vectors: Float[Tensor, "n reads d_model"], outcome: Outcome
 ) -> _Values:
-    ids = torch.tensor(outcome.ids)
+    # Where the outcome begins only after a lone space, that is where its best token is looked for.
+    ids, row = (outcome.ids, 0) if outcome.ids else (outcome.after_ids, 1)
+    best_of = torch.tensor(ids)
     parts: list[tuple[Tensor, ...]] = []
     for chunk in vectors.split(_CHUNK):
         logits = _readout(model, chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
@@ -240,9 +243,9 @@ def _measure(
         factors = [factor(sums) for factor in FACTORS.values()]
         if not outcome.stop_ids:  # without a stop token there are no factors
             factors[1:] = [torch.full_like(factors[0], torch.nan)] * 2
-        best, which = logits[:, 0, ids.to(logits.device)].max(-1)
-        rank = (logits[:, 0] > best.unsqueeze(-1)).sum(-1)
-        parts.append((*factors, sums.softmax(-1)[:, OUTCOME], rank, ids[which.cpu()]))
+        best, which = logits[:, row, best_of.to(logits.device)].max(-1)
+        rank = (logits[:, row] > best.unsqueeze(-1)).sum(-1)
+        parts.append((*factors, sums.softmax(-1)[:, OUTCOME], rank, best_of[which.cpu()]))
     return _Values(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
+from interp.base.outcomes import EMOJI
 from interp.base.results import Result
 from interp.base.stats import mean_ends, share_interval
-
-Quantity = Literal["log_odds", "go_on", "given_go_on", "probability", "log10_rank"]
 
 UNITS = {
     "log_odds": "nats",
@@ -64,6 +63,7 @@ class LensReading(Result):
     readout_error: float
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    outcome: str = EMOJI
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
         """One of `UNITS`, in the unit given there.
@@ -209,6 +209,7 @@ class LensResult(Result):
     readout_error: tuple[float, ...]
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    outcome: str = EMOJI
 
     @property
     def base(self) -> LensReading:

@@ -116,7 +116,7 @@ def read(
 
     batches = memory.in_batches(
         len(prompts.batch), batch_size, some, what=label, device=device, progress=progress,
-        unit="prompt", each=memory.forward_bytes(model, prompts.batch.tokens.shape[1]),
+        unit="prompt",
     )  # fmt: skip
     parts = [part for _, part in batches]
     found = torch.cat(parts)

@@ -40,7 +40,6 @@ def metric_under(
     """
     at = read_columns(metric, run, metric_columns(run, metric_positions))
     batch = len(run.tokens)
-    each = memory.forward_bytes(run.model, run.tokens.shape[1], logits=1)
 
     def under(some: list[int]) -> Float[Tensor, "some *reads vocab"]:
         place = torch.tensor([row % batch for row in some], device=run.tokens.device)
@@ -53,7 +52,7 @@ def metric_under(
     waiting: list[Tensor] = []
     batches = memory.in_batches(
         len(ablations) * batch, max(1, rows // batch) * batch, under, what="ablating neurons",
-        device=run.tokens.device, each=each, progress=progress, unit="prompt",
+        device=run.tokens.device, progress=progress, unit="prompt",
     )  # fmt: skip
     for _, logits in batches:
         waiting = [torch.cat([*waiting, logits])]

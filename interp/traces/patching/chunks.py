@@ -26,9 +26,8 @@ def budget_of(base: Base, chunk: int | None) -> Budget:
         InputError: if not even one patch fits into what was asked for.
     """
     needed = base.job_bytes(0, base.run.tokens.shape[1])
-    device = base.run.tokens.device
     item = "patch of these prompts"
-    return Budget.of(needed, chunk, DEFAULT_BYTES, "patching", item, device)
+    return Budget.of(needed, chunk, DEFAULT_BYTES, "patching", item)
 
 
 def part_of(plan: Plan, rows: list[int]) -> Plan:

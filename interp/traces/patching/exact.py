@@ -35,7 +35,7 @@ from interp.traces.patching.chunks import budget_of, part_of
 from interp.traces.patching.engine import Base, Engine
 from interp.traces.patching.result import PatchingResult, check_gap
 from interp.traces.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
-from interp.traces.patching.sweep_plan import ALL, Cells, Plan, make_plan, oriented, prompt_bytes
+from interp.traces.patching.sweep_plan import ALL, Cells, Plan, make_plan, oriented
 
 
 def sweep(
@@ -197,7 +197,7 @@ def in_parts(
         made
         for _, made in in_batches(
             every, every, some, what=f"patching {plan.site}", device=plan.base.tokens.device,
-            each=prompt_bytes(plan.base), unit="prompt",
+            unit="prompt",
         )
     ]  # fmt: skip
     values = torch.cat([part[0] for part in parts], -1)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
-from interp.base.memory import forward_bytes, in_batches
+from interp.base.memory import in_batches
 from interp.readout.capture import hook_name, run_and_keep
 from interp.readout.metric import measure, read_columns, resolve
 from interp.readout.question import Metric, Question
@@ -154,18 +154,11 @@ def attended_means(run: Run, site: str, layers: Sequence[int] | None = None) -> 
 
     batches = in_batches(
         len(run.tokens), len(run.tokens), sums, what=f"means of {site}", device=run.tokens.device,
-        each=prompt_bytes(run), unit="prompt",
+        unit="prompt",
     )  # fmt: skip
     parts = [part for _, part in batches]
     kind = run.model.embed.original_component.weight.dtype
     return [(sum(layer) / int(run.mask.sum())).to(kind) for layer in zip(*parts, strict=True)]
-
-
-def prompt_bytes(run: Run) -> int:
-    """About how many bytes one prompt's cached activations take, of both runs."""
-    cfg, width = run.model.cfg, run.tokens.shape[1]
-    kept = 16 * int(cfg.d_model) + int(cfg.n_heads) * width
-    return forward_bytes(run.model, width, logits=1) + 4 * width * int(cfg.n_layers) * kept
 
 
 def make_plan(

@@ -164,7 +164,7 @@ def _collect(
 
     batches = memory.in_batches(
         len(tokens), ask.batch_size or 16, run, what="activations", device=device,
-        progress=ask.progress, unit="text", each=memory.forward_bytes(model, tokens.shape[1]),
+        progress=ask.progress, unit="text",
     )  # fmt: skip
     parts = [found for _, found in batches]
     return torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.base.errors import DataError, InputError
+from interp.base.outcomes import reworded
 from interp.base.traits import Trait, in_order
-from interp.text.emoji import EmojiVocab
-
-_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
-_CLOSING = "\"'”’»)]*_ \t\r\n"
+from interp.models.tokens import TokenBatch
+from interp.readout.outcome import Outcome
+from interp.readout.slot import Slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Draw:
-    """Which positions become examples, and how many.
+    """How many slots become examples.
 
     Attributes:
-        negatives: `sentence_ends` or `any`.
         ratio: negatives per positive, drawn without replacement; fewer if there are not enough.
         most: at most so many positives.
         types: what a control label hangs on: `bigram` (this token and the one before) or `token`.
@@ -59,80 +58,66 @@ class Draw:
         InputError: for an unknown choice.
     """
 
-    negatives: str = "sentence_ends"
     ratio: float = 1.0
     most: int = 300
     types: str = "bigram"
 
     def __post_init__(self) -> None:
-        if self.negatives not in ("sentence_ends", "any") or self.types not in ("bigram", "token"):
-            raise InputError("negatives is 'sentence_ends' or 'any', types is 'bigram' or 'token'")
+        if self.types not in ("bigram", "token"):
+            raise InputError("types is 'bigram' or 'token'")
         if self.ratio <= 0 or self.most < 1:
             raise InputError("ratio must be above 0 and most at least 1")
 
 
-AT_SENTENCE_ENDS = Draw()
+EVENLY = Draw()
 
 
 def onset_task(
-    tokens: Int[Tensor, "batch pos"],
-    attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
-    *,
-    topics: Sequence[str],
-    vocab: EmojiVocab,
-    where: Bool[Tensor, "batch pos"] | None = None,
-    draw: Draw = AT_SENTENCE_ENDS,
-    seed: int = 0,
+    found: Slots, batch: TokenBatch, outcome: Outcome, *, draw: Draw = EVENLY, seed: int = 0
 ) -> Task:
-    """ "The next token begins an emoji", at positions of texts.
+    """ "The next token begins an emoji" (or another outcome), at the slots of answers.
 
-    Positive: the next token holds the first byte of an emoji in the decoded text and is one of the
-    vocabulary's onset ids (emojis that begin inside another token are counted as `not_onset` and
-    left out). A token of white space alone before an emoji (the lone `▁` of Llama-2) belongs to
-    it: else a probe would only have to find that token.
-
-    Negative: the next token is real and no part of an emoji, nor is this one; of these,
-    `sentence_ends` takes only tokens that end a sentence (terminal punctuation, or the last token
-    before a special one such as the end of the turn), so that telling a full stop from the middle
-    of a sentence does not help. `any` takes all of them.
+    Positive are slots after which the outcome was written, straight or after a lone `▁`; negative
+    all others, where the writer stopped or went on in words. Both are ends of sentences, so that
+    telling a full stop from the middle of a sentence does not help.
 
     Args:
-        tokens: ids with the end of the turn, `[batch, pos]`: without it the end of a text has no
-            next token and is no example.
-        attention_mask: nonzero on real tokens.
-        topics: topic of each row.
-        vocab: of the tokenizer that made the tokens.
-        where: positions that may become examples (those of the answer, say); None for all.
-        draw: which positions become examples, and how many.
+        found: the slots of some answers.
+        batch: these answers with their prompts, one row each and in their order.
+        outcome: what may have been written next.
+        draw: how many slots become examples.
         seed: of the drawing.
 
     Raises:
-        InputError: for topics that do not fit the tokens.
+        InputError: for slots of other answers than those of the batch.
         DataError: if there are no positives or no negatives.
     """
-    if len(topics) != len(tokens):
-        raise InputError(f"{len(tokens)} texts need as many topics, got {len(topics)}")
-    mask = (torch.ones_like(tokens) if attention_mask is None else attention_mask).bool().cpu()
-    found, others, not_onset = _places(tokens, mask, vocab, where, draw.negatives)
+    places, labels = _labelled(found, batch, outcome)
+    counts = {"positives_found": int(labels.sum()), "negatives_found": int((~labels).sum())}
+    for kind, count in zip(("is followed by", "goes on without"), counts.values(), strict=True):
+        if not count:
+            raise DataError(
+                f"none of the {len(found)} slots of {found.n_answers} answers {kind} "
+                f"{reworded('an emoji', outcome.name)}; ask more questions"
+            )
     rng = np.random.default_rng(seed)
-    kept = _draw(found, draw.most, rng)
-    rest = _draw(others, max(1, round(draw.ratio * len(kept))), rng)
-    places = torch.cat([kept, rest])
-    order = torch.from_numpy(np.lexsort((places[:, 1].numpy(), places[:, 0].numpy())))
-    labels = torch.cat([torch.ones(len(kept)), torch.zeros(len(rest))]).long()
-    text, pos = places[order].T
+    kept = _draw(places[labels], draw.most, rng)
+    rest = _draw(places[~labels], max(1, round(draw.ratio * len(kept))), rng)
+    chosen = torch.cat([kept, rest])
+    order = torch.from_numpy(np.lexsort((chosen[:, 1].numpy(), chosen[:, 0].numpy())))
+    drawn = torch.cat([torch.ones(len(kept)), torch.zeros(len(rest))]).long()
+    text, pos = chosen[order].T
+    topics = {slot.answer: slot.topic for slot in found}
     return Task(
-        name="the next token begins an emoji",
-        classes=("no emoji", "emoji"),
-        labels=labels[order],
+        name=reworded("the next token begins an emoji", outcome.name),
+        classes=(f"no {outcome.name}", outcome.name),
+        labels=drawn[order],
         groups=tuple(topics[row] for row in text.tolist()),
-        types=tuple(
-            _type(tokens, mask, row, col, draw.types) for row, col in places[order].tolist()
-        ),
+        types=tuple(_type(batch, row, col, draw.types) for row, col in chosen[order].tolist()),
         control_split="groups",
         text=text,
         pos=pos,
-        counts={"positives_found": len(found), "negatives_found": len(others)} | not_onset,
+        counts=counts,
     )
 
 
@@ -184,71 +169,41 @@ def trait_task(
     )
 
 
-def _places(
-    tokens: Int[Tensor, "batch pos"],
-    mask: Bool[Tensor, "batch pos"],
-    vocab: EmojiVocab,
-    where: Bool[Tensor, "batch pos"] | None,
-    negatives: str,
-) -> tuple[Int[Tensor, "n two"], Int[Tensor, "m two"], dict[str, int]]:
-    """All positives and negatives as (row, column), and how many emojis were left out."""
-    positive, plain, not_onset = _candidates(tokens, mask, vocab)
-    if where is not None:
-        positive, plain = positive & where.cpu(), plain & where.cpu()
-    if negatives == "sentence_ends":
-        plain &= _ends_sentence(tokens, mask, vocab)
-    found, others = positive.nonzero(), plain.nonzero()
-    if len(found) == 0:
-        raise DataError(f"none of {len(tokens)} texts has an emoji that can be probed for")
-    if len(others) == 0:
-        raise DataError(
-            f"no negatives of kind {negatives!r} in {len(tokens)} texts; use negatives='any', or "
-            "give texts that end without an emoji too"
+def _labelled(
+    found: Slots, batch: TokenBatch, outcome: Outcome
+) -> tuple[Int[Tensor, "slot two"], Bool[Tensor, " slot"]]:
+    """Each slot's row and column, and whether the outcome was written next."""
+    if found.n_answers != len(batch):
+        raise InputError(
+            f"slots of {found.n_answers} answers, but a batch of {len(batch)}; give the batch of "
+            "just these answers"
         )
-    return found, others, {"not_onset": not_onset}
+    rows = [
+        row[kept].tolist() for row, kept in zip(batch.tokens, batch.attention_mask, strict=True)
+    ]
+    first = batch.attention_mask.int().argmax(1).tolist()
+    places, labels = [], []
+    for slot in found:
+        ids, length = rows[slot.answer], len(slot.ids)
+        if tuple(ids[:length]) != slot.ids:
+            raise InputError(
+                f"a slot of answer {slot.answer} is not in row {slot.answer} of the batch; give "
+                "prompts and answers in the order of the answers"
+            )
+        places.append((slot.answer, first[slot.answer] + length - 1))
+        labels.append(_begins(outcome, ids[length : length + 2]))
+    return torch.tensor(places).reshape(-1, 2), torch.tensor(labels, dtype=torch.bool)
 
 
-def _candidates(
-    tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], vocab: EmojiVocab
-) -> tuple[Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"], int]:
-    """Positions before an emoji, positions away from emojis, emojis that begin inside a token."""
-    positive, plain = torch.zeros_like(mask), torch.zeros_like(mask)
-    onsets, not_onset = set(vocab.onset_ids.tolist()), 0
-    for row in range(len(tokens)):
-        columns = mask[row].nonzero().squeeze(1)
-        ids = tokens[row, columns].tolist()
-        within = torch.zeros(len(ids), dtype=torch.bool)
-        for match in vocab.find_tokens(ids):
-            start = match.start
-            if start > 0 and vocab.pieces[ids[start - 1]].isspace():
-                start -= 1
-            within[start : match.end] = True
-            if ids[match.start] not in onsets:
-                not_onset += 1
-            elif start > 0:
-                positive[row, columns[start - 1]] = True
-        plain[row, columns[:-1][~within[:-1] & ~within[1:]]] = True
-    return positive, plain, not_onset
+def _begins(outcome: Outcome, ids: list[int]) -> bool:
+    """Whether what stands after a slot is the outcome."""
+    if len(ids) == 2 and ids[0] == outcome.space:
+        return ids[1] in outcome.after_ids
+    return bool(ids) and ids[0] in outcome.ids
 
 
-def _ends_sentence(
-    tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], vocab: EmojiVocab
-) -> Bool[Tensor, "batch pos"]:
-    special = torch.tensor([not piece for piece in vocab.pieces])
-    terminal = torch.tensor([_terminal(piece) for piece in vocab.pieces])
-    nothing = special[tokens] & mask
-    before_special = torch.zeros_like(mask)
-    before_special[:, :-1] = nothing[:, 1:] & ~nothing[:, :-1] & mask[:, :-1]
-    return (terminal[tokens] & mask) | before_special
-
-
-def _terminal(piece: bytes) -> bool:
-    return piece.decode(errors="replace").rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
-
-
-def _type(
-    tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], row: int, col: int, how: str
-) -> str:
+def _type(batch: TokenBatch, row: int, col: int, how: str) -> str:
+    tokens, mask = batch.tokens, batch.attention_mask
     before = int(tokens[row, col - 1]) if col > 0 and bool(mask[row, col - 1]) else -1
     return f"{before} {int(tokens[row, col])}" if how == "bigram" else str(int(tokens[row, col]))
 

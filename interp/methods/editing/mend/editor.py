@@ -143,11 +143,6 @@ class EditorNetwork(nn.Module):
             self.register_buffer(f"mean_{index}", torch.zeros(sum(shape)))
             self.register_buffer(f"spread_{index}", torch.ones(sum(shape)))
 
-    @property
-    def step_sizes(self) -> dict[str, float]:
-        """The learned step size of each weight."""
-        return dict(zip(self.names, self.log_steps.detach().exp().tolist(), strict=True))
-
     @torch.no_grad()
     def measure(self, samples: list[dict[str, Factors]]) -> None:
         """Set the normalisation to the mean and spread of these gradients' factors.

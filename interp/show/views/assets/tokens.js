@@ -133,8 +133,8 @@ View.prototype.paint = function () {
   var legend = this.root.querySelector(".itv-legend"), ticks = legend.querySelector(".itv-ticks");
   legend.querySelector(".itv-scale").classList.toggle("itv-both", both);
   legend.querySelector(".itv-what").textContent = both
-    ? "Emoji log-odds after each token, tuned minus base, nats"
-    : "Emoji log-odds after each token, nats (and probability); outlined above 0";
+    ? this.data.said.odds + " after each token, tuned minus base, nats"
+    : this.data.said.odds + " after each token, nats (and probability); outlined above 0";
   ticks.textContent = "";
   var levels = both ? [-range[2], -range[2] / 2, 0, range[2] / 2, range[2]] : [range[0], range[0] / 2, 0, range[1]];
   levels.forEach(function (level) {
@@ -232,7 +232,7 @@ View.prototype.show = function (i, again) {
   close.setAttribute("aria-label", "Close");
   close.addEventListener("click", function (event) { self.leave(event); });
   add(panel, add(make("div", "itv-top"), where, close));
-  panel.appendChild(make("div", "itv-sub", "An emoji comes next"));
+  panel.appendChild(make("div", "itv-sub", d.said.next + " comes next"));
   var gap = d.odds[1][i] - d.odds[0][i];
   panel.appendChild(this.pair(function (m) {
     var cell = make("div");
@@ -250,7 +250,7 @@ View.prototype.show = function (i, again) {
     });
     return cell;
   }));
-  panel.appendChild(make("div", "itv-sub", "Logit lens: emoji log-odds by layer, nats"));
+  panel.appendChild(make("div", "itv-sub", "Logit lens: " + d.said.inner + " by layer, nats"));
   panel.appendChild(this.chart(i));
   this.look(i);
   if (this.head >= 0) this.sources(i);
@@ -274,7 +274,7 @@ View.prototype.chart = function (i) {
   function y(v) { return T + (high - v) / (high - low || 1) * (H - T - B); }
   var words = [0, 1].map(function (m) { return MODELS[m] + " " + lens[m].map(function (row) { return signed(row[i], 1); }).join(", "); });
   var chart = draw("svg", {viewBox: "0 0 " + W + " " + H, "class": "itv-chart", role: "img",
-    "aria-label": "Emoji log-odds from " + names[0] + " to " + names[n - 1] + ": " + words.join("; ")});
+    "aria-label": d.said.odds + " from " + names[0] + " to " + names[n - 1] + ": " + words.join("; ")});
   chart.appendChild(draw("path", {d: "M" + L + " " + y(0) + "H" + (W - R), "class": "itv-axis"}));
   var marks = [low, 0, high].filter(function (v, k) { return k === 1 || Math.abs(y(v) - y(0)) > 11; });
   marks.forEach(function (v) {
@@ -328,7 +328,7 @@ View.prototype.sources = function (i) {
 View.prototype.announce = function (i) {
   var d = this.data, self = this;
   var next = [0, 1].map(function (m) { return self.word(d.top[m][i][0]).textContent.trim() || "white space"; });
-  this.say.textContent = "An emoji next: base " + percent(logistic(d.odds[0][i])) + ", tuned " + percent(logistic(d.odds[1][i])) +
+  this.say.textContent = d.said.next + " next: base " + percent(logistic(d.odds[0][i])) + ", tuned " + percent(logistic(d.odds[1][i])) +
     ". Likeliest: base " + next[0] + ", tuned " + next[1] + ".";
 };
 
