@@ -90,7 +90,8 @@ def test_the_planted_tokens_rise_by_what_both_models_say(shifted):
         rows = [row[mask][None] for row, mask in zip(run.tokens, run.mask, strict=True)]
         logits.append(torch.cat([run.model.original_model(row).logits[:, -1] for row in rows]))
     change = logits[1] - logits[0]
-    slow = (change - change.mean(1, keepdim=True))[:, found.ids].T
+    change = change - change.mean(1, keepdim=True)
+    slow = change[:, found.ids].T
     assert torch.allclose(found.change, slow, atol=1e-4)
     means = found.change.mean(1)
     assert bool((means.diff() <= 0).all())
