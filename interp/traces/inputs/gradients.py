@@ -61,4 +61,5 @@ def _logits(model: Any, ids: Tensor, embedded: Tensor) -> Tensor:
         return embedded
 
     with model.hooks(fwd_hooks=[("embed.hook_out", given)]):
-        return model(ids)
+        logits: Tensor = model(ids)
+    return logits
