@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.base.files import check_place, write_text
+from interp.base.outcomes import reworded
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.report.absent import gaps
@@ -58,6 +59,7 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
     names, nothing = catalogue.sections(), unexplained(contents)
+    said = contents.asked.name
     for done, name in enumerate(names):
         if progress:
             progress("report", done, len(names))
@@ -67,9 +69,10 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
             section.key, section.short = name, face.name
             if face.trace:
                 fold(section, contents, nothing)
-            retell(section, contents.asked.name)
+            retell(section, said)
             sections.append(section)
-        undrawn |= {(trait, face.name.lower()): reason for trait, reason in reasons.items()}
+        short = reworded(face.name, said).lower()
+        undrawn |= {(trait, short): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)
     if progress:
         progress("report", len(names), len(names))
