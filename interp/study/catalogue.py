@@ -218,7 +218,8 @@ def sections() -> tuple[str, ...]:
 
 def asked(config: Mapping[str, Any]) -> tuple[Row[Any], ...]:
     """The rows that a study of this configuration makes, essential ones first."""
-    rows = chosen(config.get("only") or ())
+    only = config.get("only") or ()  # of a manifest it may be anything
+    rows = chosen(map(str, only if isinstance(only, list | tuple) else [only]))
     made = [row for row in rows if not row.when or config.get(row.when)]
     return tuple(sorted(made, key=lambda row: not row.essential))
 

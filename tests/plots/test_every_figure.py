@@ -122,7 +122,9 @@ def found() -> dict[str, Callable[..., CaptionedFigure]]:
             is_function = own and callable(value) and not isinstance(value, type)
             if not is_function or module.name == "style":
                 continue
-            if get_type_hints(value).get("return") is CaptionedFigure:
+            takes = get_type_hints(value)
+            makes = takes.pop("return", None) is CaptionedFigure
+            if makes and CaptionedFigure not in takes.values():
                 made[known] = value
     return made
 
