@@ -60,7 +60,7 @@ def test_a_runs_own_file_asks_for_the_same_run(asked, finished, monkeypatch) -> 
     ("changes", "said"),
     [
         ({"n_response": 3}, "no option 'n_response'; did you mean n_responses?"),
-        ({"seed": "many"}, "many"),
+        ({"seed": "many"}, "'--seed': Input should be a valid integer"),
     ],
 )
 def test_what_a_file_has_wrong_is_named_in_a_line(

@@ -154,8 +154,8 @@ def test_labels_of_free_text_have_a_colour_and_a_part_each(tmp_path) -> None:
     assert len(set(colours)) == 3
     assert colours[1] == TRAIT_COLOURS[Trait.EXTRAVERSION]
     page = Page(html)
-    parts = {one["data-trait"] for one in page.all("details") if "data-trait" in one}
-    assert parts == {one.key for one in labels}
+    rows = {one["data-trait"] for one in page.all("tr") if "data-trait" in one}
+    assert rows == {one.key for one in labels}
     assert all(" " not in one["id"] for one in page.all("section") + page.all("details"))
     assert "Dry humour" in page.text
     assert (path.parent / "tables").is_dir()

@@ -79,7 +79,6 @@ def test_ablated_is_not_patched_and_nothing_stays_behind(session, reading) -> No
         (lambda s, _: s.read(" "), "question is empty"),
         (lambda s, r: s.change(r, Part(99)), "block 99, MLP does not exist"),
         (lambda s, r: s.change(r, Part(0, 99)), "block 0, head 99 does not exist"),
-        (lambda s, r: s.change(r, PART, "remove"), "'patch' or 'ablate'"),
         (lambda s, _: Session(s.pair, max_new_tokens=0), "at least 1"),
     ],
 )
