@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from docs_pages import ROOT, pages
+from thinned import thinned
 
 from interp import organism, report
 from interp.study import catalogue, parse_config, run
@@ -36,7 +37,7 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", thinned(HERE, keep=2))
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": Path(name).stem}
