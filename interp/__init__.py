@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from interp.traces import adapters as adapters
     from interp.traces import attribution as attribution
     from interp.traces import circuits as circuits
+    from interp.traces import decoding as decoding
+    from interp.traces import differences as differences
+    from interp.traces import inputs as inputs
     from interp.traces import logit_lens as logit_lens
     from interp.traces import neurons as neurons
     from interp.traces import patching as patching
@@ -46,6 +49,9 @@ ROOMS = {
             "adapters",
             "attribution",
             "circuits",
+            "decoding",
+            "differences",
+            "inputs",
             "logit_lens",
             "neurons",
             "patching",

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import PartEffects
+    from interp.traces.adapters import Directions, PartEffects, RankReadings
+    from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
+    from interp.traces.decoding import Amplification, Crossed
+    from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
+    from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
-    from interp.traces.patching import PatchingByMetric
+    from interp.traces.patching import PatchingByMetric, ScreenResult
     from interp.traces.probing import ProbeResult
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
@@ -170,10 +174,40 @@ PROBE_EMOJI: "Row[ProbeResult]" = Row(
 PROBE_TRAIT: "Row[ProbeResult]" = Row(
     "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"
 )
+WORDS: "Row[WordEffects]" = Row(
+    "words", "inputs:words", {}, _BOTH, ("n_trace", "seed"), "inputs", default=False
+)
+_ASKED: dict[str, Any] = {"section": "differences", "family": "differences", "default": False}
+KL: "Row[TokenKL]" = Row("token-kl", "differences:kl", {}, _BOTH, ("n_trace", "seed"), **_ASKED)
+SHIFTS: "Row[TokenShifts]" = Row(
+    "token-shifts", "differences:shifts", {}, _TUNED, ("n_trace", "seed"), **_ASKED
+)
+ACTIVATIONS: "Row[ActivationDifference]" = Row(
+    "activation-difference", "differences:activations", {}, _BASE, ("n_trace", "seed"), **_ASKED
+)
+_DECODED: dict[str, Any] = {
+    "section": "decoding", "family": "decoding", "when": "n_switched", "default": False,
+}  # fmt: skip
+CROSSED: "Row[Crossed]" = Row(
+    "writer-decider", "decoding:crossed", settings=("switched",), **_DECODED
+)
+AMPLIFIED: "Row[Amplification]" = Row(
+    "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
+)
+_COMPONENTS: dict[str, Any] = {
+    "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
+    "family": "components", "default": False,
+}  # fmt: skip
+ATTRIBUTION: "Row[Attribution]" = Row("direct-attribution", "components:attribution", **_COMPONENTS)
+SCREEN: "Row[ScreenResult]" = Row("screen", "components:screen", **_COMPONENTS)
+DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions", **_COMPONENTS)
+RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
-    CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, MERGE,
+    CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, WORDS, KL,
+    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ATTRIBUTION, SCREEN, DIRECTIONS, RANKS,
+    MERGE,
 )  # fmt: skip
 
 
