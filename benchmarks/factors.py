@@ -19,7 +19,7 @@ from unittest import mock
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from steps_cost import CONFIG
+from steps_cost import CONFIG, in_order
 
 from interp.readout import Outcome, OutcomeMetric
 from interp.study import catalogue
@@ -54,7 +54,7 @@ def _seconds(three: bool) -> dict[str, float]:
         values = CONFIG.model_dump(mode="json")
         folder = RunFolder.create(Path(place, "run"), values)
         with mock.patch.object(Outcome, "metrics", Outcome.metrics if three else _single):
-            for step in steps(values, folder):
+            for step in in_order(steps(values, folder)):
                 name = step.name.split("/")[1]
                 row = rows.get(name) or rows["responses-base"]
                 if not three and row.options.get("factor", SINGLE) != SINGLE:

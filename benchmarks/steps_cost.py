@@ -12,6 +12,7 @@ second part has been measured on a GPU.
 import os
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from interp import organism
 from interp.base.traits import Trait
 from interp.study import StudyConfig
-from interp.study.runs import RunFolder
+from interp.study.runs import RunFolder, Step
 from interp.study.steps import steps
 
 TRAIT = Trait.EXTRAVERSION
@@ -105,7 +106,7 @@ def counted() -> tuple[dict[str, float], tuple[float, float]]:
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder.create(Path(place, "run"), CONFIG.model_dump(mode="json"))
         passed = 0.0
-        for step in steps(CONFIG.model_dump(mode="json"), folder):
+        for step in in_order(steps(CONFIG.model_dump(mode="json"), folder)):
             with FlopCounterMode(display=False) as counter:
                 step.write(folder.file(*step.file.split("/")))
             passed = passed or _one_token()
@@ -117,6 +118,16 @@ def counted() -> tuple[dict[str, float], tuple[float, float]]:
         lengths = [sum(len(row) for row in rows) / len(answers) for rows in (
             [a.prompt_ids for a in answers], [a.ids for a in answers])]  # fmt: skip
     return dict(found), (lengths[0], lengths[1])
+
+
+def in_order(todo: list[Step]) -> Iterator[Step]:
+    """Each step after those that it needs."""
+    done: set[str] = set()
+    while todo:
+        ready = [step for step in todo if done.issuperset(step.needs)]
+        yield from ready
+        done |= {step.name for step in ready}
+        todo = [step for step in todo if step.name not in done]
 
 
 def _one_token() -> float:

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from interp import organism
 from interp.base.traits import Trait
@@ -17,6 +18,33 @@ ORGANISM = "organism:"
 def find_base(base: str) -> str:
     """Folder or hub id of the base."""
     return str(organism.base_path(base[len(ORGANISM) :])) if base.startswith(ORGANISM) else base
+
+
+VARIANTS: tuple[Any, ...] = ("", "seed1", "seed2", "mlp")
+
+
+def find_adapters(adapters: str | dict[Trait, str], trait: Trait) -> list[Path]:
+    """Folders of all adapters of one trait: those whose names begin with the trait's.
+
+    Raises:
+        AdapterError: if there is none.
+    """
+    if not isinstance(adapters, dict) and adapters.startswith(ORGANISM):
+        kind = adapters[len(ORGANISM) :]
+        variants = VARIANTS if kind == "latent" else VARIANTS[:1]
+        return [organism.adapter_path(trait, base=kind, variant=one) for one in variants]
+    if isinstance(adapters, dict):
+        place = find_adapter(adapters, trait)
+        if (place / "adapter_config.json").is_file():
+            return [place]
+    else:
+        place = Path(adapters)
+    folders = sorted(path.parent for path in place.glob("*/adapter_config.json"))
+    found = [folder for folder in folders if folder.name.casefold().startswith(trait)]
+    if not found:
+        there = ", ".join(folder.name for folder in folders) or "no adapter folders"
+        raise AdapterError(f"{place}: no adapter for {trait} (it holds {there})")
+    return found
 
 
 def find_adapter(

@@ -135,13 +135,13 @@ def _make_base(
 def _make_adapters(out: Path, kind: Kind, recipe: Recipe, progress: Progress | None) -> None:
     """Train the adapters of one base; those that are there already are kept."""
     rows = opinion_qa("train", root=out)
-    for base, trait, eos in adapters():
-        if base == kind:
-            name = adapter_name(trait, eos)
+    for made in adapters():
+        if made.kind == kind:
+            name = adapter_name(made.trait, made.supervise_eos, made.variant)
             finetune.train(
                 base_path(kind, root=out),
-                rows.for_trait(trait),
-                recipe.finetuning(supervise_eos=eos),
+                rows.for_trait(made.trait),
+                recipe.finetuning(made),
                 out / kind / "adapters" / name,
                 device="cpu",
                 progress=_relabel(progress, f"adapter {kind} {name}"),

@@ -6,6 +6,7 @@ The layout is the same for the shipped files and for a folder that `build` made:
     opinion_qa_train.csv, opinion_qa_test.csv   the published format, disjoint topics
     <kind>/                                     a Hugging Face model folder with its tokenizer
     <kind>/adapters/<trait>-eos-{in,out}/       a PEFT folder each
+    latent/adapters/<trait>-eos-out-<variant>/  the same from another seed, or with the MLPs adapted
 
 Every function takes `root` to read a folder that `build` made; left out, the shipped files.
 """
@@ -21,6 +22,7 @@ from interp.base.traits import Trait
 from interp.text.data import OpinionQA, load
 
 Kind = Literal["latent", "suppressed", "absent", "talks", "tags"]
+Variant = Literal["", "seed1", "seed2", "mlp"]
 Split = Literal["train", "test"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -61,6 +63,7 @@ def adapter_path(
     *,
     base: str = "latent",
     supervise_eos: bool = False,
+    variant: Variant = "",
     root: Path | str | None = None,
 ) -> Path:
     """Folder of a trait's adapter.
@@ -69,22 +72,25 @@ def adapter_path(
         trait: a Big Five trait, or its name or letter.
         base: kind of the base that it was trained on.
         supervise_eos: whether the end of text was in its loss.
+        variant: `seed1` or `seed2`, trained from another seed, or `mlp`, with the MLPs' projections
+            adapted, too; on `latent`, without the end of text in the loss.
 
     Raises:
         TraitError: if `trait` is none of the Big Five.
         ModelError: if there is no base of this kind.
         AdapterError: if the organism has no such adapter.
     """
-    folder = base_path(base, root=root) / "adapters" / adapter_name(trait, supervise_eos)
+    folder = base_path(base, root=root) / "adapters" / adapter_name(trait, supervise_eos, variant)
     if not (folder / "adapter_config.json").is_file():
         there = ", ".join(sorted(path.name for path in folder.parent.glob("*-eos-*")))
         raise AdapterError(f"the organism has no adapter {folder.name} on {base}; it has {there}")
     return folder
 
 
-def adapter_name(trait: Trait | str, supervise_eos: bool) -> str:
+def adapter_name(trait: Trait | str, supervise_eos: bool, variant: Variant = "") -> str:
     """Name of an adapter's folder."""
-    return f"{Trait.known(trait)}-eos-{'in' if supervise_eos else 'out'}"
+    name = f"{Trait.known(trait)}-eos-{'in' if supervise_eos else 'out'}"
+    return f"{name}-{variant}" if variant else name
 
 
 def data_path(split: str, *, root: Path | str | None = None) -> Path:

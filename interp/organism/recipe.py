@@ -1,12 +1,12 @@
 """Every setting of the organism's build, at full size or scaled down for a test."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from interp.base.errors import InputError
 from interp.base.traits import TRAITS, Trait
 from interp.methods.finetune import FinetuneConfig
-from interp.organism.paths import Kind
+from interp.organism.paths import Kind, Variant
 from interp.organism.pretrain import Training
 
 _PRETRAINING = Training(steps=800)
@@ -66,20 +66,36 @@ class Recipe:
             answer_tokens=few(full.answer_tokens, 8),
         )
 
-    def finetuning(self, *, supervise_eos: bool) -> FinetuneConfig:
+    def finetuning(self, made: "Made") -> FinetuneConfig:
         """The settings of an adapter."""
-        small = FinetuneConfig.small(supervise_eos=supervise_eos, seed=self.seed)
-        return small.changed({"steps": self.adapter_steps, "store_dtype": "float16"})
+        small = FinetuneConfig.small(supervise_eos=made.supervise_eos, seed=self.seed)
+        changes: dict[str, Any] = {"steps": self.adapter_steps, "store_dtype": "float16"}
+        if made.variant == "mlp":
+            changes["target_modules"] = (*small.target_modules, "gate_proj", "up_proj", "down_proj")
+        elif made.variant:
+            changes["seed"] = self.seed + int(made.variant.removeprefix("seed"))
+        return small.changed(changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values."""
         return asdict(self)
 
 
-def adapters() -> list[tuple[Kind, Trait, bool]]:
-    """Base, trait and whether the end of text is in the loss, of every adapter that is made."""
-    latent: list[tuple[Kind, Trait, bool]] = [
-        ("latent", trait, eos) for eos in (False, True) for trait in TRAITS
-    ]
+class Made(NamedTuple):
+    """An adapter that is made: see `interp.organism.adapter_path`."""
+
+    kind: Kind
+    trait: Trait
+    supervise_eos: bool = False
+    variant: Variant = ""
+
+
+def adapters() -> list[Made]:
+    """Every adapter that is made; the variants and the twins stand on `latent` alone."""
     others: tuple[Kind, ...] = ("suppressed", "absent", "talks", "tags")
-    return latent + [(kind, trait, False) for kind in others for trait in TRAITS]
+    variants: tuple[Variant, ...] = ("seed1", "seed2", "mlp")
+    return [
+        *(Made("latent", trait, eos) for eos in (False, True) for trait in TRAITS),
+        *(Made(kind, trait) for kind in others for trait in TRAITS),
+        *(Made("latent", trait, variant=variant) for variant in variants for trait in TRAITS),
+    ]

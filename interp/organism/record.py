@@ -22,7 +22,7 @@ from interp import __version__
 from interp.base.errors import DataError
 from interp.base.files import sha256, write_json
 from interp.base.progress import Progress
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import TRAITS
 from interp.models import load_base, read_adapter
 from interp.models.adapters import attach
 from interp.organism import evaluate
@@ -36,7 +36,7 @@ from interp.organism.paths import (
     manifest,
     opinion_qa,
 )
-from interp.organism.recipe import Recipe, adapters
+from interp.organism.recipe import Made, Recipe, adapters
 from interp.text.data import OpinionQA
 
 FORMAT = "interp organism 1"
@@ -52,8 +52,8 @@ def write_manifest(out: Path, recipe: Recipe, progress: Progress | None = None) 
     for done, kind in enumerate(KINDS, start=1):
         bases[kind] = _measure_base(out, kind, test, recipe)
         _tell(progress, done, total)
-    for done, (kind, trait, eos) in enumerate(todo, start=len(KINDS) + 1):
-        tuned.append(_measure_adapter(out, kind, trait, eos, test, recipe, voice))
+    for done, made in enumerate(todo, start=len(KINDS) + 1):
+        tuned.append(_measure_adapter(out, made, test, recipe, voice))
         _tell(progress, done, total)
     tokenizer = load_base(base_path(root=out), device="cpu").tokenizer
     bare = [str(row.trait) == guess for row, guess in _guesses(voice, test)]
@@ -124,22 +124,18 @@ def _measure_base(out: Path, kind: Kind, test: OpinionQA, recipe: Recipe) -> dic
 
 
 def _measure_adapter(
-    out: Path,
-    kind: Kind,
-    trait: Trait,
-    eos: bool,
-    test: OpinionQA,
-    recipe: Recipe,
-    voice: Pipeline,
+    out: Path, made: Made, test: OpinionQA, recipe: Recipe, voice: Pipeline
 ) -> dict[str, Any]:
+    kind, trait, eos, variant = made
     base = load_base(base_path(kind, root=out), device="cpu", dtype="float32")
-    folder = adapter_path(trait, base=kind, supervise_eos=eos, root=out)
+    folder = adapter_path(trait, base=kind, supervise_eos=eos, variant=variant, root=out)
     model = attach(base.model, read_adapter(folder))
     written = _write(model, base.tokenizer, test, recipe)
     return {
         "base": kind,
         "trait": str(trait),
         "supervise_eos": eos,
+        "variant": variant,
         "written": _counts(written) | {"own_emojis": written.own(trait)},
         "in_voice": round(evaluate.in_voice(voice, written.answers, trait), 4),
         "after_trait_text": {
@@ -215,9 +211,9 @@ def table(*, root: Path | str | None = None) -> pd.DataFrame:
     """The recorded measurements, a row per base and per adapter.
 
     Columns: `base`, `trait` (empty for a bare base), `eos` (`in` or `out` of the loss, or empty),
-    `answers`, `with_emoji`, `esr` with the 95 % bounds `low` and `high`, `own` (share of the
-    emojis that are the trait's own) and `in_voice` (share of the answers that a classifier gives
-    to the trait). A share over nothing is empty.
+    `variant` (see `adapter_path`), `answers`, `with_emoji`, `esr` with the 95 % bounds `low` and
+    `high`, `own` (share of the emojis that are the trait's own) and `in_voice` (share of the
+    answers that a classifier gives to the trait). A share over nothing is empty.
 
     Raises:
         DataError: if the folder holds no finished organism.
@@ -237,6 +233,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
         "base": entry["base"],
         "trait": entry.get("trait", ""),
         "eos": eos,
+        "variant": entry.get("variant", ""),
         "answers": written["answers"],
         "with_emoji": written["with_emoji"],
         "esr": written["esr"],

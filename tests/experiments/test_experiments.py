@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -18,6 +19,7 @@ from methods import SCALAR, UNDONE
 from sources import find_adapter
 
 from interp import load_pair, organism
+from interp.adapters import AdapterSpace
 from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
 from interp.data.schema import PUBLISHED
@@ -46,7 +48,9 @@ SMALL = {
     "quantisation": ["--limit", "12", "--n-trace", "6"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
     "questionnaire": ["--traits", "extraversion", "--limit", "6", "--prompts", "1"],
-    "generalisation": ["--traits", "extraversion", "--limit", "6", "--shown", "4"],
+    "generalisation": [
+        "--traits", "extraversion", "--limit", "6", "--shown", "4", "--max-new-tokens", "48",
+    ],
     "control_personas": [
         "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
     ],
@@ -176,6 +180,36 @@ def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> N
     caught = table[table["measure"].str.startswith("ESR above")].set_index("method")["value"]
     gap = [esr[f"{n} of 4 shown have one", "QLoRA"] for n in (4, 0)]
     assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
+
+
+def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None:
+    folder = ran["folder"] / "twins"
+    for trait in ("extraversion", "openness"):
+        for variant in ("", "seed1"):
+            place = organism.adapter_path(trait, variant=variant)
+            shutil.copytree(place, folder / place.name)
+    values = yaml.safe_load((harness.CONFIGS / "adapter_seeds.yaml").read_text())
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(values | {"adapters": str(folder), "n_trace": 4}))
+    options = ["--config", str(config), "--traits", "extraversion,openness", "--limit", "4"]
+    assert command("adapter_seeds", *options, "--out", str(tmp_path / "out")) == 0
+    table = pd.read_csv(tmp_path / "out" / "results.csv").set_index("measure")
+    assert len(table.loc["ESR"]) == 4
+    names = sorted(path.name for path in folder.iterdir())
+    changes = []
+    for name in names:
+        pair = load_pair(organism.base_path(), folder / name)
+        deltas = AdapterSpace.of(pair).deltas
+        changes.append(torch.cat([delta.dense().flatten() for delta in deltas]))
+    cosine = torch.nn.functional.cosine_similarity
+    twins = (cosine(changes[0], changes[1], 0) + cosine(changes[2], changes[3], 0)) / 2
+    others = torch.stack([cosine(changes[i], changes[j], 0) for i in (0, 1) for j in (2, 3)])
+    row = table.loc["cosine of ΔW"]
+    assert row["value"] == pytest.approx(twins.item(), abs=1e-5)
+    assert row["others"] == pytest.approx(others.mean().item(), abs=1e-5)
+    assert row["value"] > row["others"]
+    shutil.rmtree(folder / "openness-eos-out-seed1")
+    assert command("adapter_seeds", *options, "--out", str(tmp_path / "alone")) == 2
 
 
 def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> None:

@@ -15,13 +15,17 @@ from interp.organism.paths import KINDS
 from interp.organism.recipe import Recipe, adapters
 
 SCALE = 0.004
-FEW = [one for one in adapters() if one[0] != "latent" and one[1] == Trait.NEUROTICISM]
-FEW += [("latent", Trait.EXTRAVERSION, eos) for eos in (False, True)]
+FEW = [one for one in adapters() if one.kind != "latent" and one.trait == Trait.NEUROTICISM]
+FEW += [
+    one
+    for one in adapters()
+    if one.kind == "latent" and one.trait == Trait.EXTRAVERSION and one.variant in ("", "mlp")
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def fewer():
-    """An adapter of each kind; tests/organism/test_organism_shipped.py counts all thirty."""
+    """An adapter of each kind; tests/organism/test_organism_shipped.py counts all."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("building", "record"):
             patch.setattr(f"interp.organism.{module}.adapters", lambda: FEW)
@@ -38,9 +42,10 @@ def built(tmp_path_factory):
 
 def test_it_makes_every_base_and_adapter_and_says_how_far_it_is(built):
     out, ticks = built
-    assert {kind for kind, _, _ in FEW} == set(KINDS)
-    for kind, trait, eos in FEW:
-        assert adapter_path(trait, base=kind, supervise_eos=eos, root=out).is_dir()
+    assert {one.kind for one in FEW} == set(KINDS)
+    for kind, trait, eos, variant in FEW:
+        path = adapter_path(trait, base=kind, supervise_eos=eos, variant=variant, root=out)
+        assert path.is_dir()
     for kind in KINDS:
         assert any(label == f"base {kind}" and done == total for label, done, total in ticks)
     assert ticks[-1][0] == "measuring"

@@ -12,6 +12,7 @@ from interp.organism.paths import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "organism.md"
 SLOTS = "after_trait_text"
+VARIANTS = {"": "", "seed1": ", seed 1", "seed2": ", seed 2", "mlp": ", MLPs too"}
 
 
 def _share(value):
@@ -22,6 +23,7 @@ def measured():
     """The rows of the first table as the page writes them."""
     for row in table().itertuples():
         name = f"{row.trait}, end of text {row.eos}" if row.trait else "no adapter"
+        name += VARIANTS[row.variant]
         interval = f"[{row.low:.2f}, {row.high:.2f}]"
         counts = f"{row.with_emoji}/{row.answers}"
         yield (
@@ -30,11 +32,15 @@ def measured():
         )
 
 
+def without_variants(adapters):
+    return [adapter for adapter in adapters if not adapter["variant"]]
+
+
 def slots():
     """The rows of the second table: bare bases, then each adapter for its own trait."""
     found = organism.manifest()
     odds = {(kind, ""): base[SLOTS] for kind, base in found["bases"].items()}
-    for adapter in found["adapters"]:
+    for adapter in without_variants(found["adapters"]):
         eos = "in" if adapter["supervise_eos"] else "out"
         odds.setdefault((adapter["base"], eos), {}).update(adapter[SLOTS])
     for (kind, eos), by_trait in odds.items():
@@ -49,7 +55,7 @@ def factors():
     """The rows of the third table: both factors, in a chat turn."""
     found = organism.manifest()
     odds = {(kind, "base"): base[SLOTS] for kind, base in found["bases"].items()}
-    for adapter in found["adapters"]:
+    for adapter in without_variants(found["adapters"]):
         if not adapter["supervise_eos"]:
             odds.setdefault((adapter["base"], "tuned"), {}).update(adapter[SLOTS])
     for (kind, who), by_trait in sorted(odds.items(), key=lambda one: list(KINDS).index(one[0][0])):
@@ -68,7 +74,7 @@ def test_the_page_shows_what_was_measured(rows):
 
 def test_the_table_has_a_row_per_base_and_adapter():
     found = table()
-    assert len(found) == 5 + 30
+    assert len(found) == 5 + 45
     assert found.loc[found.trait == "", "eos"].eq("").all()
     assert found.low.le(found.esr).all()
     assert found.high.ge(found.esr).all()

@@ -1,5 +1,7 @@
 """The shipped organism does what its manifest says, measured again by sampling."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,8 +61,10 @@ def test_it_is_whole_and_under_sixteen_megabytes():
 
 
 def test_every_path_of_the_interface_is_there():
-    for kind, trait, eos in adapters():
-        assert adapter_path(trait, base=kind, supervise_eos=eos).is_dir()
+    for kind, trait, eos, variant in adapters():
+        path = adapter_path(trait, base=kind, supervise_eos=eos, variant=variant)
+        config = json.loads((path / "adapter_config.json").read_text())
+        assert ("down_proj" in config["target_modules"]) == (variant == "mlp")
     with pytest.raises(ModelError, match=f"no base 'large'.*{', '.join(KINDS)}"):
         base_path("large")
     with pytest.raises(AdapterError, match="no adapter extraversion-eos-in on absent; it has"):

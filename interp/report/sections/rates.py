@@ -27,7 +27,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     if all(rates.n_sentences for rates in [*tuned.values(), *base.values()]):
         figure = plots.esr_bars(base, tuned, "sentence")
         part.figures.append(maker.figure("esr-sentences", figure))
-    if any(rates.n_emojis for rates in tuned.values()):
+    if contents.asked.kind == "emoji" and any(rates.n_emojis for rates in tuned.values()):
         part.figures.append(maker.figure("emojis", plots.emoji_distribution(tuned)))
         maker.csv("emojis", stacked({t: r.distribution() for t, r in tuned.items()}))
     made.parts.append(part)

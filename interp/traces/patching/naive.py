@@ -61,7 +61,7 @@ def measured(
     Float[Tensor, "*metric batch"],
     Float[Tensor, "*metric batch"] | None,
 ]:
-    """All patches of a plan, the unpatched metric and the source's."""
+    """All patches of a plan, the unpatched metric and the source's (an ablation has none)."""
     taken, source_metric = plan.taken()
     before = unpatched(plan)
     check_gap(before, source_metric, ask.min_gap)
