@@ -1,5 +1,6 @@
 """Commands that trace and read: demo, trace, report."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from interp.base.sizes import show_time
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
+from interp.cli.from_file import ConfigFile
 from interp.cli.labelled import labelled
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
 from interp.study import StudyConfig, parse_config
@@ -40,6 +42,7 @@ def demo(
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
@@ -88,15 +91,16 @@ def trace(
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Trace adapters: emoji rates, lens, patching and probes of each, to one finished report."""
     from interp.study.runs import executor_for
 
-    config = parse_config(fields | labelled(adapter, adapters, tuned, trait))
+    asked = parse_config(fields | labelled(adapter, adapters, tuned, trait))
     if dry_run:
-        return _price(config, json)
-    study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
+        return _price(asked, json)
+    study(asked, out, json, executor_for(executor, workers, ray_address, step_limit))
 
 
 def _price(config: StudyConfig, json: bool) -> None:
@@ -125,11 +129,34 @@ def _price(config: StudyConfig, json: bool) -> None:
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
 def report(
     run: Run,
+    other: Annotated[
+        str | None, typer.Argument(help="A second run's folder: compare the two instead.")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Each figure as a PDF too.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's report, figures and tables again."""
-    _report(run, json, pdf=pdf)
+    """Write a run's report, figures and tables again; of two runs, compare what they say."""
+    if other is None:
+        _report(run, json, pdf=pdf)
+    else:
+        _compare(run, other, json)
+
+
+def _compare(run: str, other: str, json: bool) -> None:
+    """Write the page of a comparison, and say the rates."""
+    with console.loading():
+        from interp.report import compare as room
+
+    made = room.compare(run, other)
+    page = str(room.write(made, Path(run)))
+    rates = [(line.what, line.first, line.second, line.apart) for line in made.rates]
+    columns = ["label", "first", "second", "second minus first"]
+    if json:
+        rows = [dict(zip(columns, row, strict=True)) for row in rates]
+        console.emit_json({"report": page, "labels": rows})
+        return
+    console.table("Answers with an emoji", columns, rates)
+    console.say(f"report: {page}")
 
 
 def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from interp.base.console import OVERALL
 from interp.base.errors import ModelError, RunError
 from interp.base.progress import Progress
+from interp.base.yaml_files import write_mapping
 from interp.study import price
 from interp.study.config import StudyConfig, anchored, parse_config
 from interp.study.runs import MakeExecutor, RunFolder, Step, execute, run_folder
@@ -14,6 +15,8 @@ from interp.study.steps import steps
 
 STEPS = "interp.study.steps:steps"
 """What a worker calls for the steps."""
+CONFIG = "config.yaml"
+"""What a run was asked, as `interp trace --config` takes it."""
 _SIZES = ("n_responses", "n_trace", "n_positions", "n_switched", "only")
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
     def begin(config: StudyConfig) -> list[Step]:
         values = config.model_dump(mode="json")
         folder.begin(values, change=True)
+        given = {name: value for name, value in values.items() if value is not None}
+        write_mapping(folder.path / CONFIG, given, "interp trace --config, with another --out")
         return steps(values, folder, progress)  # looks for adapters, data, base, in this order
 
     before, config = _before(folder), anchored(config)

@@ -29,6 +29,10 @@ from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
+_DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
+# Passes over a prompt: forward and backward at five steps, mostly doubled once; circuits run.
+_CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
+             "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
@@ -116,6 +120,8 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         return c.n_responses * PROMPT, c.n_responses * c.max_new_tokens
     if made == "patching":
         return _map(row, shape, c), 0
+    if what == "exact":  # an adapter's matrices, where answers end
+        return 7 * shape.layers * n * text, 0
     if made == "adapter":
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
@@ -124,8 +130,8 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
-        "circuit": (3 * 5 if what == "edges" else 2 * _CURVE) * n * text,
-        "probing": 2 * _PROBED * text,
+        "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
+        "probing": n * text * shape.layers * _PUSHES if what == "push" else 2 * _PROBED * text,
         "tokens": _SHOWN * text,
     }.get(made, 2 * n * text), 0
 
