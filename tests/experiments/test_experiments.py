@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from config_files import LARGEST_CONFIG
 from control_personas import wordings
 from methods import SCALAR, UNDONE
 from sources import find_adapter
@@ -22,6 +21,7 @@ from thinned import thinned
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace
 from interp.base.traits import Trait
+from interp.base.yaml_files import LARGEST_CONFIG
 from interp.behaviour import Sampling, generate
 from interp.data.schema import PUBLISHED
 from interp.emoji import find
