@@ -148,7 +148,7 @@ class _Reader:
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
 
         def read(places: list[int]) -> Tensor:
-            some = pad([rows[order[p]] + list(self.outcome.space_ids) for p in places], self.fill)
+            some = pad([[*rows[order[p]], *self.outcome.space_ids] for p in places], self.fill)
             run = Run(self.model, some.to(input_device(self.model)))
             at = read_columns(metrics, run, run.last)
             with torch.no_grad():
