@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
     from interp.traces.patching import PatchingByMetric, ScreenResult
-    from interp.traces.probing import ProbeResult
+    from interp.traces.probing import ProbeResult, Pushed
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
 R = TypeVar("R")
@@ -154,25 +154,58 @@ PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     for contrast, direction in CONTRASTS
     for site in SITES
 )  # fmt: skip
-EDGES: "Row[CircuitScores]" = Row(
-    "circuit-edges", "circuit:edges", {}, _BOTH, ("n_trace", "outcome"), family="circuits"
-)
-_SCORED = _BOTH | {"scores": "circuit-edges"}
-CURVE: "Row[Faithfulness]" = Row(
-    "circuit-curve", "circuit:curve", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
-)
-CIRCUIT: "Row[Circuit]" = Row(
-    "circuit", "circuit:circuit", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
-)
+
+
+@dataclass(frozen=True)
+class CircuitRows:
+    """The rows of one contrast's circuit: scores, the circuit, how it fares, and all sizes."""
+
+    edges: "Row[CircuitScores]"
+    circuit: "Row[Circuit]"
+    judged: "Row[Faithfulness]"
+    curve: "Row[Faithfulness]"
+
+    @classmethod
+    def of(cls, contrast: str, needs: Mapping[str, str]) -> "CircuitRows":
+        stem = "circuit" if contrast == "voice" else f"circuit-{contrast}"
+
+        def row(name: str, make: str, section: str = "circuit", **more: str) -> "Row[Any]":
+            return Row(
+                f"{stem}{name}", f"circuit:{make}", {"contrast": contrast}, {**needs, **more},
+                ("n_trace", "seed", "outcome"), section, "circuits",
+            )  # fmt: skip
+
+        scores = {"scores": f"{stem}-edges"}
+        return cls(
+            row("-edges", "edges", ""), row("", "circuit", **scores),
+            row("-judged", "judged", **scores, found=stem), row("-curve", "curve", **scores),
+        )  # fmt: skip
+
+    @property
+    def all(self) -> "tuple[Row[Any], ...]":
+        return self.edges, self.circuit, self.judged, self.curve
+
+
+CIRCUITS = {
+    "voice": CircuitRows.of("voice", _BOTH), "model": CircuitRows.of("model", _TUNED),
+}  # fmt: skip
 NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
+EXACT: "dict[str, Row[PartEffects]]" = {
+    factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
+                ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
+    for factor in ("log_odds", "go_on", "given_go_on")
+}  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
 PROBE_TRAIT: "Row[ProbeResult]" = Row(
     "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"
+)
+PUSH: "Row[Pushed]" = Row(
+    "probing-push", "probing:push", {}, _BOTH, ("n_trace", "seed", "outcome"), "probing", "probing"
 )
 WORDS: "Row[WordEffects]" = Row(
     "words", "inputs:words", {}, _BOTH, ("n_trace", "seed"), "inputs", default=False
@@ -204,10 +237,10 @@ DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions
 RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
-    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
-    CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, WORDS, KL,
-    SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ATTRIBUTION, SCREEN, DIRECTIONS, RANKS,
-    MERGE,
+    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
+    *CIRCUITS["voice"].all, *CIRCUITS["model"].all, *EXACT.values(), NECESSITY,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED,
+    ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip
 
 
