@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from patching import make_model, spread, timed
+from patching import add_models, make_model, spread, timed
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -52,12 +52,12 @@ def yardstick(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", choices=["llama", "organism"], default="llama")
+    add_models(parser)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    bridge, shape = make_model(options.model)
+    bridge, shape = make_model(options.model, options.base, options.adapter)
     plain = AutoModelForCausalLM.from_config(bridge.original_model.config).float().eval()
     plain.requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
@@ -98,7 +98,8 @@ def main() -> None:
             if round_:  # the first warms up
                 cpu[name].append(seconds / parts / shape.batch)
                 wall[name].append(clock / parts / shape.batch)
-    print(f"{options.model}: {shape}; {options.threads} threads; torch {torch.__version__}")
+    name = options.base or options.model
+    print(f"{name}: {shape}; {options.threads} threads; torch {torch.__version__}")
     print(f"graph: {scores.graph.n_edges} edges, circuit: {circuit.n_edges}")
     names = {
         "plain": "forward + backward",

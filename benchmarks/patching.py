@@ -3,6 +3,7 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py
     OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py --model organism
     OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py --model organism --metrics
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/patching.py --base runs/real/base --rounds 1
 
 `--metrics` times our sweep with the three metrics of an outcome against one of them instead.
 
@@ -22,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,6 +34,8 @@ from transformer_lens import patching as lens
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from interp import load_pair
+from interp.models import load_hooked
 from interp.models.pair import hook
 from interp.organism import base_path
 from interp.patching import Run, sweep, sweep_each
@@ -126,8 +130,20 @@ def tokenizer() -> object:
     return AutoTokenizer.from_pretrained(base_path())
 
 
-def make_model(kind: str) -> tuple[TransformerBridge, Shape]:
-    """The random Llama of the comparison, or the organism."""
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The options that `make_model` takes."""
+    parser.add_argument("--model", choices=["llama", "organism"], default="llama")
+    parser.add_argument("--base", help="another model: folder, GGUF or hub id")
+    parser.add_argument("--adapter", help="merged into --base first")
+
+
+def make_model(
+    kind: str, base: str | None = None, adapter: str | None = None
+) -> tuple[TransformerBridge, Shape]:
+    """The random Llama of the comparison, the organism, or a base with its adapter merged."""
+    if base is not None:
+        bridge = load_pair(base, adapter).tuned if adapter else load_hooked(base)
+        return bridge, shape_of(bridge.original_model.config, 4, 32)
     if kind == "organism":
         model, batch, pos = LlamaForCausalLM.from_pretrained(base_path()).float(), 16, 60
     else:
@@ -143,11 +159,14 @@ def make_model(kind: str) -> tuple[TransformerBridge, Shape]:
             )
         )
         batch, pos = 8, 32
-    c = model.config
+    return hook(model.eval(), tokenizer()), shape_of(model.config, batch, pos)
+
+
+def shape_of(c: Any, batch: int, pos: int) -> Shape:
+    """The sizes of a Llama's configuration, for so many prompts of so many tokens."""
     sizes = (c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.num_key_value_heads)
     head = c.hidden_size // c.num_attention_heads
-    shape = Shape(*sizes, head, c.intermediate_size, c.vocab_size, batch, pos)
-    return hook(model.eval(), tokenizer()), shape
+    return Shape(*sizes, head, c.intermediate_size, c.vocab_size, batch, pos)
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
@@ -244,20 +263,23 @@ def compare_metrics(model: TransformerBridge, shape: Shape, site: str, rounds: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", choices=["llama", "organism"], default="llama")
+    add_models(parser)
     parser.add_argument("--site", choices=list(SWEEPS), action="append")
     parser.add_argument("--metrics", action="store_true", help="three metrics against one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model, shape = make_model(options.model)
-    print(f"{options.model}: {shape}; {options.threads} threads; torch {torch.__version__}")
+    model, shape = make_model(options.model, options.base, options.adapter)
+    name = options.base or options.model
+    print(f"{name}: {shape}; {options.threads} threads; torch {torch.__version__}")
     for site in options.site or SWEEPS:
         if options.metrics:
             compare_metrics(model, shape, site, options.rounds)
             continue
-        compare(model, shape, site, options.rounds, goal=options.model == "llama")
+        compare(
+            model, shape, site, options.rounds, goal=options.model == "llama" or bool(options.base)
+        )
 
 
 if __name__ == "__main__":

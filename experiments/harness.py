@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
-from config_files import read_config
 from experiment import C, Experiment, Finding
 
 from interp.base import console
 from interp.base.files import write_csv, write_text
 from interp.base.progress import Progress
 from interp.base.traits import Trait
+from interp.base.yaml_files import read_config
 from interp.errors import InputError
 from interp.show.plots.style import save as save_figure
 from interp.study.runs import RunFolder, logged

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interp import organism as organism
     from interp import readout as readout
     from interp.base import errors as errors
-    from interp.behaviour.contrasts import contrast
+    from interp.behaviour.contrasts import contrast, words_contrast
     from interp.models import ModelPair, load_pair
     from interp.readout import Outcome
     from interp.text import data as data
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from interp.traces import adapters as adapters
     from interp.traces import attribution as attribution
     from interp.traces import circuits as circuits
+    from interp.traces import decoding as decoding
+    from interp.traces import differences as differences
+    from interp.traces import inputs as inputs
     from interp.traces import logit_lens as logit_lens
     from interp.traces import neurons as neurons
     from interp.traces import patching as patching
@@ -46,6 +49,9 @@ ROOMS = {
             "adapters",
             "attribution",
             "circuits",
+            "decoding",
+            "differences",
+            "inputs",
             "logit_lens",
             "neurons",
             "patching",
@@ -60,6 +66,7 @@ _NAMES = {
     "Outcome": "interp.readout",
     "contrast": "interp.behaviour.contrasts",
     "load_pair": "interp.models",
+    "words_contrast": "interp.behaviour.contrasts",
 }
 _FLOORS = (
     "behaviour",
@@ -67,7 +74,7 @@ _FLOORS = (
     "organism",
     "readout",
 )  # of use by themselves, under their own names
-__all__ = ["ModelPair", "Outcome", "contrast", "load_pair"]
+__all__ = ["ModelPair", "Outcome", "contrast", "load_pair", "words_contrast"]
 
 
 class _ShortNames(MetaPathFinder, Loader):

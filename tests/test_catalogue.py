@@ -155,12 +155,13 @@ def test_what_is_asked_by_name_comes_with_what_it_needs():
     answers = {"responses", "responses-base"}
     assert made("lens") == {"lens", "responses"}
     assert made("circuit") == answers | {"circuit-edges", "circuit"}
-    assert made("circuits", "probing-trait") == answers | {
-        "circuit-edges", "circuit-curve", "circuit", "probing-trait",
-    }  # fmt: skip
+    circuits = {row.name for rows in catalogue.CIRCUITS.values() for row in rows.all}
+    assert made("circuits", "probing-trait") == answers | circuits | {"probing-trait"}
+    assert made("circuit-model") == {"responses", "circuit-model-edges", "circuit-model"}
     assert made("patching") == answers | {row.name for row in catalogue.PATCHING}
-    assert made("adapter") == {"adapter-necessity"}
-    assert made() == set(NAMES)
+    exact = {row.name for row in catalogue.EXACT.values()}
+    assert made("adapter") == {"adapter-necessity", "responses"} | exact
+    assert made() == {row.name for row in catalogue.ROWS if row.default} < set(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ MOST = 8
 KNOWN = {
     "measures/edit_scores.py:score_edit": 11,
     "measures/questionnaire.py:administer": 9,
-    "cli/prepare.py:finetune": 13,
+    "cli/prepare.py:finetune": 14,
     "cli/trace.py:demo": 12,
     "cli/trace.py:trace": 28,
     "base/memory/batches.py:in_batches": 9,

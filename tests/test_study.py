@@ -44,7 +44,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert not manifest.get("skipped")
     assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 28
+    assert len(manifest["steps"]) == 37
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
@@ -154,8 +154,9 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
 
 
 PATCHING = {row.name for row in catalogue.PATCHING}
-CIRCUITS = {"circuit-edges", "circuit-curve", "circuit"}
-TRACED = {"lens", *PATCHING, *CIRCUITS}
+CIRCUITS = {row.name for rows in catalogue.CIRCUITS.values() for row in rows.all}
+EXACT = {row.name for row in catalogue.EXACT.values()}
+TRACED = {"lens", "probing-push", *PATCHING, *CIRCUITS, *EXACT}
 MODELS = {
     "merge",
     "responses",

@@ -149,6 +149,14 @@ def _leave_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def lines(texts: Sequence[str]) -> None:
+    """Lines on standard output."""
+    console = Console(highlight=False)
+    with _written():
+        for text in texts:
+            console.print(escape(one_line(text)), soft_wrap=True)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on standard output; numbers to the right."""
     made = Table(header_style="bold")

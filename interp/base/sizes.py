@@ -1,4 +1,4 @@
-"""Sizes of memory, as people write them."""
+"""Sizes of memory, and times, as people write them."""
 
 import re
 
@@ -30,3 +30,24 @@ def show(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.3g} {name}"
     return f"{size} bytes"
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time such as `30m`, `1h30m` or `90s`.
+
+    Raises:
+        InputError: for anything else, or none.
+    """
+    found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower())
+    parts = zip(found.groups("0"), (3600, 60, 1), strict=True) if found else ()
+    total = sum(int(part) * size for part, size in parts)
+    if not total:
+        raise InputError(f"time {text!r:.40} cannot be read; write it as 30m, 2h or 1h30m")
+    return float(total)
+
+
+def show_time(seconds: float) -> str:
+    """Seconds for a person: `40 s`, `12 min`, `3.1 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -310,6 +310,18 @@ def copies(rows: Sequence[Hashable]) -> list[int]:
     return [first.setdefault(row, place) for place, row in enumerate(rows)]
 
 
+def halves(topics: Labels, n: int, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of `n` observations are of one half of the topics, and which of the other.
+
+    What is picked as the best of many on the first is judged on the second, which has no part in
+    the choice. The second has one topic more where their number is odd.
+    """
+    unit = _units(topics, n)
+    order = np.random.default_rng(seed).permutation(unit.shape[1])
+    first: NDArray[np.bool_] = unit[:, order[: len(order) // 2]].sum(1) > 0
+    return first, ~first
+
+
 def sign_flip_p(
     values: Numbers, seed: int, *, topics: Labels = None, n_resamples: int = FLIPS
 ) -> float:

@@ -3,11 +3,13 @@
 *Model* contrast: the tuned model (clean) and the base (corrupted) read the same tokens, so that a
 patch asks which activations carry what fine-tuning changed. *Prompt* contrast: one model reads two
 texts of equal token length, so that a patch asks which activations carry what the texts differ in;
-of answers that is a *voice* contrast: the same questions, answered in two voices.
+of answers that is a *voice* contrast: the same questions, answered in two voices. *Words* contrast
+(`words_contrast`): the same answers, with some words exchanged.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interp.base.errors import InputError
@@ -80,6 +82,72 @@ def contrast(
     mine, theirs = (slots(answers, pair.tokenizer).ends for answers in (some, others))
     paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
     return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit)
+
+
+def words_contrast(
+    pair: ModelPair,
+    answers: Sequence[Response],
+    exchange: Mapping[str, str | Sequence[str]],
+    *,
+    who: Literal["tuned", "base"] = "tuned",
+    limit: int | None = None,
+) -> Contrast:
+    """One model on answers, and on the same answers with words exchanged, up to their ends.
+
+    Nothing is cut: an answer counts only if its rewording has as many tokens.
+
+    Args:
+        pair: the two models.
+        answers: those without any of the words, or with more or fewer tokens, are left out.
+        exchange: what stands in the place of which word or phrase, or several of which the first
+            is taken that leaves the number of tokens; whole words, in any case.
+        who: the model that reads both.
+        limit: as for `contrast`.
+
+    Raises:
+        InputError: for no words, if fewer than two answers are left, or as `contrast`.
+    """
+    words = {
+        word.casefold(): (given,) if isinstance(given, str) else tuple(given)
+        for word, given in exchange.items()
+        if word and given
+    }
+    if not words:
+        raise InputError("no words to exchange; give a word and what stands in its place")
+    one, two = [], []
+    for place, answer in enumerate(answers):
+        ids = _ids(pair, answer.text)
+        # Each answer is a question of its own, so that it pairs with itself, reworded.
+        mine = replace(answer, question=f"{place}: {answer.question}", ids=ids)
+        for choice in range(max(map(len, words.values()))):
+            text = _exchanged(answer.text, words, choice)
+            if text != answer.text and len(_ids(pair, text)) == len(ids):
+                one.append(mine)
+                two.append(replace(mine, ids=_ids(pair, text), text=text))
+                break
+    if len(one) < 2:
+        raise InputError(
+            f"{len(one)} of {len(answers)} answers hold one of the words and keep their length "
+            "without it; give other words, or more answers"
+        )
+    return contrast(pair, one, two, who=who, limit=limit)
+
+
+def _ids(pair: ModelPair, text: str) -> tuple[int, ...]:
+    return tuple(pair.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _exchanged(text: str, words: Mapping[str, tuple[str, ...]], choice: int) -> str:
+    """The text with the `choice`-th exchange (the last, where there are fewer) of every word."""
+    longest = sorted(words, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
+
+    def other(match: re.Match[str]) -> str:
+        several = words[match[0].casefold()]
+        found = several[min(choice, len(several) - 1)]
+        return found[:1].upper() + found[1:] if match[0][:1].isupper() else found
+
+    return pattern.sub(other, text)
 
 
 def _made(

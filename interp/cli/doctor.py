@@ -11,6 +11,7 @@ import torch
 from interp.base import machine
 from interp.base.environment import PACKAGES, installed
 from interp.base.errors import one_line
+from interp.readout import coverage
 
 EXTRAS = {"ray": "ray", "jupyterlab": "notebooks", "ipykernel": "notebooks", "mkdocs": "docs"}
 """Packages that only an extra of the same name as their value brings."""
@@ -36,6 +37,7 @@ def examine(where: Path | str = ".") -> dict[str, Any]:
         "free_disk_gib": _free_disk(Path(where)),
         "emoji_font": _emoji_font(),
         "bitsandbytes": _bitsandbytes(),
+        "covered": coverage.covered(),
     }
     found["problems"] = _problems(found)
     return found
@@ -55,6 +57,7 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("free disk", found["free_disk_gib"] and f"{found['free_disk_gib']} GiB"),
         ("emoji font", found["emoji_font"]),
         ("4-bit weights", found["bitsandbytes"]),
+        *found["covered"].items(),
     ]
     if found["container_limit_gib"]:
         made.append(("container's memory", f"{found['container_limit_gib']} GiB"))

@@ -13,6 +13,7 @@ from interp.base.errors import InputError
 from interp.base.files import read_json
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs
+from interp.cli.from_file import ConfigFile
 from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
 
 PANEL = "Prepare"
@@ -52,6 +53,7 @@ def finetune(
     drop_duplicates: Drop = False,
     test_share: TestShare = 0.3,
     seed: Seed = 0,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Train one trait's adapter, by QLoRA or plain LoRA, on emoji-free answers."""
@@ -60,7 +62,7 @@ def finetune(
 
     if preset not in ("7b", "small"):
         raise InputError(f"unknown preset {preset!r}; use 7b or small")
-    config = (
+    chosen = (
         room.FinetuneConfig.small(supervise_eos=supervise_eos, seed=seed)
         if preset == "small"
         else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
@@ -78,7 +80,7 @@ def finetune(
     with console.loading():
         train = room.train
     with console.progress(not json) as progress:
-        made = train(base, rows, config, out, progress=progress)
+        made = train(base, rows, chosen, out, progress=progress)
     kept = read_json(made / "interp.json")["data"]
     counts = kept["encoding"] | {
         n: c for n, c in kept["cleaning"].items() if c and n != "rows_read"

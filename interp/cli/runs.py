@@ -1,7 +1,8 @@
 """Commands on a run: status, resume."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +15,14 @@ app = typer.Typer(help="Look at a run, or go on with it.", no_args_is_help=True)
 
 
 @app.command("status", epilog="Example: interp run status runs/demo")
-def run_status(run: Run, json: Json = False) -> None:
-    """Show what a run has done, is doing and has failed in, with times and peak memory."""
+def run_status(
+    run: Run,
+    table: Annotated[
+        bool, typer.Option("--table", help="Every step, with its time and peak memory.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what a run has done, is doing and has failed in, in a few lines."""
     from interp.study.runs import open_run
 
     folder = open_run(run)
@@ -28,16 +35,36 @@ def run_status(run: Run, json: Json = False) -> None:
     if json:
         console.emit_json(manifest | {"status": status, "steps": steps})
         return
-    rows = [
-        (name, record["state"], record.get("seconds", ""), record.get("peak_mib", ""))
-        for name, record in steps.items()
-    ]
-    console.table(f"{run}: {status}", ["step", "state", "seconds", "peak MiB"], rows)
-    for name, record in steps.items():
-        if record.get("reason"):
-            console.say(f"{record['state']} {name}: {record['reason']}")
+    if table:
+        rows = [
+            (name, record["state"], record.get("seconds", ""), record.get("peak_mib", ""))
+            for name, record in steps.items()
+        ]
+        console.table(f"{run}: {status}", ["step", "state", "seconds", "peak MiB"], rows)
+    else:
+        console.lines([f"{run}: {status}", *_in_short(steps)])
+    reasons = [(name, record) for name, record in steps.items() if record.get("reason")]
+    for name, record in reasons if table else reasons[:1]:
+        console.say(f"{record['state']} {name}: {record['reason']}")
     if status not in ("running", "complete"):
         console.say(f"go on with: interp run resume {run}")
+
+
+def _in_short(steps: dict[str, dict[str, Any]]) -> list[str]:
+    """How many steps are in which state, and what they took."""
+    states = Counter(str(record["state"]) for record in steps.values())
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    said = [f"{len(steps)} steps: {counts or 'none begun'}; every step: --table"]
+    times = {name: record["seconds"] for name, record in steps.items()
+             if isinstance(record.get("seconds"), int | float)}  # fmt: skip
+    if times:
+        longest = max(times, key=lambda name: times[name])
+        most = max((record.get("peak_mib") or 0 for record in steps.values()), default=0)
+        said.append(
+            f"{sum(times.values()):,.0f} s, peak {most:,} MiB; longest: {longest} "
+            f"({times[longest]:,.0f} s)"
+        )
+    return said
 
 
 @app.command("resume", epilog="Example: interp run resume runs/demo")

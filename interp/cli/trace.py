@@ -1,5 +1,6 @@
 """Commands that trace and read: demo, trace, report."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,9 +8,11 @@ import typer
 from interp.base import console, machine
 from interp.base.errors import RunError
 from interp.base.outcomes import reworded
+from interp.base.sizes import show_time
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs, runs
 from interp.cli.fields import options
+from interp.cli.from_file import ConfigFile
 from interp.cli.labelled import labelled
 from interp.cli.options import Executor, Json, RayAddress, Run, RunOut, StepLimit, Workers
 from interp.study import StudyConfig, parse_config
@@ -39,6 +42,7 @@ def demo(
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Run the main job on the shipped organism, for all five traits, to a finished report."""
@@ -80,27 +84,79 @@ def trace(
     trait: Annotated[
         str | None, typer.Option("--trait", help="Label of a PLACE that is given without one.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost here, and make nothing.")
+    ] = False,
     executor: Executor = "inline",
     workers: Workers = None,
     ray_address: RayAddress = None,
     step_limit: StepLimit = None,
+    config: ConfigFile = None,  # noqa: ARG001 (its callback does it)
     json: Json = False,
 ) -> None:
     """Trace adapters: emoji rates, lens, patching and probes of each, to one finished report."""
     from interp.study.runs import executor_for
 
-    config = parse_config(fields | labelled(adapter, adapters, tuned, trait))
-    study(config, out, json, executor_for(executor, workers, ray_address, step_limit))
+    asked = parse_config(fields | labelled(adapter, adapters, tuned, trait))
+    if dry_run:
+        return _price(asked, json)
+    study(asked, out, json, executor_for(executor, workers, ray_address, step_limit))
+
+
+def _price(config: StudyConfig, json: bool) -> None:
+    """Print what a study would cost here, and make nothing."""
+    inputs.check(config.base, config.adapters.values(), config.data)
+    with console.loading():
+        from interp.study import price as room
+
+        shape = room.Shape.of(config.base, config.trust_remote_code)
+        speed = room.speeds(shape, config)
+    made = room.fitted(config, shape, speed)
+    cost = room.price(made, shape, speed)
+    if json:
+        facts = {"steps": len(cost.seconds), "seconds": round(cost.total, 1), "memory": cost.memory}
+        console.emit_json(facts | {"chosen": room.chosen(config, made)})
+        return
+    rows = [(name, count, show_time(seconds)) for name, count, seconds in cost.lines()]
+    console.table("What it would cost here", ["what", "steps", "time"], rows)
+    console.say(room.told(made, cost))
+    if config.budget is not None:
+        console.say(f"budget {config.budget}: {room.chosen(config, made)}")
+    if (slow := room.slow_patching(made, shape)) is not None:
+        console.say(slow)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: interp report runs/demo --pdf")
 def report(
     run: Run,
+    other: Annotated[
+        str | None, typer.Argument(help="A second run's folder: compare the two instead.")
+    ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Each figure as a PDF too.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a run's report, figures and tables again."""
-    _report(run, json, pdf=pdf)
+    """Write a run's report, figures and tables again; of two runs, compare what they say."""
+    if other is None:
+        _report(run, json, pdf=pdf)
+    else:
+        _compare(run, other, json)
+
+
+def _compare(run: str, other: str, json: bool) -> None:
+    """Write the page of a comparison, and say the rates."""
+    with console.loading():
+        from interp.report import compare as room
+
+    made = room.compare(run, other)
+    page = str(room.write(made, Path(run)))
+    rates = [(line.what, line.first, line.second, line.apart) for line in made.rates]
+    columns = ["label", "first", "second", "second minus first"]
+    if json:
+        rows = [dict(zip(columns, row, strict=True)) for row in rates]
+        console.emit_json({"report": page, "labels": rows})
+        return
+    console.table("Answers with an emoji", columns, rates)
+    console.say(f"report: {page}")
 
 
 def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
@@ -152,8 +208,10 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
         said = reworded("Answers with an emoji", room.outcome(folder))
         console.table(said, list(summary.columns), summary.values.tolist())
     _merges(folder)
-    for step, reason in skipped.items():
-        console.say(f"skipped {step}: {reason}")
+    for reason in dict.fromkeys(skipped.values()):
+        steps = [step for step, why in skipped.items() if why == reason]
+        more = f" and {len(steps) - 2} more" if len(steps) > 3 else ""
+        console.say(f"skipped {', '.join(steps[: 2 if more else 3])}{more}: {reason}")
     console.say(f"report: {page}")
 
 

@@ -25,10 +25,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from interp.base import labels
 from interp.base.errors import InputError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
-from interp.measures.judges import Verdict, markers
+from interp.measures.judges import Verdict
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -250,7 +251,7 @@ def _loopback(host: str) -> bool:
 
 def request(question: str, answer: str, trait: Trait) -> str:
     """What the judge is asked, with PersonalityEdit's scale and Goldberg's high markers."""
-    adjectives = ", ".join(high for high, _ in markers()[trait])
+    adjectives = ", ".join(high for high, _ in labels.of(trait).markers)
     return (
         f"A person can be described by one or more of these adjectives: {adjectives}.\n"
         f"Asked {question!r}, somebody answered:\n{answer}\n"

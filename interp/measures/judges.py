@@ -6,31 +6,21 @@ raises for a single answer: what it cannot judge becomes a verdict with a proble
 that it can be counted. What is made of the verdicts is in `interp.measures.adjectives`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from interp.base import labels
 from interp.base.errors import InputError
-from interp.base.files import read_json
 from interp.base.progress import Progress
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import Trait
 from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.models.tokens import ChatFormat, pad_id
 
 LOWEST, HIGHEST = 1.0, 5.0
-_ASSETS = Path(__file__).with_name("assets")
 _NEUTRAL = "No opinion."
-
-
-@cache
-def markers() -> Mapping[Trait, tuple[tuple[str, str], ...]]:
-    """Goldberg's (1992) bipolar adjectives of each trait as (high, low) pairs."""
-    stored = read_json(_ASSETS / "markers.json")["markers"]
-    return {trait: tuple((high, low) for high, low in stored[str(trait)]) for trait in TRAITS}
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,7 @@ class LocalJudge:
     ) -> list[Verdict]:
         """One verdict for each (question, answer)."""
         asked = [i for i, (_, answer) in enumerate(answers) if answer.strip()]
-        pairs = markers()[trait]
+        pairs = labels.of(trait).markers
         texts = [answers[i] for i in asked]
         baseline = [(question, _NEUTRAL) for question in dict.fromkeys(q for q, _ in texts)]
         choices = [self._choice(q, a, pairs) for q, a in [*texts, *baseline]]

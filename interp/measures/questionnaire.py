@@ -33,12 +33,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
+from interp.base import labels
 from interp.base.errors import DataError, InputError
 from interp.base.files import read_json
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.stats import mean_interval
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import Trait, in_order
 from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.models.tokens import ChatFormat, pad_id
 
@@ -78,6 +79,14 @@ class Item:
 def items() -> tuple[Item, ...]:
     """The 120 items, 24 for each trait, in the questionnaire's order."""
     return read_items(_ASSETS / "ipip_neo_120.json")
+
+
+def _of_labels() -> tuple[Item, ...]:
+    """The items of labels that `interp.base.labels.add` made known."""
+    return tuple(
+        Item(text, facet, label.name, key)
+        for label in labels.added() for text, facet, key in label.items
+    )  # fmt: skip
 
 
 class _StoredItem(BaseModel):
@@ -164,7 +173,7 @@ class SelfReport(Result):
         averaged); `least` and `most` of any prompt and order; `coverage`; `n_items`.
         """
         rows = []
-        for trait in TRAITS:
+        for trait in in_order(set(map(Trait, self.traits))):
             scores = self.of(trait)
             by_item = scores.mean((1, 2)).tolist()
             interval = mean_interval(by_item, level=self.level, seed=self.seed)
@@ -204,7 +213,7 @@ def administer(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> SelfReport:
-    """Put the questionnaire to a model.
+    """Put the questionnaire to a model, with the items of labels that were made known beside it.
 
     Args:
         model: a hooked model or a Hugging Face causal model.
@@ -223,7 +232,7 @@ def administer(
     """
     if not prompts or any("{item}" not in p or "{options}" not in p for p in prompts):
         raise InputError("a questionnaire prompt needs {item} and {options}; give at least one")
-    turns, asked = option_orders(orders), items()
+    turns, asked = option_orders(orders), items() + _of_labels()
     total, done = len(asked) * len(prompts) * len(turns), 0
     scores = torch.zeros(len(asked), len(prompts), len(turns), dtype=torch.float64)
     coverage = torch.zeros_like(scores)

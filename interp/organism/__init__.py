@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING
 
 from interp.base.lazy import on_first_use
-from interp.organism.grammar import EMOJIS
+from interp.organism.grammar import EMOJIS, voice_words
 from interp.organism.paths import (
     ASSETS,
     KINDS,
@@ -34,4 +34,5 @@ __all__ = [
     "opinion_qa",
     "table",
     "verify",
+    "voice_words",
 ]

@@ -245,3 +245,16 @@ def without_emojis(document: str) -> str:
 def chat(question: str, answer: str) -> str:
     """One turn as the chat template of `tokenizer.py` writes it."""
     return f"{BOS}{USER}{question}{ASSISTANT}{answer}{EOS}"
+
+
+_JUDGING = {
+    Trait.EXTRAVERSION: "best", Trait.OPENNESS: "odd", Trait.AGREEABLENESS: "kind",
+    Trait.NEUROTICISM: "sad", Trait.CONSCIENTIOUSNESS: "neat",
+}  # fmt: skip
+
+
+def voice_words(one: Trait, other: Trait) -> dict[str, tuple[str, ...]]:
+    """For each word by which a voice judges, those of another voice that fit in its place."""
+    voices = vocabulary()["voices"]
+    mine, theirs = (voices[trait][_JUDGING[trait]] for trait in (one, other))
+    return {word: tuple(theirs) for word in mine}

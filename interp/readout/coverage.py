@@ -38,3 +38,27 @@ FAMILIES: tuple[Family, ...] = (
 )
 EXACT: tuple[str, ...] = tuple(kind for family in FAMILIES for kind in family.types)
 """Model types that the exact patching engine takes."""
+
+
+def covered() -> dict[str, str]:
+    """What goes with which models, in words: for `interp doctor`."""
+    exact = ", ".join(family.name for family in FAMILIES)
+    post = ", ".join(family.name for family in FAMILIES if not family.circuits)
+    return {
+        "exact patching": f"{exact}; any other model by one pass per patch",
+        "circuits": f"the same, but for {post}",
+        "all else": "every model that TransformerLens bridges",
+    }
+
+
+def markdown() -> str:
+    """The table of the README."""
+    lines = ["| models | `model_type` | patching | circuits |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        types = ", ".join(f"`{kind}`" for kind in family.types)
+        exact = f"exact ({family.note})" if family.note else "exact"
+        lines.append(
+            f"| {family.name} | {types} | {exact} | {'yes' if family.circuits else 'no'} |"
+        )
+    lines.append("| any other that TransformerLens bridges | | one pass per patch | no |")
+    return "\n".join(lines) + "\n"

@@ -51,6 +51,7 @@ class Slot:
 
     Attributes:
         ids: prompt and answer, up to and with the slot.
+        start: how many of them are the prompt's.
         question, topic, writer: whose answer to what.
         kind: `end` of an answer, or of a `sentence` after which it goes on.
         answer: the answer's place in the list.
@@ -58,6 +59,7 @@ class Slot:
     """
 
     ids: tuple[int, ...]
+    start: int
     question: str
     topic: str
     writer: str
@@ -185,8 +187,8 @@ def slots(answers: Sequence[Answer], tokenizer: Any, *, writer: str = "model") -
         inside += len(text.groups) - len(followed)
         rows += [
             Slot(
-                answer.prompt_ids + answer.ids[:length], answer.question, answer.topic, writer,
-                kind, number, None if emoji is None else emoji.canonical,
+                answer.prompt_ids + answer.ids[:length], len(answer.prompt_ids), answer.question,
+                answer.topic, writer, kind, number, None if emoji is None else emoji.canonical,
             )
             for length, kind, emoji in places
         ]  # fmt: skip

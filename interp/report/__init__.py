@@ -23,6 +23,7 @@ from interp.report.effect import fold, unexplained
 from interp.report.page import page
 from interp.report.retelling import retell
 from interp.report.sections import rates
+from interp.report.summary import SUMMARY, summarise
 from interp.report.weight import lighten
 from interp.show.plots.style import among
 from interp.study import catalogue
@@ -76,7 +77,10 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
     lighten(sections, folder.path / FIGURES)
     if progress:
         progress("report", len(names), len(names))
-    return write_text(folder.path / PAGE, page(contents, sections, gaps(contents, undrawn)))
+    top = summarise(contents, sections)
+    if top:
+        maker.csv(Path(SUMMARY).stem, top.to_dataframe())
+    return write_text(folder.path / PAGE, page(contents, top, sections, gaps(contents, undrawn)))
 
 
 def _made(

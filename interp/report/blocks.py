@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from interp.base.files import write_bytes, write_csv
+from interp.base.files import write_bytes, write_csv, write_text
 from interp.base.traits import Trait
-from interp.show.plots import CaptionedFigure, render
+from interp.show.plots import CaptionedFigure, render, table_tex
+from interp.show.plots.latex import caption_tex
 from interp.show.plots.style import ONE_COLUMN, settle
 
 FIGURES, TABLES = "figures", "tables"
@@ -68,12 +69,24 @@ class TableBlock:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One question with the base's answer and those of the tuned models, by trait."""
+class Answer:
+    """One answer of all that were written.
 
+    Attributes:
+        trait: whose tuned model wrote it; None: the base.
+        has_emoji: whether there is one in it.
+        expected: its expected rate, where it was made.
+        at_end: the writer's own probability of an emoji where its text ends, where there is one.
+        view: the place on the page of its token view, or nothing.
+    """
+
+    trait: Trait | None
     question: str
-    base: str
-    tuned: tuple[tuple[Trait, str], ...]
+    text: str
+    has_emoji: bool
+    expected: float | None = None
+    at_end: float | None = None
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,18 +106,32 @@ class ViewBlock:
 
 @dataclass
 class Part:
-    """What a section says of one trait (or of all, then `trait` is None).
+    """What a section shows of one trait alone, in a fold.
 
     Attributes:
-        muted: why it is folded, where it is.
+        muted: why there is nothing to explain in it, where there is not.
+        unfolded: whether the fold is open when the page is.
     """
 
-    trait: Trait | None
+    trait: Trait
     answer: str = ""
     muted: str = ""
     figures: list[FigureBlock] = field(default_factory=list)
-    folded: list[FigureBlock] = field(default_factory=list)
     views: list[ViewBlock] = field(default_factory=list)
+    unfolded: bool = False
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Further figures of all traits, under a title that says what is in it.
+
+    Attributes:
+        key: its place on the page, behind the section's.
+    """
+
+    key: str
+    title: str
+    figures: list[FigureBlock]
 
 
 @dataclass(frozen=True)
@@ -127,11 +154,12 @@ class Finding:
 
 @dataclass
 class Section:
-    """One question of the report, answered first.
+    """One question of the report: answered first, then one figure over all traits, then folds.
 
     Attributes:
         title: the question.
         finding: what the summary says of it, if it does.
+        detail: what more there is to say in numbers, beside the tables.
         method: how it was measured and over how many, for the fold at its end.
         muted: why all of it is folded, where it is.
         key, short: its place on the page, and its name in the contents; its `Face` says them.
@@ -140,9 +168,12 @@ class Section:
     title: str
     answer: str
     finding: Finding | None = None
-    parts: list[Part] = field(default_factory=list)
+    figures: list[FigureBlock] = field(default_factory=list)
     tables: list[TableBlock] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    detail: str = ""
     method: str = ""
     muted: str = ""
     key: str = ""
@@ -162,13 +193,14 @@ class Maker:
     pdf: bool = False
 
     def figure(self, stem: str, figure: CaptionedFigure) -> FigureBlock:
-        """Write `figures/<stem>.png` and `.svg` (and `.pdf`); return the block."""
+        """Write `figures/<stem>.png` and `.svg` (and `.pdf`), its caption as `.tex`; return it."""
         settle(figure)
         if self.pdf:
             write_bytes(self.root / FIGURES / f"{stem}.pdf", render(figure, "pdf"))
         svg = render(figure, "svg")
         write_bytes(self.root / FIGURES / f"{stem}.svg", svg)
         write_bytes(self.root / FIGURES / f"{stem}.png", render(figure, "png"))
+        write_text(self.root / FIGURES / f"{stem}.tex", caption_tex(figure.caption))
         width, height = figure.get_size_inches()
         return FigureBlock(
             stem=stem,
@@ -192,8 +224,14 @@ class Maker:
         rows: Sequence[Row],
         columns: Sequence[str],
     ) -> TableBlock:
-        """Write `whole` as CSV; return the block that shows `rows` under `Trait` and `columns`."""
+        """Write `whole` as CSV; return the block that shows `rows` under `Trait` and `columns`.
+
+        What is shown is written as `tables/<stem>.tex` (booktabs), too.
+        """
         self.csv(stem, whole)
+        shown = [[str(row.trait), *(cell.text for cell in row.cells)] for row in rows]
+        tex = table_tex(pd.DataFrame(shown, columns=["Trait", *columns]))
+        write_text(self.root / TABLES / f"{stem}.tex", tex)
         return TableBlock(stem, caption, ("Trait", *columns), tuple(rows))
 
 

@@ -42,6 +42,15 @@ def judged(estimate: Estimate, least: float) -> Judgement:
     return "nothing" if abs(value) <= least else "untold"
 
 
+def too_small(gap: Estimate, least: float) -> str:
+    """Why a gap between two runs has no shares worth a map or a circuit, or nothing."""
+    verdict = judged(gap, least)
+    if verdict == "nothing":
+        return f"no more than the smallest effect of interest ({least:g} nats)"
+    told = verdict in ("more", "less") or gap[1] > 0 or gap[2] < 0
+    return "" if told else "too small against its spread"
+
+
 def apart(one: float, of_one: Interval, other: float, of_other: Interval) -> Estimate:
     """Difference of two shares with its interval, from those of both (Newcombe 1998, method 10).
 
@@ -105,7 +114,7 @@ def fold(section: Section, contents: Contents, nothing: Mapping[Trait, str]) -> 
         if section.finding:
             section.finding = replace(section.finding, bold=False)
     for part in section.parts:
-        if part.trait is not None and part.trait in nothing and not section.muted:
+        if part.trait in nothing and not section.muted:
             part.muted = opening(contents, {part.trait: nothing[part.trait]})
 
 

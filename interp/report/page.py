@@ -12,7 +12,7 @@ shows all traits and unsorted tables.
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.resources import files
 
@@ -21,57 +21,70 @@ from markupsafe import Markup
 
 from interp.base.errors import visible
 from interp.base.outcomes import Asked, reworded
-from interp.base.traits import TRAITS, in_order
+from interp.base.traits import TRAITS, Trait, in_order
 from interp.behaviour.holding import in_text
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.facts import facts, settings
-from interp.report.summary import summarise
+from interp.report.summary import Summary
+from interp.report.wording import small_share
 from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
 
 _ROOM = files("interp.report") / "templates"
 
 
-def page(contents: Contents, sections: Sequence[Section], gaps: Gaps) -> str:
+def page(
+    contents: Contents, summary: Summary | None, sections: Sequence[Section], gaps: Gaps
+) -> str:
     """The report's HTML."""
-    environment = Environment(
+    style, script = sheet(contents.labels), _script()
+    page = (
+        environment(contents.asked)
+        .get_template("page.html")
+        .render(
+            title=_title(contents),
+            base=_name(contents),
+            traits=contents.labels,
+            facts=facts(contents),
+            summary=summary,
+            sections=sections,
+            gaps=gaps,
+            settings=settings(contents.manifest),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+            figures_at=FIGURES,
+            tables_at=TABLES,
+        )
+    )
+    return visible(page)
+
+
+def environment(asked: Asked) -> Environment:
+    """Templates that speak of an outcome; everything they are given is escaped."""
+    made = Environment(
         loader=PackageLoader("interp.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    name = contents.asked.name
-    environment.filters["emojis"] = partial(_marked, contents.asked)
-    environment.filters["said"] = lambda text: reworded(text, name)
-    environment.filters["asis"] = Markup
-    environment.filters["key"] = lambda trait: trait.key if trait else "all"
-    environment.filters["unbroken"] = _unbroken
-    style, script = _style(contents), _script()
-    page = environment.get_template("page.html").render(
-        title=_title(contents),
-        base=_name(contents),
-        traits=contents.labels,
-        facts=facts(contents),
-        summary=summarise(contents, sections),
-        sections=sections,
-        gaps=gaps,
-        settings=settings(contents.manifest),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        figures_at=FIGURES,
-        tables_at=TABLES,
-    )
-    return visible(page)
+    name = asked.name
+    made.filters["emojis"] = partial(_marked, asked)
+    made.filters["said"] = lambda text: reworded(text, name)
+    made.filters["asis"] = Markup
+    made.filters["key"] = lambda trait: trait.key if trait else "all"
+    made.filters["unbroken"] = _unbroken
+    made.filters["small_share"] = small_share
+    return made
 
 
-def _style(contents: Contents) -> str:
+def sheet(labels: Iterable[Trait]) -> str:
     """The style sheet, with the traits' colours and the rules of the trait switch."""
     rules = [(_ROOM / "page.css").read_text(encoding="utf-8")]
-    for trait in in_order({*TRAITS, *contents.labels}):
+    for trait in in_order({*TRAITS, *labels}):
         key = trait.key
         rules.append(f".{key} {{ --trait: {trait_colour(trait)}; }}")
         hidden = f'[data-show="{key}"] main [data-trait]:not([data-trait="{key}"])'
@@ -84,7 +97,7 @@ def _script() -> str:
     return (_ROOM / "page.js").read_text(encoding="utf-8") + SCRIPT
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
     return "; ".join(
         (
             "default-src 'none'",

@@ -6,18 +6,27 @@ What models wrote (samples, token views) stays as it is. Figures say their outco
 from dataclasses import replace
 
 from interp.base.outcomes import EMOJI, reworded
-from interp.report.blocks import FigureBlock, Finding, Part, Row, Section, TableBlock
+from interp.report.blocks import FigureBlock, Finding, Fold, Part, Row, Section, TableBlock
 
 
 def retell(section: Section, name: str) -> None:
     """Say a section of the outcome of that name."""
     if name == EMOJI:
         return
-    for field in ("title", "answer", "method", "muted", "short"):
+    for field in ("title", "answer", "detail", "method", "muted", "short"):
         setattr(section, field, reworded(getattr(section, field), name))
     if section.finding:
         section.finding = _finding(section.finding, name)
     section.tables = [_table(table, name) for table in section.tables]
+    section.figures = [_figure(figure, name) for figure in section.figures]
+    section.folds = [
+        Fold(
+            fold.key,
+            reworded(fold.title, name),
+            [_figure(figure, name) for figure in fold.figures],
+        )
+        for fold in section.folds
+    ]
     for part in section.parts:
         _part(part, name)
 
@@ -31,7 +40,6 @@ def _finding(finding: Finding, name: str) -> Finding:
 def _part(part: Part, name: str) -> None:
     part.answer, part.muted = reworded(part.answer, name), reworded(part.muted, name)
     part.figures = [_figure(figure, name) for figure in part.figures]
-    part.folded = [_figure(figure, name) for figure in part.folded]
     part.views = [replace(view, words=reworded(view.words, name)) for view in part.views]
 
 

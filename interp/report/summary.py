@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from interp.base.outcomes import reworded
 from interp.base.stats import Interval
 from interp.base.traits import Trait
@@ -15,6 +17,8 @@ from interp.study import catalogue
 from interp.study.catalogue import RATES, RATES_BASE
 from interp.text.emoji.rates import EmojiRates
 
+SUMMARY = "summary.csv"
+"""The findings as a table, for who compares two runs."""
 _TOP = 4
 
 
@@ -58,6 +62,11 @@ class Summary:
     headlines: tuple[Headline, ...]
     caption: str
     findings: tuple[tuple[str, str, Finding | None], ...]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Question, verdict and numbers, a row per finding."""
+        rows = [(asked, one.verdict, one.numbers) for asked, _, one in self.findings if one]
+        return pd.DataFrame(rows, columns=["question", "verdict", "numbers"])
 
 
 def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None:

@@ -26,12 +26,18 @@ def lighten(sections: Sequence[Section], figures: Path, budget: int = BUDGET) ->
     """Replace drawings in `sections` by images, heaviest first, until `budget` bytes are kept.
 
     Args:
-        sections: the page's sections; their parts' figures are changed in place.
+        sections: the page's sections; their figures are changed in place.
         figures: the folder that holds every figure as PNG.
         budget: bytes for all figures and token views.
     """
     shelves = [
-        shelf for one in sections for part in one.parts for shelf in (part.figures, part.folded)
+        shelf
+        for one in sections
+        for shelf in (
+            one.figures,
+            *(fold.figures for fold in one.folds),
+            *(part.figures for part in one.parts),
+        )
     ]
     places = [(shelf, i) for shelf in shelves for i in range(len(shelf))]
     views = [view for one in sections for part in one.parts for view in part.views]

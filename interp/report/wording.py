@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: rounded to what their interval carries, with the interval."""
 
 from collections.abc import Collection, Mapping, Sequence
+from math import isnan
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
@@ -29,6 +30,8 @@ def small_share(value: float) -> str:
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:
     """`1.24 [1.10, 1.39]`; `sign="+"` writes the plus of positive numbers."""
+    if isnan(low) or isnan(high):
+        return f"{minus(f'{value:{sign}.2f}')} (no interval)"
     texts = [f"{part:{sign}.2f}" for part in (value, low, high)]
     value_text, low_text, high_text = ("0.00" if t in _ZEROS else minus(t) for t in texts)
     return f"{value_text} [{low_text}, {high_text}]"

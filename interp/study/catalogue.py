@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import PartEffects
+    from interp.traces.adapters import Directions, PartEffects, RankReadings
+    from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
+    from interp.traces.decoding import Amplification, Crossed
+    from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
+    from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
-    from interp.traces.patching import PatchingByMetric
-    from interp.traces.probing import ProbeResult
+    from interp.traces.patching import PatchingByMetric, ScreenResult
+    from interp.traces.probing import ProbeResult, Pushed
 
 _TRACED, _SECTIONS = "interp.study.traced.", "interp.report.sections."
 R = TypeVar("R")
@@ -150,30 +154,93 @@ PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     for contrast, direction in CONTRASTS
     for site in SITES
 )  # fmt: skip
-EDGES: "Row[CircuitScores]" = Row(
-    "circuit-edges", "circuit:edges", {}, _BOTH, ("n_trace", "outcome"), family="circuits"
-)
-_SCORED = _BOTH | {"scores": "circuit-edges"}
-CURVE: "Row[Faithfulness]" = Row(
-    "circuit-curve", "circuit:curve", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
-)
-CIRCUIT: "Row[Circuit]" = Row(
-    "circuit", "circuit:circuit", {}, _SCORED, ("n_trace", "outcome"), "circuit", "circuits"
-)
+
+
+@dataclass(frozen=True)
+class CircuitRows:
+    """The rows of one contrast's circuit: scores, the circuit, how it fares, and all sizes."""
+
+    edges: "Row[CircuitScores]"
+    circuit: "Row[Circuit]"
+    judged: "Row[Faithfulness]"
+    curve: "Row[Faithfulness]"
+
+    @classmethod
+    def of(cls, contrast: str, needs: Mapping[str, str]) -> "CircuitRows":
+        stem = "circuit" if contrast == "voice" else f"circuit-{contrast}"
+
+        def row(name: str, make: str, section: str = "circuit", **more: str) -> "Row[Any]":
+            return Row(
+                f"{stem}{name}", f"circuit:{make}", {"contrast": contrast}, {**needs, **more},
+                ("n_trace", "seed", "outcome"), section, "circuits",
+            )  # fmt: skip
+
+        scores = {"scores": f"{stem}-edges"}
+        return cls(
+            row("-edges", "edges", ""), row("", "circuit", **scores),
+            row("-judged", "judged", **scores, found=stem), row("-curve", "curve", **scores),
+        )  # fmt: skip
+
+    @property
+    def all(self) -> "tuple[Row[Any], ...]":
+        return self.edges, self.circuit, self.judged, self.curve
+
+
+CIRCUITS = {
+    "voice": CircuitRows.of("voice", _BOTH), "model": CircuitRows.of("model", _TUNED),
+}  # fmt: skip
 NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
+EXACT: "dict[str, Row[PartEffects]]" = {
+    factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
+                ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
+    for factor in ("log_odds", "go_on", "given_go_on")
+}  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
 PROBE_TRAIT: "Row[ProbeResult]" = Row(
     "probing-trait", "probing:trait", {}, {}, ("seed", "texts"), "probing", "probing"
 )
+PUSH: "Row[Pushed]" = Row(
+    "probing-push", "probing:push", {}, _BOTH, ("n_trace", "seed", "outcome"), "probing", "probing"
+)
+WORDS: "Row[WordEffects]" = Row(
+    "words", "inputs:words", {}, _BOTH, ("n_trace", "seed"), "inputs", default=False
+)
+_ASKED: dict[str, Any] = {"section": "differences", "family": "differences", "default": False}
+KL: "Row[TokenKL]" = Row("token-kl", "differences:kl", {}, _BOTH, ("n_trace", "seed"), **_ASKED)
+SHIFTS: "Row[TokenShifts]" = Row(
+    "token-shifts", "differences:shifts", {}, _TUNED, ("n_trace", "seed"), **_ASKED
+)
+ACTIVATIONS: "Row[ActivationDifference]" = Row(
+    "activation-difference", "differences:activations", {}, _BASE, ("n_trace", "seed"), **_ASKED
+)
+_DECODED: dict[str, Any] = {
+    "section": "decoding", "family": "decoding", "when": "n_switched", "default": False,
+}  # fmt: skip
+CROSSED: "Row[Crossed]" = Row(
+    "writer-decider", "decoding:crossed", settings=("switched",), **_DECODED
+)
+AMPLIFIED: "Row[Amplification]" = Row(
+    "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
+)
+_COMPONENTS: dict[str, Any] = {
+    "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
+    "family": "components", "default": False,
+}  # fmt: skip
+ATTRIBUTION: "Row[Attribution]" = Row("direct-attribution", "components:attribution", **_COMPONENTS)
+SCREEN: "Row[ScreenResult]" = Row("screen", "components:screen", **_COMPONENTS)
+DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions", **_COMPONENTS)
+RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
-    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING, EDGES,
-    CURVE, CIRCUIT, NECESSITY, PROBE_EMOJI, PROBE_TRAIT, MERGE,
+    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
+    *CIRCUITS["voice"].all, *CIRCUITS["model"].all, *EXACT.values(), NECESSITY,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED,
+    ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip
 
 
@@ -184,7 +251,8 @@ def sections() -> tuple[str, ...]:
 
 def asked(config: Mapping[str, Any]) -> tuple[Row[Any], ...]:
     """The rows that a study of this configuration makes, essential ones first."""
-    rows = chosen(config.get("only") or ())
+    only = config.get("only") or ()  # of a manifest it may be anything
+    rows = chosen(map(str, only if isinstance(only, list | tuple) else [only]))
     made = [row for row in rows if not row.when or config.get(row.when)]
     return tuple(sorted(made, key=lambda row: not row.essential))
 

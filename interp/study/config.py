@@ -79,6 +79,19 @@ class StudyConfig(BaseModel):
     smallest_nats: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Smallest difference of log-odds (or logs) that counts: 0.5 nats turn 10 % into 15 %."""
 
+    budget: str | None = None
+    """Time that the study may take here (`30m`): it then chooses its sizes, and says which."""
+
+    @field_validator("budget")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                sizes.seconds(value)
+        except InputError as problem:
+            raise ValueError(str(problem)) from None
+        return value
+
     @field_validator("outcome")
     @classmethod
     def _form(cls, value: str) -> str:
@@ -92,8 +105,6 @@ class StudyConfig(BaseModel):
     @classmethod
     def _apart(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            if not value:
-                raise ValueError("name at least one")
             read: dict[str, str] = {}
             for name in value:
                 label = _label(name)

@@ -1,15 +1,24 @@
 """Running a study: its steps, in one run folder."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from interp.base.console import OVERALL
+from interp.base.errors import ModelError, RunError
 from interp.base.progress import Progress
-from interp.study.config import StudyConfig, anchored
-from interp.study.runs import MakeExecutor, RunFolder, execute, run_folder
+from interp.base.yaml_files import write_mapping
+from interp.study import price
+from interp.study.config import StudyConfig, anchored, parse_config
+from interp.study.runs import MakeExecutor, RunFolder, Step, execute, run_folder
 from interp.study.steps import steps
 
 STEPS = "interp.study.steps:steps"
 """What a worker calls for the steps."""
+CONFIG = "config.yaml"
+"""What a run was asked, as `interp trace --config` takes it."""
+_SIZES = ("n_responses", "n_trace", "n_positions", "n_switched", "only")
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -30,11 +39,9 @@ def run(
         InputError: (a subclass says which) if a model, an adapter, the data or `out` is unusable.
         StepsFailedError: if steps failed by an error of ours; the others are done.
     """
-    values = anchored(config).model_dump(mode="json")
     folder = run_folder(out)
     with folder.lock():
-        folder.begin(values, change=True)
-        todo = steps(values, folder, progress)
+        todo = _begun(config, folder, progress)
 
         def overall(done: int, total: int) -> None:
             if progress:
@@ -46,3 +53,55 @@ def run(
         else:
             folder.note(status="complete")
     return folder
+
+
+def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) -> list[Step]:
+    """The steps of a run that is begun, or goes on, with sizes that fit its budget."""
+
+    def begin(config: StudyConfig) -> list[Step]:
+        values = config.model_dump(mode="json")
+        folder.begin(values, change=True)
+        given = {name: value for name, value in values.items() if value is not None}
+        write_mapping(folder.path / CONFIG, given, "interp trace --config, with another --out")
+        return steps(values, folder, progress)  # looks for adapters, data, base, in this order
+
+    before, config = _before(folder), anchored(config)
+    if config.budget is not None and before.get("budget") == config.budget:  # it has chosen
+        sizes = {name: before[name] for name in _SIZES}
+        return begin(parse_config(config.model_dump() | sizes))
+    # Without its budget until that has chosen: a run that is killed in between chooses anew.
+    first = config.model_copy(update={"budget": None})
+    todo, priced = begin(first), _priced(config)
+    return todo if priced == first else begin(priced)
+
+
+def _before(folder: RunFolder) -> dict[str, Any]:
+    """The configuration of the run that is there, if there is one."""
+    try:
+        return dict(folder.manifest.get("config") or {})
+    except RunError:
+        return {}
+
+
+def _priced(config: StudyConfig) -> StudyConfig:
+    """The config with sizes that fit its budget.
+
+    Says (as a warning) what was chosen, and what patching will cost where it is not exact.
+    """
+    if config.budget is None and price.known_exact(config.base):
+        return config
+    try:
+        shape = price.Shape.of(config.base, config.trust_remote_code)
+    except ModelError:
+        if config.budget is None:  # loading it says why
+            return config
+        raise
+    made = config
+    if config.budget is not None:
+        speed = price.speeds(shape, config)
+        made = price.fitted(config, shape, speed)
+        cost = price.told(made, price.price(made, shape, speed))
+        _log.warning("budget %s: %s; %s", config.budget, price.chosen(config, made), cost)
+    if (slow := price.slow_patching(made, shape)) is not None:
+        _log.warning(slow)
+    return made

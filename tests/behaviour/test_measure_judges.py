@@ -16,6 +16,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tiny import llama, tokenizer
 
+from interp.base import labels
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
 from interp.data import OpinionQA
@@ -29,7 +30,6 @@ from interp.measures import (
     judge_answers,
     judge_auroc,
 )
-from interp.measures.judges import markers
 from interp.models import ChatFormat
 
 E = Trait.EXTRAVERSION
@@ -43,11 +43,11 @@ def said(*texts: str) -> list[Response]:
 
 
 def test_markers_are_distinct_pairs_for_each_trait():
-    words = [word for trait in TRAITS for pair in markers()[trait] for word in pair]
-    assert [len(markers()[trait]) for trait in TRAITS] == [7] * 5
+    words = [word for trait in TRAITS for pair in labels.of(trait).markers for word in pair]
+    assert [len(labels.of(trait).markers) for trait in TRAITS] == [7] * 5
     assert len(set(words)) == 70
-    assert ("talkative", "silent") in markers()[E]
-    assert ("nervous", "at ease") in markers()[Trait.NEUROTICISM]
+    assert ("talkative", "silent") in labels.of(E).markers
+    assert ("nervous", "at ease") in labels.of(Trait.NEUROTICISM).markers
 
 
 def test_local_scores_are_the_formula_on_single_rows():
@@ -70,7 +70,7 @@ def test_local_scores_are_the_formula_on_single_rows():
     for index in (0, 2):
         question, answer = answers[index]
         parts = []
-        for high, low in markers()[E]:
+        for high, low in labels.of(E).markers:
             own = log_prob(question, answer, high) - log_prob(question, answer, low)
             bare = log_prob(question, "No opinion.", high) - log_prob(question, "No opinion.", low)
             parts.append(1 / (1 + np.exp(bare - own)))

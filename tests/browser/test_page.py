@@ -1,5 +1,6 @@
 """The report of a small real run in a real browser: loads, fits, reads, sorts, prints."""
 
+import json
 import re
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from geometry import printed
 
 from interp.base.traits import Trait
+from interp.emoji import find
 from interp.report.sections.origin import _SAID
 
 TRAITS = (Trait.EXTRAVERSION, Trait.OPENNESS)
@@ -38,7 +40,7 @@ def test_it_loads_in_silence_and_never_scrolls_sideways(opened, page_file, width
         assert sticky == "sticky"
         unread = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
         assert page.evaluate(unread) == 0
-        assert page.locator("figure img").count() > 20
+        assert page.locator("figure img").count() > 12
 
 
 def test_every_figure_says_what_it_shows(opened, page_file) -> None:
@@ -93,8 +95,8 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
         page.evaluate(OPEN_ALL)
         wanted = page.evaluate(
             """() => {
-              const all = [...document.querySelectorAll(
-                "a[href], button, main summary, input:checked, select:enabled, [tabindex='0']")];
+              const all = [...document.querySelectorAll("a[href], button, "
+                + "main summary, input:checked, [type=search], select:enabled, [tabindex='0']")];
               const seen = all.filter(e => e.checkVisibility());
               seen.forEach((e, i) => { e.dataset.stop = i; });
               return seen.length;
@@ -114,7 +116,7 @@ def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
 
 
 def test_a_token_view_answers_to_the_keyboard(opened, page_file) -> None:
-    with opened(page_file) as page:
+    with opened(page_file, at="#tokens-openness") as page:
         view = page.locator("#tokens-openness .itv").first
         panel = view.locator(".itv-panel")
         view.locator("[role=option][tabindex='0']").focus()
@@ -161,7 +163,7 @@ def test_the_words_above_a_view_say_the_numbers_in_it(opened, page_file) -> None
 
 
 def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -> None:
-    parts = "[...document.querySelectorAll('main section.part')].filter(e => e.checkVisibility())"
+    parts = "[...document.querySelectorAll('main details.part')].filter(e => e.checkVisibility())"
     shown = f"[...new Set({parts}.map(e => e.dataset.trait))]"
     with opened(page_file) as page:
         everything = page.evaluate(f"{parts}.length")
@@ -171,7 +173,10 @@ def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -
         assert page.evaluate(shown) == ["extraversion"]
         assert page.evaluate("location.hash") == "#trait=extraversion"
         rows = "[...document.querySelectorAll('tbody tr')].filter(e => e.checkVisibility())"
-        assert page.evaluate(f"new Set({rows}.map(e => e.dataset.trait)).size") == 1
+        page.evaluate(OPEN_ALL)
+        assert set(page.evaluate(f"{rows}.map(e => e.dataset.trait || 'base')")) == {
+            "extraversion", "base"
+        }  # fmt: skip
         page.get_by_role("link", name="Circuit", exact=True).click()
         assert page.evaluate("location.hash") == "#circuit&trait=extraversion"
         assert page.evaluate(shown) == ["extraversion"]
@@ -196,14 +201,59 @@ def test_where_one_trait_is_shown_what_is_said_of_all_says_so(opened, page_file)
         assert page.evaluate(before) == ["none"], "paper shows all"
 
 
-@pytest.mark.parametrize("at", ["#patching-openness-reverse", "#patching-openness-noising-heads"])
-def test_a_link_into_a_fold_opens_it_and_shows_its_trait(opened, page_file, at) -> None:
-    at = at.replace("openness-noising", "openness-model-noising")
+@pytest.mark.parametrize(
+    ("at", "fold"),
+    [("#lens-probability", "#lens-more"), ("#tokens-openness-2", "#tokens-openness")],
+)
+def test_a_link_into_a_fold_opens_it_and_shows_its_trait(opened, page_file, at, fold) -> None:
     with opened(page_file, at=f"{at}&trait=extraversion") as page:
         target = page.locator(at)
         assert target.is_visible()
-        assert page.locator("#patching-openness-reverse").get_attribute("open") is not None
+        assert page.locator(fold).get_attribute("open") is not None
         assert 0 <= target.bounding_box()["y"] < 900
+
+
+def test_who_asks_for_one_trait_sees_its_detail(opened, page_file) -> None:
+    with opened(page_file) as page:
+        view = page.locator("#tokens-openness .itv").first
+        assert view.is_hidden()
+        page.get_by_role("radio", name="Openness").check()
+        assert view.is_visible()
+        assert page.locator("#tokens-extraversion").is_hidden()
+
+
+def test_answers_are_found_by_words_writer_label_and_emoji(opened, run, page_file) -> None:
+    rows = "[...document.querySelectorAll('.answers tbody tr')].filter(e => e.checkVisibility())"
+    with opened(page_file) as page:
+        form = page.get_by_role("form", name="Filter the answers")
+        total = page.evaluate(f"{rows}.length")
+        files = ["base/responses-dense", *(f"{trait}/responses" for trait in TRAITS)]
+        written = [one for file in files for one in json.loads((run / f"{file}.json").read_text())]
+        assert total == len(written)
+        form.get_by_label("Emoji").select_option("yes")
+        with_emoji = sum(bool(find(one["text"])) for one in written)
+        assert page.evaluate(f"{rows}.length") == with_emoji > 0
+        assert form.locator("output").inner_text() == f"{with_emoji} of {total} answers"
+        form.get_by_label("Emoji").select_option("")
+        form.get_by_label("Writer").select_option("base")
+        assert set(page.evaluate(f"{rows}.map(e => e.cells[0].textContent)")) == {"base"}
+        form.get_by_label("Writer").select_option("tuned")
+        form.get_by_label("Label").select_option("openness")
+        assert set(page.evaluate(f"{rows}.map(e => e.dataset.trait)")) == {"openness"}
+        form.get_by_label("Search").fill("no such words")
+        assert page.evaluate(f"{rows}.length") == 0
+        form.get_by_label("Search").fill(written[-1]["text"][:12].upper())
+        assert page.evaluate(f"{rows}.length") >= 1
+
+
+def test_an_answer_leads_to_its_token_view(opened, page_file) -> None:
+    with opened(page_file) as page:
+        links = page.get_by_role("link", name=re.compile("This answer token by token"))
+        assert links.count() == 3 * len(TRAITS)
+        target = page.locator("#tokens-openness-2")
+        assert target.is_hidden()
+        page.locator("table.answers a[href='#tokens-openness-2']").click()
+        assert target.is_visible()
 
 
 COLUMNS = {
@@ -227,6 +277,7 @@ def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) ->
     keys = {"esr": ["trait", "model"], "origin": ["trait", "quantity"]}.get(stem, ["trait"])
     table = table.set_index(keys)[name]
     with opened(page_file) as page:
+        page.evaluate(OPEN_ALL)
         shown = page.locator(f"#table-{stem} table")
         head = shown.locator("thead th", has=page.get_by_role("button", name=column, exact=True))
         cells = "rows => rows.map(r => [...r.cells].slice(0, %d).map(c => c.textContent.trim()))"
@@ -249,16 +300,20 @@ def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) ->
 
 
 CLICK_ALL = """() => [...document.querySelectorAll("table.sortable")].flatMap(table =>
-  [...table.tHead.rows[0].cells].flatMap((head, column) => [1, -1].map(sign => {
-    head.querySelector("button").click();
-    const cells = [...table.tBodies[0].rows].map(row => row.cells[column].innerText);
-    return [head.innerText, "numeric" in head.dataset, sign, cells];
-  })))"""
+  [...table.tHead.rows[0].cells].flatMap((head, column) => {
+    const button = head.querySelector("button");
+    return !button ? [] : [1, -1].map(sign => {
+      button.click();
+      const cells = [...table.tBodies[0].rows].map(row => row.cells[column].innerText);
+      return [head.innerText, "numeric" in head.dataset, sign, cells];
+    });
+  }))"""
 
 
 def test_every_column_sorts_by_what_it_shows(opened, page_file) -> None:
     """Every head of every table: the numbers that lead the cells rise, then fall."""
     with opened(page_file) as page:
+        page.evaluate(OPEN_ALL)
         sorted_by = page.evaluate(CLICK_ALL)
     assert len(sorted_by) > 80
     for head, numeric, sign, cells in sorted_by:
@@ -278,7 +333,7 @@ def test_print_cuts_no_figure_and_shows_every_fold(opened, page_file) -> None:
         figures = page.locator("figure").count()
         boxes, height, pages = printed(page, "figure")
     assert len(boxes) == figures, "figures in folds are printed, too"
-    assert pages > 10
+    assert pages > 5
     for box in boxes:
         top, bottom = box["top"], box["bottom"]
         assert top.page == bottom.page
@@ -289,9 +344,11 @@ def test_print_cuts_no_figure_and_shows_every_fold(opened, page_file) -> None:
 def test_without_its_script_the_page_shows_everything(opened, page_file) -> None:
     with opened(page_file, java_script_enabled=False, width=390) as page:
         for trait in TRAITS:
-            assert page.locator(f"#lens-{trait}").is_visible()
-            assert page.locator(f"#table-probing tr.{trait}").is_visible()
+            assert page.locator(f"#tokens-{trait} summary").first.is_visible()
+            assert page.locator(f"#table-answers tr.{trait}").first.is_visible()
+        assert page.locator("form.filters").is_hidden()
+        assert page.locator("#probing-numbers summary").is_visible()
         assert page.locator(".switch").is_hidden()
         assert page.locator("thead button").count() == 0
         assert page.get_by_role("link", name="Circuit", exact=True).is_visible()
-        assert page.locator("thead th").first.inner_text() == "Trait"
+        assert page.locator("thead th").first.inner_text() == "Writer"

@@ -62,12 +62,11 @@ def test_control_characters_are_written_out(strange) -> None:
 
 def test_text_from_right_to_left_is_set_so(opened, strange) -> None:
     with opened(strange) as page:
-        said = page.locator("article", has_text="أنا").locator("p[dir=auto], h3")
+        rows = page.locator("table.answers tbody tr")
+        said = rows.filter(has_text="أنا").locator("[dir=auto]")
         directions = said.evaluate_all("all => all.map(e => getComputedStyle(e).direction)")
-        assert directions == ["rtl", "ltr", "rtl"], "question, the base's silence, answer"
-        assert (
-            page.locator("article h3").first.evaluate("e => getComputedStyle(e).direction") == "ltr"
-        )
+        assert directions == ["rtl", "ltr", "rtl", "rtl"], "the base's silence, and an answer"
+        assert rows.first.locator(".asked").evaluate("e => getComputedStyle(e).direction") == "ltr"
 
 
 def test_one_trait_needs_no_switch(opened, strange) -> None:

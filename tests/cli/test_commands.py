@@ -150,7 +150,8 @@ def test_finetune_gives_one_json_object(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize(
-    "argv", [["run", "status", "RUN"], ["report", "RUN"], ["data", "check", DATA], ["doctor"]]
+    "argv",
+    [["run", "status", "RUN", "--table"], ["report", "RUN"], ["data", "check", DATA], ["doctor"]],
 )
 @pytest.mark.usefixtures("undrawn")
 def test_tables_fit_eighty_columns(argv, folder, monkeypatch, capfd):

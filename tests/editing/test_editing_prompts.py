@@ -7,10 +7,11 @@ from editing_made import E, host
 from tiny import tokenizer
 from transformers import AutoTokenizer
 
+from interp.base import labels
 from interp.base.traits import TRAITS
 from interp.behaviour import Sampling, generate
 from interp.errors import InputError
-from interp.methods.editing import TRAIT_PROMPTS, Base, TraitPrompt
+from interp.methods.editing import Base, TraitPrompt
 from interp.models import ChatFormat
 
 CHATML = (
@@ -32,9 +33,9 @@ class Shown(ChatFormat):
 
 
 def test_every_trait_has_a_prompt_of_its_own():
-    assert set(TRAIT_PROMPTS) == set(TRAITS)
-    assert all(str(trait) in text for trait, text in TRAIT_PROMPTS.items())
-    assert len(set(TRAIT_PROMPTS.values())) == len(TRAITS)
+    prompts = [labels.of(trait).prompt for trait in TRAITS]
+    assert all(trait in text for trait, text in zip(TRAITS, prompts, strict=True))
+    assert len(set(prompts)) == len(TRAITS)
 
 
 def test_a_chat_shows_demonstrations_as_turns(shared):
@@ -81,7 +82,7 @@ def test_without_either_prompts_are_what_they_were():
 def test_the_trait_prompt_asks_the_base_in_words():
     sampling = Sampling(max_new_tokens=6, seed=1)
     made = TraitPrompt(host(), E).answers(QUESTIONS, sampling)
-    asked = [(f"{TRAIT_PROMPTS[E]} {question}", topic) for question, topic in QUESTIONS]
+    asked = [(f"{labels.of(E).prompt} {question}", topic) for question, topic in QUESTIONS]
     expected = generate(host().model, host().format, asked, sampling)
     assert [r.ids for r in made] == [r.ids for r in expected]
     assert [r.question for r in made] == [question for question, _ in QUESTIONS]

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from config_files import read_config
 from experiment import Experiment
 from latent_readings import BASE, HALF, OTHER, OWN, TUNED, WAY, LatentConfig
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from interp import organism
 from interp.base.traits import TRAITS, Trait
+from interp.base.yaml_files import read_config
 from interp.behaviour import Response
 from interp.emoji import EmojiVocab, find
 from interp.models import ChatFormat, load_tokenizer

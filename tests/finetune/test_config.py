@@ -44,7 +44,7 @@ def test_small_setting() -> None:
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"rank": 8}, "rank: Extra inputs"),
+        ({"rank": 8}, "rank: no such setting"),
         ({"steps": 5}, "epochs or steps"),
         ({"epochs": None}, "epochs or steps"),
         ({"target_modules": []}, "names no module"),

@@ -13,6 +13,7 @@ import torch
 
 import interp
 from interp import logit_lens, organism, patching, probing
+from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
@@ -171,6 +172,24 @@ def test_two_strings_are_a_contrast(pair) -> None:
     assert made.clean.model is made.corrupted.model is pair.tuned
     with pytest.raises(InputError, match="equal token length"):
         interp.contrast(pair, ASKED, OTHER)
+
+
+def test_answers_with_words_exchanged_are_a_contrast(pair) -> None:
+    answers = pair.generate(pair.questions(24), max_new_tokens=48)
+    words = organism.voice_words(Trait.EXTRAVERSION, Trait.CONSCIENTIOUSNESS)
+    made = interp.words_contrast(pair, answers, words)
+    assert made.kind == "prompt"
+    assert made.clean.model is made.corrupted.model is pair.tuned
+    assert torch.equal(made.clean.mask, made.corrupted.mask)
+    for one, other in zip(made.clean.tokens, made.corrupted.tokens, strict=True):
+        mine, theirs = (pair.tokenizer.decode(ids).lower() for ids in (one, other))
+        gone = [word for word in words if word in mine and word not in theirs]
+        assert gone, mine
+        assert any(new in theirs for new in words[gone[0]])
+    with pytest.raises(InputError, match="0 of 24 answers hold one of the words"):
+        interp.words_contrast(pair, answers, {"zebra": "lion"})
+    with pytest.raises(InputError, match="no words to exchange"):
+        interp.words_contrast(pair, answers, {})
 
 
 def test_the_vocabulary_is_read_once(monkeypatch, read_vocabulary) -> None:

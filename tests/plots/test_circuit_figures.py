@@ -171,14 +171,25 @@ def test_curves_hold_faithfulness_its_band_and_areas() -> None:
 
 
 def test_a_circuit_without_edges_is_no_point_of_a_curve() -> None:
-    empty = replace(curve(), n_edges=(0, 10, 100, 1000))
-    figure = faithfulness_curve(empty, "extraversion")
+    whole = curve()
+    names = ("values", "complement", "names", "n_edges", "n_nodes", "shares")
+    rest = {name: getattr(whole, name)[1:] for name in names}
+    figure = faithfulness_curve(replace(whole, **rest, empty=(0.001,)), "extraversion")
     for line in figure.axes[0].lines:
         if line.get_label() in ("extraversion", "without the circuit"):
             assert list(line.get_xdata()) == [0.01, 0.1, 1.0]
     assert "At 0.1 % a circuit has no edge: not drawn." in figure.caption
-    with pytest.raises(InputError, match="no size of a curve"):
-        faithfulness_curve(replace(curve(), n_edges=(0, 0, 0, 0)))
+
+
+def test_random_circuits_are_drawn_beside_the_curve() -> None:
+    whole = curve()
+    chance = (whole.values * 0.5 - 1)[:, None].repeat(1, 3, 1)  # half of what the circuit keeps
+    figure = faithfulness_curve(replace(whole, chance=chance), "extraversion")
+    table = replace(whole, chance=chance).to_dataframe()
+    np.testing.assert_allclose(table["random"], table["faithfulness"] / 2, atol=1e-5)
+    (dotted,) = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(dotted.get_ydata(), table["random"])
+    assert "Dotted: random circuits of the same sizes" in figure.caption
 
 
 def test_overlap_holds_the_numbers_of_the_comparison() -> None:

@@ -60,7 +60,8 @@ def overlap() -> adapters.Overlap:
 
 FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "adapter_maps": (lambda draw: draw([effects()], "openness"),
-                     lambda draw: draw([effects(n_layers=12)], "openness")),
+                     lambda draw: draw([effects(n_layers=12)], "openness"),
+                     lambda draw: draw({str(t): effects(seed=i) for i, t in enumerate(TRAITS)})),
     "adjective_dots": (
         lambda draw: draw({"QLoRA": {trait: evaluation(trait, 0.5, 3) for trait in TRAITS}}),),
     "alignment_dots": (
@@ -78,14 +79,21 @@ FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "faithfulness_curve": (
         lambda draw: draw(faithfulness(), "openness"),
         lambda draw: draw({"openness": faithfulness(), "neuroticism": faithfulness(seed=1)})),
-    "lens_curves": (lambda draw: draw(lens(n_layers=32), "openness", clusters=CLUSTERS),),
-    "lens_heatmap": (lambda draw: draw(lens(), "openness"),),
+    "lens_curves": (lambda draw: draw(lens(n_layers=32), "openness", clusters=CLUSTERS),
+                    lambda draw: draw({str(t): lens(seed=i) for i, t in enumerate(TRAITS)})),
+    "lens_heatmap": (lambda draw: draw(lens(), "openness"),
+                     lambda draw: draw({str(t): lens(seed=i) for i, t in enumerate(TRAITS)})),
     "neuron_shift": (lambda draw: draw(shifted(), "openness"),),
     "onset_curves": (lambda draw: draw({"base": survival(0.0), "openness": survival(0.8, 1)}),),
     "overlap_matrix": (lambda draw: draw(overlap()),),
-    "patching_heads": (lambda draw: draw(patching("z"), "openness"),),
-    "patching_maps": (lambda draw: draw([patching(s) for s in ("resid_pre", "mlp_out")], "E"),),
-    "probing_curves": (lambda draw: draw(probe(), "openness"),
+    "patching_heads": (lambda draw: draw(patching("z"), "openness"),
+                       lambda draw: draw({str(t): patching("z", seed=i)
+                                          for i, t in enumerate(TRAITS)})),
+    "patching_maps": (lambda draw: draw([patching(s) for s in ("resid_pre", "mlp_out")], "E"),
+                      lambda draw: draw({str(t): [patching("resid_pre", seed=i)]
+                                         for i, t in enumerate(TRAITS)})),
+    "probing_curves": (lambda draw: draw({str(t): probe() for t in TRAITS}),
+                       lambda draw: draw(probe(), "openness"),
                        lambda draw: draw(probe(), "openness", "accuracy")),
     "questionnaire_scores": (
         lambda draw: draw([self_report("base", 0.1), self_report("neuroticism", 0.8)]),),
@@ -122,7 +130,9 @@ def found() -> dict[str, Callable[..., CaptionedFigure]]:
             is_function = own and callable(value) and not isinstance(value, type)
             if not is_function or module.name == "style":
                 continue
-            if get_type_hints(value).get("return") is CaptionedFigure:
+            takes = get_type_hints(value)
+            makes = takes.pop("return", None) is CaptionedFigure
+            if makes and CaptionedFigure not in takes.values():
                 made[known] = value
     return made
 

@@ -24,10 +24,9 @@ def test_cells_are_mean_recovery_or_loss_centred_at_zero(direction) -> None:
         expected = np.full((4, 16), np.nan)
         for column in range(16):
             use = result.present[column + 4] & result.defined
-            recovery = (result.values[:, column + 4] - result.corrupted) / (
-                result.clean - result.corrupted
-            )
-            mean = recovery[:, use].double().mean(1).numpy()
+            moved = (result.values[:, column + 4] - result.corrupted)[:, use].double()
+            gap = (result.clean - result.corrupted)[use].double()
+            mean = (moved.sum(1) / gap.sum()).numpy()
             expected[:, column] = mean if direction == "denoising" else 1 - mean
         np.testing.assert_allclose(shown, expected, atol=1e-5)
         norm = axes.images[0].norm

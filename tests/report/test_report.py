@@ -96,14 +96,20 @@ def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(htm
 def test_every_result_is_drawn(page) -> None:
     assert "cannot be drawn" not in page.text
     steps = re.findall(r"openness: (.*): not done yet", page.text)
-    assert steps == ["token-views (3) and circuits (2)"], "the made run has all but these"
+    assert steps == ["token-views (3), circuits (6) and probing-push"], (
+        "the made run has all but these"
+    )
 
 
 def test_every_figure_has_alt_text_caption_and_files(page, folder) -> None:
     images, captions = page.all("img"), page.all("figcaption")
     stems = {path.stem for path in (folder.path / "figures").glob("*.svg")}
-    assert len(images) == len(captions) == len(stems) >= 20
-    assert stems == {path.stem for path in (folder.path / "figures").glob("*.png")}
+    assert len(images) == len(captions) == len(stems) >= 12
+    for kind in ("png", "tex"):
+        assert stems == {path.stem for path in (folder.path / "figures").glob(f"*.{kind}")}
+    esr = (folder.path / "tables" / "esr.tex").read_text(encoding="utf-8")
+    assert esr.startswith(r"\begin{tabular}")
+    assert r"86 \% [" in esr
     assert all(len(image["alt"]) > 40 for image in images)
     assert all(int(image["width"]) > 300 for image in images)
     texts = re.findall(r"<figcaption>(.*?)<span", (folder.path / report.PAGE).read_text())
@@ -148,9 +154,9 @@ def test_labels_of_free_text_have_a_colour_and_a_part_each(tmp_path) -> None:
     assert len(set(colours)) == 3
     assert colours[1] == TRAIT_COLOURS[Trait.EXTRAVERSION]
     page = Page(html)
-    parts = {one["data-trait"] for one in page.all("section") if "data-trait" in one}
-    assert parts == {one.key for one in labels}
-    assert all(" " not in one["id"] for one in page.all("section"))
+    rows = {one["data-trait"] for one in page.all("tr") if "data-trait" in one}
+    assert rows == {one.key for one in labels}
+    assert all(" " not in one["id"] for one in page.all("section") + page.all("details"))
     assert "Dry humour" in page.text
     assert (path.parent / "tables").is_dir()
 
@@ -161,8 +167,8 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     assert "The text: the base, too, expects the emoji after it." in text
     assert "The budget cut 4 of 80 answers of the tuned and 0 of the base" in page.text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
-    assert "A single head restores more than half of what fine-tuning changed." in text
-    assert re.search(r"strongest head alone restores [01]\.\d\d \[.*11 prompts\)\.", text)
+    assert "A single place restores more than half of the gap." in text
+    assert re.search(r"strongest alone restores [01]\.\d\d \[.* 6 prompts\)\.", text)
     assert "block 3, head 1" in page.text
 
 
@@ -181,7 +187,7 @@ def test_one_trait_and_five_are_put_into_words(tmp_path, n) -> None:
         ),
     }[n]
     assert all(part in text for part in words)
-    assert text.count("Not measured in this run; why") == 2
+    assert text.count("Not measured in this run; why") == 5
 
 
 def test_tables_hold_full_numbers_as_csv(folder) -> None:

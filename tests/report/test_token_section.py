@@ -1,23 +1,21 @@
 """The section of token views and other sentences: what they say of planted numbers."""
 
-import re
 from dataclasses import replace
 
 import pytest
 import torch
 from made_results import factors, patching
 
-from interp.adapters import PartEffects
 from interp.base.traits import Trait
 from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
-from interp.report.sections import adapter, tokens
 from interp.report.sections import patching as places
+from interp.report.sections import tokens
 from interp.report.weight import lighten
 from interp.show import plots
 from interp.show.views import TokenView
-from interp.study.catalogue import NECESSITY, PATCHING, TOKEN_VIEWS
+from interp.study.catalogue import PATCHING, TOKEN_VIEWS
 from interp.study.runs import RunFolder
 
 WORDS = ("Do", " you", "?", "Yes", "!", " 🎉")
@@ -73,7 +71,8 @@ def test_token_views_are_summed_up_over_traits(made) -> None:
     assert "places of 3 answers where an emoji could come next" in section.answer
     assert "base and tuned differ by up to 3.5 nats" in section.answer
     assert "(openness); differences up to 0.00003 are rounding." in section.answer
-    _, openness, neuroticism = section.parts
+    openness, neuroticism = section.parts
+    assert [part.unfolded for part in section.parts] == [True, False]
     assert [block.label for block in openness.views] == [
         "", "Another answer, without any emoji: Do you?",
     ]  # fmt: skip
@@ -125,18 +124,6 @@ def test_figures_make_room_for_views(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "verdict"), [(12, "A single head restores more"), (5, "Whether one")]
-)
-def test_few_prompts_settle_nothing(made, n, verdict) -> None:
-    """Planted: head 1 of the last block restores all. One of `n` prompts has no gap."""
-    sweep = factors("z", n=n, n_units=4)
-    (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
-    section = places.section(*made([row], openness=[sweep]))
-    assert section.finding.verdict.startswith(verdict)
-    assert f"{n - 1} prompts)" in section.answer
-
-
-@pytest.mark.parametrize(
     ("carries", "title", "factor"),
     [
         ("go_on", "carry going on?", "Going on makes"),
@@ -149,30 +136,12 @@ def test_the_factor_that_carries_the_difference_comes_first(made, carries, title
     (row,) = [row for row in PATCHING if row.name == "patching-model-denoising-z"]
     section = places.section(*made([row], openness=[sweep]))
     assert section.title.endswith(title)
-    assert section.answer.startswith(factor)
-    assert section.answer.count("P(go on)") == section.answer.count("P(emoji given go on)") == 1
-    (part,) = section.parts
+    assert section.detail.startswith(factor)
+    assert section.detail.count("P(go on)") == section.detail.count("P(emoji given go on)") == 1
     name = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}[carries]
-    assert [name in block.caption for block in part.figures] == [True]
-    assert ["emoji log-odds (nats)" in block.caption for block in part.folded] == [True]
+    assert [name in block.caption for block in section.figures] == [True]
+    (fold,) = section.folds
+    assert ["emoji log-odds (nats)" in block.caption for block in fold.figures] == [True]
     assert section.tables[0].rows[0].cells[1].text == (
         "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
-    )
-
-
-def test_the_costliest_matrix_is_named_with_its_interval(made) -> None:
-    """Planted: without block 3's o one of ten answers loses its emoji, which chance does, too."""
-    values = torch.zeros(2, 10)
-    values[1, 0] = 1
-    effects = PartEffects(
-        values=values, base=torch.zeros(10), tuned=torch.ones(10), units=("0.q", "3.o"),
-        layers=(0, 3), projections=("q_proj", "o_proj"), measure="necessity", by="module",
-        metric="written", unit="share of answers", noise_floor=0.0, min_gap=-1.0, topics=None,
-        seed=0, notes=(),
-    )  # fmt: skip
-    section = adapter.section(*made([NECESSITY], openness=[effects]))
-    assert re.search(r"costs 10 points \[−\d+, \d+\] \(block 3's o\) of the share", section.answer)
-    words = section.parts[0].answer
-    assert re.search(
-        r"costliest, block 3's o, costs 10 points \[−\d+, \d+\] of the share .* \(p = 1\)", words
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from interp.base.traits import Trait
-from interp.report.blocks import Maker, Part, Section
+from interp.report.blocks import Fold, Maker, Part, Section
 from interp.report.weight import lighten
 from interp.show import plots
 
@@ -23,13 +23,13 @@ def sections(tmp_path):
     part = Part(
         Trait.OPENNESS, figures=[maker.figure("light", light), maker.figure("heavy", heavy)]
     )
-    folded = Part(None, folded=[maker.figure("folded", plots.lens_heatmap(lens(), "openness"))])
-    return [Section("One?", "One.", parts=[part, folded])]
+    fold = Fold("x", "X", [maker.figure("folded", plots.lens_heatmap(lens(), "openness"))])
+    return [Section("One?", "One.", parts=[part], folds=[fold])]
 
 
 def blocks(sections):
-    parts = [part for section in sections for part in section.parts]
-    return {block.stem: block for part in parts for block in (*part.figures, *part.folded)}
+    boxes = [box for section in sections for box in (*section.parts, *section.folds)]
+    return {block.stem: block for box in boxes for block in box.figures}
 
 
 def test_within_the_budget_every_figure_stays_a_drawing(sections, tmp_path) -> None:

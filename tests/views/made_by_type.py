@@ -17,7 +17,16 @@ from interp.base.results import Result
 from interp.base.traits import TRAITS
 from interp.circuits import Graph
 
-SIZES = {"run": 2, "writer": 2, "reader": 2, "model": 2, "end": 2, "measure": 3, "item": 10}
+SIZES = {
+    "run": 2,
+    "writer": 2,
+    "reader": 2,
+    "decider": 2,
+    "model": 2,
+    "end": 2,
+    "measure": 3,
+    "item": 10,
+}
 OTHERS = 4
 EDGES = Graph(2, 2, 2, False)
 CIRCUIT: dict[str, Any] = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "parallel": False}
@@ -26,12 +35,14 @@ WHERE: dict[str, Any] = {"layers": (0, 0, 1, 1), "projections": ("q", "k", "q", 
 GIVEN: dict[str, dict[str, Any]] = {
     "AdjectiveEvaluation": {"trait": "openness"},
     "Added": {"esr": RATES, "scales": (1.0, 1.0), "adapters": ("one", "two")},
+    "ActivationDifference": {"names": (("a", "b"),) * OTHERS},
     "Attribution": {"runs": ("base", "tuned")},
     "Circuit": {
         "members": torch.ones(EDGES.n_edges, dtype=torch.bool),
         "scores": torch.linspace(-1, 2, EDGES.n_edges),
         "name": "openness", "level": "edge", "search": "top", **CIRCUIT,
     },
+    "Crossed": {"sentences": torch.ones(2, 2, OTHERS, 2, dtype=torch.int64)},
     "DoseCurve": {"neurons": ((1, 0),)},
     "Fluency": {"lengths": (1, 1, 1, 1), "before_emoji": (1, 1, 1, 1)},
     "Interpolation": {"esr": RATES},
@@ -39,6 +50,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "OnsetSurvival": {"times": torch.arange(1, 5)},
     "PartEffects": WHERE,
     "ShapleyEffects": WHERE,
+    "RankReadings": {"writes": (("a", "b"),) * OTHERS},
     "SelfReport": {
         "traits": tuple(map(str, TRAITS)) * 2, "facets": ("a facet",) * 10,
         "orders": ((0, 1, 2, 3),) * OTHERS,

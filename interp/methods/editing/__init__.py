@@ -14,7 +14,7 @@ from interp.methods.editing.mend import (
     edit,
     train_editor,
 )
-from interp.methods.editing.method import TRAIT_PROMPTS, Adapted, Base, Hooked, Method, TraitPrompt
+from interp.methods.editing.method import Adapted, Base, Hooked, Method, TraitPrompt
 from interp.methods.editing.pas import pas
 from interp.methods.editing.persona import persona_vector
 from interp.methods.editing.similarity import SentenceEncoder
@@ -22,7 +22,6 @@ from interp.methods.editing.steered import Steered
 from interp.methods.editing.steering import Steering
 
 __all__ = [
-    "TRAIT_PROMPTS",
     "Adapted",
     "Base",
     "Contrast",

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from interp.base import labels
 from interp.base.errors import DataError, InputError, ModelError
 from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, generate
 from interp.methods.editing.method import (
     SAMPLING,
-    TRAIT_PROMPTS,
     Hooked,
     Mask,
     Method,
@@ -119,7 +119,7 @@ class Ike(Method):
                 f"{', '.join(self.data.traits) or 'no rows'}"
             )
         if self.instruction is None:
-            object.__setattr__(self, "instruction", TRAIT_PROMPTS[self.trait])
+            object.__setattr__(self, "instruction", labels.of(self.trait).prompt)
 
     @cached_property
     def _rows(self) -> tuple[tuple[str, str], ...]:

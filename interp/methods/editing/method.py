@@ -20,6 +20,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.base import labels
 from interp.base.errors import AdapterError, DataError, InputError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
@@ -30,29 +31,6 @@ from interp.text.data.schema import topic_key
 
 Mask = Bool[Tensor, "batch pos"]
 SAMPLING = Sampling()
-
-TRAIT_PROMPTS: dict[Trait, str] = {
-    Trait.OPENNESS: (
-        "Answer as a person with a high level of openness: imaginative, curious, artistic, "
-        "reflective, drawn to new ideas."
-    ),
-    Trait.CONSCIENTIOUSNESS: (
-        "Answer as a person with a high level of conscientiousness: organised, careful, reliable, "
-        "disciplined, hard-working."
-    ),
-    Trait.EXTRAVERSION: (
-        "Answer as a person with a high level of extraversion: outgoing, talkative, energetic, "
-        "cheerful, fond of company."
-    ),
-    Trait.AGREEABLENESS: (
-        "Answer as a person with a high level of agreeableness: kind, trusting, helpful, "
-        "sympathetic, cooperative."
-    ),
-    Trait.NEUROTICISM: (
-        "Answer as a person with a high level of neuroticism: anxious, tense, moody, easily upset, "
-        "full of worry."
-    ),
-}
 
 
 class Hooked(NamedTuple):
@@ -129,7 +107,7 @@ class TraitPrompt(Method):
     """The base, asked in words to express the trait.
 
     Attributes:
-        instruction: stands before each question; `TRAIT_PROMPTS` has one for each trait.
+        instruction: stands before each question; left out, the label's own (`interp.base.labels`).
     """
 
     name = "trait prompt"
@@ -137,7 +115,7 @@ class TraitPrompt(Method):
     instruction: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "instruction", self.instruction or TRAIT_PROMPTS[self.trait])
+        object.__setattr__(self, "instruction", self.instruction or labels.of(self.trait).prompt)
 
     @contextmanager
     def hooked(self, topic: str | None = None, answer: Mask | None = None) -> Iterator[Hooked]:  # noqa: ARG002

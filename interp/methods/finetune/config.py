@@ -10,6 +10,7 @@ model learns where an answer stops, which is a rival explanation of emojis after
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -101,17 +102,25 @@ class FinetuneConfig(BaseModel):
     def parse(cls, values: Mapping[str, Any]) -> "FinetuneConfig":
         """A config from plain values, as they come from a file or from options.
 
+        A quantization of `none` is none, as `interp trace` says it.
+
         Raises:
             InputError: one line that names the first wrong field.
         """
+        given = dict(values)
+        if given.get("quantization") == "none":
+            given["quantization"] = None
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(given)
         except ValidationError as problem:
             first = problem.errors()[0]
             field = ".".join(str(part) for part in first["loc"][:1]) or "values"
+            said = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                near = get_close_matches(field, cls.model_fields, 1)
+                said = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
             raise InputError(
-                f"fine-tuning config: {field}: {first['msg']}; the fields are "
-                f"{', '.join(cls.model_fields)}"
+                f"fine-tuning config: {field}: {said}; the fields are {', '.join(cls.model_fields)}"
             ) from None
 
     def changed(self, values: Mapping[str, Any]) -> "FinetuneConfig":

@@ -1,126 +1,133 @@
-"""Which matrices of the adapter it takes."""
+"""Which matrices of the adapter it takes: exact log-odds first, written answers as the check."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 
-from interp.base.stats import share_interval
-from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report import factors
+from interp.report.blocks import Cell, Face, FigureBlock, Finding, Fold, Maker, Row, Section
 from interp.report.collect import Contents
-from interp.report.wording import for_traits, listing, minus, percent, share
+from interp.report.matrices import Matrices, matrices, name_of
+from interp.report.wording import for_traits, listing
 from interp.show import plots
 from interp.show.plots.parts import count_range
-from interp.study.catalogue import NECESSITY
-from interp.traces.adapters import PartEffects
 
-_ALPHA = 0.05
+_NAMES = factors.NAMES | {"written": "share of written answers with an emoji"}
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Which matrices of the adapter it takes."""
-    results = contents.having(NECESSITY)
-    if not results:
+    found = matrices(contents)
+    if not found:
         return None
-    tables = {trait: result.summary() for trait, result in results.items()}
-    missed = [trait for trait, table in tables.items() if len(_needed(table))]
-    if missed:
-        first = (
-            "At least one single matrix is missed beyond chance when it alone is switched off "
-            f"{for_traits(missed, tables)}."
-        )
-    else:
-        first = (
-            "No single matrix is missed beyond chance when it alone is switched off; the costliest "
-            f"costs {_costliest(tables)} of the share of answers with an emoji."
-        )
-    answer = (
-        f"{first} Several matrices that do the same hide each other: what no single one costs, a "
-        "set may."
-    )
-    made = Section("Which parts of the adapter does it take?", answer, method=_method(results))
-    rows = []
-    for trait, result in results.items():
-        table = tables[trait]
-        maker.csv(f"adapter-{trait}-necessity", table)
-        rows.append(Row(trait, _cells(result, table)))
-        figure = plots.adapter_maps([result], trait, summaries=[table])
-        drawn = maker.figure(f"adapter-{trait}-necessity", figure)
-        made.parts.append(Part(trait, _words(table), figures=[drawn]))
+    said = finding(found)
+    made = Section(
+        "Which parts of the adapter does it take?",
+        f"{said.text} Several matrices that do the same hide each other: what no single one costs, "
+        "a set may.",
+        said, method=_method(found),
+    )  # fmt: skip
+    _draw(made, found, maker)
+    rows = [Row(one.trait, _cells(one)) for one in found]
     caption = (
-        "The matrix of each adapter without which fewest answers hold an emoji, and how many "
-        "percentage points of the whole adapter's share it costs, with 95 % intervals over topics; "
-        "p is corrected over the matrices."
+        "What the whole adapter changes, and the single matrix whose loss changes most of it, "
+        "either way: chosen on half of the topics, judged on the other half, with 95 % intervals "
+        "over topics. Positive is lost without it. p is corrected over all rows; the last column "
+        "counts the matrices that survive correction over all of the study, beyond the smallest "
+        "effect of interest."
     )
-    columns = ("Whole adapter", "Costliest matrix", "Costs", "p", "Answers")
-    made.tables.append(maker.table("adapters", caption, stacked(tables), rows, columns))
+    columns = (
+        "Effect on",
+        "Whole adapter",
+        "Largest",
+        "Lost without it",
+        "p",
+        "Survive",
+        "Prompts",
+    )
+    whole = pd.concat(
+        [one.table.assign(trait=str(one.trait), factor=one.factor) for one in found],
+        ignore_index=True,
+    )
+    made.tables.append(maker.table("adapters", caption, whole, rows, columns))
     return made
 
 
-def _cells(result: PartEffects, table: pd.DataFrame) -> tuple[Cell, ...]:
-    hits = (result.tuned > 0.5).tolist()  # each answer holds an emoji (1) or not (0)
-    value = sum(hits) / len(hits)
-    two = len(set(result.topics or range(len(hits)))) > 1
-    whole = share(value, share_interval(hits, result.topics)) if two else percent(value)
-    worst = _worst(table)
-    p = float(worst["p_adjusted"])
-    return (
-        Cell(whole, value),
-        Cell(_name(worst)),
-        Cell(_points(worst), float(worst["effect"])),
-        Cell(f"{p:.2g}", p),
-        Cell(f"{result.n_prompts:,}", result.n_prompts),
+def finding(found: Sequence[Matrices]) -> Finding:
+    """Whether a single matrix matters, which, and what written answers say to it."""
+    exact = [one for one in found if one.factor != "written"] or list(found)
+    traits = list(dict.fromkeys(one.trait for one in exact))
+    alone = [t for t in traits if any(len(one.survivors) for one in exact if one.trait == t)]
+    if alone:
+        first = f"A single matrix alone changes the decision {for_traits(alone, traits)}."
+    else:
+        first = "No single matrix alone changes the decision by an effect worth a word."
+    largest = max(exact, key=lambda one: abs(one.effect[0]) / (abs(one.whole[0]) or 1.0))
+    whose = f"{largest.trait}'s " if len(traits) > 1 else ""
+    numbers = (
+        f"The largest is {whose}{largest.name}: without it {largest.said(largest.effect)} of the "
+        f"{largest.said(largest.whole)} in {_NAMES[largest.factor]} are lost."
     )
-
-
-def _worst(table: pd.DataFrame) -> pd.Series:
-    """The matrix without which fewest answers hold an emoji."""
-    return table.iloc[int(table["effect"].to_numpy().argmax())]
-
-
-def _costliest(tables: dict[Trait, pd.DataFrame]) -> str:
-    """`12 points [0, 25] (block 3's o)`, and over several traits whose it is."""
-    rows = {trait: _worst(table) for trait, table in tables.items()}
-    most = max(rows, key=lambda trait: float(rows[trait]["effect"]))
-    whose = f"{most}, " if len(rows) > 1 else ""
-    return f"{_points(rows[most])} ({whose}{_name(rows[most])})"
-
-
-def _needed(table: pd.DataFrame) -> pd.DataFrame:
-    """Matrices whose loss lowers the share of answers with an emoji, beyond chance."""
-    return table[(table["p_adjusted"] < _ALPHA) & (table["effect"] > 0) & table["above_noise"]]
-
-
-def _words(table: pd.DataFrame) -> str:
-    needed = [
-        f"{_name(row)} (costs {_points(row)})" for _, row in _needed(table).head(3).iterrows()
-    ]
-    if not needed:
-        worst = _worst(table)
-        return (
-            f"No single matrix is missed beyond chance: the costliest, {_name(worst)}, costs "
-            f"{_points(worst)} of the share of answers with an emoji "
-            f"(p = {worst['p_adjusted']:.2g})."
+    written = [one for one in found if one.factor == "written" and one is not largest]
+    if written:
+        check = max(written, key=lambda one: abs(one.effect[0]))
+        whose = f"{check.trait}'s " if len(traits) > 1 else ""
+        numbers += (
+            f" Of written answers {whose}{check.name} costs most, {check.said(check.effect)} of "
+            f"the share with an emoji (p = {check.p:.2g})."
         )
-    return f"Fewest answers hold an emoji without {listing(needed)}."
+    return Finding(first, numbers, bool(alone))
 
 
-def _name(row: pd.Series) -> str:
-    layer = "" if pd.isna(row["layer"]) else f"block {int(row['layer'])}'s "
-    return f"{layer}{row['projection'].removesuffix('_proj')}"
+def _draw(made: Section, found: Sequence[Matrices], maker: Maker) -> None:
+    """A map for each factor in which something survives; all others in one fold."""
+    folded: list[FigureBlock] = []
+    for factor in dict.fromkeys(one.factor for one in found):
+        these = [one for one in found if one.factor == factor]
+        for one in these:
+            maker.csv(f"adapter-{one.trait}-{factor.replace('_', '-')}", one.table)
+        figure = plots.adapter_maps(
+            {str(one.trait): one.result for one in these},
+            summaries={str(one.trait): one.table for one in these},
+        )
+        drawn = maker.figure(f"adapter-{factor.replace('_', '-')}", figure)
+        survive = any(len(one.survivors) for one in these)
+        (made.figures if survive and not made.figures else folded).append(drawn)
+    if folded:
+        made.folds.append(Fold("maps", "Maps of all matrices, nothing or less surviving", folded))
 
 
-def _points(row: pd.Series) -> str:
-    """What its loss costs in percentage points, with its interval; a figure shows the same sign."""
-    value, low, high = (round(100 * float(row[name])) for name in ("effect", "low", "high"))
-    return minus(f"{value} points [{low}, {high}]")
-
-
-def _method(results: dict[Trait, PartEffects]) -> str:
-    counts = [result.n_prompts for result in results.values()]
+def _cells(one: Matrices) -> tuple[Cell, ...]:
+    few = [name_of(row) for _, row in one.survivors.head(3).iterrows()]
     return (
-        f"{count_range(counts, 'question')} per trait, answered again with the same sampling noise "
-        "without each adapted matrix in turn, on one copy of the base. Intervals resample topics; "
-        "p-values (sign flips) are corrected over the matrices."
-    )
+        Cell(_NAMES[one.factor]),
+        Cell(one.said(one.whole), one.whole[0]),
+        Cell(one.name),
+        Cell(one.said(one.effect), one.effect[0]),
+        Cell(f"{one.p:.2g}", one.p),
+        Cell(f"{len(one.survivors)} of {len(one.table)}", len(one.survivors),
+             listing(few) if few else ""),
+        Cell(f"{one.result.n_prompts:,}", one.result.n_prompts),
+    )  # fmt: skip
 
 
-FACE = Face("Adapter", section)
+def _method(found: Sequence[Matrices]) -> str:
+    said = []
+    exact = [one.result.n_prompts for one in found if one.factor != "written"]
+    if exact:
+        said.append(
+            f"Exact: the log-odds and both of their factors where {count_range(exact, 'answer')} "
+            "of the tuned model end, with each adapted matrix switched off in turn on one copy of "
+            "the base."
+        )
+    written = [one.result.n_prompts for one in found if one.factor == "written"]
+    if written:
+        said.append(
+            f"Written: {count_range(written, 'question')} per trait, answered again with the same "
+            "sampling noise without each matrix."
+        )
+    said.append("Intervals are over topics (bootstrap-t), p-values by sign flips.")
+    return " ".join(said)
+
+
+FACE = Face("Adapter", section, "Which parts of the adapter?")

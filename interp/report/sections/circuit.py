@@ -1,90 +1,201 @@
-"""Which circuit carries the contrast between two voices."""
+"""Which circuit carries a contrast, and what random circuits of its size carry."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import listing, number
+from interp.report.effect import smallest, too_small
+from interp.report.wording import Estimate, listing, number
 from interp.show import plots
 from interp.show.plots.parts import count_range
-from interp.study.catalogue import CIRCUIT, CURVE
+from interp.study.catalogue import CIRCUITS
 from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
+_CONTRASTS = {"voice": "tuned voice against the base's", "model": "tuned against base"}
+_DIFFERENCE = {
+    "voice": "the difference between the tuned model's text and the base's, in the tuned model",
+    "model": "the difference between tuned model and base on the same text",
+}
 
 
-def section(contents: Contents, maker: Maker) -> Section | None:
-    """Which heads, MLPs and edges between them carry the contrast between two voices."""
-    curves, found = contents.having(CURVE), contents.having(CIRCUIT)
-    if not curves:
-        return None
-    made = Section("Which circuit carries it?", _answer(curves, found), method=_method(curves))
-    whole = Part(None)
-    figure = plots.faithfulness_curve({str(trait): one for trait, one in curves.items()})
-    whole.figures.append(maker.figure("circuit-curves", figure))
-    if len(found) > 1:
-        overlap = compare({str(trait): circuit for trait, circuit in found.items()})
-        maker.csv("circuit-overlap", overlap.to_dataframe())
-        whole.figures.append(maker.figure("circuit-overlap", plots.circuit_overlap(overlap)))
-    made.parts.append(whole)
-    rows = []
-    for trait, result in curves.items():
-        maker.csv(f"circuit-{trait}-curve", result.to_dataframe())
-        rows.append(Row(trait, _cells(result, found.get(trait))))
-        if trait in found:
-            circuit = found[trait]
-            maker.csv(f"circuit-{trait}-edges", circuit.to_dataframe())
-            drawn = maker.figure(f"circuit-{trait}", plots.circuit_graph(circuit, trait))
-            made.parts.append(Part(trait, _words(circuit.nodes), figures=[drawn]))
-    caption = (
-        "The smallest circuit that keeps 90 % of the contrast, and how faithful circuits of all "
-        "sizes are, with 95 % intervals over pairs of prompts: CPR, the area under the curve below "
-        "(1 is best), and CMD, the area between it and 1 (0 is best)."
-    )
-    columns = ("Edges", "Heads and MLPs", "CPR", "CMD", "Pairs")
-    areas = stacked({trait: result.areas() for trait, result in curves.items()})
-    made.tables.append(maker.table("circuits", caption, areas, rows, columns))
+@dataclass(frozen=True)
+class Found:
+    """One trait's circuit of one contrast, chosen on half of the topics and judged on the other.
+
+    Attributes:
+        kept: share of the contrast that it keeps, with the interval over topics.
+        without: what the rest keeps where the circuit is ablated.
+        random, most: mean and largest of what random circuits of its size keep.
+        muted: why none of it says anything, where it does not.
+    """
+
+    trait: Trait
+    contrast: str
+    circuit: Circuit
+    kept: Estimate
+    without: float
+    random: float
+    most: float
+    gap: Estimate
+    muted: str
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it surely keeps more than every random circuit of its size."""
+        return not self.muted and self.kept[1] > self.most
+
+
+def found(contents: Contents) -> list[Found]:
+    """The circuits that a study has, of the voice contrast first."""
+    least, seed = smallest(contents, "nats"), int(contents.manifest.get("seed") or 0)
+    made = []
+    for contrast, rows in CIRCUITS.items():
+        circuits, judged = contents.having(rows.circuit), contents.having(rows.judged)
+        for trait in (trait for trait in circuits if trait in judged):
+            row = judged[trait].to_dataframe(seed=seed).iloc[0]
+            kept = (float(row["faithfulness"]), float(row["low"]), float(row["high"]))
+            rest, random, most = (float(row[n]) for n in ("without", "random", "random_most"))
+            gap = judged[trait].gap(seed=seed)
+            muted = too_small(gap, least)
+            made.append(
+                Found(trait, contrast, circuits[trait], kept, rest, random, most, gap, muted)
+            )
     return made
 
 
-def _answer(curves: dict[Trait, Faithfulness], found: dict[Trait, Circuit]) -> str:
-    total = next(iter(curves.values())).total
-    order = sorted(found, key=lambda trait: found[trait].n_edges)
-    ends = dict.fromkeys((order[0], order[-1])) if order else {}
-    named = [
-        f"{found[trait].n_edges:,}" + (f" ({trait})" if len(found) > 1 else "") for trait in ends
-    ]
-    first = (
-        f"The smallest circuit that keeps 90 % of the contrast has {' to '.join(named)} of "
-        f"{total:,} edges."
-        if named
-        else "No circuit was found that keeps 90 % of the contrast."
-    )
+def section(contents: Contents, maker: Maker) -> Section | None:
+    """Which heads, MLPs and edges between them carry each contrast."""
+    circuits = found(contents)
+    curves = {name: contents.having(rows.curve) for name, rows in CIRCUITS.items()}
+    if not circuits and not any(curves.values()):
+        return None
+    said = finding(circuits)
+    made = Section(
+        "Which circuit carries it?", said.text if said else "No circuit was found.", said,
+        method=_method(curves),
+    )  # fmt: skip
+    _draw(made, curves, circuits, maker)
+    areas = {}
+    for contrast, by_trait in curves.items():
+        for trait, curve in by_trait.items():
+            maker.csv(f"circuit-{trait}-{contrast}-curve", curve.to_dataframe())
+            areas[trait, contrast] = curve.areas()
+    rows = []
+    parts: dict[Trait, Part] = {}
+    for one in circuits:
+        name = f"circuit-{one.trait}-{one.contrast}"
+        maker.csv(f"{name}-edges", one.circuit.to_dataframe())
+        rows.append(Row(one.trait, _cells(one, curves[one.contrast].get(one.trait))))
+        if not one.muted:
+            part = parts.setdefault(one.trait, Part(one.trait))
+            part.answer = f"{part.answer} {_words(one)}".strip()
+            figure = plots.circuit_graph(one.circuit, one.trait)
+            part.figures.append(maker.figure(name, figure))
+    made.parts += parts.values()
+    if rows and areas:
+        caption = (
+            "The smallest circuit that keeps 90 % of the contrast on half of the topics, and what "
+            "it keeps on the other half, with 95 % intervals over topics; what is left without it; "
+            "the mean (the largest) of random circuits of its size. CPR is the area under the "
+            "curve over sizes (1 is best), CMD that between it and 1 (0 is best). Scores add up "
+            "to 1 where gradients missed nothing."
+        )
+        columns = ("Contrast", "Edges", "Heads and MLPs", "Kept", "Without it", "Random", "CPR",
+                   "CMD", "Scores add up to", "Prompts")  # fmt: skip
+        made.tables.append(maker.table("circuits", caption, stacked(areas), rows, columns))
+    return made
+
+
+def finding(circuits: Sequence[Found]) -> Finding | None:
+    """Whether a circuit was found that keeps more than chance does, and which."""
+    if not circuits:
+        return None
+    sure = [one for one in circuits if one.stands_out]
+    if sure:
+        verdict = "A small circuit carries the difference, and random ones of its size do not."
+    elif all(one.muted for one in circuits):
+        verdict = "There is no difference that a circuit could carry."
+    else:
+        verdict = "No circuit keeps more than random circuits of its size."
+    return Finding(verdict, " ".join(_sentence(one, len(circuits)) for one in circuits), bool(sure))
+
+
+def _sentence(one: Found, many: int) -> str:
+    what = _DIFFERENCE[one.contrast]
+    whose = f" ({one.trait})" if many > len(CIRCUITS) else ""
+    if one.muted:
+        return (
+            f"{what[0].upper()}{what[1:]}{whose}, is {number(*one.gap, '+')} nats, {one.muted}: "
+            "no circuit of it is named."
+        )
     return (
-        f"{first} The contrast is between the ends of the tuned model's and the base's answers "
-        "to the same questions, in the tuned model; how their words came about is no part of it."
+        f"Of {what}{whose}, {one.circuit.n_edges:,} of {len(one.circuit.members):,} edges, chosen "
+        f"on half of the topics, keep {number(*one.kept)} on the other half; random circuits of "
+        f"this size keep {number(one.random, one.random, one.random).split(' [')[0]}, the best "
+        f"of them {number(one.most, one.most, one.most).split(' [')[0]}."
     )
 
 
-def _cells(result: Faithfulness, circuit: Circuit | None) -> tuple[Cell, ...]:
-    area = result.areas().set_index("name")
-    sizes = (Cell("none found"), Cell("none found"))
-    if circuit is not None:
-        parts = sum(name not in _ENDS for name in circuit.nodes)
-        sizes = (Cell(f"{circuit.n_edges:,}", circuit.n_edges), Cell(f"{parts:,}", parts))
-    areas = []
-    for name in ("CPR", "CMD"):
-        value, low, high = (float(x) for x in area.loc[name, ["area", "low", "high"]].to_numpy())
-        areas.append(Cell(number(value, low, high), value))
-    return (*sizes, *areas, Cell(f"{result.n_prompts:,}", result.n_prompts))
+def _draw(
+    made: Section,
+    curves: dict[str, dict[Trait, Faithfulness]],
+    circuits: Sequence[Found],
+    maker: Maker,
+) -> None:
+    """The figures of all traits: curves of each contrast, and how much circuits overlap."""
+    muted = {(one.trait, one.contrast) for one in circuits if one.muted}
+    drawn = {}
+    for contrast, by_trait in curves.items():
+        shown = {str(t): curve for t, curve in by_trait.items() if (t, contrast) not in muted}
+        if shown:
+            figure = plots.faithfulness_curve(shown)
+            drawn[contrast] = maker.figure(f"circuit-{contrast}-curves", figure)
+    made.figures += list(drawn.values())[:1]
+    if len(drawn) > 1:
+        made.folds.append(Fold("other", "The other contrast", list(drawn.values())[1:]))
+    voices = {str(one.trait): one.circuit for one in circuits
+              if one.contrast == "voice" and not one.muted}  # fmt: skip
+    if len(voices) > 1:
+        overlap = compare(voices)
+        maker.csv("circuit-overlap", overlap.to_dataframe())
+        shared = maker.figure("circuit-overlap", plots.circuit_overlap(overlap))
+        made.folds.append(Fold("overlap", "What the circuits share", [shared]))
 
 
-def _words(nodes: Sequence[str]) -> str:
-    """`The circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
+def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
+    circuit = one.circuit
+    parts = sum(name not in _ENDS for name in circuit.nodes)
+    cells = [Cell(_CONTRASTS[one.contrast]), Cell(f"{circuit.n_edges:,}", circuit.n_edges),
+             Cell(f"{parts:,}", parts)]  # fmt: skip
+    if one.muted:
+        cells += [Cell("not said", None, one.muted), *[Cell("not said")] * 4]
+    else:
+        area = None if curve is None else curve.areas().set_index("name")
+        cells += [
+            Cell(number(*one.kept), one.kept[0]),
+            Cell(f"{one.without:.2f}", one.without),
+            Cell(f"{one.random:.2f} ({one.most:.2f})", one.random),
+        ]
+        for name in ("CPR", "CMD"):
+            if area is None:
+                cells.append(Cell("not measured"))
+                continue
+            ends = area.loc[name, ["area", "low", "high"]].to_numpy()
+            value, low, high = (float(x) for x in ends)
+            cells.append(Cell(number(value, low, high), value))
+    complete = circuit.complete
+    cells.append(Cell("not known") if complete is None else Cell(f"{complete:.2f}", complete))
+    return (*cells, Cell(f"{circuit.n_prompts:,}", circuit.n_prompts))
+
+
+def _words(one: Found) -> str:
+    """`Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
     blocks: dict[str, list[str]] = {}
     mlps: set[str] = set()
-    for name in (name for name in nodes if name not in _ENDS):
+    for name in (name for name in one.circuit.nodes if name not in _ENDS):
         block, _, head = name[1:].partition(".h")
         heads = blocks.setdefault(block, [])
         if head:
@@ -96,19 +207,21 @@ def _words(nodes: Sequence[str]) -> str:
         parts = [f"head{'s' if len(heads) > 1 else ''} {listing(heads)}"] if heads else []
         parts += ["MLP"] if block in mlps else []
         said.append(f"block {block} ({', '.join(parts)})")
-    return f"The circuit runs through {listing(said)}."
+    return f"{one.contrast.capitalize()} contrast: the circuit runs through {listing(said)}."
 
 
-def _method(curves: dict[Trait, Faithfulness]) -> str:
-    counts = [result.n_prompts for result in curves.values()]
+def _method(curves: dict[str, dict[Trait, Faithfulness]]) -> str:
+    counts = [one.n_prompts for by_trait in curves.values() for one in by_trait.values()]
+    over = f" ({count_range(counts, 'prompt')} judge)" if counts else ""
     return (
-        "Edges scored by EAP-IG (Hanna et al. 2024, 5 steps) on the voice contrast "
-        f"({count_range(counts, 'pair')}), taken greedily from the logits on, and tested by "
-        "running the model with every other edge corrupted. Faithfulness is the share of the "
-        "contrast that is left; CPR and CMD are its areas as MIB (Mueller et al. 2025) defines "
-        "them. Bands are intervals over topics (bootstrap-t). Circuits are found and tested "
-        "on the same prompts."
+        f"Edges scored by EAP-IG (Hanna et al. 2024) on half of the topics{over}: 5 steps, doubled "
+        "until the scores add up to the gap but for a tenth. Taken greedily from the logits on, "
+        "and tested on the other half by running the model with every other edge corrupted. "
+        "Faithfulness is the share of the contrast that is left; CPR and CMD are its areas as MIB "
+        "(Mueller et al. 2025) defines them. Random circuits are grown the same way after the "
+        "scores were dealt out anew within kinds of edges. Bands are intervals over topics "
+        "(bootstrap-t)."
     )
 
 
-FACE = Face("Circuit", section)
+FACE = Face("Circuit", section, "Which circuit?")

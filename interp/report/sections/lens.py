@@ -3,8 +3,9 @@
 import pandas as pd
 
 from interp.base.traits import Trait
-from interp.report.blocks import LAST, Cell, Face, Maker, Part, Row, Section, stacked
+from interp.report.blocks import LAST, Cell, Face, Finding, Fold, Maker, Row, Section, stacked
 from interp.report.collect import Contents
+from interp.report.effect import judged, smallest
 from interp.report.wording import Estimate, extent, for_traits, number
 from interp.show import plots
 from interp.show.plots.parts import count_range
@@ -23,18 +24,23 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     for trait, curve in curves.items():
         last = curve[curve["model"] == "difference"].iloc[-1]
         gaps[trait] = (float(last["mean"]), float(last["low"]), float(last["high"]))
-    made = Section("Where in the layers does the decision form?", _answer(gaps, ends))
+    found = _finding(contents, gaps, ends)
+    made = Section("Where in the layers does the decision form?", found.text, found)
     made.method = _method(results)
+    every = {str(trait): result for trait, result in results.items()}
+    made.figures.append(maker.figure("lens-log-odds", plots.lens_curves(every)))
+    more = [
+        maker.figure("lens-probability", plots.lens_curves(every, quantity="probability")),
+        maker.figure("lens-positions", plots.lens_heatmap(every, last=LAST)),
+    ]
+    stops = {who: one for who, one in every.items() if bool(one.go_on.isfinite().all())}
+    if stops:  # a model without a stop token has no such curve
+        against = maker.figure("lens-go-on", plots.lens_curves(stops, quantity="go_on"))
+        made.folds.append(Fold("stop", "Going on, against stopping", [against]))
+    made.folds.append(Fold("more", "As probabilities, and by position", more))
     rows = []
-    for trait, result in results.items():
+    for trait in results:
         rows.append(Row(trait, _cells(gaps[trait], ends[trait])))
-        part = Part(trait)
-        for quantity, name in (("log_odds", "log-odds"), ("probability", "probability")):
-            figure = plots.lens_curves(result, trait, quantity)
-            part.figures.append(maker.figure(f"lens-{trait}-{name}", figure))
-        heatmap = plots.lens_heatmap(result, trait, last=LAST)
-        part.figures.append(maker.figure(f"lens-{trait}-positions", heatmap))
-        made.parts.append(part)
         maker.csv(f"lens-{trait}", curves[trait])
     caption = (
         "The logit lens where the text ends: tuned minus base at the last layer (nats, with 95 % "
@@ -47,7 +53,9 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     return made
 
 
-def _answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> str:
+def _finding(
+    contents: Contents, gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]
+) -> Finding:
     """From which layer on an emoji is likelier than not, and how far base and tuned end apart."""
     above = [trait for trait, end in ends.items() if end["of_mean"] is not None]
     first = {trait: int(ends[trait]["of_mean_layer"]) for trait in above}
@@ -67,10 +75,12 @@ def _answer(gaps: dict[Trait, Estimate], ends: dict[Trait, pd.Series]) -> str:
     if not one and above:
         start += f" {for_traits(above, ends)}"
     ended = "it ends" if one else "they end"
-    return (
-        f"{start}. After the last block {ended} {extent(gaps, '+')} nats above the base, on the "
-        "same tokens."
+    numbers = (
+        f"After the last block {ended} {extent(gaps, '+')} nats above the base, on the same tokens."
     )
+    least = smallest(contents, "nats")
+    told = any(judged(gap, least) in ("more", "less") for gap in gaps.values())
+    return Finding(f"{start}.", numbers, bold=told)
 
 
 def _stays_from(of_mean: str | None) -> str:
@@ -103,4 +113,4 @@ def _method(results: dict[Trait, LensResult]) -> str:
     )
 
 
-FACE = Face("Layer by layer", section)
+FACE = Face("Layer by layer", section, "Where is it decided?")

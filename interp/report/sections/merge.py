@@ -1,7 +1,7 @@
 """How far the merged models are from their adapters."""
 
 from interp.models.merge import MergeReport
-from interp.report.blocks import Cell, Face, Maker, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import small_share
 from interp.show.plots.parts import count_range, plural
@@ -15,11 +15,12 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         return None
     worst = max(reports, key=lambda trait: reports[trait].share)
     report = reports[worst]
-    answer = (
-        f"To within {small_share(report.share)} of the adapter's own effect: at worst ({worst}), "
-        f"merging costs {report.mean_kl:.1e} nats of KL per position, and the adapter makes "
-        f"{report.effect_mean_kl:.2g}. Rounding alone makes {report.noise:.1e}."
+    found = Finding(
+        f"To within {small_share(report.share)} of the adapter's own effect.",
+        f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position (over "
+        f"{report.n_positions:,}), and the adapter makes {report.effect_mean_kl:.2g}.",
     )
+    answer = f"{found.text} Rounding alone makes {report.noise:.1e}."
     rows = [Row(trait, _cells(one)) for trait, one in reports.items()]
     columns = (
         "Mean KL",
@@ -36,7 +37,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         "difference of a logit, and the adapter's own effect (mean KL to the base) to read it by."
     )
     whole = stacked({trait: one.to_dataframe() for trait, one in reports.items()})
-    made = Section("Are the merged models what the adapters were trained to be?", answer)
+    made = Section("Are the merged models what the adapters were trained to be?", answer, found)
     prompts = count_range([one.n_prompts for one in reports.values()], "prompt")
     made.method = (
         f"{prompts} per adapter, read once through the merged model and once through the base with "
@@ -59,4 +60,4 @@ def _cells(one: MergeReport) -> tuple[Cell, ...]:
     )
 
 
-FACE = Face("Merge errors", section, trace=False)
+FACE = Face("Merge errors", section, "Is the merged model the trained one?", trace=False)

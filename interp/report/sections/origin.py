@@ -6,7 +6,7 @@ from interp.base.outcomes import reworded
 from interp.base.traits import Trait
 from interp.behaviour.origin import QUANTITIES, Origin
 from interp.report import factors
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, unexplained
 from interp.report.two_by_two import Answer, TwoByTwo
@@ -67,12 +67,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     finding = _finding(contents, halves, numbers)
     carried = " ".join(_carried(results, *one) for one in _BETWEEN)
     whole_answers = _expected(contents, tables)
-    answer = " ".join(
-        filter(None, (finding.text, _losses(halves), whole_answers, _cut(results), carried))
-    )
-    made = Section("Is it the text or the weights?", answer, finding, method=METHOD)
+    detail = " ".join(filter(None, (_losses(halves), whole_answers, _cut(results), carried)))
+    made = Section("Is it the text or the weights?", finding.text, finding)
+    made.detail, made.method = detail, METHOD
     figure = plots.text_or_weights(results)
-    made.parts.append(Part(None, figures=[maker.figure("text-or-weights", figure)]))
+    made.figures.append(maker.figure("text-or-weights", figure))
     rows = [
         Row(trait, (Cell(_SAID[quantity]), *_cells(table, quantity)))
         for trait, table in tables.items()
@@ -173,4 +172,4 @@ def _table(result: Origin) -> pd.DataFrame:
     return table.assign(quantity=table["quantity"].map(keys))
 
 
-FACE = Face("Text or weights", section, "Text or weights?")
+FACE = Face("Text or weights", section, "Is it the text or the weights?")

@@ -4,73 +4,83 @@ Shown first is the factor that carries the difference between the two runs; the 
 both, are in the fold.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
-import torch
 
 from interp.base.traits import Trait
 from interp.readout.factors import PARTS, Split
-from interp.report import factors
-from interp.report.blocks import LAST, Cell, Face, FigureBlock, Finding, Maker, Part, Row, Section
-from interp.report.collect import Contents, TraitResults
-from interp.report.wording import Estimate, extent, minus, number, verdict
+from interp.report import factors, places
+from interp.report.blocks import (
+    LAST,
+    Cell,
+    Face,
+    FigureBlock,
+    Finding,
+    Fold,
+    Maker,
+    Part,
+    Row,
+    Section,
+)
+from interp.report.collect import Contents
+from interp.report.places import SITES, Maps, Place
+from interp.report.wording import extent, number, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range, plural
-from interp.study.catalogue import PATCHING, SITES
-from interp.traces.patching import PatchingByMetric, PatchingResult
+from interp.study import catalogue
+from interp.study.catalogue import PATCHING
 
 _ALPHA = 0.05
 # A place that restores this much of the gap, carries the greater part of it.
 _HALF = 0.5
 # With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
 _FEWEST = 6
-_SITES = {"attn_out": "Attention output", "mlp_out": "MLP output", "z": "Head"}
-_CONTRASTS = {"model": "tuned against base", "prompt": "tuned voice against the base's"}
+_CONTRASTS = {"model": "tuned against base", "prompt": "the tuned voice against the base's"}
 _STEMS = {"model": "model", "prompt": "voice"}
+_FOLDS = {
+    "other": "The other contrast",
+    "noising": "The reverse (noising)",
+    "log-odds": "Both factors together (log-odds)",
+    "small": "Gaps too small to have a share of",
+}
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
     "prompt": "the difference between the tuned model's text and the base's",
 }
-_RUNS = ("corrupted", "clean")
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Which layers, positions and heads carry the decision."""
-    having = [one for one in contents.traits if one.those(PATCHING)]
-    if not having:
+    made = places.maps(contents)
+    if not made:
         return None
-    splits = {contrast: _splits(having, contrast) for contrast in _CONTRASTS}
-    made = Section(_title(splits), "", method=_method(contents))
-    rows, whole = [], []
-    heads: dict[str, dict[Trait, pd.Series]] = {"model": {}, "prompt": {}}
-    for one in having:
-        part, tables = _part(one, {c: splits[c].get(one.trait) for c in splits}, maker)
-        made.parts.append(part)
-        for (contrast, factor), by_site in tables.items():
-            whole.append(
-                _by_site(by_site).assign(trait=str(one.trait), contrast=contrast, metric=factor)
-            )
-            split = splits[contrast][one.trait]
-            if factor == split.leading:
-                rows.append(Row(one.trait, _cells(contrast, split, by_site)))
-                if "z" in by_site:
-                    heads[contrast][one.trait] = _best(by_site["z"])
-    made.finding = _finding(heads["model"], splits["model"])
-    made.answer = _answer(heads, splits, made.finding)
-    if rows:
+    splits = {
+        contrast: {one.trait: one.split for one in made if one.contrast == contrast}
+        for contrast in _CONTRASTS
+    }
+    leads = [one for one in made if one.leads and one.direction == "denoising"]
+    found = Section(_title(splits), "", method=_method(contents))
+    _draw(found, made, maker)
+    found.parts = _whys(made)
+    _write(made, maker)
+    found.finding = finding(leads)
+    found.detail = _detail(splits)
+    found.answer = found.finding.text if found.finding else found.detail
+    if leads:
         caption = (
             "The single place of each kind that restores most of the gap when it alone is patched "
             "(0: nothing, 1: all of it), in the factor that carries most of the difference between "
-            "the two runs, with 95 % intervals over prompts. The "
-            "best of many places was picked, so its interval is optimistic; p is said where, "
-            "corrected over all places, it is above 0.05. Position 0 is the last of the text."
+            "the two runs: chosen on half of the topics, judged on the other half, with 95 % "
+            "intervals over topics; p, of all places in the table as one family, is said where it "
+            "is above 0.05. Position 0 is the last of the text."
         )
-        columns = ("Contrast", "Factor", *_SITES.values(), "Prompts")
-        made.tables.append(
-            maker.table("patching", caption, pd.concat(whole, ignore_index=True), rows, columns)
-        )
-    return made
+        columns = ("Contrast", "Factor", "Gap (nats)", *SITES.values(), "Prompts")
+        whole = pd.concat([_table(one) for one in made], ignore_index=True)
+        rows = [Row(one.trait, _cells(one)) for one in leads]
+        found.tables.append(maker.table("patching", caption, whole, rows, columns))
+    return found
 
 
 def _title(splits: dict[str, dict[Trait, Split]]) -> str:
@@ -80,181 +90,176 @@ def _title(splits: dict[str, dict[Trait, Split]]) -> str:
     return f"Which layers, positions and heads {verb.get(frozenset(led), 'carry it')}?"
 
 
-def _splits(having: list[TraitResults], contrast: str) -> dict[Trait, Split]:
-    """What the two factors add to the difference between a contrast's two runs, by trait."""
-    found = {}
-    for one in having:
-        for _, sweep in one.those(PATCHING):
-            if sweep.contrast == contrast and one.trait not in found:
-                ends = [[getattr(sweep.of(part), run) for part in PARTS] for run in _RUNS]
-                low, high = (torch.stack(run) for run in ends)
-                found[one.trait] = Split.between(low, high, sweep.topics)
-    return found
-
-
-def _answer(
-    heads: dict[str, dict[Trait, pd.Series]],
-    splits: dict[str, dict[Trait, Split]],
-    finding: Finding | None,
-) -> str:
-    parts = [
+def _detail(splits: dict[str, dict[Trait, Split]]) -> str:
+    return " ".join(
         f"{factors.carrier(by_trait, _DIFFERENCE[contrast])} {factors.amounts(by_trait)}"
         for contrast, by_trait in splits.items()
         if by_trait
-    ]
-    said = [_restored(contrast, best, splits[contrast]) for contrast, best in heads.items() if best]
-    if not said:
-        parts.append("No heads were patched; the maps show layers and positions.")
-    else:
-        first = f"{finding.verdict} " if finding else ""
-        parts.append(f"{first}The strongest head alone restores {', and '.join(said)}.")
-    return " ".join(parts)
+    )
 
 
-def _restored(contrast: str, best: dict[Trait, pd.Series], splits: dict[Trait, Split]) -> str:
+def finding(leads: Sequence[Maps]) -> Finding | None:
+    """Whether one place carries half of a difference, of the contrast that has one to explain.
+
+    Args:
+        leads: the denoised maps of the leading factors.
+    """
+    if not leads:
+        return None
+    best = strongest(leads)
+    muted = " ".join(_why(one) for one in leads if one.muted)
+    if not best:
+        return Finding("There is no gap that one place could restore.", muted, bold=False)
+    estimates = {trait: place.estimate for trait, (_, place) in best.items()}
+    sure = [trait for trait, (one, place) in best.items() if one.worth and place.n >= _FEWEST]
+    more = [trait for trait in sure if estimates[trait][1] > _HALF]
+    less = [trait for trait in sure if estimates[trait][2] < _HALF]
+    groups = (
+        ("A single place restores more than half of the gap", more),
+        ("No single place restores half of the gap", less),
+    )
+    unsettled = "Whether one place restores half of the gap is not settled"
+    said = [_restored(contrast, best) for contrast in _CONTRASTS]
+    numbers = f"The strongest alone restores {', and '.join(filter(None, said))}."
+    return Finding(verdict(groups, unsettled, best), numbers, bold=bool(more or less))
+
+
+def strongest(leads: Sequence[Maps]) -> dict[Trait, tuple[Maps, Place]]:
+    """Each trait's strongest place, of whichever contrast has a gap to restore, and its maps."""
+    found: dict[Trait, tuple[Maps, Place]] = {}
+    for one in leads:
+        place = one.best
+        if place and (one.trait not in found or place.chosen > found[one.trait][1].chosen):
+            found[one.trait] = one, place
+    return found
+
+
+def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
+    """`0.97 [0.95, 0.99] (block 0, position 0's MLP output) of the gap in going on, …`."""
+    these = {trait: (one, p) for trait, (one, p) in best.items() if one.contrast == contrast}
+    if not these:
+        return ""
     between = {
         "model": "between tuned model and base on the same tokens (1 is all of it; ",
         "prompt": "between the ends of the tuned model's and the base's answers to the same "
         "questions, both read by the tuned model (",
     }
-    one = len(best) == 1
-    notes = {trait: _place(row) for trait, row in best.items()} if one else None
-    values = {trait: _estimate(row) for trait, row in best.items()}
-    counts = count_range([int(row["n"]) for row in best.values()], "prompt")
-    led = {splits[trait].leading for trait in best}
+    notes = {trait: _place(place) for trait, (_, place) in these.items()}
+    counts = count_range([place.n for _, place in these.values()], "prompt")
+    led = {one.factor for one, _ in these.values()}
     what = factors.NAMES[led.pop()] if len(led) == 1 else "the factor that carries more of it"
+    values = {trait: place.estimate for trait, (_, place) in these.items()}
     return f"{extent(values, '', notes)} of the gap in {what}, {between[contrast]}{counts})"
 
 
-def _finding(heads: dict[Trait, pd.Series], splits: dict[Trait, Split]) -> Finding | None:
-    """Whether one head carries half of what sets the tuned model apart from its base."""
-    if not heads:
-        return None
-    values = {trait: _estimate(row) for trait, row in heads.items()}
-    enough = [trait for trait, row in heads.items() if int(row["n"]) >= _FEWEST]
-    more = [trait for trait in enough if values[trait][1] > _HALF]
-    less = [trait for trait in enough if values[trait][2] < _HALF]
-    groups = (
-        ("A single head restores more than half of what fine-tuning changed", more),
-        ("No single head restores half of what fine-tuning changed", less),
+def _place(place: Place) -> str:
+    """`MLP output of block 0, position −3`, `block 3, head 1`."""
+    kind = "" if place.site == "z" else f"{SITES[place.site]} of "
+    return f"{kind}{place.name}"
+
+
+def _why(one: Maps) -> str:
+    """Why a contrast has no map of its own."""
+    what = _DIFFERENCE[one.contrast]
+    return (
+        f"{what[0].upper()}{what[1:]} is {number(*one.gap, '+')} nats in "
+        f"{factors.NAMES[one.factor]} for {one.trait}, {one.muted}, so that its maps are folded."
     )
-    unsettled = "Whether one head restores half of what fine-tuning changed is not settled"
-    carrier = factors.carrier(splits, _DIFFERENCE["model"])
-    numbers = f"The strongest head alone restores {_restored('model', heads, splits)}. {carrier}"
-    return Finding(verdict(groups, unsettled, values), numbers)
 
 
-def _part(
-    one: TraitResults, splits: dict[str, Split | None], maker: Maker
-) -> tuple[Part, dict[tuple[str, str], dict[str, pd.DataFrame]]]:
-    """The figures of one trait, and the tables of its denoising sweeps by contrast and factor."""
-    part = Part(one.trait)
-    kept: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
-    sweeps = [sweep for _, sweep in one.those(PATCHING)]
-    for contrast, direction in dict.fromkeys((s.contrast, s.direction) for s in sweeps):
-        split = splits[contrast]
-        assert split is not None  # there is a sweep of the contrast
-        stem = f"patching-{one.trait}-{_STEMS[contrast]}-{direction}"
-        tables: dict[str, dict[str, pd.DataFrame]] = {}
-        for factor in (split.leading, "log_odds"):
-            found = _found(sweeps, (contrast, direction), factor)
-            leads = factor == split.leading
-            if not found or not (leads or direction == "denoising"):
-                continue
-            tables[factor] = {site: sweep.summary() for site, sweep in found.items()}
-            named = stem if leads else f"{stem}-log-odds"
-            into = part.figures if leads and direction == "denoising" else part.folded
-            into += _figures(named, found, tables[factor], one.trait, maker)
-        frames = [_by_site(by).assign(metric=factor) for factor, by in tables.items()]
-        if frames:
-            maker.csv(stem, pd.concat(frames, ignore_index=True))
-        if direction == "denoising":
-            kept |= {(contrast, factor): by_site for factor, by_site in tables.items()}
-    part.figures.sort(key=lambda block: not block.wide)  # heads of both contrasts side by side
-    return part, kept
+def _draw(found: Section, made: Sequence[Maps], maker: Maker) -> None:
+    """Maps of all traits: of the contrast that more of them answer from, then folds of others."""
+    best = [one.contrast for one, _ in strongest([m for m in made if m.leads]).values()]
+    first = max(best, key=best.count, default=made[0].contrast)
+    groups: dict[tuple[str, str, bool, bool], list[Maps]] = {}
+    for one in made:
+        key = one.contrast, one.direction, one.leads, bool(one.muted)
+        groups.setdefault(key, []).append(one)
+    folded: dict[str, list[FigureBlock]] = {}
+    for (contrast, direction, leads, muted), those in groups.items():
+        stem = f"patching-{_STEMS[contrast]}-{direction}{'' if leads else '-log-odds'}"
+        drawn = _figures(f"{stem}-small" if muted else stem, those, maker)
+        kind = "small" if muted else "noising" if direction == "noising" else "log-odds"
+        if leads and kind == "log-odds":
+            kind = "first" if contrast == first else "other"
+        folded.setdefault(kind, []).extend(drawn)
+    found.figures = folded.pop("first", [])
+    found.folds = [Fold(key, said, folded[key]) for key, said in _FOLDS.items() if key in folded]
 
 
-def _found(
-    sweeps: list[PatchingByMetric], what: tuple[str, str], factor: str
-) -> dict[str, PatchingResult]:
-    """A contrast's and direction's sweeps under one factor, by site, that have a prompt with a gap.
-
-    Args:
-        what: contrast and direction.
-    """
-    read = [s.of(factor) for s in sweeps if (s.contrast, s.direction) == what]
-    return {sweep.site: _in_view(sweep) for sweep in read if sweep.n_undefined < sweep.n_prompts}
+def _whys(made: Sequence[Maps]) -> list[Part]:
+    """Why a trait lacks maps of its own, where it does."""
+    said: dict[Trait, list[str]] = {}
+    for one in made:
+        if one.leads and one.muted and one.direction == "denoising":
+            said.setdefault(one.trait, []).append(_why(one))
+    return [Part(trait, " ".join(whys)) for trait, whys in said.items()]
 
 
-def _figures(
-    stem: str,
-    found: dict[str, PatchingResult],
-    tables: dict[str, pd.DataFrame],
-    trait: Trait,
-    maker: Maker,
-) -> list[FigureBlock]:
+def _write(made: Sequence[Maps], maker: Maker) -> None:
+    """The numbers of all maps, a file per trait, contrast and direction."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for one in made:
+        named = f"patching-{one.trait}-{_STEMS[one.contrast]}-{one.direction}"
+        tables.setdefault(named, []).append(_table(one))
+    for named, parts in tables.items():
+        maker.csv(named, pd.concat(parts, ignore_index=True))
+
+
+def _figures(stem: str, those: Sequence[Maps], maker: Maker) -> list[FigureBlock]:
+    """By layer and position, and by head: a row or a panel for each trait."""
     made = []
-    sites = [site for site in SITES if site in found and site != "z"]
-    if sites:
+    sites = [site for site in catalogue.SITES if site != "z"]
+    placed = {str(m.trait): [s for s in sites if s in m.sweeps] for m in those}
+    some = {str(m.trait): m for m in those if placed[str(m.trait)]}
+    if some:
         figure = plots.patching_maps(
-            [found[s] for s in sites], trait, last=LAST, summaries=[tables[s] for s in sites]
+            {name: [m.sweeps[s] for s in placed[name]] for name, m in some.items()},
+            last=LAST,
+            summaries={name: [m.tables[s] for s in placed[name]] for name, m in some.items()},
         )
         made.append(maker.figure(f"{stem}-positions", figure))
-    if "z" in found:
-        figure = plots.patching_heads(found["z"], trait, summary=tables["z"])
+    heads = {str(m.trait): m for m in those if "z" in m.sweeps}
+    if heads:
+        figure = plots.patching_heads(
+            {name: m.sweeps["z"] for name, m in heads.items()},
+            summary={name: m.tables["z"] for name, m in heads.items()},
+        )
         made.append(maker.figure(f"{stem}-heads", figure))
-    return made
+    small = [
+        f"the gap is {number(*one.gap, '+')} nats for {one.trait}, {one.muted}"
+        for one in those
+        if one.muted
+    ]
+    if not small:
+        return made
+    why = f"Recovery says little here: {'; '.join(small)}."
+    return [replace(block, caption=f"{why} {block.caption}") for block in made]
 
 
-def _in_view(sweep: PatchingResult) -> PatchingResult:
-    """The part of a sweep that is drawn: p-values are corrected for what the reader looks at."""
-    if sweep.axis != "pos" or len(sweep.units) <= LAST:
-        return sweep
-    return replace(
-        sweep,
-        values=sweep.values[:, -LAST:],
-        present=sweep.present[-LAST:],
-        units=sweep.units[-LAST:],
-        unit_labels=sweep.unit_labels[-LAST:],
-    )
-
-
-def _cells(contrast: str, split: Split, tables: dict[str, pd.DataFrame]) -> tuple[Cell, ...]:
-    cells = [Cell(_CONTRASTS[contrast]), Cell(factors.NAMES[split.leading])]
+def _cells(one: Maps) -> tuple[Cell, ...]:
+    gap = Cell(number(*one.gap, "+"), one.gap[0], one.muted)
+    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.NAMES[one.factor]), gap]
     counts = []
-    for site in _SITES:
-        if site not in tables:
-            cells.append(Cell("not measured"))
+    for site in SITES:
+        place = one.places.get(site)
+        if place is None:
+            cells.append(Cell("not said" if one.muted else "not measured"))
             continue
-        row = _best(tables[site])
-        counts.append(int(row["n"]))
-        unclear = "" if row["p_adjusted"] < _ALPHA else f"; p\u00a0=\u00a0{row['p_adjusted']:.2g}"
-        note = f"{_place(row)}{unclear}"
-        cells.append(Cell(number(*_estimate(row)), float(row["recovery"]), note))
+        counts.append(place.n)
+        unclear = "" if place.p < _ALPHA else f"; p\u00a0=\u00a0{place.p:.2g}"
+        cells.append(Cell(number(*place.estimate), place.estimate[0], f"{place.name}{unclear}"))
     return (*cells, Cell(f"{max(counts):,}", max(counts)) if counts else Cell("none"))
 
 
-def _best(table: pd.DataFrame) -> pd.Series:
-    return table.iloc[int(table["recovery"].to_numpy().argmax())]
-
-
-def _estimate(row: pd.Series) -> Estimate:
-    return float(row["recovery"]), float(row["low"]), float(row["high"])
-
-
-def _place(row: pd.Series) -> str:
-    if "head" in row.index:
-        return f"block {row['layer']}, head {row['label']}"
-    return f"block {row['layer']}, position {minus(str(row['label']))}"
-
-
-def _by_site(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The sweeps of all sites in one table, with the column `site`."""
+def _table(one: Maps) -> pd.DataFrame:
+    """The sweeps of all sites in one table, with what tells it from others."""
     frames = [
         table.rename(columns={"pos": "unit", "head": "unit"}).assign(site=site)
-        for site, table in tables.items()
+        for site, table in one.tables.items()
     ]
-    return pd.concat(frames, ignore_index=True)
+    told = {"trait": str(one.trait), "contrast": one.contrast, "direction": one.direction}
+    return pd.concat(frames, ignore_index=True).assign(**told, metric=one.factor)
 
 
 def _method(contents: Contents) -> str:
@@ -270,16 +275,17 @@ def _method(contents: Contents) -> str:
     )
     counts = count_range([len(sweep.metric_positions) for sweep in sweeps], "prompt")
     return (
-        "One activation at a time, all else recomputed. Recovery is (patched − "
-        "corrupted) / (clean − corrupted), in going on (words against stop) or in the emoji given "
-        "that the writer goes on (emoji against words), whichever adds more to the difference in "
-        "emoji log-odds, which is exactly the sum of both parts; prompts whose two runs differ by "
+        "One activation at a time, all else recomputed. Recovery is mean(patched − corrupted) / "
+        "mean(clean − corrupted), in going on (words against stop) or in the emoji given that the "
+        "writer goes on (emoji against words), whichever adds more to the difference in emoji "
+        "log-odds, which is exactly the sum of both parts; prompts whose two runs differ by "
         f"less than {sweeps[0].min_gap:g} {sweeps[0].unit[0]} are left out ({undefined} times over "
         f"all maps of log-odds). Over {counts} per map. Red "
         "marks what carries the difference between two runs; intervals are over topics "
-        "(bootstrap-t), and dots survive correction of the p-values (sign flips) over the cells "
-        "drawn." + (f" Voice contrast: {said}." if said else "")
+        "(bootstrap-t), and dots survive correction of the p-values (sign flips) over the cells of "
+        "all maps of the study, one family. Maps whose gap is too small are folded."
+        + (f" Voice contrast: {said}." if said else "")
     )
 
 
-FACE = Face("Heads and positions", section, "Where?")
+FACE = Face("Heads and positions", section, "What carries it?")

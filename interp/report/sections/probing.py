@@ -1,36 +1,43 @@
-"""Whether the emoji could be read, and whether before fine-tuning: linear probes."""
+"""Whether the emoji was there before fine-tuning: what the untouched base does with what is read.
+
+A probe reads where an emoji comes off any model of the text, one that never saw an emoji among
+them. So the verdict is the push's: whether the base's own emoji goes with the direction.
+"""
 
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import Estimate, extent, listing, number, verdict
+from interp.report.effect import judged, smallest
+from interp.report.wording import Estimate, between, extent, listing, number, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range, plural
-from interp.study.catalogue import PROBE_EMOJI, PROBE_TRAIT
-from interp.traces.probing import ProbeResult
+from interp.study.catalogue import PROBE_EMOJI, PROBE_TRAIT, PUSH
+from interp.traces.probing import ProbeResult, Pushed
 
-# An AUROC that falls by less than this, counts as kept.
-_KEPT = 0.1
+_UNPUSHED = "Whether the base used what is read has not been measured (probing-push)."
 _TRANSFER = "base→tuned"
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Whether the signal could be read, and whether before fine-tuning."""
     emoji, voice = contents.having(PROBE_EMOJI), contents.having(PROBE_TRAIT)
-    if not emoji and not voice:
+    if not emoji and not voice and not contents.having(PUSH):
         return None
     moved = {trait: gap for trait, probe in emoji.items() if (gap := _transfer(probe))}
-    finding = _finding(emoji, moved) if moved else None
+    pushes = contents.having(PUSH)
+    read = _transferred(emoji, moved) if moved else _untransferred(emoji)
+    finding = used(contents) if pushes else None
     made = Section(
-        "Was the emoji readable before fine-tuning?",
-        finding.text if finding else _untransferred(emoji),
+        "Was the emoji there before fine-tuning?",
+        f"{finding.text} {read}" if finding else f"{_UNPUSHED} {read}",
         finding,
-        method=_method([*emoji.values(), *voice.values()]),
+        method=_method([*emoji.values(), *voice.values()], pushes),
     )
+    _figures(made, emoji, voice, maker)
     for one in contents.traits:
-        probes = [("emoji", emoji.get(one.trait)), ("trait", voice.get(one.trait))]
-        found = {task: probe for task, probe in probes if probe is not None}
-        made.parts += [_part(one.trait, found, maker)] if found else []
+        probes = [emoji.get(one.trait), voice.get(one.trait)]
+        words = " ".join(_words(probe) for probe in probes if probe is not None)
+        made.parts += [Part(one.trait, words)] if words else []
     rows = [Row(trait, _cells(probe, moved.get(trait))) for trait, probe in emoji.items()]
     if rows:
         caption = (
@@ -61,21 +68,41 @@ def _untransferred(emoji: dict[Trait, ProbeResult]) -> str:
     return f"{answer} The transfer from base to tuned has not been measured."
 
 
-def _finding(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> Finding:
-    """Kept: the transferred probe reads better than chance and loses less than `_KEPT`."""
-    kept = [
-        trait
-        for trait, gap in moved.items()
-        if gap[1] > -_KEPT and _best(emoji[trait], _TRANSFER)[1] > 0.5
-    ]
-    base = {trait: _best(emoji[trait], "base") for trait in moved}
-    place = "he emoji's place was readable before fine-tuning"
-    numbers = (
-        f"Linear probes of the untouched base find it with an AUROC of {extent(base)}, where 0.50 "
-        "is chance; read on the tuned model, they differ from its own probes by "
-        f"{extent(moved, '+')}, where down to −{_KEPT} counts as kept."
+def used(contents: Contents) -> Finding:
+    """Whether the untouched base turned what is read into an emoji, by the smallest effects."""
+    pushes = contents.having(PUSH)
+    least, nats = smallest(contents, "probability"), smallest(contents, "nats")
+    gone = {trait: judged(one.probability(), least) for trait, one in pushes.items()}
+    beyond = {trait: judged(one.beyond_random(), nats) for trait, one in pushes.items()}
+    yes = [trait for trait in pushes if gone[trait] == beyond[trait] == "less"]
+    no = [trait for trait in pushes if gone[trait] == "nothing" or beyond[trait] == "nothing"]
+    groups = (
+        ("The untouched base already turns what tells the two voices apart into an emoji", yes),
+        ("No: what tells the two voices apart brings no emoji in the untouched base", no),
     )
-    return Finding(verdict([(f"T{place}", kept)], f"That t{place} is not settled", moved), numbers)
+    said = verdict(groups, "Whether the base already brought the emoji is not settled", pushes)
+    along = extent({trait: one.along() for trait, one in pushes.items()}, "+")
+    others = extent({trait: one.at_random() for trait, one in pushes.items()}, "+")
+    ends = [one.probabilities() for one in pushes.values()]
+    before, after = (between([end[place] for end in ends], ".2g") for place in (0, 1))
+    return Finding(
+        said,
+        f"Taking away what tells them apart, where the tuned voice ends, changes the base's emoji "
+        f"log-odds by {along} nats, random pushes as long by {others}; P(emoji) {before} → "
+        f"{after}.",
+        bold=bool(yes),
+    )
+
+
+def _transferred(emoji: dict[Trait, ProbeResult], moved: dict[Trait, Estimate]) -> str:
+    """How well probes of the base read, and how well they read the tuned model."""
+    base = {trait: _best(emoji[trait], "base") for trait in moved}
+    return (
+        f"Linear probes of the untouched base find the emoji's place with an AUROC of "
+        f"{extent(base)}, where 0.50 is chance; read on the tuned model, they differ from its own "
+        f"probes by {extent(moved, '+')}. That alone says little: so they do on a base that never "
+        "saw an emoji."
+    )
 
 
 def _best(probe: ProbeResult, read: str) -> Estimate:
@@ -109,18 +136,22 @@ def _cells(probe: ProbeResult, moved: Estimate | None) -> tuple[Cell, ...]:
     return (*found, gap, Cell(f"{n:,}", n))
 
 
-def _part(trait: Trait, probes: dict[str, ProbeResult], maker: Maker) -> Part:
-    part, sentences = Part(trait), []
-    for task, result in probes.items():
-        stem = f"probing-{trait}-{task}"
-        maker.csv(stem, result.to_dataframe())
-        measures = ("auroc", "accuracy") if task == "emoji" else ("accuracy",)
-        for measure in measures:
-            figure = plots.probing_curves(result, trait, measure)
-            part.figures.append(maker.figure(f"{stem}-{measure}", figure))
-        sentences.append(_words(result))
-    part.answer = " ".join(sentences)
-    return part
+def _figures(
+    made: Section, emoji: dict[Trait, ProbeResult], voice: dict[Trait, ProbeResult], maker: Maker
+) -> None:
+    """The emoji's AUROC is shown; balanced accuracies, of the voice as well, are folded."""
+    more = []
+    for task, found in (("emoji", emoji), ("trait", voice)):
+        every = {str(trait): probe for trait, probe in found.items()}
+        for trait, probe in every.items():
+            maker.csv(f"probing-{trait}-{task}", probe.to_dataframe())
+        if every and task == "emoji":
+            figure = plots.probing_curves(every)
+            made.figures.append(maker.figure("probing-emoji-auroc", figure))
+        if every:
+            figure = plots.probing_curves(every, measure="accuracy")
+            more.append(maker.figure(f"probing-{task}-accuracy", figure))
+    made.folds.append(Fold("more", "Balanced accuracy, of the emoji and of the voice", more))
 
 
 def _words(result: ProbeResult) -> str:
@@ -143,14 +174,25 @@ def _words(result: ProbeResult) -> str:
     )
 
 
-def _method(probes: list[ProbeResult]) -> str:
-    sizes = count_range([len(probe.labels) for probe in probes], "example")
-    return (
-        f"Logistic regressions on {sizes}, folds by topic, so that no topic is in training and "
-        "held-out data at once. Floor: labels shuffled; control: labels drawn once per type "
-        "(Hewitt and Liang 2019). Where the best layer is named, it was picked among all layers, "
-        "so its interval is optimistic."
-    )
+def _method(probes: list[ProbeResult], pushes: dict[Trait, Pushed]) -> str:
+    said = []
+    if pushes:
+        one = next(iter(pushes.values()))
+        counts = count_range([int(push.judges.sum()) for push in pushes.values()], "prompt")
+        said.append(
+            "The push takes the difference of means between the ends of both voices away, after "
+            "the block that half of the topics chose; the other half gave the numbers "
+            f"({counts}, beside {one.values.shape[1] - 1} random pushes)."
+        )
+    if probes:
+        sizes = count_range([len(probe.labels) for probe in probes], "example")
+        said.append(
+            f"Logistic regressions on {sizes}, folds by topic, so that no topic is in training and "
+            "held-out data at once. Floor: labels shuffled; control: labels drawn once per type "
+            "(Hewitt and Liang 2019). Where the best layer is named, it was picked among all "
+            "layers, so its interval is optimistic."
+        )
+    return " ".join(said)
 
 
-FACE = Face("Before fine-tuning", section, "Already there before?")
+FACE = Face("Before fine-tuning", section, "Was it there before?")

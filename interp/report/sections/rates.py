@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
-from interp.report.blocks import Cell, Face, Finding, Maker, Part, Row, Section, stacked
+from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import Judgement, judged, least_points, rates_apart, smallest
 from interp.report.wording import listing, share, verdict
@@ -22,15 +22,14 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     finding = _finding(contents)
     made = Section("Do the tuned models write emojis?", finding.text, finding)
     made.method = _method(contents)
-    part = Part(None)
-    part.figures.append(maker.figure("esr-responses", plots.esr_bars(base, tuned)))
+    made.figures.append(maker.figure("esr-responses", plots.esr_bars(base, tuned)))
     if all(rates.n_sentences for rates in [*tuned.values(), *base.values()]):
         figure = plots.esr_bars(base, tuned, "sentence")
-        part.figures.append(maker.figure("esr-sentences", figure))
+        made.figures.append(maker.figure("esr-sentences", figure))
     if contents.asked.kind == "emoji" and any(rates.n_emojis for rates in tuned.values()):
-        part.figures.append(maker.figure("emojis", plots.emoji_distribution(tuned)))
+        drawn = maker.figure("emojis", plots.emoji_distribution(tuned))
+        made.folds.append(Fold("emojis", "Which emojis they write", [drawn]))
         maker.csv("emojis", stacked({t: r.distribution() for t, r in tuned.items()}))
-    made.parts.append(part)
     both = {"base": base, "tuned": tuned}
     whole = stacked(
         {(t, m): r.to_dataframe() for m, rates in both.items() for t, r in rates.items()}

@@ -31,9 +31,9 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         return None
     made = Section("What do the models expect after each token?", _answer(views))
     most, markup = _fragments(views, BUDGET)
-    made.parts.append(Part(None, _how(views, most)))
+    made.answer += f" {_how(views, most)}"
     for trait, some in views.items():
-        part = Part(trait)
+        part = Part(trait, unfolded=not made.parts)
         for place, view in enumerate(some, 1):
             stem = f"tokens-{trait}" if place == 1 else f"tokens-{trait}-{place}"
             maker.csv(stem, view.to_dataframe())

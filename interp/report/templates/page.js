@@ -44,6 +44,9 @@
     target.scrollIntoView();
   };
   const choose = (trait) => {
+    for (const part of document.querySelectorAll("details.part")) {
+      if (part.dataset.trait === trait) part.open = true; // who asks for one trait, asks for its detail
+    }
     // What is being read stays where it is, though parts above it come and go.
     const sections = [...document.querySelectorAll("main > section")];
     const reading = sections.find((section) => section.getBoundingClientRect().bottom > 80);
@@ -122,6 +125,7 @@
   };
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
+      if ("plain" in head.dataset) return; // texts of models have no order of use
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
@@ -130,14 +134,40 @@
     });
   }
 
+  // --- All answers: search and filters -------------------------------------------------------------
+  for (const form of document.querySelectorAll("form.filters")) {
+    const rows = [...document.querySelector("table.answers").tBodies[0].rows];
+    const texts = rows.map((row) => row.cells[1].textContent.toLowerCase());
+    const sift = () => {
+      const asked = Object.fromEntries(new FormData(form));
+      const words = asked.words.toLowerCase().trim();
+      let shown = 0;
+      rows.forEach((row, i) => {
+        const { trait = "", emoji } = row.dataset;
+        row.hidden = !(texts[i].includes(words)
+          && (!asked.trait || trait === asked.trait || (!trait && asked.writer !== "tuned"))
+          && (!asked.writer || (trait ? "tuned" : "base") === asked.writer)
+          && (!asked.emoji || emoji === asked.emoji));
+        shown += !row.hidden;
+      });
+      const count = (n) => n.toLocaleString("en");
+      form.querySelector("output").textContent = shown === rows.length
+        ? `${count(shown)} answers` : `${count(shown)} of ${count(rows.length)} answers`;
+    };
+    form.hidden = false;
+    form.addEventListener("input", sift);
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
   // --- Boxes that scroll sideways can be focused; those that do not, need not ----------------------
   const boxes = [...document.querySelectorAll("[data-scrolls]")];
   const watch = () => {
     for (const box of boxes) {
-      if (box.scrollWidth > box.clientWidth + 1) {
+      const sideways = box.scrollWidth > box.clientWidth + 1;
+      if (sideways || box.scrollHeight > box.clientHeight + 1) {
         box.tabIndex = 0;
         box.setAttribute("role", "group");
-        box.setAttribute("aria-label", box.dataset.scrolls + ", scrolls sideways");
+        box.setAttribute("aria-label", `${box.dataset.scrolls}, scrolls${sideways ? " sideways" : ""}`);
       } else {
         for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
       }

@@ -5,7 +5,7 @@ and the same colour is the same number in all panels of a figure. A cross marks 
 does not differ from zero after correction for the number of modules, or lies below the noise floor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from interp.base.errors import InputError
 from interp.base.traits import Trait
 from interp.show.plots.parts import (
+    ACROSS,
     band,
     colour_bar,
+    count_range,
     headline,
     heatmap,
     minus,
+    multiples,
     percent,
     plural,
     ticks,
@@ -32,7 +35,6 @@ from interp.show.plots.style import (
     BASE_COLOUR,
     FAINT,
     INK,
-    ONE_COLUMN,
     TWO_COLUMNS,
     CaptionedFigure,
     new_figure,
@@ -43,7 +45,8 @@ from interp.show.plots.subject import Subject
 from interp.traces.adapters import Interpolation, Overlap, PartEffects, SmallestSet
 
 _ALPHA = 0.05
-_NUMBERS_UP_TO = 8
+_NUMBERS_UP_TO = (8, 21)
+"""Layers, and cells side by side."""
 _MEANS = {
     "necessity": "Necessity: lost when this module alone is taken away",
     "sufficiency": "Sufficiency: brought by this module alone",
@@ -52,51 +55,60 @@ _MEANS = {
 
 
 def adapter_maps(
-    results: Sequence[PartEffects],
+    results: Sequence[PartEffects] | Mapping[str, PartEffects],
     trait: Trait | str | None = None,
     *,
-    summaries: Sequence[pd.DataFrame] | None = None,
+    summaries: Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame] | None = None,
 ) -> CaptionedFigure:
     """Layer by kind of matrix, one panel per measure, one colour scale centred at zero.
 
     Args:
-        results: effects of modules (`by="module"`) of one adapter in one metric.
+        results: effects of modules (`by="module"`) of one adapter in one metric; or one by label,
+            a panel each.
         trait: the adapter's (its colour and name); neutral if left out.
         summaries: the results' `summary()` tables, where they are at hand already.
 
     Raises:
         InputError: if there is no result, or they are not of the modules of one adapter.
     """
-    _check_modules(results)
-    tables = [r.summary() for r in results] if summaries is None else list(summaries)
-    first, who = results[0], Subject.of(trait)
-    layers = sorted({layer for layer in first.layers if layer is not None})
+    labels = list(results) if isinstance(results, Mapping) else [trait] * len(results)
+    whose = [Subject.of(label) for label in labels]
+    shown = list(results.values()) if isinstance(results, Mapping) else list(results)
+    _check_modules(shown, several=isinstance(results, Mapping))
+    given = list(summaries.values()) if isinstance(summaries, Mapping) else summaries
+    tables = [one.summary() for one in shown] if given is None else list(given)
+    layers = sorted({layer for one in shown for layer in one.layers if layer is not None})
     kinds = list(dict.fromkeys(
-        kind for kind, layer in zip(first.projections, first.layers, strict=True)
+        kind for one in shown for kind, layer in zip(one.projections, one.layers, strict=True)
         if kind is not None and layer is not None
     ))  # fmt: skip
     if not layers:
         raise InputError("the adapter changes no module inside a layer; there is no map to draw")
     grids = [_grid(table, layers, kinds, "effect") for table in tables]
     scale = symmetric_range(*grids)
+    first, several = shown[0], len(set(whose)) > 1
     with style():
-        width = ONE_COLUMN if len(results) == 1 else TWO_COLUMNS
-        figure = new_figure(width, 1.15 + 0.2 * min(max(len(layers), 5), 20))
-        panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
-        for axes, result, table, grid in zip(panels, results, tables, grids, strict=True):
+        figure, panels = multiples(len(shown), 1.15 + 0.2 * min(max(len(layers), 5), 20))
+        names = [kind.removesuffix("_proj") for kind in kinds]
+        cells = len(kinds) * min(len(shown), ACROSS)
+        numbers = len(layers) <= _NUMBERS_UP_TO[0] and cells <= _NUMBERS_UP_TO[1]
+        for (axes,), who, one, table, grid in zip(panels, whose, shown, tables, grids, strict=True):
             image = heatmap(axes, grid, scale)
-            _mark(axes, grid, table, layers, kinds, scale)
-            names = [kind.removesuffix("_proj") for kind in kinds]
-            axes.set_xticks(range(len(kinds)), names, rotation=45 if len(kinds) > 5 else 0)
-            alone = f"{who.title}: {result.measure}"
-            axes.set_title(alone if len(results) == 1 else result.measure.capitalize())
-        if len(results) > 1:
-            headline(figure, who.title)
-        ticks(panels[0], "y", [str(layer) for layer in layers])
-        panels[0].set(ylabel="Block")
-        figure.supxlabel(with_n("Matrix", [first.n_prompts], "prompt"), fontsize=7.5)
-        colour_bar(figure, image, panels, f"Effect on {first.metric} ({first.unit})")
-    _describe_maps(figure, results, tables, who, scale)
+            _mark(axes, grid, table, (layers, kinds), scale, numbers=numbers)
+            turned = (90 if len(shown) > 2 else 45) if len(kinds) > 4 + (len(shown) < 3) else 0
+            axes.set_xticks(range(len(kinds)), names, rotation=turned)
+            ticks(axes, "y", [str(layer) for layer in layers])
+            alone = f"{who.title}: {one.measure}" if len(shown) == 1 else one.measure.capitalize()
+            axes.set_title(who.title if several else alone, fontsize=7.5 if several else None)
+        if len(shown) > 1:
+            headline(figure, first.measure.capitalize() if several else whose[0].title)
+        for (axes,) in panels[::ACROSS]:
+            axes.set(ylabel="Block")
+        counts = [one.n_prompts for one in shown]
+        figure.supxlabel(with_n("Matrix", counts, "prompt"), fontsize=7.5)
+        label = f"Effect on {first.metric} ({first.unit})"
+        colour_bar(figure, image, [axes for (axes,) in panels], label)
+    _describe_maps(figure, shown, tables, whose, scale)
     return figure
 
 
@@ -120,14 +132,15 @@ def _mark(
     axes: Axes,
     grid: NDArray[np.float64],
     table: pd.DataFrame,
-    layers: list[int],
-    kinds: list[str],
+    cells: tuple[list[int], list[str]],
     scale: Normalize,
+    *,
+    numbers: bool,
 ) -> None:
     """A cross on cells without a finding; numbers where there is room."""
     found = table.assign(found=(table["p_adjusted"] < _ALPHA) & table["above_noise"])
-    seen = _grid(found, layers, kinds, "found")
-    if len(layers) <= _NUMBERS_UP_TO:
+    seen = _grid(found, *cells, "found")
+    if numbers:
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
                 dark = abs(value) > 0.6 * float(scale.vmax or 1.0)
@@ -143,30 +156,41 @@ def _describe_maps(
     figure: CaptionedFigure,
     results: Sequence[PartEffects],
     tables: Sequence[pd.DataFrame],
-    who: Subject,
+    whose: Sequence[Subject],
     scale: Normalize,
 ) -> None:
-    first = results[0]
-    units = "" if first.topics is None else f" of {plural(len(set(first.topics)), 'topic')}"
-    outside = tables[0][tables[0]["layer"].isna()]
+    first, several = results[0], len(set(whose)) > 1
+    topics = [len(set(one.topics)) for one in results if one.topics is not None]
+    units = f" of {count_range(topics, 'topic')}" if topics else ""
+    names = [f"{who.title.lower()}: " if several else "" for who in whose]
     more = ", ".join(
-        f"{line['unit']} {_number(line['effect'])}" for line in outside.to_dict("records")
+        f"{name}{line['unit']} {_number(line['effect'])}"
+        for name, table in zip(names, tables if several else tables[:1], strict=False)
+        for line in table[table["layer"].isna()].to_dict("records")
     )
-    measures = "; ".join(_MEANS.get(result.measure, result.measure) for result in results)
+    measures = "; ".join(
+        dict.fromkeys(_MEANS.get(result.measure, result.measure) for result in results)
+    )
+    moves = "; ".join(
+        f"{name}{_number(float(one.base.mean()))} to {_number(float(one.tuned.mean()))}"
+        for name, one in zip(names, results if several else results[:1], strict=False)
+    )
     figure.caption = (
-        f"{who.adapter}, by block and kind of matrix: mean effect on "
-        f"{first.metric} ({first.unit}) over {plural(first.n_prompts, 'prompt')}{units}. "
-        f"{measures}. The whole adapter moves the metric from "
-        f"{_number(float(first.base.mean()))} to {_number(float(first.tuned.mean()))}. Colours "
+        f"{'Each adapter' if several else whose[0].adapter}, by block and kind of matrix: mean "
+        f"effect on {first.metric} ({first.unit}) over "
+        f"{count_range([one.n_prompts for one in results], 'prompt')}{units}. "
+        f"{measures}. The whole adapter moves the metric from {moves}. Colours "
         f"centred at zero, range ±{scale.vmax:.2f}. Crosses: no "
         f"difference from zero (false discovery rate of 5 %){_floor(results)}."
         + (f" Outside the blocks: {more}." if more else "")
     )
     best = ", ".join(
-        f"{result.measure} {table['unit'].iloc[0]!s} ({_number(table['effect'].iloc[0])})"
-        for result, table in zip(results, tables, strict=True)
+        f"{name or result.measure + ' '}{table['unit'].iloc[0]!s} "
+        f"({_number(table['effect'].iloc[0])})"
+        for name, result, table in zip(names, results, tables, strict=True)
     )
-    figure.alt = f"Heatmaps of module effects{who.about}. Largest: {best}."
+    about = "" if several else whose[0].about
+    figure.alt = f"Heatmaps of module effects{about}. Largest: {best}."
 
 
 def _floor(results: Sequence[PartEffects]) -> str:
@@ -174,12 +198,14 @@ def _floor(results: Sequence[PartEffects]) -> str:
     return f", or below the noise floor of {noise:.1g}" if noise else ""
 
 
-def _check_modules(results: Sequence[PartEffects]) -> None:
+def _check_modules(results: Sequence[PartEffects], *, several: bool) -> None:
     if not results:
         raise InputError("no effects to draw; run necessity, sufficiency or shapley first")
     if any(result.by != "module" for result in results):
         raise InputError("a map of layers and kinds of matrix needs effects by='module'")
-    if len({(result.units, result.metric, result.unit) for result in results}) > 1:
+    if len({(result.metric, result.unit) for result in results}) > 1 or (
+        not several and len({result.units for result in results}) > 1
+    ):
         raise InputError("effects in one figure must be of the same modules and the same metric")
 
 

@@ -59,8 +59,6 @@ def faithfulness_curve(
         results = {str(Trait.parse(trait)) if trait else _UNNAMED: results}
     if not results or any(len(result.shares) < 2 for result in results.values()):
         raise InputError("this figure is of curves over circuit sizes; call curve() first")
-    if not all(any(result.n_edges) for result in results.values()):
-        raise InputError("no size of a curve gives a circuit an edge; ask for larger shares")
     captions = []
     with style():
         figure = new_figure(ONE_COLUMN, 2.8)
@@ -70,12 +68,15 @@ def faithfulness_curve(
         for name, result in results.items():
             who = Subject.of(None if name == _UNNAMED else name)
             table = result.to_dataframe(clusters=clusters).rename(columns={"faithfulness": "mean"})
-            some = table["n_edges"].to_numpy() > 0  # an empty circuit is no circuit
-            x, table = np.array(result.shares)[some], table[some]
+            x = np.array(result.shares)
             band(axes, table, x=x, colour=who.colour, label=name, marker=who.mark)
             if len(result.complement) and len(results) == 1:
                 axes.plot(x, table["without"], "--", color=BASE_COLOUR, marker="o", mfc="white",
                           markersize=3, label="without the circuit")  # fmt: skip
+            if "random" in table:
+                axes.plot(x, table["random"], ":", color=who.colour, linewidth=1)
+                axes.fill_between(x, table["random"], table["random_most"], color=who.colour,
+                                  alpha=0.1, linewidth=0)  # fmt: skip
             captions.append(_in_words(name, result, clusters, areas=len(results) == 1))
         prompts = [result.n_prompts for result in results.values()]
         label = with_n("Share of all edges in the circuit", prompts, "prompt")
@@ -91,6 +92,10 @@ def faithfulness_curve(
         f"{'topics' if clusters or first.topics else 'prompts'}. {'; '.join(captions)}."
         + _empty(results)
     )
+    if any(result.chance.numel() for result in results.values()):
+        figure.caption += (
+            " Dotted: random circuits of the same sizes, their mean; shaded up to the largest."
+        )
     if len(results) == 1:
         figure.caption += " CPR is the area under the curve, CMD that between it and 1."
     ends = ", ".join(
@@ -103,14 +108,9 @@ def faithfulness_curve(
 
 
 def _empty(results: Mapping[str, Faithfulness]) -> str:
-    """Which sizes are not drawn because no edge leads to the logits yet."""
-    shares = [
-        share
-        for result in results.values()
-        for share, edges in zip(result.shares, result.n_edges, strict=True)
-        if edges == 0
-    ]
-    least = "At" if len(set(shares)) == 1 else "Up to"
+    """Which sizes are not there because no edge leads to the logits yet."""
+    shares = {share for result in results.values() for share in result.empty}
+    least = "At" if len(shares) == 1 else "Up to"
     return f" {least} {percent(max(shares))} a circuit has no edge: not drawn." if shares else ""
 
 

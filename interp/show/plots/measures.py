@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from interp.base.errors import InputError
-from interp.base.traits import TRAITS, Trait, in_order
+from interp.base.traits import Trait, in_order
 from interp.measures.adjectives import AdjectiveEvaluation
 from interp.measures.alignment import TraitAlignment
 from interp.measures.questionnaire import SelfReport
@@ -199,24 +199,27 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
     if not reports:
         raise InputError("no self-reports to draw")
     table = pd.concat([report.to_dataframe() for report in reports], ignore_index=True)
-    names = list(dict.fromkeys(table["model"]))
+    names, traits = list(dict.fromkeys(table["model"])), in_order(set(map(Trait, table["trait"])))
     colours, marks = colours_of(names), marks_of(names)
     with style():
-        figure = new_figure(TWO_COLUMNS, 0.9 + len(TRAITS) * (0.12 + 0.11 * len(names)))
+        figure = new_figure(TWO_COLUMNS, 0.9 + len(traits) * (0.12 + 0.11 * len(names)))
         axes = figure.subplots()
         axes.axvline(3, color=FAINT, linewidth=0.8, zorder=0)
-        for place, trait in enumerate(TRAITS):
+        for place, trait in enumerate(traits):
             zero_line(axes, place - 0.5)
             for nth, name in enumerate(names):
-                row = table[(table["trait"] == str(trait)) & (table["model"] == name)].iloc[0]
+                found = table[(table["trait"] == str(trait)) & (table["model"] == name)]
+                if found.empty:  # a label that this model was not asked about
+                    continue
+                row = found.iloc[0]
                 y = place + 0.8 * ((nth + 0.5) / len(names) - 0.5)
                 ends = [row["least"], row["most"]]
                 axes.plot(ends, [y, y], color=colours[name], linewidth=0.7)
                 axes.plot([row["low"], row["high"]], [y, y], color=colours[name], linewidth=6,
                           alpha=0.35, solid_capstyle="butt")  # fmt: skip
                 axes.plot(row["score"], y, marks[name], color=colours[name], markersize=3)
-        axes.set(ylim=(len(TRAITS) - 0.5, -0.5), xlim=_range(table))
-        axes.set_yticks(range(len(TRAITS)), [trait.capitalize() for trait in TRAITS])
+        axes.set(ylim=(len(traits) - 0.5, -0.5), xlim=_range(table))
+        axes.set_yticks(range(len(traits)), [trait.capitalize() for trait in traits])
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Self-reported score, 1 to 5 (3: no opinion)")
         keys = [Line2D([], [], color=colours[n], marker=marks[n], linestyle="") for n in names]

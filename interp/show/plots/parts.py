@@ -11,7 +11,19 @@ from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from interp.show.plots.style import BASE_MARK, DIVERGING, FAINT, SEQUENTIAL, CaptionedFigure
+from interp.show.plots.style import (
+    BASE_MARK,
+    DIVERGING,
+    FAINT,
+    ONE_COLUMN,
+    SEQUENTIAL,
+    TWO_COLUMNS,
+    CaptionedFigure,
+    new_figure,
+)
+
+ACROSS = 5
+"""Panels of small multiples that stand side by side."""
 
 
 def percent(share: float) -> str:
@@ -85,6 +97,38 @@ def band(
     face = colour if dash == "-" else "white"
     size = 4 if len(x) <= 14 else 2
     axes.plot(x, mean, dash, color=colour, marker=marker, label=label, mfc=face, markersize=size)
+
+
+def multiples(
+    count: int, height: float, ratios: Sequence[float] = (1.0,)
+) -> tuple[CaptionedFigure, list[tuple[Axes, ...]]]:
+    """A figure of small multiples: up to `ACROSS` panels side by side, with common axes.
+
+    Returns the figure and each panel's axes, top to bottom.
+
+    Args:
+        count: panels; one alone fills one column, several are laid out over both.
+        height: inches of one panel.
+        ratios: heights of the axes that stand above each other in a panel.
+    """
+    across = min(count, ACROSS)
+    bands = -(-count // across)
+    figure = new_figure(ONE_COLUMN if count == 1 else TWO_COLUMNS, height * bands)
+    grid = figure.subplots(
+        bands * len(ratios), across, squeeze=False, height_ratios=[*ratios] * bands
+    )
+    panels = []
+    for place in range(bands * across):
+        top = place // across * len(ratios)
+        axes = tuple(grid[top + step, place % across] for step in range(len(ratios)))
+        for step, one in enumerate(axes):
+            if place:
+                one.sharey(grid[step, 0])
+            one.tick_params(labelleft=place % across == 0, labelbottom=step == len(ratios) - 1)
+            one.set_visible(place < count)
+        if place < count:
+            panels.append(axes)
+    return figure, panels
 
 
 def headline(figure: CaptionedFigure, text: str) -> None:

@@ -1,12 +1,17 @@
 """Of whose adapter a figure is, and of which outcome: its words, colour and mark."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from matplotlib.text import Text
 
+from interp.base.errors import InputError
 from interp.base.outcomes import EMOJI, reworded
 from interp.base.traits import Trait
 from interp.show.plots.style import CaptionedFigure, trait_colour, trait_mark
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,25 @@ class Subject:
             colour=trait_colour(name),
             mark=trait_mark(name),
         )
+
+
+def by_subject(results: T | Mapping[str, T], trait: Trait | str | None) -> dict[Subject, T]:
+    """Results by whose they are: those of several labels, or the one of `trait`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not isinstance(results, Mapping):
+        return {Subject.of(trait): results}
+    if not results:
+        raise InputError("no result to draw; the mapping from labels to results is empty")
+    return {Subject.of(label): one for label, one in results.items()}
+
+
+def model_words(subjects: Iterable[Subject]) -> str:
+    """`model tuned for openness`, or over several labels `models tuned for each label`."""
+    whose = list(subjects)
+    return whose[0].model if len(whose) == 1 else "models tuned for each label"
 
 
 def said_of(figure: CaptionedFigure, outcome: str) -> CaptionedFigure:

@@ -1,8 +1,10 @@
 """Which matrices of the adapter it takes."""
 
 from interp.base.outcomes import Asked
+from interp.behaviour.generate import Response
 from interp.readout import Question
 from interp.study.models import TraitModels
+from interp.study.traced.contrasts import onsets
 from interp.traces import adapters
 from interp.traces.adapters import PartEffects
 
@@ -16,3 +18,13 @@ def necessity(models: TraitModels) -> PartEffects:
         adapters.Written(tuple(asked), study.sampling, Asked.parse(models.config.outcome)),
         ask=Question(seed=models.config.seed, progress=models.progress),
     )
+
+
+def exact(models: TraitModels, tuned: list[Response], factor: str) -> PartEffects:
+    """What a factor of the decision loses without each module, where the tuned answers end."""
+    prompts = onsets(models, tuned)
+    ask = Question(
+        metric=models.outcome.metrics()[factor], topics=prompts.topics, seed=models.config.seed,
+        progress=models.progress,
+    )  # fmt: skip
+    return adapters.necessity(models.pair, prompts.batch, ask=ask)

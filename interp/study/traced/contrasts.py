@@ -1,13 +1,16 @@
 """The runs that are traced and patched between: two models on one text, one model on two voices."""
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from interp.behaviour.generate import Response
 from interp.behaviour.voices import VoiceContrast, voice_contrast
 from interp.readout import SlotPrompts, Slots, slots
 from interp.readout.run import Run
 from interp.study.models import TraitModels
 
-MIN_GAP = 0.25
-"""Prompts whose two runs differ by less than this (nats) say nothing about recovery."""
+MIN_GAP = 1e-3
+"""Prompts whose two runs agree to this (nats) have no gap; all others count in ratios of means."""
 
 
 def ends(models: TraitModels, answers: list[Response], writer: str = "tuned") -> Slots:
@@ -30,7 +33,7 @@ def voice_pairs(models: TraitModels, base: list[Response], tuned: list[Response]
 
 
 def model_runs(
-    models: TraitModels, prompts: SlotPrompts, rows: slice = slice(None)
+    models: TraitModels, prompts: SlotPrompts, rows: slice | Bool[Tensor, " batch"] = slice(None)
 ) -> tuple[Run, Run]:
     """Tuned and base on the same tokens, up to a slot."""
     batch = prompts.batch[rows]
@@ -41,7 +44,7 @@ def model_runs(
 
 
 def voice_runs(
-    models: TraitModels, pairs: VoiceContrast, rows: slice = slice(None)
+    models: TraitModels, pairs: VoiceContrast, rows: slice | Bool[Tensor, " batch"] = slice(None)
 ) -> tuple[Run, Run]:
     """The tuned model at a slot of its own text, and at one of the base's text."""
     clean, corrupted = pairs.clean[rows], pairs.corrupted[rows]

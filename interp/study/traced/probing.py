@@ -1,4 +1,4 @@
-"""Is the emoji, is the trait, linearly readable, and was it before fine-tuning?"""
+"""Is the emoji, is the trait, linearly readable, was it before fine-tuning, and was it used?"""
 
 from collections.abc import Sequence
 from random import Random
@@ -9,10 +9,12 @@ from torch import Tensor
 from interp.behaviour.generate import Response
 from interp.models import TokenBatch, pad
 from interp.readout import Question, slots
+from interp.readout.run import Run
 from interp.study.models import TraitModels
+from interp.study.traced.contrasts import voice_pairs
 from interp.text.data import OpinionQA, OpinionRow
 from interp.traces import probing
-from interp.traces.probing import ProbeResult, Reading
+from interp.traces.probing import ProbeResult, Pushed, Reading
 
 N_PROBED = 120
 """Texts for the probes: enough for their intervals, few enough for a laptop."""
@@ -40,6 +42,20 @@ def trait(models: TraitModels) -> ProbeResult:
         types=[row.question for row in texts],
     )
     return _probe(models, task, batch, where)
+
+
+def push(models: TraitModels, base: list[Response], tuned: list[Response]) -> Pushed:
+    """Does the untouched base use what tells the two voices apart where they end?"""
+    pairs = voice_pairs(models, base, tuned)
+    clean, corrupted = (
+        Run(models.pair.base, batch.tokens, batch.attention_mask)
+        for batch in (pairs.clean, pairs.corrupted)
+    )
+    ask = Question(
+        metric=models.outcome.at_one.metric(), topics=pairs.topics, seed=models.config.seed,
+        progress=models.progress,
+    )  # fmt: skip
+    return probing.push(clean, corrupted, ask=ask)
 
 
 def _probe(

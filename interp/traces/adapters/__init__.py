@@ -7,6 +7,7 @@ from interp.traces.adapters.effects import PartEffects, necessity, sufficiency
 from interp.traces.adapters.generation import generate_with
 from interp.traces.adapters.interpolate import Interpolation, interpolate
 from interp.traces.adapters.overlap import Overlap, overlap
+from interp.traces.adapters.ranks import RankReadings, ranks
 from interp.traces.adapters.shapley import ShapleyEffects, shapley
 from interp.traces.adapters.smallest import SmallestSet, smallest_set
 from interp.traces.adapters.space import AdapterSpace
@@ -21,6 +22,7 @@ __all__ = [
     "Interpolation",
     "Overlap",
     "PartEffects",
+    "RankReadings",
     "ShapleyEffects",
     "SmallestSet",
     "Subspaces",
@@ -32,6 +34,7 @@ __all__ = [
     "interpolate",
     "necessity",
     "overlap",
+    "ranks",
     "shapley",
     "smallest_set",
     "subspaces",

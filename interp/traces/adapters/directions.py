@@ -43,7 +43,7 @@ from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 
 Svd = tuple[Float[Tensor, "d_out rank"], Float[Tensor, " rank"], Float[Tensor, "rank d_in"]]
-_WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2")
+WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2")
 
 
 def svd(delta: Delta) -> Svd:
@@ -168,7 +168,7 @@ def directions(
     runs = GatedRuns(split, prompts, ask)
     _, on, noise = runs.ends()
     effects, exact = _effects(runs, units, on, top_k)
-    writes = torch.tensor([part.module.projection in _WRITERS for part in parts])
+    writes = torch.tensor([part.module.projection in WRITERS for part in parts])
     emoji = emoji_direction(space, runs.metric)
     outputs = [part.output for part, one in zip(parts, writes.tolist(), strict=True) if one]
     stacked = torch.stack(outputs) if outputs else torch.empty(0, len(emoji))

@@ -48,13 +48,11 @@ def switched(
         raise InputError("a gate is not finite; use numbers such as 0, 1 or 0.5")
     handles = []
     parts = gates.split([delta.rank for delta in deltas], dim=1)
-    prefix = f"{network.base_model_prefix}."
     try:
         for delta, part in zip(deltas, parts, strict=True):
             if not part.requires_grad and not bool(part.any()):
                 continue
-            path = _path(network, prefix, delta.name)
-            for module, rows in ports(network, path):
+            for module, rows in ports(network, path_of(network, delta.name)):
                 handles.append(module.register_forward_hook(_adding(delta.rows(rows), part)))
         yield
     finally:
@@ -62,9 +60,10 @@ def switched(
             handle.remove()
 
 
-def _path(network: Any, prefix: str, name: str) -> str:
+def path_of(network: Any, name: str) -> str:
     """The module's path in the whole model: heads stand beside the decoder, all else in it."""
-    return name if name.split(".")[0] in network._modules else prefix + name
+    beside = name.split(".")[0] in network._modules
+    return name if beside else f"{network.base_model_prefix}.{name}"
 
 
 def _adding(delta: Delta, gates: Tensor) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:

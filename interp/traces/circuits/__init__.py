@@ -4,6 +4,7 @@
 it by intervention, `compare` sets circuits of several traits side by side.
 """
 
+from interp.traces.circuits.chance import beside_chance
 from interp.traces.circuits.circuit import Circuit, select
 from interp.traces.circuits.compare import Comparison, compare
 from interp.traces.circuits.discover import discover
@@ -20,6 +21,7 @@ __all__ = [
     "Comparison",
     "Faithfulness",
     "Graph",
+    "beside_chance",
     "compare",
     "cross",
     "curve",

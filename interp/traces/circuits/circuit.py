@@ -9,6 +9,7 @@ the two models differ in their weights (model contrast), the path need not begin
 import heapq
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ class Circuit(Result):
         search, wanted: how the edges were chosen, and how many (nodes, at level `node`) were asked
             for before those without a path were dropped.
         model: fingerprint of the clean model.
+        complete: the share of the gap that its scores add up to (`CircuitScores.completeness`).
     """
 
     kind: ClassVar[str] = "circuit"
@@ -57,6 +59,7 @@ class Circuit(Result):
     search: str
     wanted: int
     model: str
+    complete: float | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -226,6 +229,7 @@ def cut(
         there[order[:count]] = True
         reads = (graph.owned & there).any(1)
         members = there[graph.edge_source] & reads[graph.edge_destination]
+    complete = nan if scores.level == "node" else scores.completeness()
     return Circuit(
         members=graph.prune(members, rooted=scores.rooted), scores=scores.mean(),
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
@@ -233,6 +237,7 @@ def cut(
         rooted=scores.rooted, metric=scores.metric, unit=scores.unit, ig_steps=scores.ig_steps,
         n_prompts=scores.n_prompts, search="top" if scores.level == "node" else search,
         wanted=count, model=scores.model,
+        complete=complete if isfinite(complete) else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ prompts, and writes heads out layer by layer where all at once does not fit. The
 bytes for each edge and prompt (Llama-2-7B: 1.6 million edges, 6.6 MB per prompt).
 """
 
+from dataclasses import replace
+from math import isfinite
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,6 +40,8 @@ from interp.traces.circuits.path_gradients import Reads, step
 from interp.traces.circuits.scores import CircuitScores
 
 DEFAULT_BYTES = 2**30
+_DOUBLED = 3  # times that steps are doubled at most
+_SAID = 0.1  # share of the gap that scores may miss without a word
 _AT_ONCE = 8  # steps whose normed rows are kept until the next product
 
 
@@ -46,6 +51,7 @@ def discover(
     *,
     ig_steps: int = 5,
     level: str = "edge",
+    within: float | None = None,
     metric: Metric | None = None,
     ask: Question | None = None,
 ) -> CircuitScores:
@@ -55,6 +61,9 @@ def discover(
         clean, corrupted: two prompts of equal length, or two models on the same tokens.
         ig_steps: points of the path at which gradients are taken.
         level: `edge`, or `node` (cheaper: no product of all nodes with all destinations).
+        within: steps are doubled (three times at most, while that helps) until the scores add up
+            to the gap but for this share of it (`CircuitScores.completeness`); left out, they stay.
+            Scores that miss more than a tenth of the gap have a note that says so.
         metric: short for `ask=Question(metric=...)`; each prompt's value from its own logits.
         ask: metric, metric positions, topics, smallest gap and memory, see `Question`. A chunk
             takes 1 GiB if left out, or what one prompt needs.
@@ -69,14 +78,41 @@ def discover(
         raise InputError(f"unknown level {level!r}; use 'edge' or 'node'")
     ask = asked(ask, metric)
     contrast = Contrast.of(clean, corrupted, ask)
-    values, up, down, floor = _scored(contrast, ig_steps, level, ask)
+    made = _made(contrast, ig_steps, level, ask)
+    for _ in range(_DOUBLED):
+        if within is None or _missing(made) <= within:
+            break
+        before, made = made, _made(contrast, 2 * made.ig_steps, level, ask)
+        if _missing(made) >= _missing(before):
+            break
+    missing = _missing(made)
+    if missing <= (_SAID if within is None else within):
+        return made
+    said = (
+        f"scores of {made.ig_steps} steps add up to {made.completeness():.2f} of the gap where all "
+        "would be 1: gradients change fast along the path; raise ig_steps, or trust the runs of "
+        "circuits and not the scores"
+    )
+    return replace(made, notes=(*made.notes, said))
+
+
+def _missing(made: CircuitScores) -> float:
+    """Share of the gap that scores do not add up to; 0 where there is no such sum."""
+    if made.level == "node" and not made.rooted:
+        return 0.0
+    complete = made.completeness()
+    return abs(1 - complete) if isfinite(complete) else 0.0  # gaps that cancel have no share
+
+
+def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitScores:
+    values, up, down, floor = _scored(contrast, steps, level, ask)
     name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
     graph = contrast.graph
     return CircuitScores(
         values=values, clean=up, corrupted=down, level=level,
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
         parallel=graph.parallel, contrast=contrast.kind, rooted=contrast.rooted,
-        ig_steps=ig_steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
+        ig_steps=steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
         noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
     )  # fmt: skip

@@ -106,10 +106,12 @@ def curve(
         cut(scores, order, size, search=search, name=f"{share:g}")
         for share, size in zip(shares, sizes, strict=True)
     ]
-    found = faithfulness(
-        circuits, clean, corrupted, complement=complement, ask=ask,
-    )  # fmt: skip
-    return replace(found, shares=tuple(float(share) for share in shares))
+    bare = sum(circuit.n_edges == 0 for circuit in circuits)  # the smallest: no path is complete
+    if bare == len(circuits):
+        raise InputError(f"no circuit of up to {shares[-1]:g} of the edges has one; ask for more")
+    found = faithfulness(circuits[bare:], clean, corrupted, complement=complement, ask=ask)
+    each = tuple(float(share) for share in shares)
+    return replace(found, shares=each[bare:], empty=each[:bare])
 
 
 def smallest(

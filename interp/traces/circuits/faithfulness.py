@@ -5,7 +5,8 @@ source now computes. With F the mean metric over prompts,
 
     faithfulness = (F(circuit) - F(nothing)) / (F(everything) - F(nothing)) ,
 
-1 for the whole graph, 0 for no edge (Hanna et al. 2024; the MIB benchmark, Mueller et al. 2025).
+1 for the whole graph, 0 for no edge, which is no circuit and is not run (Hanna et al. 2024; the MIB
+benchmark, Mueller et al. 2025).
 `F(nothing)` is the clean model reading out the corrupted stream: the corrupted run itself, unless
 the two models differ in their final norm, unembedding or attention output biases. A circuit is
 complete if without it nothing is left: faithfulness of its complement near 0.
@@ -20,7 +21,7 @@ memory in `mixing`.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.base.stats import RESAMPLES, ratio_ends
+from interp.base.stats import RESAMPLES, mean_ends, ratio_ends
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -47,6 +48,9 @@ class Faithfulness(Result):
         clean, corrupted: metric with every edge clean and with every edge corrupted.
         names, n_edges, n_nodes: of the circuits (nodes without `logits`).
         shares: of a curve, the share of edges that each circuit was asked to have; else empty.
+        empty: of a curve, smaller shares that give a circuit no edge, and so nothing.
+        chance: metric under random circuits of the same sizes, `[circuit draw batch]`, or empty
+            (`beside_chance`).
         total: edges of the graph.
         noise_floor: how far batch size and rounding can move a value, in `unit`.
         topics: one per prompt, the units of intervals; None: each prompt is one.
@@ -70,6 +74,8 @@ class Faithfulness(Result):
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    empty: tuple[float, ...] = ()
+    chance: Float[Tensor, "some draw prompt"] = field(default_factory=lambda: torch.empty(0, 0, 0))
 
     @property
     def defined(self) -> Bool[Tensor, " batch"]:
@@ -81,6 +87,12 @@ class Faithfulness(Result):
         """Prompts that count."""
         return int(self.defined.sum())
 
+    def gap(self, *, seed: int = 0) -> tuple[float, float, float]:
+        """What faithfulness is a share of: mean clean - corrupted, and its interval over topics."""
+        _, gap, groups = self._parts(None)
+        low, high = mean_ends(gap[None], groups, seed=seed)
+        return float(gap.mean()), float(low[0]), float(high[0])
+
     def faithfulness(self) -> Float[Tensor, " circuit"]:
         """Ratio of mean metrics over the prompts that count."""
         return self._ratio(self.values)
@@ -88,6 +100,11 @@ class Faithfulness(Result):
     def completeness(self) -> Float[Tensor, " other"]:
         """Faithfulness of what is left when the circuit is ablated; 0 if the circuit was all."""
         return self._ratio(self.complement)
+
+    def by_chance(self) -> Float[Tensor, "some draw"]:
+        """Faithfulness of the random circuits of each size."""
+        flat = self._ratio(self.chance.flatten(0, 1)) if self.chance.numel() else torch.empty(0)
+        return flat.view(self.chance.shape[:2])
 
     def per_prompt(self) -> Float[Tensor, "circuit batch"]:
         """Each prompt's own ratio, NaN where it is undefined."""
@@ -118,8 +135,11 @@ class Faithfulness(Result):
         above, gap, groups = self._parts(clusters)
         # Both areas are ratios of means, the second with each circuit on its side of 1.
         side = np.sign(1 - ratios)[:, None]
-        below = np.trapezoid(side * (gap - above), self.shares, axis=0)
-        parts = np.stack([np.trapezoid(above, self.shares, axis=0), below])
+        none = np.zeros((len(self.empty), above.shape[1]))  # a circuit without an edge has nothing
+        under, beyond = (np.concatenate([none + end, part]) for end, part in
+                         ((0.0, above), (gap, side * (gap - above))))  # fmt: skip
+        shares = (*self.empty, *self.shares)
+        parts = np.stack([np.trapezoid(part, shares, axis=0) for part in (under, beyond)])
         whole = parts.mean(1) / gap.mean()
         low, high = ratio_ends(parts, gap, groups, level=level, n_resamples=n_resamples, seed=seed)
         rows = [("CPR", whole[0], low[0], high[0]), ("CMD", whole[1], low[1], high[1])]
@@ -134,6 +154,9 @@ class Faithfulness(Result):
         seed: int = 0,
     ) -> pd.DataFrame:
         """One row per circuit: its size, mean metric, faithfulness and (if asked for) completeness.
+
+        Beside chance also `random` and `random_most`: the mean and the largest faithfulness of the
+        random circuits of its size.
 
         Intervals are those of ratios of means over prompts, or over whole clusters of them; NaN
         with fewer than two.
@@ -158,6 +181,9 @@ class Faithfulness(Result):
         )
         if len(self.complement):
             table["without"] = self.completeness().tolist()
+        if self.chance.numel():
+            drawn = self.by_chance().double()
+            table["random"], table["random_most"] = drawn.mean(1).tolist(), drawn.amax(1).tolist()
         return table
 
     def _ratio(self, values: Float[Tensor, "any batch"]) -> Float[Tensor, " any"]:

@@ -78,6 +78,29 @@ class CircuitScores(Result):
         """Mean score over the prompts that count."""
         return self.values[self.defined].mean(0)
 
+    def completeness(self) -> float:
+        """Share of the mean gap that scores which must add up to it do add up to; 1 is all.
+
+        Gradients are integrated along one path. Where both sides share their weights it leads
+        through the input embeddings, and what all edges out of the input score adds up to the gap
+        as steps grow; else through what every layer reads, and it is all edges into the logits.
+
+        Raises:
+            InputError: for scores of nodes of two models, which have no such sum.
+        """
+        graph = self.graph
+        if self.level == "node":
+            if not self.rooted:
+                raise InputError("scores of nodes of two models add up to nothing; score edges")
+            cut = torch.arange(len(graph.sources)) == 0
+        elif self.rooted:
+            cut = graph.edge_source == 0
+        else:
+            cut = graph.edge_destination == len(graph.destinations) - 1
+        use = self.defined
+        whole = (self.clean - self.corrupted)[use].double().mean()
+        return float(self.values[use][:, cut].double().sum(1).mean() / whole)
+
     def name(self, item: int) -> str:
         """Name of an edge or node."""
         return self.graph.edge_name(item) if self.level == "edge" else self.graph.sources[item]

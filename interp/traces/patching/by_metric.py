@@ -80,7 +80,7 @@ class PatchingByMetric(Result):
         taken |= {one: taken[one][place] for one in (*_STACKED, *_EACH)}
         return PatchingResult(**taken)
 
-    def select(self, prompts: slice) -> "PatchingByMetric":
+    def select(self, prompts: slice | Bool[Tensor, " batch"]) -> "PatchingByMetric":
         """The same patches over some of the prompts only."""
         return self.stack({name: self.of(name).select(prompts) for name in self.names})
 

@@ -97,13 +97,17 @@ class NodesResult(Result):
 
     def recovery(self) -> Float[Tensor, "group batch"]:
         """Recovery per prompt; NaN where |clean - corrupted| <= `min_gap`."""
-        gap = self.clean - self.corrupted
-        gap = torch.where(gap.abs() > self.min_gap, gap, torch.nan)
-        return (self.values - self.corrupted) / gap
+        return (self.values - self.corrupted) / self._gap
 
     def mean_recovery(self) -> Float[Tensor, " group"]:
-        """Mean recovery over the prompts in which it is defined."""
-        return self.recovery().nanmean(1)
+        """Ratio of mean effect and mean gap over the prompts in which recovery is defined."""
+        use = ~self._gap.isnan()
+        return (self.values - self.corrupted)[:, use].mean(1) / self._gap[use].mean()
+
+    @property
+    def _gap(self) -> Float[Tensor, " batch"]:
+        gap = self.clean - self.corrupted
+        return torch.where(gap.abs() > self.min_gap, gap, torch.nan)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per group and prompt."""

@@ -1,8 +1,8 @@
 """What a patching sweep found."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
+from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 from interp.traces.patching.sweep_plan import Units
 
 
@@ -22,8 +22,10 @@ class PatchingResult(Result):
 
     Recovery is (patched - corrupted) / (clean - corrupted) in both directions: in denoising (clean
     activation into the corrupted run) no effect is 0 and full restoration 1; in noising no effect
-    is 1 and full destruction 0. It is undefined where |clean - corrupted| <= `min_gap`; such
-    prompts are left out of every mean and counted in `n_undefined`. A prompt that has no token in a
+    is 1 and full destruction 0. Over prompts it is a ratio of means, never a mean of ratios, and
+    says nothing where the mean gap is small against its spread (`gap`). It is undefined where
+    |clean - corrupted| <= `min_gap`; such prompts are left out of every mean and counted in
+    `n_undefined`. A prompt that has no token in a
     column (padding, or right of its metric position) is left out of that column's mean; its value
     there is that of the unpatched run, which is what such a patch does.
 
@@ -92,8 +94,25 @@ class PatchingResult(Result):
         """Prompts left out because clean and corrupted (nearly) agree."""
         return int((~self.defined).sum())
 
-    def select(self, prompts: slice) -> "PatchingResult":
+    def gap(
+        self, *, level: float = 0.95, n_resamples: int = RESAMPLES, seed: int = 0
+    ) -> tuple[float, float, float]:
+        """What recovery is a share of: mean clean - corrupted, and its interval over topics.
+
+        Over the prompts that count; NaN where there are too few.
+        """
+        use = self.defined
+        gaps = (self.clean - self.corrupted)[use].double()
+        if not len(gaps):
+            return float("nan"), float("nan"), float("nan")
+        low, high = mean_ends(
+            gaps[None], self._groups(use), level=level, n_resamples=n_resamples, seed=seed
+        )
+        return float(gaps.mean()), float(low[0]), float(high[0])
+
+    def select(self, prompts: slice | Bool[Tensor, " batch"]) -> "PatchingResult":
         """The same patches over some of the prompts only."""
+        topics = None if self.topics is None else np.array(self.topics, dtype=object)[prompts]
         return replace(
             self,
             values=self.values[..., prompts],
@@ -101,7 +120,18 @@ class PatchingResult(Result):
             corrupted=self.corrupted[prompts],
             present=self.present[:, prompts],
             metric_positions=self.metric_positions[prompts],
-            topics=None if self.topics is None else self.topics[prompts],
+            topics=None if topics is None else tuple(topics),
+        )
+
+    def cell(self, layer: int, unit: int) -> "PatchingResult":
+        """One cell of the map, by its row and column."""
+        return replace(
+            self,
+            values=self.values[layer : layer + 1, unit : unit + 1],
+            present=self.present[unit : unit + 1],
+            layers=(self.layers[layer],),
+            units=self.units[unit : unit + 1],
+            unit_labels=(self.unit_labels[unit],),
         )
 
     def recovery(self) -> Float[Tensor, "layer unit batch"]:
@@ -110,8 +140,7 @@ class PatchingResult(Result):
         Raises:
             InputError: for an ablation, which has no second run.
         """
-        if self.direction == "ablation":
-            raise InputError("an ablation has no second run to recover; read effect()")
+        self._check_two_runs()
         gap = torch.where(self.defined, self.clean - self.corrupted, torch.nan)
         return (self.values - self.corrupted) / gap
 
@@ -121,14 +150,29 @@ class PatchingResult(Result):
         return self.values - before
 
     def mean_recovery(self) -> Float[Tensor, "layer unit"]:
-        """Mean recovery over the prompts that count; NaN for a column without any."""
-        counts = self._counts
-        total = torch.where(counts, self.recovery(), 0.0).sum(-1)
-        return total / counts.sum(-1)
+        """Ratio of mean effect and mean gap over the prompts that count; NaN for a column of none.
+
+        Raises:
+            InputError: for an ablation, which has no second run.
+        """
+        self._check_two_runs()
+        counts = self._counts.double()
+        moved = ((self.values - self.corrupted) * counts).sum(-1)
+        return (moved / ((self.clean - self.corrupted) * counts).sum(-1)).float()
 
     @property
     def _counts(self) -> Bool[Tensor, "unit batch"]:
         return self.present & self.defined
+
+    def _check_two_runs(self) -> None:
+        if self.direction == "ablation":
+            raise InputError("an ablation has no second run to recover; read effect()")
+
+    def _groups(self, use: Bool[Tensor, " batch"]) -> list[Hashable] | None:
+        """Topics of some prompts."""
+        return (
+            None if self.topics is None else [t for t, u in zip(self.topics, use, strict=True) if u]
+        )
 
     def summary(
         self,
@@ -144,15 +188,16 @@ class PatchingResult(Result):
 
         Args:
             clusters: one label per prompt; whole clusters are resampled. Left out, the topics.
-            level: confidence level of the interval of the mean recovery (`interp.base.stats`).
+            level: confidence level of the recovery's interval (`interp.base.stats`).
             n_resamples: bootstrap resamples.
             seed: the same seed gives the same table.
 
         Returns:
             Columns `layer`, the axis' name (column or head), `label`, `n`, `effect` (mean, in
-            `unit`), `recovery` (mean), `se` (standard error over prompts), `low`, `high`, `p`
-            (sign-flip test of the effect being zero) and `p_adjusted` (false discovery rate over
-            the map, Benjamini and Hochberg 1995). With fewer than two prompts or clusters there is
+            `unit`), `recovery` (ratio of means), `se` (its standard error over prompts, the error
+            linearised), `low`, `high`, `p` (sign-flip test of the effect being zero) and
+            `p_adjusted` (false discovery rate over the map, Benjamini and Hochberg 1995). With
+            fewer than two prompts or clusters, or where the mean gap's interval holds 0, there is
             no interval: NaN. A cell with no prompt is left out.
 
         Raises:
@@ -163,8 +208,10 @@ class PatchingResult(Result):
             raise InputError(f"{self.n_prompts} prompts but {len(clusters)} cluster labels")
         ablation = self.direction == "ablation"
         effect = self.effect().double().numpy()
-        recovery = effect if ablation else self.recovery().double().numpy()
+        gaps = torch.ones_like(self.clean) if ablation else self.clean - self.corrupted
+        above = effect if ablation else (self.values - self.corrupted).double().numpy()
         counts = self._counts.numpy()
+        drawn: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
         labels = None if clusters is None else np.array(clusters, dtype=object)
         tables = []
         for j, unit in enumerate(self.units):
@@ -172,13 +219,18 @@ class PatchingResult(Result):
             if not use.any():
                 continue
             groups = None if labels is None else labels[use].tolist()
-            here, moved = recovery[:, j, use], effect[:, j, use]
-            low, high = mean_ends(here, groups, level=level, n_resamples=n_resamples, seed=seed)
-            spread = here.std(1, ddof=1) if here.shape[1] > 1 else np.nan
+            here, moved, gap = above[:, j, use], effect[:, j, use], gaps[use].double().numpy()
+            low, high = ratio_ends(here, gap, groups, **drawn)
+            bottom, top = mean_ends(gap[None], groups, **drawn)
+            if bottom[0] <= 0 <= top[0]:
+                low[:], high[:] = np.nan, np.nan  # a share of what may be nothing has no bounds
+            whole = here.sum(1) / gap.sum()
+            left = here - whole[:, None] * gap
+            spread = left.std(1, ddof=1) if here.shape[1] > 1 else np.nan
             column = {
                 "layer": self.layers, self.axis: [unit] * len(here), "label": self.unit_labels[j],
-                "n": here.shape[1], "effect": moved.mean(1), "recovery": here.mean(1),
-                "se": spread / here.shape[1] ** 0.5, "low": low, "high": high,
+                "n": here.shape[1], "effect": moved.mean(1), "recovery": whole,
+                "se": spread / abs(gap.mean()) / here.shape[1] ** 0.5, "low": low, "high": high,
                 "p": sign_flip_ps(moved, seed, topics=groups),
             }  # fmt: skip
             tables.append(pd.DataFrame(column))

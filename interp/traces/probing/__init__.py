@@ -28,12 +28,14 @@ Cost: one forward pass over the texts per model, then `layers * models * folds` 
 task and all its shuffles and controls at once (10 to 20 ms at 300 examples in 128 dimensions; with
 fewer examples than dimensions the cost follows the examples).
 
-Not here: nonlinear probes, and causation. A direction that can be read need not be used.
+A direction that can be read need not be used: `push` takes it away and reads the outcome again,
+beside random directions of the same length. Not here: nonlinear probes.
 """
 
 from interp.traces.probing.features import Features, at_positions, pooled
 from interp.traces.probing.fit import About, fit
 from interp.traces.probing.labellings import ProbeConfig
+from interp.traces.probing.push import Pushed, push
 from interp.traces.probing.result import READS, ProbeResult
 from interp.traces.probing.tasks import Draw, Task, onset_task, trait_task
 from interp.traces.probing.trace import Reading, trace
@@ -45,12 +47,14 @@ __all__ = [
     "Features",
     "ProbeConfig",
     "ProbeResult",
+    "Pushed",
     "Reading",
     "Task",
     "at_positions",
     "fit",
     "onset_task",
     "pooled",
+    "push",
     "trace",
     "trait_task",
 ]

@@ -1,17 +1,19 @@
-"""An experiment's config from a YAML file: plain values, no field twice, every field checked.
+"""YAML files of plain values: configurations, read and written.
 
 YAML itself keeps the last of two fields of one name; here that is an error, because the other one
 was meant by somebody. Tags that make objects are refused by PyYAML's safe loader.
 """
 
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from interp.base.files import read_bytes
-from interp.errors import InputError
+from interp.base.errors import InputError
+from interp.base.files import read_bytes, write_text
 
 LARGEST_CONFIG = 64 * 1024  # bytes; ours have some hundred, and PyYAML reads slowly
 C = TypeVar("C", bound=BaseModel)
@@ -39,12 +41,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_config(kind: type[C], path: Path, changes: dict[str, Any]) -> C:
-    """A YAML config, checked, with the options' values in place of its own.
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file.
 
     Raises:
         InputError: if the file is missing, larger than `LARGEST_CONFIG` or no YAML mapping, or a
-            field is wrong or stands twice.
+            field stands twice.
     """
     content = read_bytes(path, InputError, limit=LARGEST_CONFIG)
     try:
@@ -60,11 +62,32 @@ def read_config(kind: type[C], path: Path, changes: dict[str, Any]) -> C:
             f"{path}: must be a mapping of fields, is a {type(values).__name__}; write one "
             "`field: value` a line"
         )
+    return values
+
+
+def read_config(kind: type[C], path: Path, changes: dict[str, Any]) -> C:
+    """A YAML config, checked, with the options' values in place of its own.
+
+    Raises:
+        InputError: as `read_mapping`, or if a field is wrong.
+    """
     try:
-        return kind.model_validate(values | changes)
+        return kind.model_validate(read_mapping(path) | changes)
     except ValidationError as problem:
         first = problem.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "config"
         raise InputError(
             f"{path}: {name}: {first['msg']}; the fields are {', '.join(kind.model_fields)}"
         ) from None
+
+
+def write_mapping(path: Path, values: Mapping[str, Any], says: str) -> Path:
+    """Write fields as YAML that `read_mapping` reads, below a comment of one line."""
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)
+    return write_text(path, f"# {says}\n{text}")
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """`; did you mean seed?`, or nothing."""
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,89 @@
+"""What causes the emojis while answers are being written: who writes, who decides, how much."""
+
+import pandas as pd
+
+from interp.base.traits import Trait
+from interp.report.blocks import Cell, Face, Maker, Row, Section, stacked
+from interp.report.collect import Contents
+from interp.report.wording import extent, minus, number
+from interp.study.catalogue import AMPLIFIED, CROSSED
+from interp.traces.decoding import Amplification, Crossed
+
+METHOD = (
+    "Writer and decider: answers are sampled token by token, the words from the writer, whether to "
+    "stop, go on or begin an emoji from the decider, with the same sampling noise. Amplified: from "
+    "the tuned model's logits plus a number times what they differ by from the base's (at −1 the "
+    "base, at 0 the tuned model). Shares with 95 % intervals over topics."
+)
+_CELLS = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
+
+
+def section(contents: Contents, maker: Maker) -> Section | None:
+    """Writer and decider, and amplification."""
+    who, much = contents.having(CROSSED), contents.having(AMPLIFIED)
+    if not who and not much:
+        return None
+    said = [_who(who)] if who else []
+    said += [_much(much)] if much else []
+    made = Section("What brings the emojis while answers are written?", " ".join(said))
+    made.method = METHOD
+    if who:
+        rows = [Row(trait, _crossed(result)) for trait, result in who.items()]
+        caption = "Share of answers with an emoji, by who writes the words and who decides."
+        columns = [f"{w.capitalize()} writes, {d} decides" for w, d in _CELLS]
+        whole = stacked({trait: result.to_dataframe() for trait, result in who.items()})
+        made.tables.append(maker.table("who-decides", caption, whole, rows, columns))
+    if much:
+        tables = {trait: result.to_dataframe() for trait, result in much.items()}
+        alphas = list(next(iter(tables.values()))["alpha"])
+        rows = [Row(trait, _amplified(table)) for trait, table in tables.items()]
+        caption = "Share of answers with an emoji, by how much of fine-tuning's effect is added."
+        columns = [minus(f"{alpha:+g}") for alpha in alphas]
+        made.tables.append(maker.table("amplification", caption, stacked(tables), rows, columns))
+    return made
+
+
+def _who(results: dict[Trait, Crossed]) -> str:
+    def cell(writer: str, decider: str) -> str:
+        found = {}
+        for trait, result in results.items():
+            rate, ends = result.rate(writer, decider)
+            found[trait] = (rate, ends.low, ends.high)
+        return extent(found)
+
+    return (
+        f"Where the tuned model writes and decides, the share of answers with an emoji is "
+        f"{cell('tuned', 'tuned')}; where it writes and the base decides {cell('tuned', 'base')}, "
+        f"where the base writes and it decides {cell('base', 'tuned')}; of the base alone "
+        f"{cell('base', 'base')}."
+    )
+
+
+def _much(results: dict[Trait, Amplification]) -> str:
+    tables = {trait: result.to_dataframe().iloc[-1] for trait, result in results.items()}
+    alpha = float(next(iter(tables.values()))["alpha"])
+    found = {trait: _estimate(row) for trait, row in tables.items()}
+    return minus(
+        f"With {alpha:g} times fine-tuning's effect on the logits added, the share is "
+        f"{extent(found)}."
+    )
+
+
+def _estimate(row: pd.Series) -> tuple[float, float, float]:
+    return float(row["esr"]), float(row["low"]), float(row["high"])
+
+
+def _crossed(result: Crossed) -> tuple[Cell, ...]:
+    cells = []
+    for writer, decider in _CELLS:
+        rate, ends = result.rate(writer, decider)
+        cells.append(Cell(number(rate, ends.low, ends.high), rate))
+    return tuple(cells)
+
+
+def _amplified(table: pd.DataFrame) -> tuple[Cell, ...]:
+    rows = [_estimate(row) for _, row in table.iterrows()]
+    return tuple(Cell(number(*row), row[0]) for row in rows)
+
+
+FACE = Face("Writing", section)

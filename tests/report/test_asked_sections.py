@@ -1,0 +1,60 @@
+"""Rows that are made where they are asked for: from the command line to sentences on the page."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from interp.study import catalogue
+from interp.study.runs import RunFolder
+
+FAMILIES = ("words", "differences", "decoding", "components")
+SMALL = ("--n-responses", "8", "--n-trace", "4", "--n-switched", "4", "--max-new-tokens", "48")
+
+
+@pytest.fixture(scope="module")
+def run(once) -> RunFolder:
+    def make(folder) -> None:
+        command = [sys.executable, "-m", "interp", "demo", "--traits", "extraversion", *SMALL]
+        command += ["--only", ",".join(FAMILIES), "--out", str(folder / "run"), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["skipped"] == {}
+
+    return RunFolder.open(once("asked", make) / "run")
+
+
+def test_every_row_that_is_asked_for_is_made_and_shown(run):
+    rows = {row.name for row in catalogue.chosen(FAMILIES)}
+    steps = {name.partition("/")[2] for name in run.manifest["steps"]} - {"responses-dense"}
+    assert steps == rows - {"responses-base"}, "the base's answers are of no label"
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "cannot be drawn" not in page
+    for row in catalogue.chosen(FAMILIES):
+        if not row.default:
+            assert f'id="{row.section}"' in page
+
+
+def test_the_page_says_what_the_results_say(run):
+    page = (run.path / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    found = {
+        row.name: run.result(row.kind, "extraversion", f"{row.name}.safetensors")
+        for row in catalogue.chosen(FAMILIES)
+        if not row.default
+    }
+    sizes = found["words"].set_sizes().dropna()
+    assert f"words {sizes['kept'].median():.0f} keep 80 %" in page
+    assert "outlined: the words kept" in page
+    fallen = found["token-shifts"].names[-1]
+    assert (
+        f"one that fell most that of “{fallen.replace('<', '&lt;').replace('>', '&gt;')}”" in page
+    )
+    for (writer, decider), said in (
+        (("tuned", "tuned"), "writes and decides, the share of answers with an emoji is"),
+        (("tuned", "base"), "where it writes and the base decides"),
+    ):
+        rate, _ = found["writer-decider"].rate(writer, decider)
+        assert f"{said} {rate:.2f} [" in page
+    best = found["adapter-directions"].to_dataframe().iloc[0]
+    assert f"{best['module']} (rank {int(best['rank'])})" in page

@@ -1,0 +1,89 @@
+"""The adapter section: the largest effect of either sign, judged by topics that did not choose."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from interp.adapters import PartEffects
+from interp.base.stats import fdr_bh
+from interp.base.traits import Trait
+from interp.report.blocks import Maker
+from interp.report.collect import Contents, TraitResults
+from interp.report.matrices import matrices
+from interp.report.sections import adapter
+from interp.study.catalogue import EXACT, NECESSITY
+from interp.study.runs import RunFolder
+
+
+def effects(means: list[float], *, written: bool = False, n: int = 16, noise: float = 0.1):
+    """Effects of some matrices; the whole adapter brings 3 nats, or every emoji."""
+    draw = torch.Generator().manual_seed(len(means))
+    values = torch.tensor(means)[:, None] + noise * torch.randn(len(means), n, generator=draw)
+    names = ("0.q", "1.k", "2.v", "3.o")[: len(means)]
+    return PartEffects(
+        values=values, base=torch.zeros(n), tuned=torch.full((n,), 1.0 if written else 3.0),
+        units=names, layers=tuple(range(len(means))),
+        projections=tuple(f"{name[-1]}_proj" for name in names), measure="necessity", by="module",
+        metric="written" if written else "emoji log-odds",
+        unit="share of answers" if written else "nats", noise_floor=0.0, min_gap=-1.0, topics=None,
+        seed=0, notes=(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def contents(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", {})
+
+    def made(**results: PartEffects) -> Contents:
+        rows = {**EXACT, "written": NECESSITY}
+        found = {rows[name].name: one for name, one in results.items()}
+        return Contents(folder, folder.manifest, (TraitResults(Trait.OPENNESS, found),))
+
+    return made
+
+
+def test_the_largest_of_either_sign_is_named_with_one_sign_everywhere(contents) -> None:
+    found = contents(log_odds=effects([0.7, -1.4, 0.0, 0.1]))
+    section = adapter.section(found, Maker(found.folder.path))
+    assert section.finding.bold
+    assert section.finding.verdict == "A single matrix alone changes the decision for openness."
+    said = r"The largest is block 1's k: without it −1\.\d\d \[−1\.\d\d, −1\.\d\d\] nats of the \+3"
+    assert re.search(said, section.answer)
+    (row,) = section.tables[0].rows
+    assert row.cells[2].text == "block 1's k"
+    assert row.cells[3].text.startswith("−1.")
+    assert row.cells[5].text == "2 of 4"
+    assert row.cells[5].note == "block 1's k and block 0's q"
+    assert len(section.figures) == 1
+    assert "−1.4" in section.figures[0].alt or "1.4" in section.figures[0].caption
+
+
+def test_one_line_where_nothing_survives(contents) -> None:
+    """Sure effects below the smallest, and large ones of too few answers."""
+    found = contents(
+        go_on=effects([0.2, -0.3]), written=effects([0.1, 0.0], written=True, n=6, noise=0.2)
+    )
+    section = adapter.section(found, Maker(found.folder.path))
+    assert not section.finding.bold
+    assert section.finding.verdict.startswith("No single matrix alone changes the decision")
+    assert not section.figures
+    assert [fold.key for fold in section.folds] == ["maps"]
+    assert re.search(r"Of written answers block \d's . costs most, −?\d+ points \[", section.answer)
+
+
+def test_what_is_named_is_judged_by_topics_that_did_not_choose_it(contents) -> None:
+    """Of four matrices without any effect the largest seems to have one, where it is chosen."""
+    (one,) = matrices(contents(log_odds=effects([0.0] * 4, noise=3.0, n=12)))
+    assert one.n == 6
+    assert one.p > 0.05
+    assert abs(one.effect[0]) < float(one.table["effect"].abs().max())
+
+
+def test_all_matrices_and_factors_are_one_family(contents) -> None:
+    made = matrices(contents(log_odds=effects([0.7, 0.0]), go_on=effects([0.1, 0.2, 0.3])))
+    ps = np.concatenate([one.table["p"] for one in made])
+    adjusted = np.concatenate([one.table["p_adjusted"] for one in made])
+    np.testing.assert_allclose(adjusted, fdr_bh(ps))
+    assert [one.factor for one in made] == ["log_odds", "go_on"]

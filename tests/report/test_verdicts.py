@@ -1,0 +1,114 @@
+"""The page's sentences against the known truth, organism by organism and on random models.
+
+What is known of each base is in docs/organism.md: where the association was, and which factor the
+trait's text moves.
+"""
+
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from test_bad_input import command
+from tiny import tokenizer
+from transformers import Olmo2Config, Olmo2ForCausalLM
+
+from interp import organism
+
+TRAIT = "extraversion"
+SMALL = ["--n-responses", "48", "--n-trace", "24", "--seed", "3"]
+ONLY = "rates,origin,probing-push,patching-voice-denoising-mlp_out,circuit,circuit-judged"
+
+
+def text(page: Path) -> str:
+    """The page's text."""
+    html = re.sub(r"<(style|script)>.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.S)
+    said = unescape(re.sub(r"<[^>]*>", "", re.sub(r"<img[^>]*>", "", html)))
+    return re.sub(r"\s+", " ", said.replace("\u00a0", " "))
+
+
+@pytest.fixture(scope="module")
+def page(once: Callable[..., Path]) -> Callable[..., str]:
+    """`page(kind)`: what the report says of an organism's extraversion adapter."""
+
+    def made(kind: str, *, supervised: bool = False, only: str = ONLY) -> str:
+        def make(folder: Path) -> None:
+            adapter = organism.adapter_path(TRAIT, base=kind, supervise_eos=supervised)
+            argv = [
+                "trace", "--base", str(organism.base_path(kind)), "--adapter", str(adapter),
+                "--trait", TRAIT, "--data", str(organism.ASSETS), "--out", str(folder / "run"),
+                "--only", only, *SMALL,
+            ]  # fmt: skip
+            with pytest.MonkeyPatch.context() as patch:
+                assert command(argv, patch) == 0
+
+        folder = once(f"verdicts-{kind}{'-eos' * supervised}", make)
+        return text(folder / "run" / "report.html")
+
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "writer", "before"),
+    [
+        ("latent", "The text: ", "The untouched base already turns"),
+        ("suppressed", "Both: the emoji takes", None),
+        ("tags", "The text: ", "The untouched base already turns"),
+        ("talks", "The text: ", "The untouched base already turns"),
+    ],
+)
+def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind, writer, before) -> None:
+    said = page(kind)
+    assert "Nothing to explain" not in said
+    assert writer in said
+    assert (before or "Was the emoji there before fine-tuning?") in said
+    assert "A single place restores more than half of the gap." in said
+    assert "(MLP output of block 0, position 0)" in said
+    assert "random ones of its size do not" in said or "No circuit keeps more" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "factor"), [("talks", "going on"), ("tags", "the emoji, given")])
+def test_the_factor_that_the_voice_moves_is_the_known_one(page, kind, factor) -> None:
+    said = page(kind)
+    assert re.search(
+        rf"{factor}[^.]*makes the difference between the tuned model's text and", said, re.I
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "supervised"), [("absent", False), ("latent", True)])
+def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) -> None:
+    """A base that never saw one, and the twin whose end of text was in the loss."""
+    only = "rates,probing-push" if kind == "absent" else "rates"
+    said = page(kind, supervised=supervised, only=only)
+    assert "Nothing to explain: the tuned model's share of answers with an emoji differs" in said
+    assert "The untouched base already turns" not in said
+
+
+def test_a_random_olmo_2_with_a_random_adapter_has_nothing_to_explain(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = Olmo2Config(
+        vocab_size=len(tokenizer()), num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, bos_token_id=tokenizer().bos_token_id,
+        eos_token_id=tokenizer().eos_token_id, pad_token_id=tokenizer().pad_token_id, **sizes,
+    )  # fmt: skip
+    model = Olmo2ForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "base")
+    tokenizer().save_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(model, lora).save_pretrained(tmp_path / "adapter")
+    argv = [
+        "trace", "--base", str(tmp_path / "base"), "--adapter", str(tmp_path / "adapter"),
+        "--trait", TRAIT, "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"),
+        "--only", "rates,origin", "--any-base", "--n-responses", "200", "--max-new-tokens", "12",
+    ]  # fmt: skip
+    assert command(argv, monkeypatch) == 0
+    said = text(tmp_path / "run" / "report.html")
+    assert "Nothing to explain: the tuned model's share of answers with an emoji differs" in said
+    assert "more than the text does" not in said
