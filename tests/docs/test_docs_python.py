@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from docs_pages import ROOT, pages
+from thinned import thinned
 
 from interp import organism, report
 from interp.base import labels
@@ -37,7 +38,7 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", thinned(HERE, keep=2))
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labels, "_ADDED", {})  # what a page makes known, it alone knows
