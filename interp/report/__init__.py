@@ -77,10 +77,10 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
     lighten(sections, folder.path / FIGURES)
     if progress:
         progress("report", len(names), len(names))
-    said = summarise(contents, sections)
-    if said:
-        maker.csv(Path(SUMMARY).stem, said.to_dataframe())
-    return write_text(folder.path / PAGE, page(contents, said, sections, gaps(contents, undrawn)))
+    top = summarise(contents, sections)
+    if top:
+        maker.csv(Path(SUMMARY).stem, top.to_dataframe())
+    return write_text(folder.path / PAGE, page(contents, top, sections, gaps(contents, undrawn)))
 
 
 def _made(

@@ -105,8 +105,6 @@ class StudyConfig(BaseModel):
     @classmethod
     def _apart(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            if not value:
-                raise ValueError("name at least one")
             read: dict[str, str] = {}
             for name in value:
                 label = _label(name)

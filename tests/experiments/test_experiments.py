@@ -16,6 +16,7 @@ import yaml
 from control_personas import wordings
 from methods import SCALAR, UNDONE
 from sources import find_adapter
+from thinned import thinned
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace
@@ -105,7 +106,12 @@ def result(name: str, ran: dict[str, Path]) -> Path:
     return ran[name]
 
 
-@pytest.mark.parametrize("name", SMALL)
+# Those that no test below reads take turns.
+TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard"]
+TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS, keep=2)]
+
+
+@pytest.mark.parametrize("name", TODAY)
 def test_it_runs_and_goes_on_where_it_was(name: str, ran: dict[str, Path], capsys) -> None:
     out = result(name, ran)
     table = (out / "results.csv").read_bytes()

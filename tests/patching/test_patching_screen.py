@@ -6,6 +6,7 @@ import pytest
 import torch
 from patching_models import bridge, pick, prompts
 from scipy.stats import spearmanr
+from thinned import thinned
 
 from interp.errors import InputError
 from interp.patching import Run, ScreenResult, naive, screen
@@ -35,19 +36,19 @@ def kept(run, name, hooks=()):
     return store[0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("site", "by", "name"),
-    [
-        ("resid_pre", "pos", "hook_resid_pre"),
-        ("resid_mid", "pos", "hook_attn_out"),
-        ("mlp_out", "pos", "hook_mlp_out"),
-        ("z", "head", "attn.hook_z"),
-        ("v", "head_pos", "attn.hook_v"),
-        ("mlp_post", "neuron", "mlp.hook_post"),
-    ],
-)
-def test_estimate_is_the_derivative_along_the_change(family, site, by, name):
+READ = [
+    ("resid_pre", "pos", "hook_resid_pre"),
+    ("resid_mid", "pos", "hook_attn_out"),
+    ("mlp_out", "pos", "hook_mlp_out"),
+    ("z", "head", "attn.hook_z"),
+    ("v", "head_pos", "attn.hook_v"),
+    ("mlp_post", "neuron", "mlp.hook_post"),
+]
+
+
+@pytest.mark.parametrize(("family", "read"), thinned(FAMILIES, READ))
+def test_estimate_is_the_derivative_along_the_change(family, read):
+    site, by, name = read
     """Central differences of a small step from base to source (the norms round to single)."""
     if site == "resid_mid" and family == "gpt_neox":
         pytest.skip("parallel blocks have no resid_mid")

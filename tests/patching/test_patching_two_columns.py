@@ -3,6 +3,7 @@
 import pytest
 import torch
 from patching_models import VOCAB, bridge, pick, prompts
+from thinned import thinned
 from tiny import TOKENIZERS, llama
 from transformers import AutoTokenizer
 
@@ -48,13 +49,15 @@ def by_hand(run, factor="log_odds"):
     return torch.stack(found).float()
 
 
-@pytest.mark.parametrize("contrast", ["model", "prompt"])
-@pytest.mark.parametrize(
-    ("site", "by"),
-    [("resid_pre", "pos"), ("resid_mid", "pos"), ("mlp_out", "pos"), ("z", "head"),
-     ("z", "head_pos"), ("v", "head"), ("pattern", "head_pos"), ("mlp_post", "neuron_pos")],
-)  # fmt: skip
-def test_each_patch_is_that_of_a_whole_pass(site, by, contrast):
+CELLS = [
+    ("resid_pre", "pos"), ("resid_mid", "pos"), ("mlp_out", "pos"), ("z", "head"),
+    ("z", "head_pos"), ("v", "head"), ("pattern", "head_pos"), ("mlp_post", "neuron_pos"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "contrast"), thinned(CELLS, ["model", "prompt"], keep=2))
+def test_each_patch_is_that_of_a_whole_pass(cell, contrast):
+    site, by = cell
     clean, corrupted = runs(contrast)
     asked = {"by": by, "metric": TWO.metric("given_go_on")}
     cells = Cells(neurons=[0, 7]) if site == "mlp_post" else Cells()
@@ -143,7 +146,7 @@ def test_prompts_without_the_space_and_metrics_of_two_sorts_are_refused_by_name(
         discover(clean, corrupted, metric=TWO.metric())
 
 
-@pytest.mark.parametrize("name", ["llama2", "mistral-v1"])
+@pytest.mark.parametrize("name", thinned(["llama2", "mistral-v1"], keep=2))
 def test_the_default_metric_counts_what_comes_after_the_space(shared, name):
     assert name in TOKENIZERS
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)

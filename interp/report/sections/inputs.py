@@ -96,9 +96,9 @@ def _cells(result: WordEffects) -> tuple[Cell, ...]:
             cells.append(Cell("none"))
             continue
         row = table.iloc[place]
-        ends = [float(row[name]) for name in ("mean", "low", "high")]
-        shown = number(*ends, "+") if row["low"] == row["low"] else minus(f"{ends[0]:+.2f}")
-        cells.append(Cell(f"“{row['word']}” {shown}", ends[0]))
+        mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+        shown = number(mean, low, high, "+") if low == low else minus(f"{mean:+.2f}")
+        cells.append(Cell(f"“{row['word']}” {shown}", mean))
     few = float(sizes["kept"].median()) if len(sizes) else None
     cells.append(Cell("—" if few is None else f"{few:.0f}", few))
     return (*cells, Cell(count_range([len(result.topics)], "prompt"), len(result.topics)))

@@ -138,7 +138,8 @@ def _written(space: AdapterSpace, delta: Delta, output: Tensor, top: int) -> tup
 @contextmanager
 def _inputs(model: Any, deltas: Sequence[Delta]) -> Iterator[dict[str, Tensor]]:
     """The input of each module, kept while a forward pass runs."""
-    network, kept, handles = model.original_model, {}, []
+    network, handles = model.original_model, []
+    kept: dict[str, Tensor] = {}
     for delta in deltas:
 
         def keep(module: Any, args: Any, name: str = delta.name) -> None:  # noqa: ARG001

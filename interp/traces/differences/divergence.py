@@ -110,9 +110,8 @@ def kl(
                 logs.append(logits[here.to(logits.device)].float().log_softmax(-1).cpu())
         return (logs[1].exp() * (logs[1] - logs[0])).sum(-1)
 
-    each = 2 * memory.forward_bytes(tuned, batch.tokens.shape[1])
     parts = memory.in_batches(
-        len(batch), ask.batch_size or 16, read, what="KL by token", each=each,
+        len(batch), ask.batch_size or 16, read, what="KL by token",
         device=input_device(tuned), progress=ask.progress, unit="text",
     )  # fmt: skip
     pieces = token_bytes(tuned.tokenizer)

@@ -144,21 +144,19 @@ class _Reader:
 
     def __call__(self, rows: Rows) -> Float[Tensor, "factor row"]:
         metrics = Several(tuple(self.outcome.metrics().values()))
-        found = torch.zeros(len(FACTORS), len(rows))
+        found, device = torch.zeros(len(FACTORS), len(rows)), input_device(self.model)
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
 
         def read(places: list[int]) -> Tensor:
-            some = pad([rows[order[p]] + list(self.outcome.space_ids) for p in places], self.fill)
-            run = Run(self.model, some.to(input_device(self.model)))
+            some = pad([[*rows[order[p]], *self.outcome.space_ids] for p in places], self.fill)
+            run = Run(self.model, some.to(device))
             at = read_columns(metrics, run, run.last)
             with torch.no_grad():
                 return measure(metrics, logits_at(run, at, [])).cpu()
 
-        each = memory.forward_bytes(self.model, max(map(len, rows)) + 1, logits=2)
         for places, values in memory.in_batches(
-            len(rows), self.batch_size, read, what="words", device=input_device(self.model),
-            each=each, costs=[len(rows[place]) for place in order],
-        ):  # fmt: skip
+            len(rows), self.batch_size, read, what="words", device=device
+        ):
             found[:, [order[place] for place in places]] = values
         return found
 

@@ -274,7 +274,7 @@ View.prototype.chart = function (i) {
   function y(v) { return T + (high - v) / (high - low || 1) * (H - T - B); }
   var words = [0, 1].map(function (m) { return MODELS[m] + " " + lens[m].map(function (row) { return signed(row[i], 1); }).join(", "); });
   var chart = draw("svg", {viewBox: "0 0 " + W + " " + H, "class": "itv-chart", role: "img",
-    "aria-label": d.said.odds + " from " + names[0] + " to " + names[n - 1] + ": " + words.join("; ")});
+    "aria-label": this.data.said.odds + " from " + names[0] + " to " + names[n - 1] + ": " + words.join("; ")});
   chart.appendChild(draw("path", {d: "M" + L + " " + y(0) + "H" + (W - R), "class": "itv-axis"}));
   var marks = [low, 0, high].filter(function (v, k) { return k === 1 || Math.abs(y(v) - y(0)) > 11; });
   marks.forEach(function (v) {
