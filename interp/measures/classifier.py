@@ -8,6 +8,8 @@ accuracy on held-out answers: a TA can be no better than the classifier that mea
 Not here: calibration. Probabilities are compared between texts (TPEI), never read as chances.
 """
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,10 +318,10 @@ def _map_labels(
             f"({label})" if mapping[label] is None else str(Trait.parse(str(mapping[label])))
             for label in labels
         ]
-    try:
-        return [str(Trait.parse(label)) for label in labels]
-    except InputError:
-        raise InputError(
-            f"{source}: its labels are not the Big Five traits ({', '.join(labels)}); give "
-            "mapping={label: trait, ...} for each of them, None for a label that is no trait"
-        ) from None
+    if not any(re.fullmatch(r"LABEL_\d+", label) for label in labels):  # they say nothing
+        with contextlib.suppress(InputError):
+            return [str(Trait.parse(label)) for label in labels]
+    raise InputError(
+        f"{source}: its labels are not the Big Five traits ({', '.join(labels)}); give "
+        "mapping={label: trait, ...} for each of them, None for a label that is no trait"
+    )

@@ -19,8 +19,6 @@ IMAGES = {  # where the figures of README and docs come from
     "text-or-weights.png": "make demo",
     "emoji-rate.png": "make experiments",
     "real-text-or-weights.png": "make real SIZE=small",
-    "patching-map.png": "interp demo --traits extraversion --out runs/map",
-    "patching-map-small-gap.png": "interp demo --traits extraversion --out runs/map",
     "circuit-extraversion.png": "plots.circuit_graph(circuit",
 }
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
