@@ -4,9 +4,8 @@
 
 One trait of the demo is traced twice, step by step in one process: as it is, and with the log-odds
 alone (one metric where a step reads three, no step that exists for a factor's sake). Printed are
-the seconds of the processor by family of steps, the smaller of two rounds, and the ratio of the
-sums. A forward pass gives all three metrics; what is paid for is reading them, and the steps that
-search by one metric at a time.
+the seconds of the processor by family of steps, and the ratio of the sums. A forward pass gives all
+three metrics; what is paid for is reading them, and the steps that search by one at a time.
 """
 
 import os
@@ -26,7 +25,7 @@ from interp.study import catalogue
 from interp.study.runs import RunFolder
 from interp.study.steps import steps
 
-ROUNDS = 2
+ROUNDS = 1
 SINGLE = "log_odds"
 
 

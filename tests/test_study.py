@@ -44,7 +44,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert not manifest.get("skipped")
     assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 37
+    assert len(manifest["steps"]) == 49
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
@@ -233,12 +233,15 @@ def test_the_page_names_the_factor_that_fine_tuning_moved(
         "trace", "--base", str(organism.base_path(kind)),
         "--adapter", str(organism.adapter_path(TRAIT, base=kind)), "--trait", TRAIT,
         "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), *SMALL,
-        "--only", "patching-model-denoising-z,origin",
+        "--only", "patching-model-denoising-z,origin,circuit-model-judged,"
+        "circuit-model-go-on-judged,circuit-model-given-go-on-judged",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
     assert f"{carrier} the difference between tuned model and base on the same text" in page
     assert f"Which layers, positions and heads {title}" in page
+    part = f"{carrier[:1].lower()}{carrier[1:]}".removesuffix(" makes").removesuffix(",")
+    assert f"difference between tuned model and base on the same text, in {part}, " in page
     assert f"{carrier} the difference between tuned model and base as readers" in page
     origin = run_table(tmp_path / "run" / "tables" / "origin.csv")
     assert origin["go on"] * origin["emoji given go on"] == pytest.approx(origin["emoji"], abs=0.1)

@@ -112,6 +112,16 @@ def split_of(sweep: PatchingByMetric) -> Split:
     return Split.between(low, high, sweep.topics)
 
 
+def splits(contents: Contents, contrast: str) -> dict[Trait, Split]:
+    """By trait, the factors of a contrast (`model` or `prompt`) that was patched."""
+    found = {}
+    for one in contents.traits:
+        sweeps = [sweep for _, sweep in one.those(PATCHING) if sweep.contrast == contrast]
+        if sweeps:
+            found[one.trait] = split_of(sweeps[0])
+    return found
+
+
 def _fill(made: Sequence[Maps], seed: int) -> None:
     """Tables and places of all maps, each one family of tests."""
     for one in made:

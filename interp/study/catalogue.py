@@ -158,37 +158,48 @@ PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
 
 @dataclass(frozen=True)
 class CircuitRows:
-    """The rows of one contrast's circuit: scores, the circuit, how it fares, and all sizes."""
+    """The rows of the circuit of one contrast, in one factor.
+
+    Scores, the circuit, how it fares, and circuits of all sizes; these of the log-odds alone.
+    """
 
     edges: "Row[CircuitScores]"
     circuit: "Row[Circuit]"
     judged: "Row[Faithfulness]"
-    curve: "Row[Faithfulness]"
+    curve: "Row[Faithfulness] | None"
 
     @classmethod
-    def of(cls, contrast: str, needs: Mapping[str, str]) -> "CircuitRows":
+    def of(cls, contrast: str, factor: str, needs: Mapping[str, str]) -> "CircuitRows":
+        whole = factor == "log_odds"
         stem = "circuit" if contrast == "voice" else f"circuit-{contrast}"
+        stem += "" if whole else f"-{factor.replace('_', '-')}"
 
         def row(name: str, make: str, section: str = "circuit", **more: str) -> "Row[Any]":
             return Row(
-                f"{stem}{name}", f"circuit:{make}", {"contrast": contrast}, {**needs, **more},
-                ("n_trace", "seed", "outcome"), section, "circuits",
+                f"{stem}{name}", f"circuit:{make}", {"contrast": contrast, "factor": factor},
+                {**needs, **more}, ("n_trace", "seed", "outcome"), section, "circuits",
             )  # fmt: skip
 
         scores = {"scores": f"{stem}-edges"}
         return cls(
             row("-edges", "edges", ""), row("", "circuit", **scores),
-            row("-judged", "judged", **scores, found=stem), row("-curve", "curve", **scores),
+            row("-judged", "judged", **scores, found=stem),
+            row("-curve", "curve", **scores) if whole else None,
         )  # fmt: skip
 
     @property
     def all(self) -> "tuple[Row[Any], ...]":
-        return self.edges, self.circuit, self.judged, self.curve
+        made = self.edges, self.circuit, self.judged, self.curve
+        return tuple(row for row in made if row is not None)
 
 
+FACTORS = ("log_odds", "go_on", "given_go_on")
 CIRCUITS = {
-    "voice": CircuitRows.of("voice", _BOTH), "model": CircuitRows.of("model", _TUNED),
-}  # fmt: skip
+    (contrast, factor): CircuitRows.of(contrast, factor, needs)
+    for contrast, needs in (("voice", _BOTH), ("model", _TUNED))
+    for factor in FACTORS
+}
+"""By contrast and factor."""
 NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
@@ -196,7 +207,7 @@ NECESSITY: "Row[PartEffects]" = Row(
 EXACT: "dict[str, Row[PartEffects]]" = {
     factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
                 ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
-    for factor in ("log_odds", "go_on", "given_go_on")
+    for factor in FACTORS
 }  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
@@ -238,7 +249,7 @@ RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONE
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
-    *CIRCUITS["voice"].all, *CIRCUITS["model"].all, *EXACT.values(), NECESSITY,
+    *(row for rows in CIRCUITS.values() for row in rows.all), *EXACT.values(), NECESSITY,
     PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED,
     ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interp.base.traits import Trait
+from interp.report import factors, places
 from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, too_small
@@ -15,6 +16,7 @@ from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
 _CONTRASTS = {"voice": "tuned voice against the base's", "model": "tuned against base"}
+_RUNS = {"voice": "prompt", "model": "model"}  # as patching names them
 _DIFFERENCE = {
     "voice": "the difference between the tuned model's text and the base's, in the tuned model",
     "model": "the difference between tuned model and base on the same text",
@@ -26,6 +28,8 @@ class Found:
     """One trait's circuit of one contrast, chosen on half of the topics and judged on the other.
 
     Attributes:
+        factor: what it is a circuit of; `log_odds` holds both factors.
+        leads: whether that factor carries the contrast, or none is known to and it is the log-odds.
         kept: share of the contrast that it keeps, with the interval over topics.
         without: what the rest keeps where the circuit is ablated.
         random, most: mean and largest of what random circuits of its size keep.
@@ -34,6 +38,8 @@ class Found:
 
     trait: Trait
     contrast: str
+    factor: str
+    leads: bool
     circuit: Circuit
     kept: Estimate
     without: float
@@ -50,9 +56,10 @@ class Found:
 
 def found(contents: Contents) -> list[Found]:
     """The circuits that a study has, of the voice contrast first."""
+    carried = _carried(contents)
     least, seed = smallest(contents, "nats"), int(contents.manifest.get("seed") or 0)
     made = []
-    for contrast, rows in CIRCUITS.items():
+    for (contrast, factor), rows in CIRCUITS.items():
         circuits, judged = contents.having(rows.circuit), contents.having(rows.judged)
         for trait in (trait for trait in circuits if trait in judged):
             row = judged[trait].to_dataframe(seed=seed).iloc[0]
@@ -60,21 +67,49 @@ def found(contents: Contents) -> list[Found]:
             rest, random, most = (float(row[n]) for n in ("without", "random", "random_most"))
             gap = judged[trait].gap(seed=seed)
             muted = too_small(gap, least)
+            leads = factor == carried[contrast].get(trait, "log_odds")
             made.append(
-                Found(trait, contrast, circuits[trait], kept, rest, random, most, gap, muted)
-            )
+                Found(trait, contrast, factor, leads, circuits[trait], kept, rest, random, most,
+                      gap, muted)
+            )  # fmt: skip
     return made
+
+
+def _carried(contents: Contents) -> dict[str, dict[Trait, str]]:
+    """By contrast and trait, the factor that carries the difference and has a circuit."""
+    return {
+        contrast: {
+            trait: split.carries
+            for trait, split in places.splits(contents, run).items()
+            if split.carries and trait in contents.having(CIRCUITS[contrast, split.carries].judged)
+        }
+        for contrast, run in _RUNS.items()
+    }
+
+
+def _factors(contents: Contents, contrast: str) -> str:
+    """Which factor carries a contrast, and how much each adds."""
+    splits = places.splits(contents, _RUNS[contrast])
+    if not splits:
+        return ""
+    return f"{factors.carrier(splits, _DIFFERENCE[contrast])} {factors.amounts(splits)}"
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Which heads, MLPs and edges between them carry each contrast."""
     circuits = found(contents)
-    curves = {name: contents.having(rows.curve) for name, rows in CIRCUITS.items()}
+    curves = {
+        contrast: contents.having(rows.curve)
+        for (contrast, _), rows in CIRCUITS.items()
+        if rows.curve is not None
+    }
     if not circuits and not any(curves.values()):
         return None
     said = finding(circuits)
+    carriers = [_factors(contents, contrast) for contrast in _CONTRASTS]
     made = Section(
-        "Which circuit carries it?", said.text if said else "No circuit was found.", said,
+        "Which circuit carries it?",
+        " ".join(filter(None, (said.text if said else "No circuit was found.", *carriers))), said,
         method=_method(curves),
     )  # fmt: skip
     _draw(made, curves, circuits, maker)
@@ -87,9 +122,11 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     parts: dict[Trait, Part] = {}
     for one in circuits:
         name = f"circuit-{one.trait}-{one.contrast}"
-        maker.csv(f"{name}-edges", one.circuit.to_dataframe())
-        rows.append(Row(one.trait, _cells(one, curves[one.contrast].get(one.trait))))
-        if not one.muted:
+        kind = "" if one.factor == "log_odds" else f"-{one.factor.replace('_', '-')}"
+        maker.csv(f"{name}{kind}-edges", one.circuit.to_dataframe())
+        sizes = curves[one.contrast].get(one.trait) if one.factor == "log_odds" else None
+        rows.append(Row(one.trait, _cells(one, sizes)))
+        if one.leads and not one.muted:
             part = parts.setdefault(one.trait, Part(one.trait))
             part.answer = f"{part.answer} {_words(one)}".strip()
             figure = plots.circuit_graph(one.circuit, one.trait)
@@ -103,14 +140,15 @@ def section(contents: Contents, maker: Maker) -> Section | None:
             "curve over sizes (1 is best), CMD that between it and 1 (0 is best). Scores add up "
             "to 1 where gradients missed nothing."
         )
-        columns = ("Contrast", "Edges", "Heads and MLPs", "Kept", "Without it", "Random", "CPR",
-                   "CMD", "Scores add up to", "Prompts")  # fmt: skip
+        columns = ("Contrast", "Factor", "Edges", "Heads and MLPs", "Kept", "Without it", "Random",
+                   "CPR", "CMD", "Scores add up to", "Prompts")  # fmt: skip
         made.tables.append(maker.table("circuits", caption, stacked(areas), rows, columns))
     return made
 
 
-def finding(circuits: Sequence[Found]) -> Finding | None:
-    """Whether a circuit was found that keeps more than chance does, and which."""
+def finding(every: Sequence[Found]) -> Finding | None:
+    """Whether a circuit of what carries the contrasts keeps more than chance does, and which."""
+    circuits = [one for one in every if one.leads]
     if not circuits:
         return None
     sure = [one for one in circuits if one.stands_out]
@@ -124,8 +162,8 @@ def finding(circuits: Sequence[Found]) -> Finding | None:
 
 
 def _sentence(one: Found, many: int) -> str:
-    what = _DIFFERENCE[one.contrast]
-    whose = f" ({one.trait})" if many > len(CIRCUITS) else ""
+    what = f"{_DIFFERENCE[one.contrast]}, in {factors.NAMES[one.factor]}"
+    whose = f" ({one.trait})" if many > len(_CONTRASTS) else ""
     if one.muted:
         return (
             f"{what[0].upper()}{what[1:]}{whose}, is {number(*one.gap, '+')} nats, {one.muted}: "
@@ -146,7 +184,8 @@ def _draw(
     maker: Maker,
 ) -> None:
     """The figures of all traits: curves of each contrast, and how much circuits overlap."""
-    muted = {(one.trait, one.contrast) for one in circuits if one.muted}
+    muted = {(one.trait, one.contrast) for one in circuits
+             if one.muted and one.factor == "log_odds"}  # fmt: skip
     drawn = {}
     for contrast, by_trait in curves.items():
         shown = {str(t): curve for t, curve in by_trait.items() if (t, contrast) not in muted}
@@ -157,7 +196,7 @@ def _draw(
     if len(drawn) > 1:
         made.folds.append(Fold("other", "The other contrast", list(drawn.values())[1:]))
     voices = {str(one.trait): one.circuit for one in circuits
-              if one.contrast == "voice" and not one.muted}  # fmt: skip
+              if one.contrast == "voice" and one.leads and not one.muted}  # fmt: skip
     if len(voices) > 1:
         overlap = compare(voices)
         maker.csv("circuit-overlap", overlap.to_dataframe())
@@ -168,8 +207,8 @@ def _draw(
 def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
     circuit = one.circuit
     parts = sum(name not in _ENDS for name in circuit.nodes)
-    cells = [Cell(_CONTRASTS[one.contrast]), Cell(f"{circuit.n_edges:,}", circuit.n_edges),
-             Cell(f"{parts:,}", parts)]  # fmt: skip
+    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.NAMES[one.factor]),
+             Cell(f"{circuit.n_edges:,}", circuit.n_edges), Cell(f"{parts:,}", parts)]  # fmt: skip
     if one.muted:
         cells += [Cell("not said", None, one.muted), *[Cell("not said")] * 4]
     else:

@@ -82,7 +82,8 @@ def circuit_graph(
         axes.set(xlim=(-TWO_COLUMNS / 2, TWO_COLUMNS / 2), ylim=(-0.4, top * _ROW + 0.4))
         axes.set(xticks=[], yticks=[])
         axes.axis("off")
-        axes.set_title(f"{who.title}: emoji circuit, {circuit.contrast} contrast")
+        metric = {"log_odds": "emoji log-odds"}.get(circuit.metric, circuit.metric)
+        axes.set_title(f"{who.title}: circuit of {metric}, {circuit.contrast} contrast")
         axes.legend(handles=_legend(table["score"], scale, circuit, colour, who),
                     loc="upper right", handlelength=2.2)  # fmt: skip
     figure.caption = _graph_caption(circuit, len(table), colour, who)

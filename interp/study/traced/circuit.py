@@ -28,10 +28,14 @@ DRAWS = 5
 
 
 def edges(
-    models: TraitModels, tuned: list[Response], contrast: str, base: list[Response] | None = None
+    models: TraitModels,
+    tuned: list[Response],
+    contrast: str,
+    factor: str,
+    base: list[Response] | None = None,
 ) -> CircuitScores:
     """Scores of all edges, between the runs of the half that chooses."""
-    runs, ask = _asked(models, contrast, base, tuned, judge=False)
+    runs, ask = _asked(models, (contrast, factor), base, tuned, judge=False)
     return circuits.discover(*runs, within=WITHIN, ask=ask)
 
 
@@ -40,10 +44,11 @@ def circuit(
     tuned: list[Response],
     scores: CircuitScores,
     contrast: str,
+    factor: str,
     base: list[Response] | None = None,
 ) -> Circuit:
     """The smallest circuit that carries 90 % of the contrast, on the half that chooses."""
-    runs, ask = _asked(models, contrast, base, tuned, judge=False)
+    runs, ask = _asked(models, (contrast, factor), base, tuned, judge=False)
     found, _ = circuits.smallest(scores, *runs, targets=(FAITHFUL,), ask=ask)
     return found[0]
 
@@ -54,10 +59,11 @@ def judged(
     scores: CircuitScores,
     found: Circuit,
     contrast: str,
+    factor: str,
     base: list[Response] | None = None,
 ) -> Faithfulness:
     """How faithful that circuit is on the other half, beside random ones."""
-    runs, ask = _asked(models, contrast, base, tuned, judge=True)
+    runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.faithfulness(found, *runs, complement=True, ask=ask)
     return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
 
@@ -67,23 +73,37 @@ def curve(
     tuned: list[Response],
     scores: CircuitScores,
     contrast: str,
+    factor: str,
     base: list[Response] | None = None,
 ) -> Faithfulness:
     """How faithful circuits of every size are, on the half that judges, beside random ones."""
-    runs, ask = _asked(models, contrast, base, tuned, judge=True)
+    runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.curve(scores, *runs, ask=ask)
     return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
 
 
 def _asked(
     models: TraitModels,
-    contrast: str,
+    what: tuple[str, str],
     base: list[Response] | None,
     tuned: list[Response],
     *,
     judge: bool,
 ) -> tuple[tuple[Run, Run], Question]:
-    """The runs of one half of the topics, and what they are asked."""
+    """The runs of one half of the topics, and what they are asked.
+
+    Args:
+        what: contrast and factor.
+
+    Raises:
+        InputError: if a factor is asked for that one position does not tell.
+    """
+    (contrast, factor), outcome = what, models.outcome
+    if outcome.space is not None and factor != "log_odds":
+        raise InputError(
+            f"{factor} of {outcome.name} is decided before the lone ▁ of this tokenizer, and "
+            "circuits are read at one position, after it"
+        )
     if contrast == "model":
         prompts = onsets(models, tuned)
         rows, topics = _half(models, prompts.topics, judge)
@@ -93,7 +113,7 @@ def _asked(
         rows, topics = _half(models, pairs.topics, judge)
         runs = voice_runs(models, pairs, rows)
     ask = Question(
-        metric=models.outcome.at_one.metric(), topics=topics, min_gap=MIN_GAP,
+        metric=outcome.at_one.metric(factor), topics=topics, min_gap=MIN_GAP,
         seed=models.config.seed, progress=models.progress,
     )  # fmt: skip
     return runs, ask
