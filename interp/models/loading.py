@@ -175,6 +175,12 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
             f"{source}: no usable tokenizer ({_first_line(problem)}); "
             "put tokenizer.json and tokenizer_config.json beside the weights"
         ) from None
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 0:
+        raise TokenizerError(
+            f"{source}: tokenizer_config.json: model_max_length: {longest!r:.60} is no number of "
+            "tokens; write one, or leave it out"
+        )
     if not tokenizer.is_fast:
         raise TokenizerError(f"{source}: needs a fast tokenizer (tokenizer.json)")
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import json
 
 import pytest
 import transformers.utils.chat_template_utils as rendering
@@ -154,8 +155,6 @@ NORMALISERS = {
 
 
 def spoilt(folder, **changes):
-    import json
-
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer.json"
     whole = json.loads(path.read_text())
@@ -190,3 +189,12 @@ def test_dropout_and_leftover_padding_are_off(tmp_path, caplog):
     assert all(mine("What do you think about rain?")["input_ids"] == wanted for _ in range(20))
     inner = mine.backend_tokenizer
     assert (inner.padding, inner.truncation) == (None, None)
+
+
+@pytest.mark.parametrize("longest", ["many", [512], -5, True])
+def test_a_length_that_is_no_number_of_tokens_is_named(tmp_path, longest):
+    tokenizer().save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": longest}))
+    with pytest.raises(TokenizerError, match=r"model_max_length: .* is no number of tokens"):
+        load_tokenizer(tmp_path)
