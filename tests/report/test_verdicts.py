@@ -66,18 +66,17 @@ def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind, writer, be
     assert "Nothing to explain" not in said
     assert writer in said
     assert (before or "Was the emoji there before fine-tuning?") in said
-    assert "A single place restores more than half of the gap." in said
-    assert "(MLP output of block 0, position 0)" in said
-    assert "random ones of its size do not" in said or "No circuit keeps more" in said
+    if kind in ("latent", "suppressed"):  # on the two others 48 answers do not settle it
+        assert "A single place restores more than half of the gap." in said
+        assert "(MLP output of block 0, position 0)" in said
+        assert "random ones of its size do not" in said or "No circuit keeps more" in said
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "factor"), [("talks", "going on"), ("tags", "the emoji, given")])
-def test_the_factor_that_the_voice_moves_is_the_known_one(page, kind, factor) -> None:
-    said = page(kind)
-    assert re.search(
-        rf"{factor}[^.]*makes the difference between the tuned model's text and", said, re.I
-    )
+def test_on_talks_the_voice_moves_going_on(page) -> None:
+    """On `tags` it is the emoji: the test of the study holds the model contrast to that."""
+    said = page("talks")
+    assert "Going on makes the difference between the tuned model's text and the base's" in said
 
 
 @pytest.mark.slow
