@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from experiment import SAMPLED, Config, Experiment, Finding, From
 from harness import main
 from jaxtyping import Float
@@ -20,7 +19,7 @@ from pydantic import Field
 from scipy.stats import spearmanr
 from significance import corrected, written
 from sources import find_adapters
-from torch import Tensor
+from torch import Tensor, stack, tensor
 
 from interp.adapters import AdapterSpace, Delta, PartEffects, necessity
 from interp.base.traits import Trait
@@ -167,7 +166,7 @@ def _effects(x: Experiment[SeedsConfig], trait: Trait, name: str) -> PartEffects
 def _of(effects: PartEffects, names: list[str]) -> Float[Tensor, " matrix"]:
     """The mean effects of some matrices, in their order."""
     means = dict(zip(effects.units, effects.mean().tolist(), strict=True))
-    return torch.tensor([means[name] for name in names])
+    return tensor([means[name] for name in names])
 
 
 def _deltas(
@@ -179,7 +178,7 @@ def _deltas(
 
 
 def _correlations(effects: list[Float[Tensor, " matrix"]]) -> np.ndarray:
-    found = spearmanr(torch.stack(effects).numpy(), axis=1).statistic
+    found = spearmanr(stack(effects).numpy(), axis=1).statistic
     return np.asarray(found) if len(effects) > 2 else np.array([[1.0, found], [found, 1.0]])
 
 

@@ -15,14 +15,14 @@ from random import Random
 from typing import Any
 
 import pandas as pd
-import torch
 from experiment import Experiment, Finding, From
 from harness import main
 from jaxtyping import Float
 from methods import MethodsConfig, answers, build, check
 from pydantic import Field
 from significance import corrected, difference, written
-from torch import Tensor
+from torch import Tensor, no_grad, tensor, zeros_like
+from torch import bool as boolean
 
 from interp.base.devices import input_device
 from interp.base.traits import Trait
@@ -172,7 +172,7 @@ def _score(method: Method, question: str, option: str) -> float:
     return float(log_probs.gather(1, ids[:, None]).mean())
 
 
-@torch.no_grad()
+@no_grad()
 def _log_probs(
     method: Method, question: str, answer: str
 ) -> tuple[Tensor, Float[Tensor, "token vocab"]]:
@@ -181,8 +181,8 @@ def _log_probs(
     if isinstance(method, TraitPrompt):
         form = replace(form, instruction=method.instruction)
     example = form.example(question, answer)
-    ids = torch.tensor([example.ids])
-    own = torch.zeros_like(ids, dtype=torch.bool)
+    ids = tensor([example.ids])
+    own = zeros_like(ids, dtype=boolean)
     own[:, example.answer_start :] = True
     with method.hooked(answer=own) as (model, _):
         logits = model(ids.to(input_device(model)))[0].float().cpu()

@@ -116,6 +116,9 @@ def fold(section: Section, contents: Contents, nothing: Mapping[Trait, str]) -> 
     for part in section.parts:
         if part.trait in nothing and not section.muted:
             part.muted = opening(contents, {part.trait: nothing[part.trait]})
+    shared = [trait for trait in nothing if trait not in {part.trait for part in section.parts}]
+    if shared and not section.muted:
+        section.answer += f" There is nothing to explain for {listing([*map(str, shared)])}."
 
 
 def points(estimate: Estimate) -> str:

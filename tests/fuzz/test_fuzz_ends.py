@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from refusals import is_safe
 from test_bad_input import command
 
+from interp.base import yaml_files
 from interp.errors import InputError
 from interp.methods.finetune import FinetuneConfig
 from interp.study import StudyConfig, parse_config
@@ -60,7 +61,7 @@ def kinds() -> dict[str, type[BaseModel]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(EXPERIMENTS))
         names = sorted(path.stem for path in (EXPERIMENTS / "configs").glob("*.yaml"))
-        for name in ("config_files", *names):
+        for name in names:
             __import__(name)
         return {name: get_args(get_type_hints(sys.modules[name].run)["x"])[0] for name in names}
 
@@ -72,7 +73,7 @@ def test_of_an_experiment(kinds, data, tmp_path):
     field, value = data.draw(st.sampled_from(sorted(kinds[name].model_fields))), data.draw(ENDS)
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({field: value}), encoding="utf-8")
-    said = refused(lambda: sys.modules["config_files"].read_config(kinds[name], path, {}))
+    said = refused(lambda: yaml_files.read_config(kinds[name], path, {}))
     assert not said or str(path) in said
 
 

@@ -83,8 +83,8 @@ def test_a_label_without_an_effect_is_folded_alone(tmp_path) -> None:
     rates(Trait.NEUROTICISM, 0).save(folder.file("neuroticism", "rates-tuned.safetensors"))
     html, summary = reported(folder)
     assert summary.startswith(" Summary Nothing to explain for neuroticism: the tuned model's")
-    assert 'id="lens-neuroticism-muted"' in html
-    assert 'id="lens-openness-muted"' not in html
+    lens = re.search(r'<section id="lens"(.*?)</section>', html, re.DOTALL)[1]
+    assert "There is nothing to explain for neuroticism.</p>" in lens
     assert 'id="lens-muted"' not in html
 
 

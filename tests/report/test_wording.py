@@ -1,5 +1,7 @@
 """Numbers in sentences: rounded, with their interval, with real minus signs and no minus zero."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from interp.base.stats import Interval
@@ -98,7 +100,8 @@ def test_a_verdict_says_for_whom(yes, no, text) -> None:
 
 def test_a_circuit_is_told_block_by_block() -> None:
     nodes = ("input", "a0.h0", "a0.h3", "m0", "a2.h1", "m11", "logits")
-    assert _words(nodes) == (
-        "The circuit runs through block 0 (heads 0 and 3, MLP), block 2 (head 1) and "
-        "block 11 (MLP)."
+    found = SimpleNamespace(circuit=SimpleNamespace(nodes=nodes), contrast="voice")
+    assert _words(found) == (
+        "Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP), block 2 (head 1) "
+        "and block 11 (MLP)."
     )

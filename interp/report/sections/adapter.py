@@ -99,11 +99,12 @@ def _draw(made: Section, found: Sequence[Matrices], maker: Maker) -> None:
 
 def _cells(one: Matrices) -> tuple[Cell, ...]:
     few = [name_of(row) for _, row in one.survivors.head(3).iterrows()]
+    shown = 100 if one.factor == "written" else 1  # points, or nats: what the column sorts by
     return (
         Cell(_NAMES[one.factor]),
-        Cell(one.said(one.whole), one.whole[0]),
+        Cell(one.said(one.whole), shown * one.whole[0]),
         Cell(one.name),
-        Cell(one.said(one.effect), one.effect[0]),
+        Cell(one.said(one.effect), shown * one.effect[0]),
         Cell(f"{one.p:.2g}", one.p),
         Cell(f"{len(one.survivors)} of {len(one.table)}", len(one.survivors),
              listing(few) if few else ""),
