@@ -62,7 +62,8 @@ def finding(found: Sequence[Matrices]) -> Finding:
         first = f"A single matrix alone changes the decision {for_traits(alone, traits)}."
     else:
         first = "No single matrix alone changes the decision by an effect worth a word."
-    largest = max(exact, key=lambda one: abs(one.effect[0]) / (abs(one.whole[0]) or 1.0))
+    surviving = [one for one in exact if len(one.survivors)] or exact
+    largest = max(surviving, key=lambda one: abs(one.effect[0]))
     whose = f"{largest.trait}'s " if len(traits) > 1 else ""
     numbers = (
         f"The largest is {whose}{largest.name}: without it {largest.said(largest.effect)} of the "

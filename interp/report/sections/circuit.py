@@ -158,7 +158,15 @@ def finding(every: Sequence[Found]) -> Finding | None:
         verdict = "There is no difference that a circuit could carry."
     else:
         verdict = "No circuit keeps more than random circuits of its size."
-    return Finding(verdict, " ".join(_sentence(one, len(circuits)) for one in circuits), bool(sure))
+    many = len(circuits) > len(_CONTRASTS)
+    told = [max(sure, key=lambda one: one.kept[0] - one.most)] if many and sure else circuits
+    numbers = " ".join(_sentence(one, len(circuits)) for one in told)
+    if many and sure:
+        numbers = (
+            f"So it is for {len(sure)} of {len(circuits)}, one for each contrast and label; "
+            f"clearest: {numbers[0].lower()}{numbers[1:]}"
+        )
+    return Finding(verdict, numbers, bool(sure))
 
 
 def _sentence(one: Found, many: int) -> str:
