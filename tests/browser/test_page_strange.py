@@ -74,6 +74,8 @@ def test_one_trait_needs_no_switch(opened, strange) -> None:
         assert page.locator(".switch").count() == 0
         assert page.locator("#rates").is_visible()
         assert page.locator("#patching h2").is_visible()
+        page.evaluate("document.querySelectorAll('details').forEach(box => { box.open = true; })")
+        assert page.locator("#patching figure").first.is_visible()
 
 
 @pytest.fixture(scope="module")

@@ -144,11 +144,13 @@ def _followed(
     """The paths one token longer that are probable enough, and what the others have in all."""
     likely, less = {}, 0.0
     for path, log_probs in ahead.items():
-        for token in plan.children.get(path, ()):
-            if float(log_probs[token].exp()) >= tolerance:
-                likely[(*path, token)] = log_probs[token]
-            else:
-                less += float(log_probs[token].double().exp())
+        tokens = list(plan.children.get(path, ()))
+        ahead_of = log_probs[tokens]
+        probable = (ahead_of.exp() >= tolerance).tolist()
+        for place, (token, follow) in enumerate(zip(tokens, probable, strict=True)):
+            if follow:
+                likely[(*path, token)] = ahead_of[place]
+        less += float(ahead_of.double().exp()[[not follow for follow in probable]].sum())
     return likely, less
 
 
