@@ -20,6 +20,7 @@
 rows is three matrix products of `n_resamples * topics * rows`, in parts of some 100 MB.
 """
 
+import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -242,16 +243,18 @@ def _studentised(
         return ratio - np.outer(student.ppf(tails, units - 1), spread)
     times = _times(units, n_resamples, seed)
     sizes = times @ bottom.T
-    moved = times @ left.T / sizes
-    # The residuals about the resample's own ratio, squared and summed.
-    inside = times @ (left**2).T - 2 * moved * (times @ (left * bottom).T)
-    inside += moved**2 * (times @ (bottom**2).T)
-    flat = inside <= 1e-9 * (left**2).sum(1)  # one and the same unit throughout: no spread to use
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample of units with nothing below
+        moved = times @ left.T / sizes
+        # The residuals about the resample's own ratio, squared and summed.
+        inside = times @ (left**2).T - 2 * moved * (times @ (left * bottom).T)
+        inside += moved**2 * (times @ (bottom**2).T)
+        flat = inside <= 1e-9 * (left**2).sum(1)  # one and the same unit throughout: no spread
         t = moved / (scale * np.sqrt(inside) / np.abs(sizes))
     t[flat] = np.nan
     t[:, flat.all(0)] = 0.0  # a row without spread
-    high, low = np.nanquantile(t, tails, axis=0)
+    with warnings.catch_warnings():  # a row of which no resample says anything gets no interval
+        warnings.simplefilter("ignore", RuntimeWarning)
+        high, low = np.nanquantile(t, tails, axis=0)
     # Few distinct values: resamples without spread are a whole tail, and at least t stands in.
     bare, widest = flat.mean(0) > tails[1], student.ppf(tails[0], units - 1)
     high = np.where(bare, np.maximum(high, widest), high)

@@ -108,9 +108,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     said = finding(circuits)
     carriers = [_factors(contents, contrast) for contrast in _CONTRASTS]
     made = Section(
-        "Which circuit carries it?",
-        " ".join(filter(None, (said.text if said else "No circuit was found.", *carriers))), said,
-        method=_method(curves),
+        "Which circuit carries it?", said.text if said else "No circuit was found.", said,
+        detail=" ".join(filter(None, carriers)), method=_method(curves),
     )  # fmt: skip
     _draw(made, curves, circuits, maker)
     areas = {}

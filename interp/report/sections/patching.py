@@ -153,9 +153,9 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
 
 
 def _place(place: Place) -> str:
-    """`MLP output of block 0, position −3`, `block 3, head 1`."""
-    kind = "" if place.site == "z" else f"{SITES[place.site]} of "
-    return f"{kind}{place.name}"
+    """`MLP output of block 0, position −3`, `block 3, head 1`: amid a sentence."""
+    kinds = {"attn_out": "attention output of ", "mlp_out": "MLP output of "}
+    return f"{kinds.get(place.site, '')}{place.name}"
 
 
 def _why(one: Maps) -> str:

@@ -83,7 +83,10 @@ class Explorer:
         self._lay()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.box._repr_mimebundle_(**options)
+        made = self.box._repr_mimebundle_(**options)
+        said = "the explorer: run this cell in Jupyter to use it"
+        still = f"<p><em>{said}</em></p>{self.said.value}{self.tables.value}"
+        return made | {"text/html": still, "text/plain": said}  # for viewers of stored notebooks
 
     def click(self, part: Part) -> None:
         """Patch or ablate a part, as its button does."""

@@ -81,6 +81,11 @@ class OpinionQA:
         return in_order({row.trait for row in self.rows})
 
     @property
+    def questions(self) -> list[tuple[str, str]]:
+        """Every question once, with its topic, in the order of the rows."""
+        return list(dict.fromkeys((row.question, row.topic) for row in self.rows))
+
+    @property
     def rows_sha256(self) -> str:
         """Hash of the rows themselves: equal for equal rows, whatever file format they came in."""
         values = [[row.trait, row.topic, row.question, row.answer] for row in self.rows]
