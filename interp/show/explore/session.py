@@ -12,7 +12,7 @@ many for each token of the new answer, without a cache: for small models and sho
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -62,12 +62,12 @@ class Reading:
     """
 
     prompt: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = field(repr=False)
     start: int
     pieces: tuple[str, ...]
-    chances: Float[Tensor, "model two pos"]
-    log_odds: Float[Tensor, "model pos"]
-    lens: Float[Tensor, "model layer pos"]
+    chances: Float[Tensor, "model two pos"] = field(repr=False)
+    log_odds: Float[Tensor, "model pos"] = field(repr=False)
+    lens: Float[Tensor, "model layer pos"] = field(repr=False)
     labels: tuple[str, ...]
 
     @property
@@ -89,8 +89,8 @@ class Change:
 
     part: Part
     how: How
-    chances: Float[Tensor, "two pos"]
-    log_odds: Float[Tensor, " pos"]
+    chances: Float[Tensor, "two pos"] = field(repr=False)
+    log_odds: Float[Tensor, " pos"] = field(repr=False)
     answer: str
 
 

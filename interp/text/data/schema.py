@@ -8,7 +8,7 @@ The published format (arXiv 2409.10245, `holistic-ai/personality_manipulation`) 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from interp.base.traits import Trait, in_order
@@ -56,7 +56,7 @@ class Cleaning:
 class OpinionQA:
     """Checked opinion QA rows, with where they came from and what was done to them."""
 
-    rows: tuple[OpinionRow, ...]
+    rows: tuple[OpinionRow, ...] = field(repr=False)
     source: str
     """The file, folder or hub id that the rows were read from; for a part, the whole's source."""
     sha256: str
