@@ -43,7 +43,7 @@ def options(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def called(**values: Any) -> None:
-            for name in lists:
+            for name in (one for one in lists if values[one] is not None):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part)
             fields = {name: values.pop(name) for name in made}
             if only_given:

@@ -66,8 +66,9 @@ def finetune(
     from interp.methods import finetune as room
     from interp.text.data import ColumnMap, load_train_test
 
-    begun = FinetuneConfig.small if preset == "small" else FinetuneConfig
-    chosen = begun(supervise_eos=supervise_eos, seed=seed).changed(fields)
+    how: dict[str, Any] = {"supervise_eos": supervise_eos, "seed": seed}
+    begun = FinetuneConfig.small(**how) if preset == "small" else FinetuneConfig(**how)
+    chosen = begun.changed(fields)
     inputs.check_places(base, (), data)
     rows, held_out = load_train_test(
         data,

@@ -96,9 +96,8 @@ def train(
     check_trainable(data)
     there = check_out(out)
     where = _device(device, config)
-    loaded = load_base(
-        base, device=where, dtype=_dtype(config, where), quantization=config.quantization
-    )
+    nf4: Literal["nf4"] | None = "nf4" if config.quantization == "nf4" else None
+    loaded = load_base(base, device=where, dtype=_dtype(config, where), quantization=nf4)
     chat = ChatFormat.from_tokenizer(loaded.tokenizer, config.prompt_format)
     rows, counts = encode(
         data, chat, supervise_eos=config.supervise_eos, max_length=config.max_length
