@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import nbformat
+import psutil
 import pytest
 from test_token_browser import browser  # noqa: F401
 
@@ -29,8 +30,8 @@ CLICK = 1.0  # s
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
-    """A JupyterLab that has one notebook with the explorer."""
+def lab(tmp_path_factory) -> Iterator[tuple[str, psutil.Process]]:
+    """The address of a notebook with the explorer in a JupyterLab, and that."""
     folder, token = tmp_path_factory.mktemp("lab"), secrets.token_hex(8)
     cell = nbformat.v4.new_code_cell(CELL.strip())
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -49,13 +50,20 @@ def address(tmp_path_factory) -> Iterator[str]:
                 break
             time.sleep(0.1)
         url = json.loads(found[0].read_text())["url"]
-        yield f"{url}doc/tree/it.ipynb?token={token}"
+        yield f"{url}doc/tree/it.ipynb?token={token}", psutil.Process(server.pid)
     finally:
         server.terminate()
         server.wait(30)
 
 
-def test_a_question_is_asked_and_parts_are_clicked(browser, address) -> None:  # noqa: F811
+def busy(server: psutil.Process) -> float:
+    """CPU seconds that kernels have taken: other work on the cores is not in it."""
+    kernels = [one for one in server.children(recursive=True) if "ipykernel" in str(one.cmdline())]
+    return sum(one.cpu_times().user + one.cpu_times().system for one in kernels)
+
+
+def test_a_question_is_asked_and_parts_are_clicked(browser, lab) -> None:  # noqa: F811
+    address, server = lab
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
     page.set_default_timeout(PATIENCE)
     page.goto(address)
@@ -63,10 +71,10 @@ def test_a_question_is_asked_and_parts_are_clicked(browser, address) -> None:  #
     page.keyboard.press("Shift+Enter")
     page.get_by_placeholder("Do you like tea?").fill("Do you like long walks?")
     page.get_by_role("button", name="Ask").click()
-    tables = page.locator(".jp-OutputArea-output table")
-    tables.nth(1).wait_for()
-    assert tables.count() == 2  # both factors, and the lens
-    assert "P(emoji given go on), tuned" in tables.first.inner_text()
+    table = page.locator(".jp-OutputArea-output table")
+    table.wait_for()
+    assert "P(emoji given go on), tuned" in table.inner_text()
+    assert "base, after final" in table.inner_text()
     spans = []
     for how, block, name, said in (
         ("patch", 0, "1", "block 0, head 1 patched from the base"),
@@ -76,15 +84,15 @@ def test_a_question_is_asked_and_parts_are_clicked(browser, address) -> None:  #
     ):
         page.get_by_role("button", name=how, exact=True).click()
         row = page.locator(".widget-hbox").filter(has_text=re.compile(rf"^Block {block}"))
-        start = time.perf_counter()
+        start = busy(server)
         row.last.get_by_role("button", name=name, exact=True).click()
         page.get_by_text(f"tuned, {said}:").wait_for()
-        spans.append(time.perf_counter() - start)
-        rows = {line.split("\t")[0]: line for line in tables.first.inner_text().splitlines()}
+        spans.append(busy(server) - start)
+        rows = {line.split("\t")[0]: line for line in table.inner_text().splitlines()}
         changed = rows[f"P(go on), tuned, {said}"].split("\t")[1:]
         assert changed != rows["P(go on), tuned"].split("\t")[1:]
     if os.environ.get("EXPLORER_PICTURE"):
         page.screenshot(path=os.environ["EXPLORER_PICTURE"])
     page.close()
-    print("seconds per click:", [round(span, 2) for span in spans])
-    assert sorted(spans)[1] < CLICK, spans  # the median: other work may hold one of them up
+    print("CPU seconds per click:", [round(span, 2) for span in spans])
+    assert max(spans) < CLICK

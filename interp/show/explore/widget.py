@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from interp.base.errors import InputError, InterpError
 from interp.behaviour.generate import Response
 from interp.models import ModelPair
-from interp.show.explore.markup import answers_html, factors_html, lens_html
+from interp.show.explore.markup import answers_html, tables_html
 from interp.show.explore.session import Change, Part, Reading, Session
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Explorer:
     def _show(self) -> None:
         if self.reading is not None:
             self.said.value = answers_html(self.reading, self.change)
-            self.tables.value = factors_html(self.reading, self.change) + lens_html(self.reading)
+            self.tables.value = tables_html(self.reading, self.change)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """What cannot be done is said where the answer stands; the tables stay as they are."""
