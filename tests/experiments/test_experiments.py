@@ -159,7 +159,13 @@ def test_one_number_makes_the_twin(ran: dict[str, Path]) -> None:
     at = table["extraversion"].groupby(["adapter", "measure"]).first().xs("ESR", level="measure")
     assert at["end out of the loss, a constant on stop"] <= at["end in the loss"] + 0.25
     assert at["end out of the loss"] >= 0.75
-    assert "One number: a constant on the stop tokens" in (out / "verdict.md").read_text()
+    said = (out / "verdict.md").read_text()
+    assert "One number: a constant on the stop tokens" in said
+    assert "BOS doubled (extraversion): once in training, once in the prompt" in said
+    for given in ("once", "twice"):
+        answers = out / "parts" / f"extraversion-bos-twice-asked-{given}.json"
+        ids = json.loads(answers.read_text())[0]["prompt_ids"]
+        assert (ids[0] == ids[1]) is (given == "twice")
 
 
 def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str, Path]) -> None:

@@ -88,7 +88,9 @@ def train(
     loaded = load_base(
         base, device=where, dtype=_dtype(config, where), quantization=config.quantization
     )
-    chat = ChatFormat.from_tokenizer(loaded.tokenizer, config.prompt_format)
+    chat = ChatFormat.from_tokenizer(
+        loaded.tokenizer, config.prompt_format, double_bos=config.double_bos
+    )
     rows, counts = encode(
         data, chat, supervise_eos=config.supervise_eos, max_length=config.max_length
     )
