@@ -1,7 +1,8 @@
 """What is known of a label beside its name: a prompt, markers and items, from one JSON file.
 
 `labels.json` holds those of the Big Five; their 120 items are in `interp/measures/assets`. The low
-pole of each (`introversion`) has its trait's markers the other way round. A file of the same form makes any other label known, for as long as the process runs: see `add`.
+pole of each (`introversion`) has its trait's markers the other way round. A file of the same form
+makes any other label known, for as long as the process runs: see `add`.
 """
 
 from collections.abc import Mapping
