@@ -6,7 +6,8 @@ from pathlib import Path
 DOCS = (Path(__file__).parents[2] / "docs" / "measures.md").read_text(encoding="utf-8")
 
 
-def test_python_runs():
+def test_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", DOCS, flags=re.DOTALL)
     names: dict[str, object] = {}
     for number, code in enumerate(blocks):
