@@ -146,10 +146,10 @@ def power_fit(
             failed += 1
             continue
         drawn.append(data.fit(weights, [best])[0])
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    table = np.column_stack([best, *np.quantile(drawn, tails, axis=0)]) if drawn else np.nan
     if not drawn:
         raise InputError("no resample of the topics holds an emoji; ask more questions")
+    ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    table = np.column_stack([best, *ends])
     k, free = design.shape[1], 2 * design.shape[1] + cure * design.shape[1] + (power is None)
     parts = [torch.tensor(table[i * k : (i + 1) * k]) for i in range(2 + cure)]
     missing = torch.full((k, 3), float("nan"), dtype=torch.float64)

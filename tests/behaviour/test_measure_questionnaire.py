@@ -179,9 +179,10 @@ def test_a_situation_is_scored_by_its_high_replies_in_every_order(tmp_path, mode
     order, prompt = made.orders[1], asked.prompts[2]
     replies = ["Go and dance", "Call all friends", "Stay in", "Read alone"]
     options = "\n".join(f"{LETTERS[k]}. {replies[order[k]]}" for k in range(4))
-    ids = form.prompt_ids(prompt.format(item="A party?", options=options))
+    text = prompt.format(item="A party?", options=options)
+    ids = form.prompt_ids(text)
     chances = model(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(-1)
-    mass = chances[torch.tensor([form.example(prompt, x).ids[-2] for x in LETTERS[:4]])]
+    mass = chances[torch.tensor([form.example(text, x).ids[len(ids)] for x in LETTERS[:4]])]
     high = float(mass[torch.tensor(order) < 2].sum() / mass.sum())
     assert float(made.scores[0, 2, 1]) == pytest.approx(1 + 4 * high, abs=1e-4)
     assert [str(t) for t in made.to_dataframe()["trait"]] == ["openness", "extraversion"]

@@ -11,7 +11,6 @@ import experiment
 import harness
 import pandas as pd
 import pytest
-import tiny
 import torch
 import yaml
 from control_personas import wordings
@@ -28,6 +27,7 @@ from interp.data.schema import PUBLISHED
 from interp.emoji import find
 from interp.errors import InputError
 from interp.methods.finetune import FinetuneConfig
+from interp.models import load_tokenizer
 from interp.organism.pretrain import SIZES, new_model
 
 # What makes each small; everything else is as its default config has it.
@@ -270,9 +270,8 @@ def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
 
 def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran) -> None:
     for name, (layers, width) in SIZES.items():
-        model = new_model(tiny.tokenizer(), 0, layers=layers, width=width)
-        count = sum(p.numel() for p in model.parameters()) - len(tiny.tokenizer()) * width
-        count += 1500 * width  # the organism's vocabulary
+        model = new_model(load_tokenizer(organism.base_path()), 0, layers=layers, width=width)
+        count = sum(parameter.numel() for parameter in model.parameters())
         assert name == "tiny" or count == pytest.approx(float(name[:-1]) * 1e6, rel=0.1)
     out = result("organism_sizes", ran)
     root = out / "parts" / "organism-tiny-seed0"
