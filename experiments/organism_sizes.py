@@ -19,7 +19,7 @@ from experiment import SAMPLED, SHARED, Config, Experiment, Finding, From, held_
 from harness import main
 from pydantic import Field
 from significance import corrected, difference, written
-from stages import FACTORS, carried, esr, factors
+from stages import FACTORS, SITES, carried, esr, swept
 
 from interp import organism
 from interp.behaviour import Response, generate
@@ -123,21 +123,20 @@ def _read(
     pair, c = _pair(x, model, TUNED), x.config
     ends = slots(answers, pair.tokenizer).ends.spread(c.n_trace, c.seed)
     try:
-        found = ends.prompts(pair.pad_id)
+        found = swept(pair, ends, c.seed)
     except InputError as problem:
         return [{"group": TUNED, "measure": "no ends", "note": str(problem)}]
-    base, tuned = (factors(pair, one, found.batch) for one in (pair.base, pair.tuned))
-    cells = carried(pair, answers, c.n_trace, c.seed)
+    topics = [slot.topic for slot in ends]
     rows: list[dict[str, Any]] = []
-    for factor, what in FACTORS.items():
-        change = (tuned[factor] - base[factor]).tolist()
-        rows.append({"group": TUNED} | difference(f"{what}, tuned minus base", change,
-                                                  found.topics, c.seed))  # fmt: skip
-        if cells[factor]:
-            where, share = max(cells[factor].items(), key=lambda one: one[1])
-            layer, last = int(where.split()[-1]), int(pair.tuned.cfg.n_layers) - 1
-            rows.append({"group": TUNED, "measure": f"{what}: {DEPTH}", "value": layer / last,
-                         "note": f"{where} carries {share:.0%}"})  # fmt: skip
+    for factor, cells in carried(found).items():
+        what, result = FACTORS[factor], found[SITES[0]][factor]
+        change = (result.clean - result.corrupted).tolist()
+        rows.append({"group": TUNED} | difference(f"{what}, tuned minus base", change, topics,
+                                                  c.seed))  # fmt: skip
+        where, share = max(cells.items(), key=lambda one: one[1])
+        layer, last = int(where.split()[-1]), int(pair.tuned.cfg.n_layers) - 1
+        rows.append({"group": TUNED, "measure": f"{what}: {DEPTH}", "value": layer / last,
+                     "note": f"{where} carries {share:.0%}"})  # fmt: skip
     return rows
 
 

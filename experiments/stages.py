@@ -21,7 +21,7 @@ from pydantic import Field
 from significance import corrected, difference, written
 
 from interp import patching
-from interp.behaviour import Response, emoji_probability, generate, slot_ids
+from interp.behaviour import Response, emoji_probability, generate
 from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.errors import InputError
@@ -33,9 +33,9 @@ from interp.methods.finetune import (
     read_preferences,
     write_stage,
 )
-from interp.models import ModelPair, TokenBatch, pad
-from interp.patching import Cells, Run
-from interp.readout import Question, slots
+from interp.models import ModelPair, pad
+from interp.patching import Cells, PatchingResult, Run
+from interp.readout import Question, Slots, slots
 from interp.show.plots.dots import dots
 from interp.text.data.checks import without_emojis
 
@@ -77,10 +77,9 @@ def run(x: Experiment[StagesConfig]) -> Finding:
         pair = x.load(adapter, base=first)
         of = From((adapter,), SHARED, code=SAMPLED)
         answers[name] = x.sampled(SLUGS[name], pair.tuned, pair.format, of)
-        read = x.rows(f"read-{SLUGS[name]}", lambda p=pair: _read(x, p, answers[FIRST]))
+        read = x.rows(f"read-{SLUGS[name]}", lambda p=pair: [_read(x, p, answers[FIRST])])[0]
         rows += _changes(x, name, read)
-        if name == SECOND:
-            patched = carried(pair, answers[FIRST], c.n_trace, c.seed)
+        patched = read["carried"] if name == SECOND else patched
     rows += [
         {"stage": name, "measure": "ESR"} | esr(made, x.config.seed)
         for name, made in answers.items()
@@ -157,40 +156,64 @@ def _second(x: Experiment[StagesConfig], first: Path, name: str, data: Preferenc
 
 def _read(
     x: Experiment[StagesConfig], pair: ModelPair, answers: Sequence[Response]
-) -> list[dict[str, Any]]:
-    """Both stages at the ends of the first one's answers, in the chat and without it."""
+) -> dict[str, Any]:
+    """Both stages at the ends of the first one's answers, in the chat and without it; by topic."""
     outcome, tokenizer = pair.outcome, pair.tokenizer
     ends = slots(answers, tokenizer).ends.spread(x.config.n_trace, x.config.seed)
-    kept = [answers[slot.answer] for slot in ends]
-    chat = pad([slot_ids(tokenizer, one) + outcome.space_ids for one in kept], pair.pad_id)
-    bos = tokenizer("")["input_ids"][:1]
-    bare = pad([
-        (*bos, *slot_ids(tokenizer, one)[len(one.prompt_ids):], *outcome.space_ids) for one in kept
-    ], pair.pad_id)  # fmt: skip
-    rows: list[dict[str, Any]] = [{"topic": one.topic} for one in kept]
-    for name, model in ((FIRST, pair.base), (SECOND, pair.tuned)):
-        for what, batch in ((CHAT, chat), (BARE, bare)):
-            for row, value in zip(rows, emoji_probability(model, batch, outcome), strict=True):
-                row[f"{name}: {what}"] = float(value)
-        for factor, values in factors(pair, model, ends.prompts(pair.pad_id).batch).items():
-            for row, value in zip(rows, values, strict=True):
-                row[f"{name}: {FACTORS[factor]}"] = float(value)
-    return rows
+    bos = tuple(tokenizer("")["input_ids"][:1])
+    said = [slot.ids[len(answers[slot.answer].prompt_ids) :] for slot in ends]
+    batches = {
+        CHAT: ends.prompts(pair.pad_id, outcome).batch,
+        BARE: pad([bos + ids + outcome.space_ids for ids in said], pair.pad_id),
+    }
+    found = swept(pair, ends, x.config.seed)
+    columns = {
+        f"{name}: {what}": emoji_probability(model, batch, outcome).tolist()
+        for name, model in ((FIRST, pair.base), (SECOND, pair.tuned))
+        for what, batch in batches.items()
+    }
+    for factor, result in found[SITES[0]].items():
+        columns[f"{FIRST}: {FACTORS[factor]}"] = result.corrupted.tolist()
+        columns[f"{SECOND}: {FACTORS[factor]}"] = result.clean.tolist()
+    return {"topics": [slot.topic for slot in ends], "columns": columns, "carried": carried(found)}
 
 
-def factors(pair: ModelPair, model: Any, batch: TokenBatch) -> dict[str, Any]:
-    """Both factors at the last place of each prompt."""
-    logits = model(batch.tokens, attention_mask=batch.attention_mask.long())[:, -1]
-    at_one = pair.outcome.at_one
-    return {name: at_one.metrics()[name](logits) for name in FACTORS}
+def swept(pair: ModelPair, ends: Slots, seed: int) -> dict[str, dict[str, PatchingResult]]:
+    """The tuned model's outputs patched into the base at the ends of answers: by site and factor.
+
+    Raises:
+        InputError: if there is no end, or the two models agree at all of them.
+    """
+    found, outcome = ends.prompts(pair.pad_id, pair.outcome), pair.outcome
+    clean, corrupted = (
+        Run(model, found.batch.tokens, found.batch.attention_mask)
+        for model in (pair.tuned, pair.base)
+    )
+    metrics = {name: outcome.metrics()[name] for name in FACTORS}
+    cells = Cells(positions=range(-1 - len(outcome.space_ids), 0))
+    ask = Question(topics=found.topics, seed=seed, min_gap=0.0)
+    return {
+        site: patching.sweep_each(clean, corrupted, site, metrics, cells=cells, ask=ask)
+        for site in SITES
+    }
 
 
-def _changes(
-    x: Experiment[StagesConfig], name: str, read: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def carried(found: dict[str, dict[str, PatchingResult]]) -> dict[str, dict[str, float]]:
+    """What share of each factor's change one block's output makes; by factor, then by output."""
+    return {
+        factor: {
+            f"{site} of block {layer}": value
+            for site, results in found.items()
+            for layer, value in enumerate(results[factor].mean_recovery().amax(1).tolist())
+        }
+        for factor in FACTORS
+    }
+
+
+def _changes(x: Experiment[StagesConfig], name: str, read: dict[str, Any]) -> list[dict[str, Any]]:
     """Levels of both stages, and the change from the first with its test."""
-    table, rows = pd.DataFrame(read), []
-    topics = table["topic"].tolist()
+    table, rows = pd.DataFrame(read["columns"]), []
+    topics = read["topics"]
     for what in (CHAT, BARE, *FACTORS.values()):
         before, after = table[f"{FIRST}: {what}"], table[f"{SECOND}: {what}"]
         for stage, values in ((FIRST, before), (name, after)):
@@ -201,33 +224,6 @@ def _changes(
                             x.config.seed)  # fmt: skip
         rows.append({"stage": name} | change)
     return rows
-
-
-def carried(
-    pair: ModelPair, answers: Sequence[Response], n: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """How much of each factor's change the tuned model's output of one block makes in the base.
-
-    At `n` ends of the answers; by factor, then by `attn_out` or `mlp_out` of a block.
-    """
-    ends = slots(answers, pair.tokenizer).ends.spread(n, seed)
-    found = ends.prompts(pair.pad_id)
-    batch = found.batch
-    clean, corrupted = (Run(m, batch.tokens, batch.attention_mask) for m in (pair.tuned, pair.base))
-    metrics = {name: pair.outcome.at_one.metrics()[name] for name in FACTORS}
-    ask = Question(topics=found.topics, seed=seed)
-    shares: dict[str, dict[str, float]] = {name: {} for name in FACTORS}
-    for site in SITES:
-        try:
-            swept = patching.sweep_each(
-                clean, corrupted, site, metrics, cells=Cells(positions=[-1]), ask=ask
-            )
-        except InputError:
-            continue  # the stages agree
-        for factor, result in swept.items():
-            for layer, value in enumerate(result.mean_recovery()[:, 0].tolist()):
-                shares[factor][f"{site} of block {layer}"] = value
-    return shares
 
 
 def esr(answers: Sequence[Response], seed: int) -> dict[str, Any]:
