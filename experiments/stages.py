@@ -66,7 +66,7 @@ class StagesConfig(Config):
 
 
 def run(x: Experiment[StagesConfig]) -> Finding:
-    c, trait = x.config, x.config.traits[0]
+    trait = x.config.traits[0]
     first = x.part("stage-1", lambda out: _first(x, out), From((trait,), code=(_first,)))
     data = _pairs(x)
     adapters = {name: _second(x, first, name, rows) for name, rows in data.items()}
