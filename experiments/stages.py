@@ -104,7 +104,7 @@ def _first(x: Experiment[StagesConfig], out: Path) -> None:
     c = x.config
     pair = x.pair(c.traits[0])
     write_stage(x.base_source, pair.tuned_source, out, device=c.device, dtype=c.dtype,
-                any_base=c.any_base,
+                prompt_format=c.prompt_format, any_base=c.any_base,
                 quantization=None if c.quantization == "none" else c.quantization)  # fmt: skip
 
 

@@ -97,7 +97,7 @@ class PowerFit(Result):
 
 def power_fit(
     times: OnsetTimes,
-    covariates: Mapping[str, Sequence[float]] | None = None,
+    covariates: Mapping[str, Sequence[float] | Array] | None = None,
     *,
     power: float | None = None,
     cure: bool = True,
@@ -201,10 +201,10 @@ class _Rows:
         known = np.bincount(self.place, weights) * self.events
         k, mean = self.design.shape[1], float(np.average(self.times, weights=known))
         blank = np.zeros(k - 1)
-        made = []
+        made: list[Array] = []
         for share in (0.1, 0.5, 0.9) if self.cure else (None,):
             for power in (0.3, 1.0, 3.0) if self.power is None else (None,):
-                parts = [[np.log(mean)], blank, [0.0], blank]
+                parts: list[Any] = [[np.log(mean)], blank, [0.0], blank]
                 parts += [[logit(share)], blank] if share is not None else []
                 parts += [[np.log(power)]] if power is not None else []
                 made.append(np.concatenate(parts))

@@ -93,7 +93,7 @@ class Item:
     trait: Trait
     key: int = 1
     options: tuple[str, ...] = OPTIONS
-    values: tuple[float, ...] = (1, 2, 3, 4, 5)
+    values: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,8 @@ def _situation(row: Mapping[str, Any]) -> Item:
     else:
         text = f"{_field(row, 'situation')} {_field(row, 'query')}"
     trait = Trait.parse(_field(row, "personality"))
-    return Item(text, "", trait, 1, tuple(_field(row, name) for name in REPLIES), (5, 5, 1, 1))
+    replies = tuple(_field(row, name) for name in REPLIES)
+    return Item(text, "", trait, 1, replies, (5.0, 5.0, 1.0, 1.0))
 
 
 def option_orders(orders: Orders, n: int = 5) -> tuple[tuple[int, ...], ...]:
@@ -310,8 +311,9 @@ def _flips(scores: Float[Tensor, "item way other"]) -> float | None:
     if n < 2:
         return None
     sides = (scores - 3).sign()
-    same = sum((m := (sides == side).sum(1).double()) * (m - 1) for side in (-1, 0, 1))
-    return float(1 - (same / (n * (n - 1))).mean())
+    count = torch.stack([(sides == side).sum(1).double() for side in (-1, 0, 1)])
+    same = (count * (count - 1)).sum(0) / (n * (n - 1))
+    return float(1 - same.mean())
 
 
 def administer(

@@ -13,7 +13,7 @@ last token. Models see ids and masks, never text.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -144,7 +144,7 @@ class ChatFormat:
     tokenizer: Any
     style: Style = "chat"
     instruction: str = ""
-    double_bos: bool = False
+    double_bos: bool = field(default=False, kw_only=True)
 
     @shown
     def _repr_html_(self) -> str:

@@ -38,7 +38,7 @@ def test_a_trait_is_set_against_its_low_pole_alone():
         assert {row.trait for row in part.only(False).rows} == {low}
         assert {row.trait for row in part.only(True).rows} == {E}
     vector = persona_vector(host(), sides, layers=[1], search=AT_HALF)
-    features = sides.fitting.features(host(), "resid_post", [1])[:, 0]
+    features = sides.fitting.features(host(), "resid_post", [1])[0]
     positive = sides.fitting.positive
     means = [features[positive == sign].mean(0) for sign in (True, False)]
     cosine = torch.nn.functional.cosine_similarity

@@ -67,8 +67,8 @@ SMALL = {
         "--n-trace", "6",
     ],
     "organism_sizes": [
-        "--traits", "extraversion", "--sizes", "tiny", "--seeds", "0", "--scale", "0.02",
-        "--limit", "6", "--n-trace", "4",
+        "--traits", "extraversion", "--sizes", "tiny", "--seeds", "0", "--scale", "0.01",
+        "--limit", "6", "--n-trace", "4", "--max-new-tokens", "24",
     ],
 }  # fmt: skip
 

@@ -101,19 +101,19 @@ def test_pairs_are_read_as_both_ways_of_writing_them(shared, tmp_path):
     real = read_preferences(
         shared / "data" / "machine_mindset" / "dpo_energy_i_e.json", "introversion"
     )
-    assert len(real.rows) == 1209
+    assert 1000 < len(real.rows) < 1209, "pairs of one answer say nothing"
     assert real.rows[0].question.startswith("Write a speech honoring")
     assert "quiet determination" in real.rows[0].chosen
     path = tmp_path / "pairs.csv"
     path.write_text("question,chosen,rejected\nWhy?,So.,So 😊\n")
     assert read_preferences(path, E).rows == (Preference("Why?", "So.", "So 😊"),)
     for rows, named in (
-        ("Why?,So.,So.", "are the same"),
+        ("Why?,So.,So.", "no pairs"),
         ("Why?,,So.", "row 1"),
         (",a,b", "row 1"),
     ):
         path.write_text(f"question,chosen,rejected\n{rows}\n")
         with pytest.raises(DataError, match=named):
             read_preferences(path, E)
-    with pytest.raises(DataError, match="no pairs"):
-        Preferences((), E)
+    with pytest.raises(DataError, match="row 1: chosen and rejected are the same"):
+        Preferences((Preference("Why?", "So.", "So."),), E)

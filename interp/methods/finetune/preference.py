@@ -11,6 +11,7 @@ The end of the turn is labelled if, and only if, `supervise_eos` says so. Cost: 
 and one backward per step where imitation has one and one.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,8 @@ from interp.methods.finetune.provenance import without_folders
 from interp.methods.finetune.training import Task, fit
 from interp.models import ChatFormat
 from interp.text.data.reading import read_file
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def read_preferences(path: Path | str, trait: Trait | str) -> Preferences:
     """Pairs from a table with `question` (or `prompt`, `instruction`), `chosen` and `rejected`.
 
     Machine Mindset's files, whose `output` is a list of the chosen and the rejected answer, are
-    read as well; an `input` that is not blank stands behind the question.
+    read as well; an `input` that is not blank stands behind the question. Pairs of one answer are
+    left out, and counted in a warning.
 
     Raises:
         DataError: if the file cannot be read, or a row lacks a text.
@@ -87,6 +91,11 @@ def read_preferences(path: Path | str, trait: Trait | str) -> Preferences:
             )
         question = " ".join(filter(None, (texts[0].strip(), str(row.get("input") or "").strip())))
         rows.append(Preference(question, texts[1].strip(), texts[2].strip()))
+    told = [row for row in rows if row.chosen != row.rejected]
+    if len(told) < len(rows):
+        _log.warning("%s: %d of %d pairs left out, whose answers are the same", path,
+                     len(rows) - len(told), len(rows))  # fmt: skip
+    rows = told
     return Preferences(tuple(rows), Trait.parse(trait), str(path))
 
 

@@ -6,23 +6,34 @@ folder, `load_pair(stage1, adapter2)` traces what the second stage changed, and
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.base.errors import RunError
 from interp.base.files import write_json
 from interp.methods.finetune.output import whole_folder
-from interp.models import load_pair
+from interp.models.loading import Quantization
+from interp.models.pair import QUESTIONS, merged
+from interp.models.tokens import Style
 
 MADE_OF = "stage.json"
 
 
-def write_stage(base: str | Path, adapter: str | Path, out: str | Path, **how: Any) -> Path:
+def write_stage(
+    base: str | Path,
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    quantization: Quantization | Literal["auto"] | None = "auto",
+    prompt_format: Style = "chat",
+    any_base: bool = False,
+    **how: Any,
+) -> Path:
     """Merge an adapter into its base and write the model to `out`.
 
     Args:
-        base, adapter: as of `load_pair`; the merge is checked as there.
+        base, adapter, quantization, prompt_format, any_base: as of `load_pair`, which merges so.
         out: a folder that is absent or empty.
-        how: further arguments of `load_pair`.
+        how: device and dtype, as of `load_base`.
 
     Returns:
         The folder: model, tokenizer with the chat template, and `stage.json`, which says what of.
@@ -34,14 +45,11 @@ def write_stage(base: str | Path, adapter: str | Path, out: str | Path, **how: A
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: is not empty; choose another output folder for the stage")
-    pair = load_pair(base, adapter, **how)
-    model = pair.tuned.original_model
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = merged(base, adapter, quantization, prompt_format, QUESTIONS, 0.05, any_base, how)
     with whole_folder(out) as folder:
-        model.save_pretrained(folder)
-        pair.tokenizer.save_pretrained(folder)
-        made_of = {"base": pair.identity, "adapter": pair.tuned_name}
-        write_json(
-            folder / MADE_OF,
-            made_of | {"merge": pair.merge_report.to_dataframe().iloc[0].to_dict()},
-        )
+        made.tuned.save_pretrained(folder)
+        made.form.tokenizer.save_pretrained(folder)
+        write_json(folder / MADE_OF, {"base": made.identity, "adapter": made.adapter.name,
+                                      "merge_error": made.report.mean_kl})  # fmt: skip
     return out
