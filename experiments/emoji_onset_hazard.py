@@ -131,7 +131,7 @@ def _room(
     columns = {name: (group == name).astype(float) for name in others}
     how: dict[str, Any] = {"n_resamples": x.config.resamples, "seed": x.config.seed}
     made = x.kept(PowerFit, f"power-{unit}", lambda: power_fit(whole, columns, **how))
-    weibull = power_fit(whole, columns, power=1, **how | {"n_resamples": 1})
+    weibull = power_fit(whole, columns, power=1.0, **how | {"n_resamples": 1})
     about = {"unit": unit, "n": len(group)}
     rows = [
         about | {"model": row["term"] if row["term"] in others else reference,

@@ -267,16 +267,17 @@ class SelfReport(Result):
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trait.
 
-        `score` with `low` and `high` (items resampled); `sd_prompts` and `sd_orders`, the standard
-        deviation of the trait score over prompts (orders averaged) and over orders (prompts
-        averaged); `prompt_sensitivity` and `order_sensitivity`; `least` and `most` of any prompt
-        and order; `coverage` and `refusal`; `n_items`.
+        `score` with `low` and `high` (items resampled; empty for a single item); `sd_prompts` and
+        `sd_orders`, the standard deviation of the trait score over prompts (orders averaged) and
+        over orders (prompts averaged); `prompt_sensitivity` and `order_sensitivity`; `least` and
+        `most` of any prompt and order; `coverage` and `refusal`; `n_items`.
         """
         rows = []
         for trait in in_order(set(map(Trait, self.traits))):
             scores = self.of(trait)
             by_item = scores.mean((1, 2)).tolist()
-            interval = mean_interval(by_item, level=self.level, seed=self.seed)
+            several = len(by_item) > 1
+            interval = mean_interval(by_item, level=self.level, seed=self.seed) if several else None
             total = scores.mean(0)
             mine = [i for i, name in enumerate(self.traits) if name == trait]
             rows.append(
@@ -284,8 +285,8 @@ class SelfReport(Result):
                     "model": self.label,
                     "trait": str(trait),
                     "score": float(scores.mean()),
-                    "low": interval.low,
-                    "high": interval.high,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
                     "sd_prompts": _sd(total.mean(1)),
                     "sd_orders": _sd(total.mean(0)),
                     "prompt_sensitivity": _flips(scores),
@@ -297,7 +298,14 @@ class SelfReport(Result):
                     "n_items": len(mine),
                 }
             )
-        spreads = ("sd_prompts", "sd_orders", "prompt_sensitivity", "order_sensitivity")
+        spreads = (
+            "low",
+            "high",
+            "sd_prompts",
+            "sd_orders",
+            "prompt_sensitivity",
+            "order_sensitivity",
+        )
         return pd.DataFrame(rows).astype(dict.fromkeys(spreads, float))
 
 

@@ -201,7 +201,7 @@ def test_a_planted_family_with_covariates_is_recovered():
     for row in fit.to_dataframe().itertuples():
         assert row.value == pytest.approx(truth[row.parameter, row.term], abs=0.2), row
         assert row.low - 0.1 < truth[row.parameter, row.term] < row.high + 0.1
-    weibull = power_fit(times, {"group": group}, power=1, n_resamples=2)
+    weibull = power_fit(times, {"group": group}, power=1.0, n_resamples=2)
     assert fit.aic < weibull.aic - 10
     assert float(fit.survival(np.array([1e9]), [1.0])[0]) == pytest.approx(0.5, abs=0.05)
     blind = power_fit(times, {"coin": np.random.default_rng(2).integers(2, size=4000)},
@@ -215,7 +215,7 @@ def test_where_both_exist_the_fit_is_lifelines():
     from lifelines import WeibullAFTFitter
 
     times, group = room(1500, np.random.default_rng(3), power=1.0, cure=(0.0, 0.0))
-    mine = power_fit(times, {"group": group}, power=1, cure=False, n_resamples=2)
+    mine = power_fit(times, {"group": group}, power=1.0, cure=False, n_resamples=2)
     late, events = times.times.numpy().astype(float), times.events.numpy()
     table = pd.DataFrame({"group": group, "low": np.where(events, late - 1, late),
                           "high": np.where(events, late, np.inf)})  # fmt: skip
@@ -226,7 +226,7 @@ def test_where_both_exist_the_fit_is_lifelines():
         assert part[:, 0].tolist() == pytest.approx(wanted, abs=2e-3)
     assert mine.log_likelihood == pytest.approx(theirs.log_likelihood_, abs=0.05)
     cured = simulate(800, np.random.default_rng(4), cure=0.3)
-    one, other = cure_fit(cured, n_resamples=2), power_fit(cured, power=1, n_resamples=2)
+    one, other = cure_fit(cured, n_resamples=2), power_fit(cured, power=1.0, n_resamples=2)
     assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
     assert one.cured == pytest.approx(1 / (1 + np.exp(-float(other.cured[0, 0]))), abs=1e-3)
     with pytest.raises(InputError, match="is a mixture of the others"):

@@ -47,8 +47,11 @@ def write_stage(
         raise RunError(f"{out}: is not empty; choose another output folder for the stage")
     out.parent.mkdir(parents=True, exist_ok=True)
     made = merged(base, adapter, quantization, prompt_format, QUESTIONS, 0.05, any_base, how)
+    model = made.tuned
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight  # what is stored once
     with whole_folder(out) as folder:
-        made.tuned.save_pretrained(folder)
+        model.save_pretrained(folder)
         made.form.tokenizer.save_pretrained(folder)
         write_json(folder / MADE_OF, {"base": made.identity, "adapter": made.adapter.name,
                                       "merge_error": made.report.mean_kl})  # fmt: skip
