@@ -166,8 +166,9 @@ def test_what_is_asked_by_name_comes_with_what_it_needs():
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("lenz", "did you mean lens?"), ("patchng", "did you mean patching?"), ("xyz", "There are")],
-)
+    [("lenz", "did you mean lens?"), ("patchng", "did you mean patching?"), ("xyz", "There are"),
+     ("", "There are")],
+)  # fmt: skip
 def test_a_wrong_name_lists_the_right_ones(name, meant, monkeypatch, capsys):
     with pytest.raises(InputError, match="lens, patching, circuits"):
         parse_config(ASKED | {"only": (name,)})

@@ -7,6 +7,7 @@ import pytest
 import torch
 from adapters_made import KINDS, by_hand, logits_of, merged, pick, prompts
 from peft import get_peft_model
+from thinned import thinned
 from tiny import llama
 
 from interp import load_pair, organism
@@ -39,7 +40,7 @@ def groups(space, by):
     return found
 
 
-@pytest.mark.parametrize("by", ["module", "layer", "projection"])
+@pytest.mark.parametrize("by", thinned(["module", "layer", "projection"]))
 def test_effects_are_those_of_subsets_merged_by_hand(lora, by):
     batch, pair = prompts(), lora.pair
     parts = groups(lora, by)

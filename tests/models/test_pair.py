@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from thinned import thinned
 from tiny import llama, save_base
 from transformers import AutoModelForCausalLM
 
@@ -67,7 +68,7 @@ def questions():
     return ["Hi?", "What do you think about long walks in the rain?"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(list(KINDS)))
 def test_tuned_equals_the_unmerged_adapter(base, tmp_path, kind, questions):
     adapter = save_adapter(base, tmp_path / kind, KINDS[kind])
     unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
