@@ -6,19 +6,20 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.traces.patching.result import PatchingResult, Swept, check_gap, side_by_side
+from interp.traces.patching.result import PatchingResult, check_gap, side_by_side
+from interp.traces.patching.sweep_plan import Units
 
 _STACKED = ("values", "clean", "corrupted")
 _EACH = ("metric", "unit", "notes", "noise_floor")
 
 
 @dataclass(frozen=True)
-class PatchingByMetric(Swept, Result):
+class PatchingByMetric(Result):
     """The same patches under each of some metrics; `of` gives each as a `PatchingResult`.
 
     Attributes:
@@ -34,11 +35,23 @@ class PatchingByMetric(Swept, Result):
     values: Float[Tensor, "metric layer unit batch"]
     clean: Float[Tensor, "metric batch"]
     corrupted: Float[Tensor, "metric batch"]
+    present: Bool[Tensor, "unit batch"]
+    metric_positions: Int[Tensor, " batch"]
+    layers: tuple[int, ...]
+    units: Units
+    unit_labels: tuple[str, ...]
+    axis: str
+    site: str
+    direction: str
+    contrast: str
     metric: tuple[str, ...]
     unit: tuple[str, ...]
-    notes: tuple[tuple[str, ...], ...] = ()
-    noise_floor: tuple[float | None, ...] = ()
-    names: tuple[str, ...] = ()
+    min_gap: float
+    engine: str
+    notes: tuple[tuple[str, ...], ...]
+    noise_floor: tuple[float | None, ...]
+    topics: tuple[str, ...] | None
+    names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if {len(self.names)} != {len(self.values), *(len(getattr(self, n)) for n in _EACH)}:

@@ -17,35 +17,7 @@ from interp.traces.patching.sweep_plan import Units
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep under one metric and one under several say; their own fields have types there.
-
-    For the fields see `PatchingResult`.
-    """
-
-    values: Any
-    clean: Any
-    corrupted: Any
-    present: Bool[Tensor, "unit batch"]
-    metric_positions: Int[Tensor, " batch"]
-    layers: tuple[int, ...]
-    units: Units
-    unit_labels: tuple[str, ...]
-    axis: str
-    site: str
-    direction: str
-    contrast: str
-    metric: Any
-    unit: Any
-    min_gap: float
-    engine: str
-    notes: Any = ()
-    noise_floor: Any = None
-    topics: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class PatchingResult(Swept, Result):
+class PatchingResult(Result):
     """Metric of every prompt under every patch.
 
     Recovery is (patched - corrupted) / (clean - corrupted) in both directions: in denoising (clean
@@ -81,10 +53,22 @@ class PatchingResult(Swept, Result):
     values: Float[Tensor, "layer unit batch"]
     clean: Float[Tensor, " batch"]
     corrupted: Float[Tensor, " batch"]
+    present: Bool[Tensor, "unit batch"]
+    metric_positions: Int[Tensor, " batch"]
+    layers: tuple[int, ...]
+    units: Units
+    unit_labels: tuple[str, ...]
+    axis: str
+    site: str
+    direction: str
+    contrast: str
     metric: str
     unit: str
+    min_gap: float
+    engine: str
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
+    topics: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         sizes = (len(self.layers), len(self.units), len(self.clean))
