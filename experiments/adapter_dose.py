@@ -33,7 +33,7 @@ from interp.show.plots.dose import dose_curves
 OWN, TEXT, WEIGHTS = "own text and weights", "its text, the base reads", "the base's text, it reads"
 READINGS = {OWN: (1, 1), TEXT: (1, 0), WEIGHTS: (0, 1)}  # writer, reader: 0 is the base
 FACTORS = {"go on": "P(go on)", "emoji given go on": "P(emoji | go on)"}
-DEALT = "dealt at random"
+DEALT = "ΔW dealt at random"
 
 
 class DoseConfig(Config):
@@ -70,7 +70,7 @@ def run(x: Experiment[DoseConfig]) -> Finding:
                 rows += [about | row for row in measured]
     table = corrected(pd.DataFrame(rows))
     shown = table[table["measure"].isin(["ESR", *READINGS])]
-    figures = {"expected-rates": dose_curves(table, tuple(READINGS))}
+    figures = {"expected-rates": dose_curves(table, tuple(READINGS), DEALT)}
     wide = shown.pivot_table(
         index=["trait", "adapter", "dose"], columns="measure", values="value", sort=False
     )
@@ -81,7 +81,7 @@ def _dosed(
     x: Experiment[DoseConfig], place: Path, dose: float, dealt: bool
 ) -> tuple[list[Response], Origin]:
     """A dosed model's answers, and both models' readings of both models' answers."""
-    stem = f"{place.name}-{DEALT.replace(' ', '-') if dealt else f'{dose:g}'}"
+    stem = f"{place.name}-{'dealt' if dealt else f'{dose:g}'}"
     pair = cache(lambda: _scaled(x.load(place), dose, x.config.seed if dealt else None))
     code = (_scaled, _texts, _read, *SAMPLED)
 
@@ -187,10 +187,12 @@ def _verdict(table: pd.DataFrame) -> list[str]:
             f"that text, {_range(at.loc[[WEIGHTS]])} on the base's; highest at dose "
             f"{_range(peaks)}; {ways}."
         )
-    moved = dealt[dealt["measure"].isin(READINGS) & (dealt["p_adjusted"] < 0.05)]
-    own = dealt.loc[dealt["measure"] == OWN, "value"]
-    told = f"told apart from the base's in {len(moved)} of {len(READINGS) * len(own)} readings"
-    return [*lines[:7], f"Control (ΔW {DEALT}): {_range(own)} on its own text; {told}."]
+    readings = dealt[dealt["measure"].isin(READINGS)]
+    base = dealt[dealt["measure"] == "base"].set_index("trait")["value"]
+    away = (readings["value"] - readings["trait"].map(base)).abs().max()
+    moved = (readings["p_adjusted"] < 0.05).sum()
+    return [*lines[:7], f"Control ({DEALT}): told apart from the base's own rate in {moved} of "
+            f"{len(readings)} readings, and at most {away:.2g} from it."]  # fmt: skip
 
 
 def _range(values: pd.Series) -> str:
