@@ -21,6 +21,7 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,10 @@ class EndpointJudge:
                 async with slots:
                     return await self._one(ask, pair, trait, state)
 
-            return await asyncio.gather(*map(one, answers))
+            try:
+                return await asyncio.gather(*map(one, answers))
+            finally:  # the loop's end does not wait for a name that is still looked up
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
 
     def _headers(self) -> dict[str, Any]:
         """What says who asks: nothing but the key, whatever else the environment holds."""

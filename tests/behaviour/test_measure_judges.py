@@ -309,6 +309,22 @@ def test_the_timeout_holds_for_the_whole_exchange_however_it_drips(kind):
     assert asked["answer-a"] == 1
 
 
+def test_a_name_that_is_looked_up_for_ever_is_not_waited_for(monkeypatch):
+    found, real = threading.Event(), socket.getaddrinfo
+
+    def slow(host, *args, **options):
+        if host in ("slow.example", b"slow.example"):
+            assert found.wait(60)
+            host = "127.0.0.1"
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    made = endpoint("http://slow.example/v1", timeout=0.2, attempts=1).judge(pairs("a"), E)
+    assert made == [Verdict(None, "timeout after 0.2 s")]
+    assert not found.is_set()
+    found.set()
+
+
 def test_interrupting_ends_what_drips():
     both = threading.Barrier(2, timeout=60)
     main = threading.main_thread().ident
