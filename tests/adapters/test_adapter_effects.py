@@ -205,12 +205,6 @@ class TestSummary:
         assert single[["low", "high", "share_low", "share_high"]].isna().all(axis=None)
         assert single["effect"].notna().all()
 
-    def test_saved_and_loaded(self, tmp_path):
-        found = made(self.values, self.base, self.tuned, topics=("x", "x", "y", "y"), by="layer")
-        back = PartEffects.load(found.save(tmp_path / "r.safetensors"))
-        assert back.summary().equals(found.summary())
-        assert back.layers == found.layers
-
 
 def test_written_answers(lora):
     """Emojis are counted in what each subset, merged by hand, writes with the same dice."""

@@ -12,7 +12,6 @@ from thinned import thinned
 
 from interp.circuits import (
     SHARES,
-    Circuit,
     cross,
     curve,
     discover,
@@ -323,14 +322,3 @@ def test_cross_runs_each_circuit_on_each_traits_prompts():
     assert found["one"].names == ("big", "small")
     alone = faithfulness([big, small], clean, corrupted, metric=metric)
     torch.testing.assert_close(found["one"].values, alone.values)
-
-
-def test_results_come_back_from_disk(tmp_path):
-    scores, clean, corrupted, metric = scored(3)
-    found = curve(scores, clean, corrupted, ask=Question(metric=metric))
-    again = type(found).load(found.save(tmp_path / "curve.safetensors"))
-    assert again.shares == found.shares
-    assert torch.equal(again.values, found.values)
-    assert torch.equal(type(scores).load(scores.save(tmp_path / "s.safetensors")).values,
-                       scores.values)  # fmt: skip
-    assert isinstance(select(scores, 3), Circuit)

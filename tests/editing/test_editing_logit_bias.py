@@ -139,10 +139,6 @@ def test_on_the_suppressed_organism_one_number_does_most(pair):
     assert sum(pair.vocab.find_tokens(one.ids) != [] for one in written) <= 2
 
 
-def test_a_saved_one_is_the_same(tmp_path):
-    assert LogitBias.load(constants().save(tmp_path / "bias.safetensors")) == constants()
-
-
 def test_bad_input_is_named():
     with pytest.raises(DataError, match="no answers for neuroticism"):
         logit_bias(host(), host().model, N, opinions(traits=(E,)), outcome=emoji())

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from interp import load_pair
 from interp.errors import AdapterError, MergeError
-from interp.models import MergeReport, load_base
+from interp.models import load_base
 
 # PEFT advises on tied weights when the tests *make* such adapters; merging them is our subject.
 pytestmark = [
@@ -178,13 +178,6 @@ def test_adapter_that_does_nothing_merges_without_error(base, tmp_path):
     report = load_pair(base, tmp_path / "null", device="cpu").merge_report
     assert report.share == 0
     assert report.effect_mean_kl <= report.noise
-
-
-def test_merge_report_saves_and_loads(base, tmp_path):
-    adapter = save_adapter(base, tmp_path / "a", KINDS["lora"])
-    report = load_pair(base, adapter, device="cpu").merge_report
-    assert MergeReport.load(report.save(tmp_path / "merge.safetensors")) == report
-    assert report.to_dataframe().loc[0, "mean_kl"] == report.mean_kl
 
 
 def test_adapter_with_other_embeddings_than_the_base_is_refused(base, tmp_path):

@@ -158,11 +158,8 @@ def test_controls_are_of_the_same_layer_and_size():
     assert matched(size, layer, list(range(16)), 1) is None  # 14 others in that layer
 
 
-def test_round_trip_and_tables(contrast, tmp_path):
+def test_tables(contrast):
     found = rank(*contrast, metric=pick, test=TopTest(k=3, draws=2))
-    again = type(found).load(found.save(tmp_path / "ranking.safetensors"))
-    assert again.top() == found.top()
-    assert torch.equal(again.joint, found.joint)
     table = found.summary(5)
     assert table["name"].tolist() == [f"m{layer}.n{neuron}" for layer, neuron in found.top(5)]
     assert table["score"].is_monotonic_decreasing

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from thinned import thinned
 
 from interp.errors import InputError
-from interp.patching import Run, ScreenResult, naive, screen
+from interp.patching import Run, naive, screen
 from interp.readout import Question
 
 FAMILIES = ("llama", "gemma2", "gpt2", "gpt_neox")
@@ -110,7 +110,7 @@ def test_softmax_correction_uses_the_recomputed_pattern(family, case):
     assert checked
 
 
-def test_verified_nodes_are_exact_and_marked(tmp_path):
+def test_verified_nodes_are_exact_and_marked():
     clean, corrupted = runs("llama", torch.float32)
     sites = {"z": "head", "mlp_out": None, "k": "head_pos", "mlp_post": "neuron"}
     calls = []
@@ -140,9 +140,6 @@ def test_verified_nodes_are_exact_and_marked(tmp_path):
     )
     top = found.estimate.mean(1).abs().argsort(descending=True)[:12]
     assert found.verified[top].all()
-    again = ScreenResult.load(found.save(tmp_path / "screen.safetensors"))
-    assert again.rank_correlation == found.rank_correlation
-    torch.testing.assert_close(again.exact, found.exact, equal_nan=True)
 
 
 def test_the_model_asks_for_gradients_only_meanwhile():
