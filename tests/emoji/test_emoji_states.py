@@ -1,7 +1,7 @@
 """A vocabulary does not depend on how its tokenizer was last called, or saved."""
 
 import pytest
-from thinned import thinned
+from thinned import SEED, thinned
 from tiny import TOKENIZERS
 from transformers import AutoTokenizer
 
@@ -15,6 +15,9 @@ STATES = {
     "cut left": lambda inner, _: inner.enable_truncation(2, direction="left"),
     "split": lambda inner, _: setattr(inner, "encode_special_tokens", True),
 }
+
+
+TODAY = list(STATES)[SEED % len(STATES)]
 
 
 def spelled(tokenizer):
@@ -32,10 +35,11 @@ def test_leftover_padding_and_truncation_change_nothing(shared, tmp_path, name):
         left = inner.padding, inner.truncation
         assert spelled(real) == wanted, state
         assert (inner.padding, inner.truncation) == left, "what was set stays set"
-        real.save_pretrained(tmp_path)
-        again = AutoTokenizer.from_pretrained(tmp_path)
-        assert spelled(again) == wanted, f"{state}, saved"
-        assert token_bytes(again) == pieces
+        if state == TODAY:
+            real.save_pretrained(tmp_path)
+            again = AutoTokenizer.from_pretrained(tmp_path)
+            assert spelled(again) == wanted, f"{state}, saved"
+            assert token_bytes(again) == pieces
         inner.no_padding()
         inner.no_truncation()
         inner.encode_special_tokens = False
