@@ -74,7 +74,7 @@ class Jury(Result):
     Attributes:
         trait: the target.
         judges: all that were heard.
-        auroc: of each judge on reference answers, with its interval, `[judge value]` of value,
+        auroc: of each judge on reference answers, with its interval, `[judge estimate]` of value,
             low, high.
         scores: 1 to 5, `nan` where a judgement failed or the judge is left out, `[judge answer]`.
         models: whose each answer is; questions, topics: of each answer.
@@ -84,7 +84,7 @@ class Jury(Result):
 
     trait: str
     judges: tuple[str, ...]
-    auroc: Float[Tensor, "judge 3"]
+    auroc: Float[Tensor, "judge estimate"]
     scores: Float[Tensor, "judge answer"]
     models: tuple[str, ...]
     questions: tuple[str, ...]

@@ -41,13 +41,13 @@ INTERCEPT = "(all at 0)"
 
 @dataclass(frozen=True)
 class PowerFit(Result):
-    """Coefficients with their intervals, `[term value]` of value, low, high.
+    """Coefficients with their intervals, `[term estimate]` of value, low, high.
 
     Attributes:
         terms: the intercept, then the covariates.
         scale, shape: coefficients of log scale (in log units) and of log shape.
         cured: of the log-odds of the cure fraction; `nan` if it is held at none.
-        power: the family's power and its interval, `[value]`; low and high `nan` if held fixed.
+        power: the family's power and its interval, `[estimate]`; low and high `nan` if held fixed.
         log_likelihood, aic: of the fit, to compare families by.
         n, n_events: answers, and answers with an emoji; n_failed: resamples without an emoji.
     """
@@ -55,10 +55,10 @@ class PowerFit(Result):
     kind: ClassVar[str] = "power fit"
 
     terms: tuple[str, ...]
-    scale: Float[Tensor, "term 3"]
-    shape: Float[Tensor, "term 3"]
-    cured: Float[Tensor, "term 3"]
-    power: Float[Tensor, "3"]
+    scale: Float[Tensor, "term estimate"]
+    shape: Float[Tensor, "term estimate"]
+    cured: Float[Tensor, "term estimate"]
+    power: Float[Tensor, " estimate"]
     log_likelihood: float
     aic: float
     n: int
