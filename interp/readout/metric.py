@@ -153,6 +153,11 @@ def label(metric: Metric) -> str:
     return str(name)
 
 
+def unit_of(metric: Metric, given: str | None = None) -> str:
+    """A metric's unit: as it is asked for, else its own."""
+    return given or str(getattr(metric, "unit", "metric units"))
+
+
 class Readout:
     """Metric values from residual streams after the last layer.
 

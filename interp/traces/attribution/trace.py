@@ -28,7 +28,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.memory import rounding
-from interp.readout.metric import label, measure, resolve
+from interp.readout.metric import label, measure, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.attribution import direction as directions
@@ -140,7 +140,7 @@ def _attributed(
         unexplained=unexplained,
         contrast=contrast,
         metric=label(metric),
-        unit=ask.unit or str(getattr(metric, "unit", "metric units")),
+        unit=unit_of(metric, ask.unit),
         topics=ask.topics_of(len(ats[0]), *ats, *(run.tokens for run in runs)),
         noise_floor=rounding(values[..., row], again, float(values.abs().max())),
     )

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from interp.base import memory
 from interp.base.errors import InputError
-from interp.readout.metric import label
+from interp.readout.metric import label, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
@@ -106,7 +106,7 @@ def _missing(made: CircuitScores) -> float:
 
 def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitScores:
     values, up, down, floor = _scored(contrast, steps, level, ask)
-    name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
+    name = unit_of(contrast.metric, ask.unit)
     graph = contrast.graph
     return CircuitScores(
         values=values, clean=up, corrupted=down, level=level,

@@ -29,7 +29,7 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import halves, mean_ends
 from interp.readout.capture import logits_at
-from interp.readout.metric import label, measure, read_columns, resolve
+from interp.readout.metric import label, measure, read_columns, resolve, unit_of
 from interp.readout.question import Question, asked
 from interp.readout.run import Run, metric_columns
 from interp.traces.probing.features import at_positions
@@ -163,7 +163,7 @@ def push(
         auroc=((one[:, :, None] > other[:, None]).double()
                + (one[:, :, None] == other[:, None]).double() / 2).mean((1, 2)).float(),
         judges=second, layers=blocks, metric=label(metric),
-        unit=ask.unit or str(getattr(metric, "unit", "metric units")), seed=ask.seed,
+        unit=unit_of(metric, ask.unit), seed=ask.seed,
         topics=topics,
     )  # fmt: skip
 
