@@ -94,16 +94,8 @@ def _asked(
 
     Args:
         what: contrast and factor.
-
-    Raises:
-        InputError: if a factor is asked for that one position does not tell.
     """
-    (contrast, factor), outcome = what, models.outcome
-    if outcome.space is not None and factor != "log_odds":
-        raise InputError(
-            f"{factor} of {outcome.name} is decided before the lone ▁ of this tokenizer, and "
-            "circuits are read at one position, after it"
-        )
+    contrast, factor = what
     if contrast == "model":
         prompts = onsets(models, tuned)
         rows, topics = _half(models, prompts.topics, judge)
@@ -113,7 +105,7 @@ def _asked(
         rows, topics = _half(models, pairs.topics, judge)
         runs = voice_runs(models, pairs, rows)
     ask = Question(
-        metric=outcome.at_one.metric(factor), topics=topics, min_gap=MIN_GAP,
+        metric=models.outcome.metric(factor), topics=topics, min_gap=MIN_GAP,
         seed=models.config.seed, progress=models.progress,
     )  # fmt: skip
     return runs, ask

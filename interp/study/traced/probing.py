@@ -52,7 +52,7 @@ def push(models: TraitModels, base: list[Response], tuned: list[Response]) -> Pu
         for batch in (pairs.clean, pairs.corrupted)
     )
     ask = Question(
-        metric=models.outcome.at_one.metric(), topics=pairs.topics, seed=models.config.seed,
+        metric=models.outcome.metric(), topics=pairs.topics, seed=models.config.seed,
         progress=models.progress,
     )  # fmt: skip
     return probing.push(clean, corrupted, ask=ask)

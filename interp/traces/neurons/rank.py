@@ -117,7 +117,7 @@ def rank(
     """
     contrast = check_pair(clean, corrupted)
     ask = asked(ask, metric)
-    metric = resolve(ask.metric, clean.model, single="the ranking of neurons")
+    metric = resolve(ask.metric, clean.model)
     ask = replace(ask, metric=metric)
     wanted = chosen_layers(clean.model, "neuron", layers)
     if by not in WAYS:
