@@ -54,7 +54,7 @@ def push(models: TraitModels, base: list[Response], tuned: list[Response]) -> Pu
         for batch in (pairs.clean, pairs.corrupted)
     )
     ask = Question(
-        metric=models.outcome.at_one.metric(), topics=pairs.topics, seed=models.config.seed,
+        metric=models.outcome.metric(), topics=pairs.topics, seed=models.config.seed,
         progress=models.progress,
     )  # fmt: skip
     last = int(models.pair.base.cfg.n_layers) - 1
