@@ -63,6 +63,9 @@ SMALL = {
         "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
         "--n-texts", "6",
     ],
+    "adapter_dose": [
+        "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
+    ],
 }  # fmt: skip
 
 
