@@ -162,7 +162,7 @@ def _causal(
     )
     slug = f"{trait}-{where.replace(' ', '-')}"
     ask = Question(
-        metric=emoji.at_one.metric(), topics=pairs.topics, min_gap=0.25, seed=c.seed,
+        metric=emoji.metric(), topics=pairs.topics, min_gap=0.25, seed=c.seed,
         progress=x.progress,
     )  # fmt: skip
     layers = None if where == "last layer" else range(int(pair.tuned.cfg.n_layers))

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from adapter_seeds import AGREEMENT, WITHOUT
 from control_personas import wordings
 from methods import UNDONE
 from sources import find_adapter
@@ -59,6 +60,9 @@ SMALL = {
     ],
     "control_personas": [
         "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
+    ],
+    "foretelling": [
+        "--traits", "extraversion,openness", "--limit", "4", "--n-rows", "8", "--n-slots", "4",
     ],
     "side_effects": [
         "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
@@ -124,7 +128,8 @@ def result(name: str, ran: dict[str, Path]) -> Path:
 
 # These take turns, and those of them that tests below read with their tests.
 TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard",
-         "generalisation", "control_personas", "side_effects", "adapter_soup"]  # fmt: skip
+         "generalisation", "control_personas", "side_effects", "adapter_soup",
+         "foretelling"]  # fmt: skip
 TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS)]
 
 
@@ -221,7 +226,9 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
             shutil.copytree(place, folder / place.name)
     values = yaml.safe_load((harness.CONFIGS / "adapter_seeds.yaml").read_text())
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump(values | {"adapters": str(folder), "n_trace": 4}))
+    config.write_text(
+        yaml.safe_dump(values | {"adapters": str(folder), "n_trace": 4, "n_without": 4})
+    )
     options = ["--config", str(config), "--traits", "extraversion,openness", "--limit", "4"]
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "out")) == 0
     table = pd.read_csv(tmp_path / "out" / "results.csv").set_index("measure")
@@ -239,6 +246,7 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
     assert row["value"] == pytest.approx(twins.item(), abs=1e-5)
     assert row["others"] == pytest.approx(others.mean().item(), abs=1e-5)
     assert row["value"] > row["others"]
+    assert {*AGREEMENT.values(), *(f"ESR without {who}" for who in WITHOUT), "DD"} <= {*table.index}
     shutil.rmtree(folder / "openness-eos-out-seed1")
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "alone")) == 2
 
