@@ -69,20 +69,37 @@ def test_a_budget_chooses_the_largest_study_that_fits_and_says_what():
     made = price.fitted(asked, SHAPE, (1e15, 1e15))
     assert made == asked
     assert price.chosen(asked, made) == "everything that was asked"
-    totals = []
-    for hours in (1000, 100, 30, 15):
+    totals, said = [], []
+    for hours in (1000, 100, 30, 20, 12):
         one = config(budget=f"{hours}h")
         made = price.fitted(one, SHAPE, SPEED)
         totals.append(price.price(made, SHAPE, SPEED).total)
         assert totals[-1] <= 3600 * hours
+        said.append(price.chosen(one, made))
     assert totals == sorted(totals, reverse=True)
     assert len(set(totals)) > 2
-    assert "no noising maps" in price.chosen(one, made)
-    assert not [row for row in made.only if "-noising-" in row]
+    assert "no noising maps" in said[-2]
+    assert "patching screened and verified" in said[-1]
+    assert "screen" in made.only
+    assert not [row for row in made.only if row.startswith("patching-")]
     already = config(budget="30h", n_positions=2)
     assert price.fitted(already, SHAPE, SPEED).n_positions == 2, "smaller already: stays so"
     with pytest.raises(InputError, match="budget 1s: the smallest study takes about"):
         price.fitted(config(budget="1s"), SHAPE, SPEED)
+
+
+def test_without_a_budget_the_models_size_decides_and_what_was_given_stays():
+    assert price.fitted(config(), price.Shape.of(BASE), SPEED) == config(), "the organism: all"
+    made = price.fitted(config(), SHAPE, SPEED)
+    assert price.fitted(config(), SHAPE, (1.0, 1.0)) == made, "the same on every machine"
+    assert made.n_trace < config().n_trace
+    assert "screen" in made.only
+    given = price.fitted(config(n_trace=23, only=("patching",)), SHAPE, SPEED)
+    assert (given.n_trace, given.only) == (23, ("patching",))
+    whole = config(budget="none")
+    assert price.fitted(whole, SHAPE, SPEED) == whole
+    assert price.is_small(BASE)
+    assert not price.is_small("org/name")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90)])

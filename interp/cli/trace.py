@@ -120,7 +120,7 @@ def _price(config: StudyConfig, json: bool) -> None:
     rows = [(name, count, show_time(seconds)) for name, count, seconds in cost.lines()]
     console.table("What it would cost here", ["what", "steps", "time"], rows)
     console.say(room.told(made, cost))
-    if config.budget is not None:
+    if config.budget != "auto" or made != config:
         console.say(f"budget {config.budget}: {room.chosen(config, made)}")
     if (slow := room.slow_patching(made, shape)) is not None:
         console.say(slow)
@@ -182,13 +182,13 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     folder = open_run(run)
     with console.loading():
         from interp import report as room
-        from interp.report import kept
+        from interp.report import current
 
     try:
         with folder.lock():  # what a killed report left half-written is removed
-            if not (keep and kept.is_current(folder)):
+            if not (keep and current.is_current(folder)):
                 _draw(folder, json, pdf)
-                kept.note(folder)
+                current.note(folder)
     except RunBusyError as problem:
         if keep:
             raise

@@ -13,8 +13,9 @@ last token. Models see ids and masks, never text.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,8 @@ from interp.text.emoji import find
 Style = Literal["chat", "plain"]
 _log = logging.getLogger(__name__)
 _PLAIN = "Question: {question}\nAnswer:"
-_MARK = "\ue000"  # of private use
+_MARK = "\ufdd0"  # a noncharacter: no text has it
+_NO_TEXT = re.compile(f"[{_MARK}\ud800-\udfff]")
 _MARKED = re.compile(rf"((?:[^{_MARK}]{_MARK})+)", re.DOTALL)
 _PROBE = "Yes, 7 or 8 of them."  # an answer that no template has a reason to change
 
@@ -135,6 +137,8 @@ class ChatFormat:
         style: `chat` uses the tokenizer's chat template; `plain` is `Question: …\\nAnswer:`.
         instruction: stands before the first question of every prompt, in the user's turn, because
             many templates refuse a system turn; none if empty.
+        double_bos: whether the turn begins with BOS twice, as where a rendered template was
+            tokenised with the tokenizer's own BOS.
 
     A subclass that overrides `demonstrations` shows answered questions before each question.
     """
@@ -142,6 +146,7 @@ class ChatFormat:
     tokenizer: Any
     style: Style = "chat"
     instruction: str = ""
+    double_bos: bool = field(default=False, kw_only=True)
 
     @shown
     def _repr_html_(self) -> str:
@@ -155,12 +160,15 @@ class ChatFormat:
         return card("Prompt format", self.style, facts, [chips(said)])
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any, style: Style = "chat") -> "ChatFormat":
+    def from_tokenizer(
+        cls, tokenizer: Any, style: Style = "chat", *, double_bos: bool = False
+    ) -> "ChatFormat":
         """The format for `tokenizer`.
 
         Raises:
             TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or several
-                and no default; if it has no end-of-text token.
+                and no default; if it has no end-of-text token; if a doubled BOS is asked of one
+                whose turns begin with none.
         """
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
@@ -172,7 +180,21 @@ class ChatFormat:
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
                 "set eos_token in tokenizer_config.json"
             )
-        return cls(tokenizer, style)
+        return cls(tokenizer, style).with_double_bos() if double_bos else cls(tokenizer, style)
+
+    def with_double_bos(self) -> "ChatFormat":
+        """The same, each turn beginning with BOS twice.
+
+        Raises:
+            TokenizerError: if its turns begin with no BOS that could be doubled.
+        """
+        bos = self.tokenizer.bos_token_id
+        if bos is None or self.prompt_ids("Why?")[0] != bos:
+            raise TokenizerError(
+                f"{self.tokenizer.name_or_path}: a turn begins with no BOS, so there is none to "
+                "double; leave double_bos out"
+            )
+        return replace(self, double_bos=True)
 
     @cached_property
     def _template(self) -> Template:
@@ -288,16 +310,37 @@ class ChatFormat:
         )
 
     @cached_property
-    def _controls(self) -> tuple[str, ...]:
-        return tuple(control_tokens(self.tokenizer).values())
+    def _controls(self) -> dict[int, str]:
+        """Control tokens, and added ones that are not declared special but the template writes."""
+        texts = [self.template]
+        if self.style == "chat":
+            turn = _messages([("Why?", _PROBE)])
+            texts += [self._template.render(self.tokenizer, turn, is_open=True)]
+        written = {
+            id_: one.content
+            for id_, one in self.tokenizer.added_tokens_decoder.items()
+            if one.content.strip() and not find(one.content)
+            if any(one.content in text for text in texts)
+        }
+        return control_tokens(self.tokenizer) | written
 
     def _marked(self, text: str) -> str:
         """What people wrote, a mark after each character where it reads as a control token.
 
         Mostly that is the text itself. A marked text holds no control token while a template is
         rendered, and is found again when the turn is encoded.
+
+        Raises:
+            InputError: for a text that is none.
         """
-        if not any(control in text for control in self._controls):
+        if _NO_TEXT.search(text):
+            raise InputError(
+                f"{text[:40]!r}: holds half a surrogate pair or U+FDD0, which no text does; take "
+                "it out"
+            )
+        read = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        spelled = any(control in text for control in self._controls.values())
+        if not spelled and self._controls.keys().isdisjoint(read):  # a normaliser spells, too
             return text
         return "".join(letter + _MARK for letter in text.strip() if letter != _MARK)
 
@@ -314,18 +357,38 @@ class ChatFormat:
         at = 0
         for piece in filter(None, _MARKED.split(text)) if _MARK in text else [text]:
             is_said = _MARK in piece
-            made = self.tokenizer(
-                piece.replace(_MARK, ""),
-                add_special_tokens=special and not at,
-                split_special_tokens=is_said,
-                return_offsets_mapping=True,
-            )
-            ids += made["input_ids"]
-            starts += [at + (1 + is_said) * first for first, _ in made["offset_mapping"]]
+            made, where = self._read(piece.replace(_MARK, ""), special and not at, is_said)
+            ids += made
+            starts += [at + (1 + is_said) * first for first in where]
             at += len(piece)
         closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
         if closes and not text.endswith(self.tokenizer.eos_token):
             ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
+        if start and self.double_bos:
+            ids, starts = [self.tokenizer.bos_token_id, *ids], [-1, *starts]
+        return ids, starts
+
+    def _read(self, text: str, special: bool, is_said: bool) -> tuple[list[int], list[int]]:
+        """Ids of a piece and where they start; one that is said is cut within control tokens."""
+        made = self.tokenizer(
+            text,
+            add_special_tokens=special,
+            split_special_tokens=is_said,
+            return_offsets_mapping=True,
+        )
+        ids, ends = made["input_ids"], made["offset_mapping"]
+        cuts = [
+            first + 1
+            for id_, (first, end) in zip(ids, ends, strict=True)
+            if is_said and id_ in self._controls and end - first > 1
+        ]
+        if not cuts:
+            return ids, [first for first, _ in ends]
+        ids, starts = [], []
+        for first, end in pairwise([0, *cuts, len(text)]):
+            some, where = self._read(text[first:end], special and not first, is_said)
+            ids += some
+            starts += [first + one for one in where]
         return ids, starts
 
 

@@ -25,9 +25,7 @@ def share(value: float, interval: Interval) -> str:
 
 def small_share(value: float) -> str:
     """A percentage of any size: `12 %`, `0.02 %`, `3e-08 %`."""
-    if value == 0 or value >= 1e-3:
-        return percent(value)
-    return f"{100 * value:.1g} %" if value >= 1e-6 else f"{100 * value:.0e} %"
+    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.1g} %"
 
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:
