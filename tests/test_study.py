@@ -148,9 +148,8 @@ def keys(folder: RunFolder, **changes) -> dict[str, str]:
 
 
 PATCHING = {row.name for row in catalogue.PATCHING}
-CIRCUITS = {row.name for rows in catalogue.CIRCUITS.values() for row in rows.all}
-EXACT = {row.name for row in catalogue.EXACT.values()}
-TRACED = {"lens", "probing-push", *PATCHING, *CIRCUITS, *EXACT}
+CIRCUITS = {row.name for rows in catalogue.CIRCUITS.values() for row in rows.all if row.default}
+TRACED = {"lens", "probing-push", "adapter-exact", *PATCHING, *CIRCUITS}
 MODELS = {
     "merge",
     "responses",

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import Directions, PartEffects, RankReadings
+    from interp.traces.adapters import Directions, EffectsByMetric, PartEffects, RankReadings
     from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
-    from interp.traces.decoding import Amplification, Crossed
+    from interp.traces.decoding import Ablated, Amplification, Crossed
     from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
     from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
@@ -146,6 +146,15 @@ ORIGIN: "Row[Origin]" = Row(
     ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
 LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
+JACOBIAN: "Row[LensResult]" = Row(
+    "jacobian-lens",
+    "lens:jacobian",
+    {},
+    _BOTH,
+    ("n_trace", "seed", "outcome"),
+    "jacobian",
+    default=False,
+)
 PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
         {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
@@ -160,7 +169,8 @@ PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
 class CircuitRows:
     """The rows of the circuit of one contrast, in one factor.
 
-    Scores, the circuit, how it fares, and circuits of all sizes; these of the log-odds alone.
+    Scores, the circuit, how it fares, and circuits of all sizes; these of the log-odds alone. Of
+    two models on one text the factors and all sizes are made where they are asked for by name.
     """
 
     edges: "Row[CircuitScores]"
@@ -178,6 +188,7 @@ class CircuitRows:
             return Row(
                 f"{stem}{name}", f"circuit:{make}", {"contrast": contrast, "factor": factor},
                 {**needs, **more}, ("n_trace", "seed", "outcome"), section, "circuits",
+                default=contrast == "voice" or (whole and name != "-curve"),
             )  # fmt: skip
 
         scores = {"scores": f"{stem}-edges"}
@@ -204,11 +215,10 @@ NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
-EXACT: "dict[str, Row[PartEffects]]" = {
-    factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
-                ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
-    for factor in FACTORS
-}  # fmt: skip
+EXACT: "Row[EffectsByMetric]" = Row(
+    "adapter-exact", "adapter:exact", {}, _TUNED, ("n_trace", "seed", "outcome"), "adapter",
+    "adapter", when="n_switched",
+)  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
@@ -238,6 +248,11 @@ CROSSED: "Row[Crossed]" = Row(
 AMPLIFIED: "Row[Amplification]" = Row(
     "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
 )
+ABLATED: "Row[Ablated]" = Row(
+    "ablated-writing", "decoding:ablated",
+    {}, _BASE | {"found": CIRCUITS["model", "log_odds"].circuit.name}, ("switched", "n_trace"),
+    **_DECODED,
+)  # fmt: skip
 _COMPONENTS: dict[str, Any] = {
     "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
     "family": "components", "default": False,
@@ -248,9 +263,9 @@ DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions
 RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
-    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
-    *(row for rows in CIRCUITS.values() for row in rows.all), *EXACT.values(), NECESSITY,
-    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED,
+    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, JACOBIAN,
+    *PATCHING, *(row for rows in CIRCUITS.values() for row in rows.all), EXACT, NECESSITY,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ABLATED,
     ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip
 
