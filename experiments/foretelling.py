@@ -30,7 +30,7 @@ from torch import Tensor
 
 from interp.base.devices import input_device
 from interp.behaviour import generate, generate_many, live_adapters
-from interp.behaviour.many import BASE
+from interp.behaviour.mixed_batches import BASE
 from interp.behaviour.shares import Rows
 from interp.data import OpinionQA, split_by_topic
 from interp.emoji import find
@@ -39,7 +39,7 @@ from interp.inputs import RowScores, score
 from interp.methods.editing import Host
 from interp.methods.editing.contrast import Answers
 from interp.methods.editing.host import plain_copy
-from interp.models.tokens import pad
+from interp.models.tokens import TokenBatch, pad
 from interp.patching import Run
 from interp.readout import Outcome, Question, slots
 from interp.readout.capture import logits_at
@@ -101,8 +101,7 @@ def _scored(x: Experiment[ForetellingConfig]) -> RowScores:
         asked = split_by_topic(x.data()[0], test_share=0.5, seed=x.config.seed)
         fitting, rows = (_texts(x, host, part) for part in asked)
         states = fitting.features(host, "resid_post", [layer])[0]
-        batch = fitting.batch
-        odds = _due(Run(pair.base, batch.tokens, batch.attention_mask), pair.outcome.at_one)
+        odds = _due(pair.base, fitting.batch, pair.outcome)
         order, third = odds.argsort(), max(len(odds) // 3, 1)
         answers = generate(pair.base, pair.format, x.questions()[: x.config.n_slots], x.sampling())
         ends = slots(answers, pair.tokenizer).last.prompts(pair.pad_id, pair.outcome).batch
@@ -132,9 +131,13 @@ def _texts(x: Experiment[ForetellingConfig], host: Host, part: OpinionQA) -> Ans
     return Answers.encode(host, texts, [True] * len(texts))
 
 
-def _due(run: Run, outcome: Outcome) -> Tensor:
-    """Log-odds of the outcome where prompts end."""
-    metric = outcome.metric()
+def _due(model: Any, batch: TokenBatch, outcome: Outcome) -> Tensor:
+    """Log-odds of the outcome where texts end."""
+    metric, space = outcome.metric(), torch.tensor([outcome.space_ids], dtype=torch.long)
+    space = space.expand(len(batch), -1)
+    tokens = torch.cat((batch.tokens, space), 1)
+    mask = torch.cat((batch.attention_mask, torch.ones_like(space, dtype=torch.bool)), 1)
+    run = Run(model, tokens, mask)
     with torch.no_grad():
         return measured(metric, logits_at(run, read_columns(metric, run, run.last), [])).cpu()
 

@@ -159,8 +159,7 @@ def test_what_is_asked_by_name_comes_with_what_it_needs():
     assert made("circuits", "probing-trait") == answers | circuits | {"probing-trait"}
     assert made("circuit-model") == {"responses", "circuit-model-edges", "circuit-model"}
     assert made("patching") == answers | {row.name for row in catalogue.PATCHING}
-    exact = {row.name for row in catalogue.EXACT.values()}
-    assert made("adapter") == {"adapter-necessity", "responses"} | exact
+    assert made("adapter") == {"adapter-necessity", "adapter-exact", "responses"}
     assert made() == {row.name for row in catalogue.ROWS if row.default} < set(NAMES)
 
 

@@ -90,6 +90,14 @@ def test_shares_of_counts_weigh_topics_by_their_counts() -> None:
         count_interval(hits, counts, ["a", "a", "c", "a"])
 
 
+def test_nearly_equal_values_do_not_send_an_end_to_infinity() -> None:
+    """Resamples that miss the one value apart have next to no spread to be divided by."""
+    values = [4.90, 4.91, 4.9003, 4.9101, 4.9002, 5.6]
+    ends = mean_interval(values, seed=0)
+    width = 3 * student.ppf(0.975, 5) * np.std(values, ddof=1) / 6**0.5
+    assert np.mean(values) - width - 1e-9 <= ends.low < 4.91 < np.mean(values) < ends.high
+
+
 def test_means_agree_with_the_bootstrap_t_written_out() -> None:
     rng = np.random.default_rng(3)
     values, labels = rng.gamma(1.0, size=30), rng.integers(9, size=30)

@@ -9,10 +9,11 @@ NaN, where a room says what it means there.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast, get_args, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_type_hints
 
 import pandas as pd
 import torch
@@ -118,6 +119,54 @@ class Result:
             return result_card(self)
         except Exception:  # a display that raises would hide the result
             return None
+
+
+@dataclass(frozen=True)
+class ByMetric(Result, Generic[R]):
+    """One kind of result under several metrics of the same runs, in one file.
+
+    A subclass has the fields of `one` and `names`, the metrics by the names they were asked for
+    with. Of these the tensors `stacked` have a leading axis of metrics, and `EACH` are tuples.
+    """
+
+    EACH: ClassVar[tuple[str, ...]] = ("metric", "unit", "notes", "noise_floor")
+    one: ClassVar[type[Result]]
+    stacked: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        names: tuple[str, ...] = self.names  # type: ignore[attr-defined]
+        if {len(names)} != {len(getattr(self, name)) for name in (*self.stacked, *self.EACH)}:
+            raise InputError(f"{len(names)} names, but values of another number of metrics")
+        self.of(names[0])
+
+    @classmethod
+    def stack(cls: type[T], results: Mapping[str, R]) -> T:
+        """Results of the same runs, by name."""
+        every, kind = list(results.values()), cast(Any, cls)
+        made: dict[str, Any] = {f.name: getattr(every[0], f.name) for f in fields(kind.one)}
+        made |= {name: torch.stack([getattr(r, name) for r in every]) for name in kind.stacked}
+        made |= {name: tuple(getattr(r, name) for r in every) for name in kind.EACH}
+        found: T = kind(**made, names=tuple(results))
+        return found
+
+    def of(self, name: str) -> R:
+        """The result under one metric.
+
+        Raises:
+            InputError: if it was not read.
+        """
+        names: tuple[str, ...] = self.names  # type: ignore[attr-defined]
+        if name not in names:
+            raise InputError(f"no metric {name!r} was read; there are {', '.join(names)}")
+        place, one = names.index(name), cast(Any, self.one)
+        taken: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(one)}
+        return one(**taken | {n: taken[n][place] for n in (*self.stacked, *self.EACH)})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The tables of all metrics, one after the other, with the column `metric`."""
+        names: tuple[str, ...] = self.names  # type: ignore[attr-defined]
+        tables = [self.of(name).to_dataframe().assign(metric=name) for name in names]
+        return pd.concat(tables, ignore_index=True)
 
 
 def from_fields(kind: type[T], values: Any, where: str, error: type[InputError]) -> T:

@@ -5,7 +5,8 @@
   topics on for values that are normal or skewed like rates and exponentials; for log-normal ones of
   unit spread .88 at four topics, .92 at sixteen, .94 at fifty. The percentile bootstrap covers .80
   at four and .90 at ten, BCa and t-intervals less than bootstrap-t wherever values are skewed. Two
-  and three topics get the t-interval of the linearised ratio: there is too little to resample.
+  and three topics get the t-interval of the linearised ratio: there is too little to resample; no
+  end lies further out than three times that interval's.
 - *Shares* (`share_interval`): Wilson's score interval (1927) on the effective number of answers: n
   over the design effect of topics (Kish 1965), which is taken as at least 1. Where nothing or
   everything hits no effect can be seen, and n is the number of topics. `wilson` is the same for
@@ -42,6 +43,7 @@ FLIPS = 9999
 _CELLS = 2_000_000  # numbers held at once
 _EXACT_UP_TO = 14
 _RESAMPLED_FROM = 4  # topics
+_CAP = 3  # of Student's quantiles; costs no coverage (.944 of .944 at four topics, normal values)
 
 
 @dataclass(frozen=True)
@@ -242,13 +244,13 @@ def _studentised(
         return ratio - np.outer(student.ppf(tails, units - 1), spread)
     times = _times(units, n_resamples, seed)
     sizes = times @ bottom.T
-    moved = times @ left.T / sizes
-    # The residuals about the resample's own ratio, squared and summed.
-    inside = times @ (left**2).T - 2 * moved * (times @ (left * bottom).T)
-    inside += moved**2 * (times @ (bottom**2).T)
-    flat = inside <= 1e-9 * (left**2).sum(1)  # one and the same unit throughout: no spread to use
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample whose gaps cancel is left out
+        moved = times @ left.T / sizes
+        # The residuals about the resample's own ratio, squared and summed.
+        inside = times @ (left**2).T - 2 * moved * (times @ (left * bottom).T)
+        inside += moved**2 * (times @ (bottom**2).T)
         t = moved / (scale * np.sqrt(inside) / np.abs(sizes))
+    flat = inside <= 1e-9 * (left**2).sum(1)  # one and the same unit throughout: no spread to use
     t[flat] = np.nan
     t[:, flat.all(0)] = 0.0  # a row without spread
     high, low = np.nanquantile(t, tails, axis=0)
@@ -256,6 +258,8 @@ def _studentised(
     bare, widest = flat.mean(0) > tails[1], student.ppf(tails[0], units - 1)
     high = np.where(bare, np.maximum(high, widest), high)
     low = np.where(bare, np.minimum(low, -widest), low)
+    # Nearly equal values in a resample send its t to hundreds: no end is beyond three Student's.
+    high, low = np.minimum(high, _CAP * widest), np.maximum(low, -_CAP * widest)
     return ratio - np.stack([high, low]) * spread
 
 

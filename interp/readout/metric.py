@@ -23,7 +23,7 @@ from interp.readout.run import Run
 from interp.text.emoji import EmojiVocab
 
 
-def resolve(metric: Metric | None, model: Any, *, single: str | None = None) -> Metric:
+def resolve(metric: Metric | None, model: Any) -> Metric:
     """The metric to use: the one given, or the emoji log-odds of the model's tokenizer.
 
     `EmojiVocab.log_odds` itself is taken for the outcome's, which knows of the slot before a `▁`.
@@ -31,11 +31,9 @@ def resolve(metric: Metric | None, model: Any, *, single: str | None = None) -> 
     Args:
         metric: what was given.
         model: a bridge.
-        single: the trace that asks, if it reads one position only.
 
     Raises:
-        InputError: if there is no metric and the model carries no tokenizer, or the metric is read
-            at two positions and the trace at one.
+        InputError: if there is no metric and the model carries no tokenizer.
     """
     if getattr(metric, "__func__", None) is EmojiVocab.log_odds:
         vocab: EmojiVocab = metric.__self__  # type: ignore[union-attr]
@@ -44,12 +42,6 @@ def resolve(metric: Metric | None, model: Any, *, single: str | None = None) -> 
         if getattr(model, "tokenizer", None) is None:
             raise InputError("the model carries no tokenizer, so emojis are unknown; give a metric")
         metric = Outcome.emoji(model.tokenizer, stop=()).metric()
-    if single is not None and reads(metric) > 1:
-        raise InputError(
-            f"metric {label(metric)!r} is read at two positions, the slot and after a lone ▁, and "
-            f"{single} at one; give the metric of the outcome's `at_one`, for prompts that end "
-            "after the ▁"
-        )
     return metric
 
 
@@ -151,6 +143,11 @@ def label(metric: Metric) -> str:
     """A metric's name for tables and figures."""
     name = getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__)
     return str(name)
+
+
+def unit_of(metric: Metric, given: str | None = None) -> str:
+    """A metric's unit: as it is asked for, else its own."""
+    return given or str(getattr(metric, "unit", "metric units"))
 
 
 class Readout:

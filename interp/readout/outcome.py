@@ -189,20 +189,6 @@ class Outcome:
         """
         return self if self.space is None else replace(self, space=None, after_ids=(), _tensors={})
 
-    @property
-    def at_one(self) -> "Outcome":
-        """As traces of one position read it, on prompts that end with `space_ids`.
-
-        Where a lone `▁` stands in between, that is what comes after it, and named so: how likely
-        the `▁` itself is has no part in it.
-        """
-        if self.space is None:
-            return self
-        return replace(
-            self, name=f"{self.name} after ▁", ids=self.after_ids, space=None, after_ids=(),
-            _tensors={},
-        )  # fmt: skip
-
     def sums(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*lead three"]:
         """Logsumexps of words, stop and outcome, up to one constant per row.
 

@@ -20,7 +20,7 @@ from interp.report.collect import Contents
 from interp.report.effect import judged, smallest
 from interp.report.places import one_family
 from interp.report.wording import Estimate, minus, number
-from interp.study.catalogue import EXACT, NECESSITY
+from interp.study.catalogue import EXACT, FACTORS, NECESSITY
 from interp.traces.adapters import PartEffects
 
 _ALPHA = 0.05
@@ -65,11 +65,14 @@ class Matrices:
 
 def matrices(contents: Contents) -> list[Matrices]:
     """All that a study measured of its adapters' matrices, exact factors first."""
+    exact, written = contents.having(EXACT), contents.having(NECESSITY)
     found = [
-        (trait, factor, result)
-        for factor, row in (*EXACT.items(), ("written", NECESSITY))
-        for trait, result in contents.having(row).items()
+        (trait, factor, one.of(factor))
+        for factor in FACTORS
+        for trait, one in exact.items()
+        if factor in one.names
     ]
+    found += [(trait, "written", result) for trait, result in written.items()]
     tables = [result.summary() for *_, result in found]
     one_family(tables)
     for (_, factor, _), table in zip(found, tables, strict=True):

@@ -113,7 +113,7 @@ def split_of(sweep: PatchingByMetric) -> Split:
 
 
 def splits(contents: Contents, contrast: str) -> dict[Trait, Split]:
-    """By trait, the factors of a contrast (`model` or `prompt`) that was patched."""
+    """By trait, the factors of a contrast (`model` or `voice`) that was patched."""
     found = {}
     for one in contents.traits:
         sweeps = [sweep for _, sweep in one.those(PATCHING) if sweep.contrast == contrast]

@@ -24,8 +24,8 @@ def share(value: float, interval: Interval) -> str:
 
 
 def small_share(value: float) -> str:
-    """A percentage of any size: `12 %`, `3e-08 %`."""
-    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.0e} %"
+    """A percentage of any size: `12 %`, `0.02 %`, `3e-08 %`."""
+    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.1g} %"
 
 
 def number(value: float, low: float, high: float, sign: str = "") -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from interp.models import MergeReport
     from interp.show.views import TokenView
     from interp.text.emoji.rates import EmojiRates
-    from interp.traces.adapters import Directions, PartEffects, RankReadings
+    from interp.traces.adapters import Directions, EffectsByMetric, PartEffects, RankReadings
     from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
     from interp.traces.decoding import Ablated, Amplification, Crossed
@@ -169,7 +169,8 @@ PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
 class CircuitRows:
     """The rows of the circuit of one contrast, in one factor.
 
-    Scores, the circuit, how it fares, and circuits of all sizes; these of the log-odds alone.
+    Scores, the circuit, how it fares, and circuits of all sizes; these of the log-odds alone. Of
+    two models on one text the factors and all sizes are made where they are asked for by name.
     """
 
     edges: "Row[CircuitScores]"
@@ -187,6 +188,7 @@ class CircuitRows:
             return Row(
                 f"{stem}{name}", f"circuit:{make}", {"contrast": contrast, "factor": factor},
                 {**needs, **more}, ("n_trace", "seed", "outcome"), section, "circuits",
+                default=contrast == "voice" or (whole and name != "-curve"),
             )  # fmt: skip
 
         scores = {"scores": f"{stem}-edges"}
@@ -213,11 +215,10 @@ NECESSITY: "Row[PartEffects]" = Row(
     "adapter-necessity", "adapter:necessity", settings=("switched", "outcome"), section="adapter",
     family="adapter", when="n_switched",
 )  # fmt: skip
-EXACT: "dict[str, Row[PartEffects]]" = {
-    factor: Row(f"adapter-{factor.replace('_', '-')}", "adapter:exact", {"factor": factor}, _TUNED,
-                ("n_trace", "seed", "outcome"), "adapter", "adapter", when="n_switched")
-    for factor in FACTORS
-}  # fmt: skip
+EXACT: "Row[EffectsByMetric]" = Row(
+    "adapter-exact", "adapter:exact", {}, _TUNED, ("n_trace", "seed", "outcome"), "adapter",
+    "adapter", when="n_switched",
+)  # fmt: skip
 PROBE_EMOJI: "Row[ProbeResult]" = Row(
     "probing-emoji", "probing:emoji", {}, _TUNED, ("seed", "outcome"), "probing", "probing"
 )
@@ -263,7 +264,7 @@ RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONE
 
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, JACOBIAN,
-    *PATCHING, *(row for rows in CIRCUITS.values() for row in rows.all), *EXACT.values(), NECESSITY,
+    *PATCHING, *(row for rows in CIRCUITS.values() for row in rows.all), EXACT, NECESSITY,
     PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ABLATED,
     ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from interp.models.pair import hook
+from interp.readout import Outcome
 
 SIZES = {
     "vocab_size": len(tokenizer()),
@@ -22,6 +23,11 @@ SIZES = {
     "max_position_embeddings": 64,
     "attention_bias": True,
 }
+
+SPACE = 9
+TWO = Outcome("smile", (30, 31), (1,), SIZES["vocab_size"], space=SPACE,
+              after_ids=tuple(range(20, 60)))  # fmt: skip
+"""Behind a lone `▁`, which counts for as much as what begins it directly."""
 
 
 def tiny_llama(seed: int, **changes: object) -> LlamaForCausalLM:
@@ -47,10 +53,11 @@ class Slow:
 
     Args:
         model: a Llama that no bridge has wrapped.
+        reads: logits of so many last positions, one without an axis.
     """
 
-    def __init__(self, model: LlamaForCausalLM) -> None:
-        self.config = model.config
+    def __init__(self, model: LlamaForCausalLM, reads: int = 1) -> None:
+        self.config, self.last = model.config, -1 if reads == 1 else slice(-reads, None)
         self.w = {name: value.double() for name, value in model.state_dict().items()}
 
     def norm(self, x: Tensor, name: str) -> Tensor:
@@ -69,7 +76,7 @@ class Slow:
         return self.w["model.embed_tokens.weight"][ids]
 
     def run(self, start: Tensor, carry=None, read=None) -> tuple[dict[str, Tensor], Tensor]:
-        """Outputs of all sources, and the logits at the last position.
+        """Outputs of all sources, and the logits at the last positions.
 
         Args:
             start: what the node `input` writes, `[pos d_model]`.
@@ -113,7 +120,7 @@ class Slow:
             hidden = torch.nn.functional.silu(gate) * up
             acts[f"m{layer}"] = hidden @ w[at + "mlp.down_proj.weight"].T
         final = self.norm(into("logits", dict(acts)), "model.norm.weight")
-        return acts, final[-1] @ w["lm_head.weight"].T
+        return acts, final[self.last] @ w["lm_head.weight"].T
 
     def circuit(self, start: Tensor, corrupted: dict[str, Tensor], inside: set[str]) -> Tensor:
         """Logits when every edge outside the set carries the corrupted activation."""

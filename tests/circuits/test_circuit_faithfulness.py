@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
+from slow_circuits import SPACE, TWO, Slow, bridged, tiny_llama
 from thinned import thinned
 
 from interp.circuits import (
@@ -25,27 +25,29 @@ from interp.circuits.evaluate import _run
 from interp.errors import InputError, ModelError
 from interp.patching import Run, naive
 from interp.readout import Question
+from interp.readout.metric import reads
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
+IDS[:, -1] = OTHER[:, -1] = SPACE
 POST_NORMED = ("gemma2", "gemma3_text", "olmo2")
 COVERED = [family for family in FAMILIES if family not in POST_NORMED]
 
 
-def metric_of(logits):
-    return float(pick(logits[None])[0])
+def metric_of(logits, metric=pick):
+    return float(metric(logits[None])[0])
 
 
-def run_sets(clean, corrupted, members, chunk=None):
+def run_sets(clean, corrupted, members, chunk=None, metric=pick):
     """The metric of any sets of edges, pruned or not."""
-    contrast = Contrast.of(clean, corrupted, Question(metric=pick))
+    contrast = Contrast.of(clean, corrupted, Question(metric=metric))
     return _run(contrast, members, Question(chunk=chunk))
 
 
 @pytest.mark.parametrize("contrast", ["prompt", "model"])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_any_set_of_edges_is_path_patching_by_hand(contrast, layers):
+@pytest.mark.parametrize(("layers", "metric"), [(1, pick), (2, pick), (2, TWO.metric("go_on"))])
+def test_any_set_of_edges_is_path_patching_by_hand(contrast, layers, metric):
     one, two = (tiny_llama(seed, num_hidden_layers=layers) for seed in (0, 1))
-    slow, other = Slow(one), Slow(two)
+    slow, other = (Slow(model, reads(metric)) for model in (one, two))
     ids = OTHER if contrast == "prompt" else IDS
     model = slow if contrast == "prompt" else other
     base = model.run(model.embed(ids[0]))[0]
@@ -61,15 +63,17 @@ def test_any_set_of_edges_is_path_patching_by_hand(contrast, layers):
                  "m0->logits", "a0.h1->logits"):  # fmt: skip
         edge = torch.tensor([n == name for n in names])
         members = torch.cat((members, edge[None], ~edge[None]))
-    found, up, down = run_sets(clean, corrupted, members)
+    found, up, down = run_sets(clean, corrupted, members, metric=metric)
     start = slow.embed(IDS[0])
     for values, chosen in zip(found[:, 0], members, strict=True):
         inside = {name for name, there in zip(names, chosen.tolist(), strict=True) if there}
         assert float(values) == pytest.approx(
-            metric_of(slow.circuit(start, base, inside)), abs=2e-4
+            metric_of(slow.circuit(start, base, inside), metric), abs=2e-4
         )
-    assert float(up) == pytest.approx(metric_of(slow.run(start)[1]), abs=1e-4)
-    assert float(down) == pytest.approx(metric_of(slow.circuit(start, base, set())), abs=1e-4)
+    assert float(up) == pytest.approx(metric_of(slow.run(start)[1], metric), abs=1e-4)
+    assert float(down) == pytest.approx(
+        metric_of(slow.circuit(start, base, set()), metric), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(("family", "contrast"), thinned(COVERED, ["prompt", "model"], keep=4))

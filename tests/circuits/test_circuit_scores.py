@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import Slow, bridged, tiny_llama
+from slow_circuits import SPACE, TWO, Slow, bridged, tiny_llama
 from thinned import thinned
 
 from interp.circuits import discover
@@ -15,21 +15,23 @@ from interp.patching.attribution import Backward
 from interp.patching.sweep_plan import make_plan
 from interp.readout import Question
 from interp.readout.capture import run_and_keep
+from interp.readout.metric import reads
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
+IDS[:, -1] = OTHER[:, -1] = SPACE
 POST_NORMED = ("gemma2", "gemma3_text", "olmo2")
 COVERED = [family for family in FAMILIES if family not in POST_NORMED]
 
 
-def metric_of(logits):
-    return pick(logits[None])[0]
+def metric_of(logits, metric=pick):
+    return metric(logits[None])[0]
 
 
 def named(scores):
     return {scores.name(i): float(v) for i, v in enumerate(scores.values[0])}
 
 
-def slow_scores(slow, points, clean, corrupted):
+def slow_scores(slow, points, clean, corrupted, metric=pick):
     """Mean over points of (clean_u - corrupted_u) . gradient at v's input.
 
     A point is the input embeddings, and what each destination's input is set to, if anything.
@@ -43,7 +45,7 @@ def slow_scores(slow, points, clean, corrupted):
             return inputs[name]
 
         _, logits = slow.run(start.clone().requires_grad_(True), read=keep)
-        grads = torch.autograd.grad(metric_of(logits), list(inputs.values()))
+        grads = torch.autograd.grad(metric_of(logits, metric), list(inputs.values()))
         for (name, _), grad in zip(inputs.items(), grads, strict=True):
             for source in clean:
                 edge = f"{source}->{name}"
@@ -58,39 +60,44 @@ def check(found, wanted):
         assert value == pytest.approx(wanted[name], abs=2e-4), name
 
 
-@pytest.mark.parametrize("steps", [1, 3, 9])
-def test_prompt_contrast_is_the_definition_edge_by_edge(steps):
+TWO_READ = TWO.metric("given_go_on")
+
+
+@pytest.mark.parametrize(("steps", "metric"), [(1, pick), (3, pick), (9, pick), (3, TWO_READ)])
+def test_prompt_contrast_is_the_definition_edge_by_edge(steps, metric):
     model = tiny_llama(0)
-    slow = Slow(model)
+    slow = Slow(model, reads(metric))
     clean, corrupted = slow.embed(IDS[0]), slow.embed(OTHER[0])
     acts, base = slow.run(clean)[0], slow.run(corrupted)[0]
     points = [(corrupted + k / steps * (clean - corrupted), None) for k in range(1, steps + 1)]
     bridge_ = bridged(model)
-    scores = discover(Run(bridge_, IDS), Run(bridge_, OTHER), metric=pick, ig_steps=steps)
+    scores = discover(Run(bridge_, IDS), Run(bridge_, OTHER), metric=metric, ig_steps=steps)
     assert scores.contrast == "prompt"
-    assert float(scores.clean) == pytest.approx(float(metric_of(slow.run(clean)[1])), abs=1e-5)
-    check(named(scores), slow_scores(slow, points, acts, base))
+    assert float(scores.clean) == pytest.approx(
+        float(metric_of(slow.run(clean)[1], metric)), abs=1e-5
+    )
+    check(named(scores), slow_scores(slow, points, acts, base, metric))
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_model_contrast_is_the_definition_edge_by_edge(steps):
+@pytest.mark.parametrize(("steps", "metric"), [(1, pick), (3, pick), (3, TWO.metric())])
+def test_model_contrast_is_the_definition_edge_by_edge(steps, metric):
     """Every destination reads the point between both models' streams, under tuned weights."""
     tuned, base = tiny_llama(0), tiny_llama(1)
-    slow, other = Slow(tuned), Slow(base)
-    reads, base_reads = {}, {}
-    acts = slow.run(slow.embed(IDS[0]), read=lambda n, x: reads.setdefault(n, x))[0]
-    base_acts = other.run(other.embed(IDS[0]), read=lambda n, x: base_reads.setdefault(n, x))[0]
+    slow, other = Slow(tuned, reads(metric)), Slow(base)
+    inputs, base_inputs = {}, {}
+    acts = slow.run(slow.embed(IDS[0]), read=lambda n, x: inputs.setdefault(n, x))[0]
+    base_acts = other.run(other.embed(IDS[0]), read=lambda n, x: base_inputs.setdefault(n, x))[0]
     points = [
         (
             torch.lerp(base_acts["input"], acts["input"], torch.tensor(k / steps).double()),
-            lambda name, k=k: base_reads[name] + k / steps * (reads[name] - base_reads[name]),
+            lambda name, k=k: base_inputs[name] + k / steps * (inputs[name] - base_inputs[name]),
         )
         for k in range(1, steps + 1)
     ]
     run = Run(bridged(tuned), IDS), Run(bridged(base), IDS)
-    scores = discover(*run, metric=pick, ig_steps=steps)
+    scores = discover(*run, metric=metric, ig_steps=steps)
     assert scores.contrast == "model"
-    check(named(scores), slow_scores(slow, points, acts, base_acts))
+    check(named(scores), slow_scores(slow, points, acts, base_acts, metric))
 
 
 def test_one_step_is_the_derivative_of_every_edge():

@@ -7,8 +7,8 @@ from thinned import thinned
 from tiny import TOKENIZERS, llama
 from transformers import AutoTokenizer
 
-from interp.attribution import compare
-from interp.circuits import discover
+from interp import neurons
+from interp.attribution import attribute, compare
 from interp.emoji import EmojiVocab
 from interp.errors import InputError
 from interp.models.pair import hook
@@ -140,10 +140,49 @@ def test_prompts_without_the_space_and_metrics_of_two_sorts_are_refused_by_name(
         sweep(*bare, "z", metric=TWO.metric())
     with pytest.raises(InputError, match="with metrics of the same outcome only"):
         sweep_each(clean, corrupted, "z", {"two": TWO.metric(), "pick": pick})
-    with pytest.raises(InputError, match=r"two positions.* and attribution at one"):
-        compare(clean, corrupted, metric=TWO.metric())
-    with pytest.raises(InputError, match=r"two positions.* and circuits at one"):
-        discover(clean, corrupted, metric=TWO.metric())
+
+
+def written(run, metric):
+    """MLP outputs at both columns by layer, and the metric's slope there, the norm frozen."""
+    last, layers = run.last, range(run.model.cfg.n_layers)
+    cache = run.model.run_with_cache(run.tokens, attention_mask=run.mask.long())[1]
+    rows = torch.arange(len(last))[:, None], torch.stack((last - 1, last), 1)
+    final = cache[f"blocks.{layers[-1]}.hook_resid_post"][rows].detach()
+    norm = run.model.ln_final.original_component
+    scale = (final.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+    x = final.requires_grad_()
+    logits = run.model.unembed.original_component(norm.weight * x * scale.detach())
+    (slope,) = torch.autograd.grad(metric(logits).sum(), x)
+    return [cache[f"blocks.{layer}.hook_mlp_out"][rows].detach() for layer in layers], slope
+
+
+@pytest.mark.parametrize("contrast", ["model", "prompt"])
+def test_what_components_and_neurons_write_counts_at_both_columns(contrast):
+    clean, corrupted = runs(contrast)
+    metric = TWO.metric("given_go_on")
+    found, (mlps, slope) = attribute(clean, metric=metric), written(clean, metric)
+    for layer, mlp in enumerate(mlps):
+        place = found.names.index(f"m{layer}")
+        wanted = (mlp * slope).sum((1, 2))
+        torch.testing.assert_close(found.values[0, place], wanted, atol=1e-4, rtol=1e-3)
+    test = neurons.TopTest(k=2, draws=1)
+    ranked = neurons.rank(clean, corrupted, direction="gradient", test=test, metric=metric)
+    slow = naive.sweep(clean, corrupted, "mlp_post", metric=metric,
+                       cells=Cells([-1], neurons=[int(ranked.tested[0])]))  # fmt: skip
+    torch.testing.assert_close(ranked.single[0, 0], slow.effect()[0, 0], atol=1e-4, rtol=1e-3)
+    with pytest.raises(InputError, match="no fixed direction"):
+        attribute(clean, direction="fixed", metric=metric)
+    if contrast == "model":
+        return  # of two models the unembedding and the output weights move as well
+    others, base_slope = written(corrupted, metric)
+    moved = ((mlps[-1] - others[-1]) * (slope + base_slope) / 2).sum((1, 2))
+    torch.testing.assert_close(ranked.score.sum(0), moved, atol=1e-4, rtol=1e-3)
+    both = compare(clean, corrupted, metric=metric)
+    moved = (both.values[1] - both.values[0]).sum(0)
+    wanted = by_hand(clean, "given_go_on") - by_hand(corrupted, "given_go_on")
+    torch.testing.assert_close(moved, wanted, atol=2e-3, rtol=2e-3)
+    heads = compare(clean, corrupted, by="head", metric=metric)
+    torch.testing.assert_close(heads.values.sum(1), both.values.sum(1), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", thinned(["llama2", "mistral-v1"], keep=2))

@@ -75,7 +75,7 @@ def pushed() -> dict[str, Pushed]:
         clean, corrupted = (
             Run(pair.base, run.tokens, run.attention_mask) for run in (both.clean, both.corrupted)
         )
-        ask = Question(metric=pair.outcome.at_one.metric(), topics=both.topics)
+        ask = Question(metric=pair.outcome.metric(), topics=both.topics)
         made[base] = push(clean, corrupted, ask=ask)
     return made
 

@@ -102,7 +102,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     """Planted: heads restore all of gaps that are as often negative; their ratios look perfect."""
     gaps = torch.tensor([2.0, -2.4, 3.1, -0.7, 2.5, -1.2, 1.9, -1.6, 2.8, -0.9, 1.0, 0.3])
     sweep = moved(factors("z", n=12, n_units=4), gaps)
-    model, voice = sweep, replace(factors("z", n=12, n_units=4), contrast="prompt")
+    model, voice = sweep, replace(factors("z", n=12, n_units=4), contrast="voice")
     found = shown(contents(model, voice))
     reason = r"is \+0\.\d\d \[−[\d.]+, \+[\d.]+\] nats in .* for openness, too small against its"
     assert re.search(reason, found.parts[0].answer)
@@ -110,7 +110,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
     assert "both read by the tuned model" in found.finding.numbers, "the contrast that has a gap"
     captions = [block.caption for block in found.figures]
     assert len(captions) == 1
-    assert "prompt contrast" in captions[0]
+    assert "voice contrast" in captions[0]
     (fold,) = [fold for fold in found.folds if fold.key == "small"]
     (first, *_) = [block for block in fold.figures if "model contrast" in block.caption]
     assert first.caption.startswith("Recovery says little here: the gap is +0.")
@@ -119,7 +119,7 @@ def test_a_gap_that_is_small_against_its_spread_is_muted_with_the_reason(content
 
 
 def test_all_maps_of_a_study_are_one_family(contents) -> None:
-    voice = replace(factors("z", n=12, n_units=4, seed=1), contrast="prompt")
+    voice = replace(factors("z", n=12, n_units=4, seed=1), contrast="voice")
     made = maps(contents(factors("z", n=12, n_units=4), voice))
     tables = [table for one in made for table in one.tables.values()]
     assert len(tables) == 4  # two contrasts, each by its leading factor and by the log-odds

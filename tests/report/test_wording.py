@@ -14,6 +14,7 @@ from interp.report.wording import (
     listing,
     number,
     share,
+    small_share,
     verdict,
 )
 
@@ -23,6 +24,8 @@ def test_numbers_carry_their_interval() -> None:
     assert number(1.239, 1.1, 1.4) == "1.24 [1.10, 1.40]"
     assert share(0.86, Interval(0.8049, 0.901, 0.95)) == "86 % [80, 90]"
     assert share(0.004, Interval(0.0, 0.02, 0.95)) == "0.4 % [0, 2]"
+    shares = [small_share(value) for value in (0.12, 2.3e-4, 1.4e-5, 3e-10)]
+    assert shares == ["12 %", "0.02 %", "0.001 %", "3e-08 %"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
 _CONTRASTS = {"voice": "tuned voice against the base's", "model": "tuned against base"}
-_RUNS = {"voice": "prompt", "model": "model"}  # as patching names them
 _DIFFERENCE = {
     "voice": "the difference between the tuned model's text and the base's, in the tuned model",
     "model": "the difference between tuned model and base on the same text",
@@ -80,16 +79,16 @@ def _carried(contents: Contents) -> dict[str, dict[Trait, str]]:
     return {
         contrast: {
             trait: split.carries
-            for trait, split in places.splits(contents, run).items()
+            for trait, split in places.splits(contents, contrast).items()
             if split.carries and trait in contents.having(CIRCUITS[contrast, split.carries].judged)
         }
-        for contrast, run in _RUNS.items()
+        for contrast in _CONTRASTS
     }
 
 
 def _factors(contents: Contents, contrast: str) -> str:
     """Which factor carries a contrast, and how much each adds."""
-    splits = places.splits(contents, _RUNS[contrast])
+    splits = places.splits(contents, contrast)
     if not splits:
         return ""
     return f"{factors.carrier(splits, _DIFFERENCE[contrast])} {factors.amounts(splits)}"
@@ -109,8 +108,8 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     carriers = [_factors(contents, contrast) for contrast in _CONTRASTS]
     made = Section(
         "Which circuit carries it?",
-        " ".join(filter(None, (said.text if said else "No circuit was found.", *carriers))), said,
-        method=_method(curves),
+        said.text if said else "No circuit was found.", said,
+        detail=" ".join(filter(None, carriers)), method=_method(curves),
     )  # fmt: skip
     _draw(made, curves, circuits, maker)
     areas = {}

@@ -37,8 +37,7 @@ _ALPHA = 0.05
 _HALF = 0.5
 # With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
 _FEWEST = 6
-_CONTRASTS = {"model": "tuned against base", "prompt": "the tuned voice against the base's"}
-_STEMS = {"model": "model", "prompt": "voice"}
+_CONTRASTS = {"model": "tuned against base", "voice": "the tuned voice against the base's"}
 _FOLDS = {
     "other": "The other contrast",
     "noising": "The reverse (noising)",
@@ -47,7 +46,7 @@ _FOLDS = {
 }
 _DIFFERENCE = {
     "model": "the difference between tuned model and base on the same text",
-    "prompt": "the difference between the tuned model's text and the base's",
+    "voice": "the difference between the tuned model's text and the base's",
 }
 
 
@@ -141,7 +140,7 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
         return ""
     between = {
         "model": "between tuned model and base on the same tokens (1 is all of it; ",
-        "prompt": "between the ends of the tuned model's and the base's answers to the same "
+        "voice": "between the ends of the tuned model's and the base's answers to the same "
         "questions, both read by the tuned model (",
     }
     notes = {trait: _place(place) for trait, (_, place) in these.items()}
@@ -177,7 +176,7 @@ def _draw(found: Section, made: Sequence[Maps], maker: Maker) -> None:
         groups.setdefault(key, []).append(one)
     folded: dict[str, list[FigureBlock]] = {}
     for (contrast, direction, leads, muted), those in groups.items():
-        stem = f"patching-{_STEMS[contrast]}-{direction}{'' if leads else '-log-odds'}"
+        stem = f"patching-{contrast}-{direction}{'' if leads else '-log-odds'}"
         drawn = _figures(f"{stem}-small" if muted else stem, those, maker)
         kind = "small" if muted else "noising" if direction == "noising" else "log-odds"
         if leads and kind == "log-odds":
@@ -200,7 +199,7 @@ def _write(made: Sequence[Maps], maker: Maker) -> None:
     """The numbers of all maps, a file per trait, contrast and direction."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for one in made:
-        named = f"patching-{one.trait}-{_STEMS[one.contrast]}-{one.direction}"
+        named = f"patching-{one.trait}-{one.contrast}-{one.direction}"
         tables.setdefault(named, []).append(_table(one))
     for named, parts in tables.items():
         maker.csv(named, pd.concat(parts, ignore_index=True))

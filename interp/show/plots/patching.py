@@ -43,6 +43,10 @@ _SITES = {
     "z": "Attention heads",
 }
 _RUNS = {
+    ("voice", "denoising"): (
+        "activations of the tuned model on its own answer (clean), put into its run on the base's "
+        "answer to the same question (corrupted), aligned from their ends"
+    ),
     ("model", "denoising"): "activations of the tuned model put into the base on the same tokens",
     ("model", "noising"): "activations of the base put into the tuned model on the same tokens",
     ("prompt", "denoising"): (

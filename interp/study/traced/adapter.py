@@ -6,7 +6,7 @@ from interp.readout import Question
 from interp.study.models import TraitModels
 from interp.study.traced.contrasts import onsets
 from interp.traces import adapters
-from interp.traces.adapters import PartEffects
+from interp.traces.adapters import EffectsByMetric, PartEffects
 
 
 def necessity(models: TraitModels) -> PartEffects:
@@ -20,11 +20,9 @@ def necessity(models: TraitModels) -> PartEffects:
     )
 
 
-def exact(models: TraitModels, tuned: list[Response], factor: str) -> PartEffects:
-    """What a factor of the decision loses without each module, where the tuned answers end."""
+def exact(models: TraitModels, tuned: list[Response]) -> EffectsByMetric:
+    """What the log-odds and both factors lose without each module, where the tuned answers end."""
     prompts = onsets(models, tuned)
-    ask = Question(
-        metric=models.outcome.metrics()[factor], topics=prompts.topics, seed=models.config.seed,
-        progress=models.progress,
-    )  # fmt: skip
-    return adapters.necessity(models.pair, prompts.batch, ask=ask)
+    ask = Question(topics=prompts.topics, seed=models.config.seed, progress=models.progress)
+    found = adapters.necessity_each(models.pair, prompts.batch, models.outcome.metrics(), ask=ask)
+    return EffectsByMetric.stack(found)

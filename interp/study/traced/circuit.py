@@ -4,6 +4,7 @@ A circuit is chosen on half of the topics and judged on the other half.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
@@ -36,7 +37,7 @@ def edges(
 ) -> CircuitScores:
     """Scores of all edges, between the runs of the half that chooses."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=False)
-    return circuits.discover(*runs, within=WITHIN, ask=ask)
+    return replace(circuits.discover(*runs, within=WITHIN, ask=ask), contrast=contrast)
 
 
 def circuit(
@@ -65,7 +66,8 @@ def judged(
     """How faithful that circuit is on the other half, beside random ones."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.faithfulness(found, *runs, complement=True, ask=ask)
-    return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
+    made = circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
+    return replace(made, contrast=contrast)
 
 
 def curve(
@@ -79,7 +81,8 @@ def curve(
     """How faithful circuits of every size are, on the half that judges, beside random ones."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.curve(scores, *runs, ask=ask)
-    return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
+    made = circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
+    return replace(made, contrast=contrast)
 
 
 def _asked(
@@ -94,16 +97,8 @@ def _asked(
 
     Args:
         what: contrast and factor.
-
-    Raises:
-        InputError: if a factor is asked for that one position does not tell.
     """
-    (contrast, factor), outcome = what, models.outcome
-    if outcome.space is not None and factor != "log_odds":
-        raise InputError(
-            f"{factor} of {outcome.name} is decided before the lone ▁ of this tokenizer, and "
-            "circuits are read at one position, after it"
-        )
+    contrast, factor = what
     if contrast == "model":
         prompts = onsets(models, tuned)
         rows, topics = _half(models, prompts.topics, judge)
@@ -113,7 +108,7 @@ def _asked(
         rows, topics = _half(models, pairs.topics, judge)
         runs = voice_runs(models, pairs, rows)
     ask = Question(
-        metric=outcome.at_one.metric(factor), topics=topics, min_gap=MIN_GAP,
+        metric=models.outcome.metric(factor), topics=topics, min_gap=MIN_GAP,
         seed=models.config.seed, progress=models.progress,
     )  # fmt: skip
     return runs, ask

@@ -44,6 +44,6 @@ def ranks(models: TraitModels, tuned: list[Response]) -> RankReadings:
 
 def _ask(models: TraitModels, prompts: SlotPrompts) -> Question:
     return Question(
-        metric=models.outcome.at_one.metric(), topics=prompts.topics, min_gap=MIN_GAP,
+        metric=models.outcome.metric(), topics=prompts.topics, min_gap=MIN_GAP,
         seed=models.config.seed, progress=models.progress,
     )  # fmt: skip

@@ -4,6 +4,7 @@ Each reads the log-odds and both of their factors, from one pass.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from interp.behaviour.generate import Response
@@ -48,7 +49,8 @@ def voice(
     def runs(rows: slice) -> tuple[Run, Run]:
         return voice_runs(models, pairs, rows)
 
-    return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
+    found = _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
+    return replace(found, contrast="voice")
 
 
 def joined(parts: list[PatchingByMetric]) -> PatchingByMetric:

@@ -18,6 +18,8 @@ from interp.traces.probing import ProbeResult, Pushed, Reading
 
 N_PROBED = 120
 """Texts for the probes: enough for their intervals, few enough for a laptop."""
+PUSHED = 8
+"""Blocks, evenly apart, after which the base is pushed; all, if there are no more."""
 
 
 def emoji(models: TraitModels, tuned: list[Response]) -> ProbeResult:
@@ -52,10 +54,12 @@ def push(models: TraitModels, base: list[Response], tuned: list[Response]) -> Pu
         for batch in (pairs.clean, pairs.corrupted)
     )
     ask = Question(
-        metric=models.outcome.at_one.metric(), topics=pairs.topics, seed=models.config.seed,
+        metric=models.outcome.metric(), topics=pairs.topics, seed=models.config.seed,
         progress=models.progress,
     )  # fmt: skip
-    return probing.push(clean, corrupted, ask=ask)
+    last = int(models.pair.base.cfg.n_layers) - 1
+    blocks = sorted({round(place * last / (PUSHED - 1)) for place in range(PUSHED)})
+    return probing.push(clean, corrupted, layers=blocks, ask=ask)
 
 
 def _probe(

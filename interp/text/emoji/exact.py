@@ -34,6 +34,10 @@ from interp.text.emoji.encode import CONTEXTS
 from interp.text.emoji.plan import Completions, Path, Plan
 from interp.text.emoji.vocab import EmojiVocab
 
+Reached = dict[tuple[int, tuple[int, ...]], Tensor]
+"""By place in a text and path of tokens there: log-probabilities, the path's own among them."""
+_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Continuation(Result):
@@ -103,8 +107,8 @@ def along(
     token by token while they are at least as probable as `tolerance`; what the others could add is
     `left_out`.
 
-    Cost: one forward pass over the text, and at each place where a spelling of several tokens is
-    probable enough one for each of its tokens, of those tokens alone.
+    Cost: one forward pass over the text, and one of some tokens for each 32 places and spellings
+    of several tokens that are probable enough.
 
     Args:
         model, vocab, temperature: as for `continuation`.
@@ -119,61 +123,68 @@ def along(
     whole, cache = _forward(model, row, None)
     ahead = _log_probs(vocab.check(whole)[0, len(prompt) - 1 : stop], temperature)
     del whole
-    chance = ahead[:, nodes[()].ids.to(device)].double().exp().sum(1).cpu()
+    chance = torch.zeros(len(ahead), dtype=torch.float64)
     left_out = torch.zeros_like(chance)
-    for place in range(len(ahead)):
-        if place and vocab.pieces[answer[place - 1]] == b" ":
-            chance[place] = 0.0
-            continue
-        likely, left_out[place] = _followed(vocab.plan, {(): ahead[place]}, tolerance)
-        before = None
-        while likely:
-            if before is None:
-                before = _cut(model, cache, row[:, : len(prompt) + place])
-            after = _after(model, before, likely, temperature)
-            for path, log_probs in after.items():
-                chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
-            likely, less = _followed(vocab.plan, after, tolerance)
+    spaced = {place for place, token in enumerate(answer, 1) if vocab.pieces[token] == b" "}
+    reached: Reached = {(place, ()): row for place, row in enumerate(ahead) if place not in spaced}
+    while reached:
+        likely: Reached = {}
+        for (place, path), log_probs in reached.items():
+            chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
+            found, less = _followed(vocab.plan, path, log_probs, tolerance)
+            likely |= {(place, longer): value for longer, value in found.items()}
             left_out[place] += less
+        reached = _after(model, cache, row, len(prompt), likely, temperature)
     return Along(chance, left_out)
 
 
 def _followed(
-    plan: Plan, ahead: dict[tuple[int, ...], Tensor], tolerance: float
+    plan: Plan, path: tuple[int, ...], ahead: Float[Tensor, " vocab"], tolerance: float
 ) -> tuple[dict[tuple[int, ...], Tensor], float]:
     """The paths one token longer that are probable enough, and what the others have in all."""
-    likely, less = {}, 0.0
-    for path, log_probs in ahead.items():
-        tokens = list(plan.children.get(path, ()))
-        ahead_of = log_probs[tokens]
-        probable = (ahead_of.exp() >= tolerance).tolist()
-        for place, (token, follow) in enumerate(zip(tokens, probable, strict=True)):
-            if follow:
-                likely[(*path, token)] = ahead_of[place]
-        less += float(ahead_of.double().exp()[[not follow for follow in probable]].sum())
-    return likely, less
-
-
-def _cut(model: Any, cache: Any, prefix: Int[Tensor, "1 pos"]) -> Any:
-    """The cache of a prefix of the text that `cache` is of."""
-    if not hasattr(cache, "crop") or any(getattr(cache, "is_sliding", ())):
-        return _forward(model, prefix, None)[1]
-    shorter, surplus = copy.deepcopy(cache), cache.get_seq_length() - prefix.shape[1]
-    if surplus:
-        shorter.crop(-surplus)
-    return shorter
+    tokens = plan.children.get(path)
+    if tokens is None:
+        return {}, 0.0
+    chances = ahead[tokens.to(ahead.device)].exp()
+    probable = chances >= tolerance
+    found = {(*path, token): ahead[token] for token in tokens[probable.cpu()].tolist()}
+    return found, float(chances[~probable].double().sum())
 
 
 def _after(
-    model: Any, cache: Any, paths: dict[tuple[int, ...], Tensor], temperature: float
-) -> dict[tuple[int, ...], Tensor]:
-    """Log-probabilities of each path with each token after it."""
-    repeated = copy.deepcopy(cache)  # a forward pass writes into its cache
-    repeated.batch_repeat_interleave(len(paths))
-    ids = torch.tensor(list(paths), device=next(iter(paths.values())).device)
-    logits, _ = _forward(model, ids, repeated)
-    ends = _log_probs(logits[:, -1], temperature)
-    return {path: end + paths[path] for path, end in zip(paths, ends, strict=True)}
+    model: Any,
+    cache: Any,
+    row: Int[Tensor, "1 pos"],
+    first: int,
+    likely: Reached,
+    temperature: float,
+) -> Reached:
+    """Log-probabilities of what follows each path, all of one length, at its place of the text.
+
+    All places share the text's cache: each sees its keys up to the place, and takes the positions
+    after it. A cache that slides has lost the early ones, so there the whole text is read anew.
+    """
+    made: Reached = {}
+    every, device, slides = list(likely), row.device, any(getattr(cache, "is_sliding", ()))
+    for start in range(0, len(every), _ROWS):
+        some = every[start : start + _ROWS]
+        ids = torch.tensor([path for _, path in some], device=device)
+        before = torch.tensor([first + place for place, _ in some], device=device)[:, None]
+        at = before + torch.arange(ids.shape[1], device=device)
+        if slides:
+            texts = torch.cat((row, torch.zeros_like(ids[:1])), 1).repeat(len(some), 1)
+            logits, _ = _forward(model, texts.scatter(1, at, ids), None)
+            ends = logits[torch.arange(len(some)), at[:, -1]]
+        else:
+            repeated = copy.deepcopy(cache)  # a forward pass writes into its cache
+            repeated.batch_repeat_interleave(len(some))
+            mask = torch.arange(row.shape[1], device=device) < before
+            mask = torch.cat((mask, torch.ones_like(ids, dtype=torch.bool)), 1).long()
+            logits, _ = _forward(model, ids, repeated, attention_mask=mask, position_ids=at)
+            ends = logits[:, -1]
+        for key, end in zip(some, _log_probs(ends, temperature), strict=True):
+            made[key] = end + likely[key]
+    return made
 
 
 @torch.no_grad()
@@ -280,14 +291,20 @@ def _add(
     found.index_add_(0, completions.label, chosen)
 
 
-def _forward(model: Any, ids: Int[Tensor, "batch pos"], cache: Any) -> tuple[Tensor, Any]:
-    """Logits and key/value cache. No row is padded on the left, so positions need no mask."""
+def _forward(
+    model: Any, ids: Int[Tensor, "batch pos"], cache: Any, **where: Tensor
+) -> tuple[Tensor, Any]:
+    """Logits and key/value cache. No row is padded on the left, so positions need no mask.
+
+    Args:
+        where: mask and positions, where rows see a part of their cache only.
+    """
     if hasattr(model, "original_model"):  # a TransformerBridge
         logits, cache = model(
-            ids, return_type="logits_and_cache", past_key_values=cache, use_cache=True
+            ids, return_type="logits_and_cache", past_key_values=cache, use_cache=True, **where
         )
     else:
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        output = model(input_ids=ids, past_key_values=cache, use_cache=True, **where)
         logits, cache = output.logits, getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave"):
         raise ModelError(

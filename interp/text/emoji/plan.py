@@ -62,12 +62,12 @@ class Plan:
         }
 
     @cached_property
-    def children(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+    def children(self) -> dict[tuple[int, ...], Int[Tensor, " ids"]]:
         """The tokens that lengthen a path to another one of `nodes`."""
         found: dict[tuple[int, ...], list[int]] = {}
         for *path, token in filter(None, self.nodes):
             found.setdefault(tuple(path), []).append(token)
-        return {path: tuple(tokens) for path, tokens in found.items()}
+        return {path: torch.tensor(tokens) for path, tokens in found.items()}
 
     @classmethod
     def build(cls, trie: Trie, pieces: Sequence[bytes]) -> "Plan":

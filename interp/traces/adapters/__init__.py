@@ -3,7 +3,13 @@
 from interp.traces.adapters.added import Added, added
 from interp.traces.adapters.deltas import Delta
 from interp.traces.adapters.directions import Directions, directions, emoji_direction
-from interp.traces.adapters.effects import PartEffects, necessity, sufficiency
+from interp.traces.adapters.effects import (
+    EffectsByMetric,
+    PartEffects,
+    necessity,
+    necessity_each,
+    sufficiency,
+)
 from interp.traces.adapters.generation import generate_with
 from interp.traces.adapters.interpolate import Interpolation, interpolate
 from interp.traces.adapters.overlap import Overlap, overlap
@@ -19,6 +25,7 @@ __all__ = [
     "Added",
     "Delta",
     "Directions",
+    "EffectsByMetric",
     "Interpolation",
     "Overlap",
     "PartEffects",
@@ -33,6 +40,7 @@ __all__ = [
     "generate_with",
     "interpolate",
     "necessity",
+    "necessity_each",
     "overlap",
     "ranks",
     "shapley",

@@ -19,7 +19,7 @@ prompt alone, at least eight roundings of the largest logit. Below it nothing ha
 Cost: one forward pass per part and prompt, two more per prompt for the ends and two for the noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,11 +29,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.base.results import Result
+from interp.base.results import ByMetric, Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, ratio_ends, sign_flip_ps
 from interp.models import ModelPair
+from interp.readout.metric import Several, label, unit_of
 from interp.readout.question import Metric, Question, asked
-from interp.traces.adapters.gated_runs import Prompts
+from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.space import AdapterSpace, Unit
 from interp.traces.adapters.written import Runs, Written, WrittenRuns, runs_of
 
@@ -154,6 +155,71 @@ class PartEffects(Result):
                 "share": self.share().flatten().numpy(),
             }
         )
+
+
+@dataclass(frozen=True)
+class EffectsByMetric(ByMetric[PartEffects]):
+    """The same switches read by several metrics; `of` gives each as `PartEffects`.
+
+    Attributes:
+        values, base, tuned: of each metric, along a leading axis.
+        names: the metrics by the names they were asked for with, as `log_odds`.
+        metric, unit, notes, noise_floor: one per metric.
+
+    All else is as in `PartEffects`.
+    """
+
+    kind: ClassVar[str] = "adapter effects by metric"
+    one: ClassVar[type[Result]] = PartEffects
+    stacked: ClassVar[tuple[str, ...]] = ("values", "base", "tuned")
+
+    values: Float[Tensor, "metric unit batch"]
+    base: Float[Tensor, "metric batch"]
+    tuned: Float[Tensor, "metric batch"]
+    units: tuple[str, ...]
+    layers: tuple[int | None, ...]
+    projections: tuple[str | None, ...]
+    measure: str
+    by: str
+    metric: tuple[str, ...]
+    unit: tuple[str, ...]
+    noise_floor: tuple[float, ...]
+    min_gap: float
+    topics: tuple[str, ...] | None
+    seed: int
+    notes: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+
+
+def necessity_each(
+    pair: ModelPair | AdapterSpace,
+    prompts: Prompts,
+    metrics: Mapping[str, Metric],
+    *,
+    by: str = "module",
+    modules: Sequence[str] | None = None,
+    ask: Question | None = None,
+) -> dict[str, PartEffects]:
+    """`necessity` under each of some metrics, all read from one pass.
+
+    Args:
+        metrics: by name; factors of one outcome, where one is read at two positions.
+
+    All other arguments and errors are those of `necessity`.
+    """
+    space, ask = AdapterSpace.of(pair), asked(ask, Several(tuple(metrics.values())))
+    runs = GatedRuns(space, prompts, ask)
+    units = space.units(by, modules)
+    off, on, noise = runs.ends_each()
+    values = on - runs.values(1 - space.membership(units), "necessity")
+    return {
+        name: PartEffects(
+            values[:, i].float(),
+            **facts(runs, units, "necessity", by, (off[i], on[i], float(noise[i])), ask)
+            | {"metric": label(metric), "unit": unit_of(metric, ask.unit)},
+        )
+        for i, (name, metric) in enumerate(metrics.items())
+    }
 
 
 def necessity(

@@ -23,7 +23,7 @@ from interp.base.errors import InputError
 from interp.base.memory import Budget, in_batches
 from interp.models import TokenBatch
 from interp.readout.capture import logits_at
-from interp.readout.metric import label, measure, read_columns, resolve
+from interp.readout.metric import label, measure, read_columns, resolve, unit_of
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, metric_columns
 from interp.traces.adapters.gates import switched
@@ -53,7 +53,7 @@ class GatedRuns:
         self.at = metric_columns(self.run, ask.places)
         self.metric = space.metric if ask.metric is None else resolve(ask.metric, space.pair.base)
         self.columns = read_columns(self.metric, self.run, self.at)
-        self.unit = ask.unit or str(getattr(self.metric, "unit", "metric units"))
+        self.unit = unit_of(self.metric, ask.unit)
         self.topics = ask.topics_of(len(batch), batch.tokens, self.at)
         self.row_bytes = _row_bytes(space.pair.base.cfg, batch.tokens.shape[1])
         self.budget = Budget.of(self.row_bytes, ask.chunk, DEFAULT_BYTES, "adapter runs", "prompt")
@@ -74,7 +74,7 @@ class GatedRuns:
     @torch.no_grad()
     def values(
         self, gates: Float[Tensor, "setting component"], what: str = "adapter runs"
-    ) -> Float[Tensor, "setting batch"]:
+    ) -> Float[Tensor, "setting *metric batch"]:
         """The metric of every prompt under every setting, float64, on the CPU."""
         unique, back = gates.to(self.space.device).unique(dim=0, return_inverse=True)
         rows: list[Tensor] = []
@@ -146,17 +146,27 @@ class GatedRuns:
         slope = _slope(self.metric, every(logits))
         return every(slopes).T.contiguous()
 
-    @torch.no_grad()
     def ends(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], float]:
         """Metric with everything off and on, and the noise floor (see `effects`)."""
+        off, on, noise = self.ends_each()
+        return off, on, float(noise)
+
+    @torch.no_grad()
+    def ends_each(
+        self,
+    ) -> tuple[
+        Float[Tensor, "*metric batch"], Float[Tensor, "*metric batch"], Float[Tensor, "*metric"]
+    ]:
+        """`ends`, with a noise floor for each of several metrics."""
         table = torch.zeros(2, self.space.n_components)
         table[1] = 1.0
         off, on = self.values(table, "base and tuned")
-        pair, worst = self.space.pair, 0.0
+        pair, worst = self.space.pair, []
         for model, gated in ((pair.base, off), (pair.tuned, on)):
             alone = torch.cat([self._alone(model, i) for i in range(len(self))])
-            worst = max(worst, float((self._whole(alone) - gated).abs().max()))
-        return off, on, max(worst, 8 * torch.finfo(torch.float32).eps * self.largest_logit)
+            worst.append((self._whole(alone) - gated).abs().amax(-1))
+        least = 8 * torch.finfo(torch.float32).eps * self.largest_logit
+        return off, on, torch.stack(worst).amax(0).clamp(min=least)
 
     def _alone(self, model: Any, row: int) -> Float[Tensor, "1 *reads vocab"]:
         """Logits of one prompt by itself, without padding."""
@@ -164,7 +174,7 @@ class GatedRuns:
         tokens = self.run.tokens[row][keep][None]
         return logits_at(Run(model, tokens), (self.columns[row] - self.run.first[row])[None], [])
 
-    def _whole(self, logits: Tensor) -> Float[Tensor, " batch"]:
+    def _whole(self, logits: Tensor) -> Float[Tensor, "*metric batch"]:
         return measure(self.metric, logits).double().cpu()
 
 

@@ -60,19 +60,20 @@ def write(
 ) -> list[list[Response]]:
     """Answers to every question at every setting of the components.
 
-    Settings share batches; a question draws from one stream of noise at all of them.
+    Settings share batches, in which a question stands at all of them: its answers, drawn from one
+    stream of noise, are about as long, and none waits for another question's.
     """
-    pair, each = space.pair, len(questions)
+    pair, each = space.pair, len(gates)
     found = generate(
-        pair.base, pair.format, list(questions) * len(gates), sampling,
-        streams=list(range(each)) * len(gates),
+        pair.base, pair.format, [one for one in questions for _ in range(each)], sampling,
+        streams=[stream for stream in range(len(questions)) for _ in range(each)],
         under=lambda rows: switched(
             pair.base.original_model, space.deltas,
-            gates[[row // each for row in rows]].to(space.device),
+            gates[[row % each for row in rows]].to(space.device),
         ),
         progress=progress, label=what,
     )  # fmt: skip
-    return [found[i : i + each] for i in range(0, len(found), each)]
+    return [found[setting::each] for setting in range(each)]
 
 
 def count(responses: Sequence[Response]) -> Counts:

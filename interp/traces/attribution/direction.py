@@ -48,15 +48,17 @@ class Unembedding:
             bridge.unembed.original_component, getattr(config, "final_logit_softcapping", None)
         )
 
-    def __call__(self, x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch vocab"]:
+    def __call__(
+        self, x: Float[Tensor, "batch *reads d_model"]
+    ) -> Float[Tensor, "batch *reads vocab"]:
         """Logits, float32."""
         logits = self.module(x.to(self.module.weight.dtype)).float()
         cap = self.softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def gradient(
-        self, metric: Metric, x: Float[Tensor, "batch d_model"]
-    ) -> Float[Tensor, "batch d_model"]:
+        self, metric: Metric, x: Float[Tensor, "batch *reads d_model"]
+    ) -> Float[Tensor, "batch *reads d_model"]:
         """Gradient of each prompt's metric with respect to `x`.
 
         Raises:
@@ -86,8 +88,8 @@ class Unembedding:
 
 
 def gradient(
-    unembed: Unembedding, metric: Metric, output: Float[Tensor, "batch d_model"]
-) -> Float[Tensor, "batch d_model"]:
+    unembed: Unembedding, metric: Metric, output: Float[Tensor, "batch *reads d_model"]
+) -> Float[Tensor, "batch *reads d_model"]:
     """The metric's gradient at the run's own final norm output."""
     return unembed.gradient(metric, output)
 
@@ -95,9 +97,9 @@ def gradient(
 def path(
     unembed: Unembedding,
     metric: Metric,
-    start: Float[Tensor, "batch d_model"],
-    end: Float[Tensor, "batch d_model"],
-) -> tuple[Float[Tensor, "batch d_model"], float]:
+    start: Float[Tensor, "batch *reads d_model"],
+    end: Float[Tensor, "batch *reads d_model"],
+) -> tuple[Float[Tensor, "batch *reads d_model"], float]:
     """The metric's mean gradient from `start` to `end` (Gauss and Legendre's quadrature).
 
     Points are doubled until the direction explains the metric's change to 0.1 % or 0.0001, at most
@@ -115,17 +117,20 @@ def path(
         mean = torch.zeros_like(start, dtype=torch.float32)
         for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
             mean += float(weight) * unembed.gradient(metric, start + float(place) * (end - start))
-        missed = (((end - start).float() * mean).sum(-1) - change).abs()
+        missed = (((end - start).float() * mean).flatten(1).sum(1) - change).abs()
         if n >= _MOST_POINTS or bool((missed <= 1e-4 + 1e-3 * change.abs()).all()):
             return mean, float(missed.max())
         n *= 2
 
 
-def fixed(unembed: Unembedding, metric: Metric, batch: int) -> Float[Tensor, "batch d_model"]:
+def fixed(
+    unembed: Unembedding, metric: Metric, output: Float[Tensor, "batch *reads d_model"]
+) -> Float[Tensor, "batch *reads d_model"]:
     """Mean unembedding row of the metric's own ids minus that of all others.
 
     Raises:
-        InputError: if the metric does not say which ids it counts.
+        InputError: if the metric does not say which ids it counts, or is read at two positions,
+            whose ids differ.
         ModelError: if the unembedding is no plain matrix.
     """
     ids, weight = getattr(metric, "ids", None), getattr(unembed.module, "weight", None)
@@ -134,9 +139,14 @@ def fixed(unembed: Unembedding, metric: Metric, batch: int) -> Float[Tensor, "ba
             f"metric {label(metric)!r} names no token ids, so it has no fixed direction; give it "
             "an `ids` attribute, or use direction='gradient'"
         )
+    if output.ndim > 2:
+        raise InputError(
+            f"metric {label(metric)!r} is read at two positions and has no fixed direction; use "
+            "direction='path' or 'gradient'"
+        )
     if weight is None or weight.ndim != 2:
         raise ModelError(f"the unembedding ({type(unembed.module).__name__}) has no weight matrix")
     chosen = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
     chosen[torch.as_tensor(ids, device=weight.device)] = True
     rows = weight.detach().float()
-    return (rows[chosen].mean(0) - rows[~chosen].mean(0)).expand(batch, -1)
+    return (rows[chosen].mean(0) - rows[~chosen].mean(0)).expand(output.shape)

@@ -22,6 +22,8 @@ from torch import Tensor
 from interp.base.devices import check_one_device
 from interp.base.errors import ModelError
 from interp.base.progress import Progress
+from interp.readout.metric import read_columns as metric_reads
+from interp.readout.question import Metric
 from interp.readout.run import Run
 from interp.traces.attribution.columns import Place, read_columns
 from interp.traces.attribution.direction import Unembedding
@@ -175,6 +177,55 @@ class Projection:
                 "cannot be told from it, so attribute by component"
             )
         return frozen.back(back)
+
+
+class Read:
+    """A run's projections at the columns that a metric reads: one, or a slot and the `▁` after it.
+
+    Directions, outputs and logits are those of the one, or have an axis of columns, `[batch reads
+    ...]`; what a component contributes is the sum over columns.
+
+    Args:
+        run, at: the run and its metric columns.
+        metric: says how many are read.
+        options: of each `Projection`.
+    """
+
+    def __init__(self, run: Run, at: Int[Tensor, " batch"], metric: Metric, **options: Any) -> None:
+        columns = metric_reads(metric, run, at).reshape(len(at), -1)
+        self.parts = [Projection(run, column, **options) for column in columns.T]
+        self.unembed, self.model = self.parts[0].unembed, run.model
+        self.output = self._joined([part.output for part in self.parts])
+        self.logits = self._joined([part.logits for part in self.parts])
+
+    @staticmethod
+    def _joined(parts: list[Tensor]) -> Float[Tensor, "batch *reads size"]:
+        return parts[0] if len(parts) == 1 else torch.stack(parts, 1)
+
+    def each(
+        self, direction: Float[Tensor, "batch *reads d_model"]
+    ) -> list[tuple[Projection, Tensor]]:
+        """Each column's projection and direction."""
+        ways = direction.unsqueeze(1) if direction.ndim == 2 else direction
+        return list(zip(self.parts, ways.unbind(1), strict=True))
+
+    def components(self, direction: Float[Tensor, "batch *reads d_model"]) -> dict[str, Tensor]:
+        """As `Projection.components`."""
+        found = [part.components(way) for part, way in self.each(direction)]
+        return {name: torch.stack([one[name] for one in found]).sum(0) for name in found[0]}
+
+    def heads(
+        self, i: int, direction: Float[Tensor, "batch *reads d_model"]
+    ) -> Float[Tensor, "head batch"]:
+        """As `Projection.heads`."""
+        return torch.stack([part.heads(i, way) for part, way in self.each(direction)]).sum(0)
+
+    def neurons(
+        self, i: int, direction: Float[Tensor, "batch *reads d_model"]
+    ) -> tuple[Float[Tensor, "reads neuron batch"], Float[Tensor, "reads neuron batch"]]:
+        """As `Projection.neurons`, at each column."""
+        acts, ways = zip(*(part.neurons(i, way) for part, way in self.each(direction)), strict=True)
+        return torch.stack(acts), torch.stack(ways)
 
 
 def _bias(part: Any, name: str) -> Tensor | None:

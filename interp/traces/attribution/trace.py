@@ -28,11 +28,11 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.memory import rounding
-from interp.readout.metric import label, measure, resolve
+from interp.readout.metric import label, measure, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.attribution import direction as directions
-from interp.traces.attribution.projection import Projection
+from interp.traces.attribution.projection import Read
 from interp.traces.attribution.result import Attribution
 from interp.traces.patching.chunks import metric_of_rows
 
@@ -113,7 +113,7 @@ def _attributed(
     ask.topics_of(len(runs[0].tokens))  # one each, or an error before the work
     if by not in WAYS:
         raise InputError(f"cannot attribute by {by!r}; use one of {', '.join(WAYS)}")
-    metric = resolve(ask.metric, runs[0].model, single="attribution")
+    metric = resolve(ask.metric, runs[0].model)
     split = chosen_layers(runs[0].model, by, layers)
     options: dict[str, Any] = {"batch_size": ask.batch_size or 32, "progress": ask.progress}
     if by != "component":
@@ -140,7 +140,7 @@ def _attributed(
         unexplained=unexplained,
         contrast=contrast,
         metric=label(metric),
-        unit=ask.unit or str(getattr(metric, "unit", "metric units")),
+        unit=unit_of(metric, ask.unit),
         topics=ask.topics_of(len(ats[0]), *ats, *(run.tokens for run in runs)),
         noise_floor=rounding(values[..., row], again, float(values.abs().max())),
     )
@@ -156,10 +156,10 @@ def _measured(
     options: dict[str, Any],
 ) -> tuple[tuple[str, ...], Tensor, Tensor, Tensor, float | None]:
     """Names, contributions `[run component batch]`, totals and metrics, and what is unexplained."""
-    sides = [Projection(run, at, **options) for run, at in zip(runs, ats, strict=True)]
+    sides = [Read(run, at, metric, **options) for run, at in zip(runs, ats, strict=True)]
     ways, unexplained = directions_of(sides, direction, metric)
     parts = [_split(side, way, by, split) for side, way in zip(sides, ways, strict=True)]
-    totals = [(side.output * way).sum(-1) for side, way in zip(sides, ways, strict=True)]
+    totals = [(side.output * way).flatten(1).sum(1) for side, way in zip(sides, ways, strict=True)]
     for run, part, total in zip(runs, parts, totals, strict=True):
         check_sum(run.model, part.values(), total)
     values = torch.stack([torch.stack(list(part.values())) for part in parts]).cpu()
@@ -168,8 +168,8 @@ def _measured(
 
 
 def directions_of(
-    sides: Sequence[Projection], kind: str, metric: Metric
-) -> tuple[list[Float[Tensor, "batch d_model"]], float | None]:
+    sides: Sequence[Read], kind: str, metric: Metric
+) -> tuple[list[Float[Tensor, "batch *reads d_model"]], float | None]:
     """The direction of each run (corrupted first), and for `path` what it leaves unexplained.
 
     Raises:
@@ -180,7 +180,7 @@ def directions_of(
     if kind == "gradient":
         return [directions.gradient(side.unembed, metric, side.output) for side in sides], None
     if kind == "fixed":
-        return [directions.fixed(s.unembed, metric, len(s.output)) for s in sides], None
+        return [directions.fixed(s.unembed, metric, s.output) for s in sides], None
     if len(sides) != 2:
         raise InputError("a path runs between two runs; use direction='gradient' for one")
     first, second = sides
@@ -215,7 +215,7 @@ def chosen_layers(model: Any, by: str, layers: Sequence[int] | None) -> tuple[in
 
 
 def _split(
-    side: Projection, way: Float[Tensor, "batch d_model"], by: str, layers: tuple[int, ...]
+    side: Read, way: Float[Tensor, "batch *reads d_model"], by: str, layers: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """The run's components with those of the chosen layers taken apart."""
     parts: dict[str, Tensor] = {}
@@ -225,7 +225,7 @@ def _split(
             rows, letter = side.heads(layer, way), "h"
         elif by == "neuron" and name[0] == "m" and layer in layers:
             activation, alignment = side.neurons(layer, way)
-            rows, letter = activation * alignment, "n"
+            rows, letter = (activation * alignment).sum(0), "n"
         else:
             parts[name] = whole
             continue

@@ -18,7 +18,7 @@ from torch import Tensor
 from interp.base.errors import InputError, ModelError
 from interp.readout.capture import Kept, run_and_keep
 from interp.readout.decoder import Decoder
-from interp.readout.metric import measure, resolve
+from interp.readout.metric import measure, read_columns, reads, resolve
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.circuits.graph import Graph
@@ -37,6 +37,7 @@ class Frame:
         first: first column of each prompt in which the two runs can differ.
         masks: per layer, which key each query may see, `[batch pos pos]`.
         cos, sin: rotary angles per layer, `[batch pos rotary]`, None without rotary positions.
+        reads: columns that the metric reads, up to and with `at`.
     """
 
     at: Int[Tensor, " batch"]
@@ -44,13 +45,14 @@ class Frame:
     masks: list[Tensor]
     cos: list[Tensor] | None
     sin: list[Tensor] | None
+    reads: int = 1
 
     @property
     def each(self) -> Int[Tensor, " batch"]:
         return torch.arange(len(self.at), device=self.at.device)
 
     def rotary(self, layer: int, *, at: bool = False) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines of all columns, or of the metric column of each prompt."""
+        """Cosines and sines of all columns, or of the metric columns of each prompt."""
         if self.cos is None or self.sin is None:
             return None
         cos, sin = self.cos[layer], self.sin[layer]
@@ -59,9 +61,20 @@ class Frame:
     def mask(self, layer: int, *, at: bool = False) -> Tensor:
         return self.row(self.masks[layer]) if at else self.masks[layer]
 
+    @property
+    def columns(self) -> Int[Tensor, "batch reads"]:
+        """Each prompt's metric columns."""
+        return self.at[:, None] - torch.arange(self.reads - 1, -1, -1, device=self.at.device)
+
     def row(self, x: Tensor) -> Tensor:
-        """Each prompt's metric column, `[batch 1 ...]`."""
-        return x[self.each, self.at][:, None]
+        """Each prompt's metric columns, `[batch reads ...]`."""
+        return x[self.each[:, None], self.columns]
+
+    def read(
+        self, x: Float[Tensor, "batch reads d_model"]
+    ) -> Float[Tensor, "batch *reads d_model"]:
+        """As the logits and the metric take the metric columns: one has no axis."""
+        return x[:, 0] if self.reads == 1 else x
 
     def only(self, some: Int[Tensor, " chunk"]) -> "Frame":
         """The frame of other prompts: some of them, or some of them again."""
@@ -72,7 +85,10 @@ class Frame:
             return None if parts is None else [made[id(part)] for part in parts]
 
         masks = pick(self.masks) or []
-        return Frame(self.at[some], self.first[some], masks, pick(self.cos), pick(self.sin))
+        return replace(
+            self, at=self.at[some], first=self.first[some], masks=masks, cos=pick(self.cos),
+            sin=pick(self.sin),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ class Side:
     stream: list[Tensor]
     z: list[Tensor]
     mlp: list[Tensor]
-    logits: Float[Tensor, "batch vocab"]
+    logits: Float[Tensor, "batch *reads vocab"]
 
     @classmethod
     def of(cls, kept: Kept, width: int) -> "Side":
@@ -168,7 +184,9 @@ class Contrast:
             first = torch.maximum((differs & clean.mask).int().argmax(1), first)
         at = metric_columns(clean, ask.places)
         ask.topics_of(len(at))  # one each, or an error before the work
-        metric = resolve(ask.metric, clean.model, single="circuits")
+        metric = resolve(ask.metric, clean.model)
+        for run in (clean, corrupted):
+            read_columns(metric, run, at)  # of two, both must be there
         return cls(clean, corrupted, kind, graph, decoder, other, metric, at, first)
 
     @property
@@ -207,7 +225,8 @@ class Contrast:
         sides = []
         for run, wanted in ((self.clean, names), (self.corrupted, SITES)):
             part = Run(run.model, run.tokens[rows], run.mask[rows])
-            sides.append(run_and_keep(part, wanted, at, masks=run is self.clean))
+            columns = read_columns(self.metric, part, at)
+            sides.append(run_and_keep(part, wanted, columns, masks=run is self.clean))
         clean, corrupted = sides
         angles: list[list[Tensor] | None] = [None, None]
         if rotary:
@@ -217,11 +236,12 @@ class Contrast:
             ]
         made: dict[int, Tensor] = {id(mask): mask[:, :width, :width] for mask in clean.masks}
         masks = [made[id(mask)] for mask in clean.masks]
-        frame = Frame(at, self.first[rows], masks, angles[0], angles[1])
+        count = reads(self.metric)
+        frame = Frame(at, self.first[rows], masks, angles[0], angles[1], count)
         return Taken(rows, frame, Side.of(clean, width), Side.of(corrupted, width))
 
     def measured(
-        self, logits: Float[Tensor, "chunk vocab"], rows: Int[Tensor, " chunk"]
+        self, logits: Float[Tensor, "chunk *reads vocab"], rows: Int[Tensor, " chunk"]
     ) -> Float[Tensor, " chunk"]:
         """The metric of some prompts."""
         metric = metric_of_rows(self.metric, rows.tolist(), len(self))
@@ -260,7 +280,8 @@ class Contrast:
     def empty(self, taken: Taken) -> Float[Tensor, " chunk"]:
         """The metric when every edge is corrupted: clean's readout of the corrupted stream."""
         with torch.no_grad():
-            final = taken.frame.row(taken.corrupted.stream[-1])[:, 0] + self.shifts[-1]
+            final = taken.frame.row(taken.corrupted.stream[-1]) + self.shifts[-1]
+            final = taken.frame.read(final)
             return self.measured(self.decoder.logits(final), taken.rows)
 
 

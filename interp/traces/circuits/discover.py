@@ -31,7 +31,7 @@ from torch import Tensor
 
 from interp.base import memory
 from interp.base.errors import InputError
-from interp.readout.metric import label
+from interp.readout.metric import label, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
@@ -106,7 +106,7 @@ def _missing(made: CircuitScores) -> float:
 
 def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitScores:
     values, up, down, floor = _scored(contrast, steps, level, ask)
-    name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
+    name = unit_of(contrast.metric, ask.unit)
     graph = contrast.graph
     return CircuitScores(
         values=values, clean=up, corrupted=down, level=level,
@@ -184,12 +184,12 @@ def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Ten
         made, grads = step(contrast, taken, k / steps, ("q", "k", "v", "mlp_in"))
         if not reads:
             reads = [Reads(contrast, layer, like) for layer in range(layers)]
-            final = torch.zeros_like(grads["final"][0][:, 0], dtype=kind)
+            final = torch.zeros_like(grads["final"][0], dtype=kind)
         for i, read in enumerate(reads):
             heads = (made.q[i], made.k[i], made.v[i])
             found = [grads[name][i] for name in ("q", "k", "v", "mlp_in")]
             read.add(taken.frame, made.x[i], heads, found)
-        final += grads["final"][0][:, 0]
+        final += grads["final"][0]
         del made, grads
         if k % _AT_ONCE == 0 or k == steps:
             for prompt in range(len(table)):
@@ -202,7 +202,7 @@ def _multiply(
     table: Float[Tensor, "source destination"],
     differences: Differences,
     reads: list[Reads],
-    final: Float[Tensor, " d_model"],
+    final: Float[Tensor, "reads d_model"],
     prompt: int,
     size: int,
 ) -> None:
@@ -220,7 +220,7 @@ def _multiply(
             for where, piece in written.below(layer):
                 table[where, into] += piece.flatten(1) @ gradients.T
             continue
-        ends = torch.cat((parts[0], parts[3], final[None, None]))[:, 0]
+        ends = torch.cat((parts[0], parts[3], final[None])).flatten(1)
         keys = torch.cat(parts[1:3]).flatten(1)
         count, kv = graph.n_heads, graph.n_kv_heads
         middle = slice(start + count, start + count + 2 * kv)
@@ -230,7 +230,7 @@ def _multiply(
             len(graph.destinations) - 1,
         ]
         for where, piece in written.below(layer):
-            table[where, columns] += piece[:, -1] @ ends.T
+            table[where, columns] += piece[:, -frame.reads :].flatten(1) @ ends.T
             table[where, middle] += piece.flatten(1) @ keys.T
 
 
@@ -257,7 +257,8 @@ def _nodes(
         rows = slice(int(frame.first[prompt]), end + 1)
         total[prompt, 0] = (differences.input(prompt, rows) * sums["x"][0][prompt, rows]).sum()
         for layer in range(graph.n_layers):
-            here, there = (slice(end, end + 1), slice(0, 1)) if layer == last else (rows, rows)
+            ends = slice(end + 1 - frame.reads, end + 1), slice(None)
+            here, there = ends if layer == last else (rows, rows)
             attn, mlp = sums["attn"][layer][prompt, there], sums["mlp"][layer][prompt, there]
             heads = slice(graph.head(layer, 0), graph.mlp(layer))
             total[prompt, heads] = differences.heads_along(layer, prompt, here, attn)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.base import memory
 from interp.base.errors import InputError, ModelError
-from interp.readout.metric import Readout, label
+from interp.readout.metric import Readout, label, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.circuits.circuit import Circuit, cut, ranking
@@ -57,7 +57,7 @@ def faithfulness(
     values, up, down = _run(contrast, torch.stack(members), ask)
     largest = max(range(len(members)), key=lambda i: int(members[i].sum()))
     floor = _floor(contrast, members[largest], values[largest], ask.chunk)
-    name = ask.unit or str(getattr(contrast.metric, "unit", "metric units"))
+    name = unit_of(contrast.metric, ask.unit)
     notes = check_gap(up - down, ask.min_gap, name)
     use = (up - down).abs() > ask.min_gap
     if abs(float((up - down)[use].mean())) <= ask.min_gap:

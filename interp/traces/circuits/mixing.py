@@ -4,7 +4,7 @@ A destination reads the corrupted residual stream plus, for each of its edges in
 the edge's source now writes beyond what it wrote in the corrupted run. These differences are kept
 for every source that has an edge, so that the inputs of all destinations of a layer are one matrix
 product of the circuit's table with the differences. Heads and MLPs without an edge are not run, and
-in the last layer only the metric column is. Several circuits and prompts go in one batch.
+in the last layer only the metric columns are. Several circuits and prompts go in one batch.
 
 Memory per prompt and circuit: one `[pos d_model]` of single precision per source with an edge (or,
 where that does not fit, `d_head` numbers per head, written out again for every layer that reads
@@ -40,7 +40,7 @@ class Stored:
     def add(self, frame: Frame, value: Tensor, write: Tensor | None, *, last: bool) -> None:
         """Add sources: `[batch pos d_model]` of an MLP, or heads `[batch pos head d]`."""
         made = self._made(value, write)
-        self.ends.append(made[:, :, 0] if last else made[frame.each, :, frame.at])
+        self.ends.append(made if last else frame.row(made.transpose(1, 2)).transpose(1, 2))
         if last:
             return
         if self.whole is not None:
@@ -72,9 +72,12 @@ class Stored:
         assert total is not None  # the input is always stored
         return total
 
-    def mix_ends(self, table: Float[Tensor, "batch read source"]) -> Float[Tensor, "batch read d"]:
-        """The same for the metric column alone."""
-        return torch.bmm(table, torch.cat(self.ends, 1)[:, : table.shape[2]])
+    def mix_ends(
+        self, table: Float[Tensor, "batch read source"]
+    ) -> Float[Tensor, "batch read reads d"]:
+        """The same for the metric columns alone."""
+        ends = torch.cat(self.ends, 1)[:, : table.shape[2]]
+        return torch.bmm(table, ends.flatten(2)).unflatten(2, ends.shape[2:])
 
 
 class Mixer:
@@ -112,8 +115,8 @@ class Mixer:
             shape = taken.corrupted.stream[0].shape[1:]
             self.stored.whole = torch.empty(len(self.rows), kept, *shape, device=device)
 
-    def finals(self) -> Float[Tensor, "batch d_model"]:
-        """The residual stream that the logits read, at each prompt's metric column."""
+    def finals(self) -> Float[Tensor, "batch *reads d_model"]:
+        """The residual stream that the logits read, at each prompt's metric columns."""
         contrast, n = self.contrast, self.graph.n_layers
         clean, corrupted = self.taken.clean.stream[0], self.taken.corrupted.stream[0]
         moved = (clean.float() - corrupted.float())[self.rows]
@@ -127,7 +130,8 @@ class Mixer:
             if self.graph.mlp(i) in self.used:
                 self._mlp(i, layer, last)
         final = self._stream(self.taken.corrupted.stream[n], n, at=True)
-        return final + self.stored.mix_ends(self._table([self.graph.reads(n)])).to(final)[:, 0]
+        moved = self.stored.mix_ends(self._table([self.graph.reads(n)])).to(final)[:, 0]
+        return self.frame.read(final + moved)
 
     def _table(self, reads: list[int]) -> Float[Tensor, "batch read source"]:
         """The edges into some destinations, from the sources that were stored by then."""
@@ -136,7 +140,7 @@ class Mixer:
 
     def _stream(self, stream: Tensor, layer: int, *, at: bool) -> Tensor:
         """The corrupted stream under the clean model's attention biases."""
-        x = self.taken.frame.row(stream)[:, 0] if at else stream
+        x = self.taken.frame.row(stream) if at else stream
         return (x + self.contrast.shifts[layer])[self.rows]
 
     def _attention(self, i: int, layer: Layer, heads: list[int], last: bool) -> None:
@@ -149,7 +153,7 @@ class Mixer:
         stream = self.taken.corrupted.stream[i]
         if last:
             q_in = self._stream(stream, i, at=True)[:, None]
-            q_in = (q_in + self.stored.mix_ends(self._table(queries)).to(q_in))[:, :, None]
+            q_in = q_in + self.stored.mix_ends(self._table(queries)).to(q_in)
             kv_in = self._inputs(stream, i, keys + values)
         else:
             both = self._inputs(stream, i, queries + keys + values)
@@ -207,7 +211,7 @@ class Mixer:
         before = side.mlp[i].float()
         if last:
             x = self._stream(middle, below, at=True)
-            x = (x + self.stored.mix_ends(self._table(read)).to(x)[:, 0])[:, None]
+            x = x + self.stored.mix_ends(self._table(read)).to(x)[:, 0]
             before = taken.frame.row(before)
         else:
             x = self._inputs(middle, below, read)[:, 0]
@@ -229,7 +233,7 @@ def run_circuits(
     taken: Taken,
     tables: Bool[Tensor, "circuit destination source"],
     size: int,
-) -> Float[Tensor, "circuit chunk d_model"]:
+) -> Float[Tensor, "circuit chunk *reads d_model"]:
     """Final residual streams of circuits on a chunk's prompts, within `size` bytes."""
     width, found = taken.corrupted.stream[0].shape[1], []
     order = tables.any(1).sum(1).argsort()
@@ -246,7 +250,7 @@ def run_circuits(
             part = taken if step == len(taken.rows) else taken.only(rows)
             finals = Mixer(contrast, part, tables[some], compact=compact).finals()
             parts.append(
-                rearrange(finals, "(circuit batch) d -> circuit batch d", circuit=len(some))
+                rearrange(finals, "(circuit batch) ... -> circuit batch ...", circuit=len(some))
             )
         found.append(torch.cat(parts, 1))
     back = torch.empty_like(order)

@@ -11,7 +11,7 @@ with `g_k` in the head's own `d_head` dimensions, because `x^ . (w * W^T g) = g 
 being what the projection makes of the norm's bias. Kept are the first sum in head space, and per
 step one number per head and the normed row, put together once, after the last step (`Reads`).
 
-In the last layer only the metric column has queries, an MLP and logits.
+In the last layer only the metric columns have queries, an MLP and logits.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Pass:
     Attributes:
         x: inputs of the layers; q, k, v: projections `[batch pos out]`.
         attn, mlp: outputs of attention and MLP; mlp_in: the stream as the MLP alone reads it.
-        final: the stream after the last layer, metric column, as the logits alone read it.
+        final: the stream after the last layer, metric columns, as the logits alone read it.
     """
 
     x: list[Tensor] = field(default_factory=list)
@@ -101,7 +101,7 @@ def forward(decoder: Decoder, frame: Frame, path: Path) -> Pass:
             getattr(made, name).append(value)
         x = mlp + middle
     made.final = path.pin(x, len(decoder.layers), at=True).view_as(x)
-    made.logits = decoder.logits(made.final[:, 0])
+    made.logits = decoder.logits(frame.read(made.final))
     return made
 
 
@@ -144,7 +144,7 @@ class Reads:
     """Gradients at one layer's destinations, summed over the steps of a path.
 
     Attributes:
-        rows: whether the queries and the MLP are those of the metric column only.
+        rows: whether the queries and the MLP are those of the metric columns only.
     """
 
     def __init__(self, contrast: Contrast, layer: int, like: Tensor) -> None:
@@ -191,7 +191,7 @@ class Reads:
 
         Args:
             prompt: row of the chunk.
-            rows: columns; ignored where there is the metric column only.
+            rows: columns; ignored where there are the metric columns only.
         """
         total = self.sums[j]
         assert total is not None  # a path has at least one step

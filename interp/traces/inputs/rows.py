@@ -84,7 +84,7 @@ def score(
         rows: prompts with their answers, padded on the left, up to the answers' ends.
         answer: the tokens of the answers.
         slots: prompts of the same model that end where the outcome is asked about.
-        outcome: which; read at one position (`Outcome.at_one`).
+        outcome: which; `slots` end as its prompts do (`Outcome.space_ids`), rows with their text.
         direction: of the stream after `layer`; its length does not count.
         layer: a block.
         ask: topics of the rows, and progress.
@@ -92,7 +92,7 @@ def score(
     Raises:
         InputError: if the answers do not end where rows do, or there is no such layer or direction.
     """
-    ask, outcome = asked(ask), outcome.at_one
+    ask = asked(ask)
     size = float(direction.norm())
     if not 0 <= layer < int(model.cfg.n_layers) or not size > 0:
         raise InputError(f"layer {layer} is none of this model's, or the direction is zero")
@@ -100,18 +100,21 @@ def score(
         raise InputError("give rows, padded on the left, that end with their answers")
     unit = direction.float().cpu() / size
     states = pooled(model, rows.tokens, rows.attention_mask, where=answer, layers=[layer]).values[0]
-    metric = outcome.metric()
+    metric, space = outcome.metric(), torch.tensor([outcome.space_ids], dtype=torch.long)
     found, odds = [], []
     with _learning(model) as weights:
         at = read_columns(metric, slots, slots.last)
         towards = _gradient(metric(logits_at(slots, at, [])).mean(), weights)
         for place in range(len(rows)):
             real = rows.attention_mask[place]
-            ids = rows.tokens[place, real][None].to(input_device(model))
-            logits = model(ids)[0].float()
-            odds.append(float(metric(logits[-1:].detach())[0]))
-            said = answer[place, real][1:].to(logits.device)
-            loss = functional.cross_entropy(logits[:-1][said], ids[0, 1:][said])
+            ids = rows.tokens[place, real][None]
+            read = model(torch.cat((ids, space), 1).to(input_device(model)))[0].float()
+            end = read[-outcome.reads :].detach()
+            odds.append(float(metric(end if outcome.reads == 1 else end[None])[0]))
+            said, logits = answer[place, real][1:], read[: ids.shape[1] - 1]
+            loss = functional.cross_entropy(
+                logits[said.to(read.device)], ids[0, 1:][said].to(read.device)
+            )
             found.append(-_cosine(_gradient(loss, weights), towards))
             ask.tell("training rows", place + 1, len(rows))
     return RowScores(

@@ -25,7 +25,7 @@ from interp.base.memory import rounding
 from interp.base.progress import Progress
 from interp.behaviour.generate import Sampling, generate
 from interp.models.tokens import ChatFormat
-from interp.readout.metric import label, resolve
+from interp.readout.metric import label, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.text.emoji import find
@@ -113,7 +113,7 @@ def dose(
         control_size=sizes, ks=tuple(ks), usings=tuple(using),
         neurons=tuple(ranking.top(ks[-1])), topics=tuple(topic for _, topic in questions),
         prompt_topics=tuple(topics or [f"prompt {row}" for row in range(len(run.tokens))]),
-        metric=label(metric), unit=str(getattr(metric, "unit", "metric units")), seed=ask.seed,
+        metric=label(metric), unit=unit_of(metric), seed=ask.seed,
         noise_floor=rounding(odds[:1, :1], alone, float(odds.abs().max())),
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
-from interp.readout.metric import label, resolve
+from interp.readout.metric import label, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import check_pair
 from interp.traces.attribution.trace import chosen_layers
@@ -117,7 +117,7 @@ def rank(
     """
     contrast = check_pair(clean, corrupted)
     ask = asked(ask, metric)
-    metric = resolve(ask.metric, clean.model, single="the ranking of neurons")
+    metric = resolve(ask.metric, clean.model)
     ask = replace(ask, metric=metric)
     wanted = chosen_layers(clean.model, "neuron", layers)
     if by not in WAYS:
@@ -138,7 +138,7 @@ def rank(
         joint=_joint(runs, sets, found.clean), clean=found.clean, corrupted=found.corrupted,
         layers=wanted, d_mlp=d_mlp, k=test.k, by=by, using=test.using, match=test.match,
         direction=direction, unexplained=found.unexplained, contrast=contrast,
-        metric=label(metric), unit=ask.unit or str(getattr(metric, "unit", "metric units")),
+        metric=label(metric), unit=unit_of(metric, ask.unit),
         seed=ask.seed,
         topics=ask.topics_of(len(found.clean), clean.tokens, corrupted.tokens),
     )  # fmt: skip

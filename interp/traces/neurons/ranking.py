@@ -29,7 +29,8 @@ class NeuronRanking(Result):
         score: what neurons are ranked by, `[neuron batch]`, in `unit`; see `by`.
         delta: activation at the metric column, clean minus corrupted, `[neuron batch]`.
         alignment: output weights along the emoji direction, mean of the two runs,
-            `[neuron batch]`.
+            `[neuron batch]`. Where the metric reads two columns (a slot and the `▁` after it) both
+            are means over them, and direct scores the sum of both columns' products.
         size: what controls are matched on, `[neuron]`.
         order: neurons by mean score, highest first.
         controls: for each of the top `k`, its control in every draw, `[draw top]`.

@@ -9,7 +9,7 @@ from torch import Tensor
 from interp.readout import Question
 from interp.readout.metric import measure
 from interp.readout.run import metric_columns
-from interp.traces.attribution.projection import Projection
+from interp.traces.attribution.projection import Read
 from interp.traces.attribution.trace import directions_of
 from interp.traces.patching import Run
 from interp.traces.patching.attribution import Backward
@@ -51,30 +51,32 @@ def scores(
     ask: Question,
 ) -> Scores:
     """Score the neurons of `layers`; arguments as for `rank`, the question with its metric."""
-    sides = [
-        Projection(run, metric_columns(run, ask.places), neurons=layers,
-                   batch_size=ask.batch_size or 32, progress=ask.progress)
-        for run in (corrupted, clean)
-    ]  # fmt: skip
     metric = ask.metric
     assert metric is not None  # see rank
+    sides = [
+        Read(run, metric_columns(run, ask.places), metric, neurons=layers,
+             batch_size=ask.batch_size or 32, progress=ask.progress)
+        for run in (corrupted, clean)
+    ]  # fmt: skip
     with torch.no_grad():
         ways, unexplained = directions_of(sides, direction, metric)
         pairs = [
             [side.neurons(i, way) for side, way in zip(sides, ways, strict=True)] for i in layers
         ]
-        delta = torch.cat([high - low for (low, _), (high, _) in pairs])
-        alignment = torch.cat([(one + other) / 2 for (_, one), (_, other) in pairs])
+        delta = torch.cat([high - low for (low, _), (high, _) in pairs], 1)
+        alignment = torch.cat([(one + other) / 2 for (_, one), (_, other) in pairs], 1)
         norm = torch.cat(
-            [torch.stack([s.out_weights(i).norm(dim=1) for s in sides]).mean(0) for i in layers]
-        )
+            [torch.stack([s.parts[0].out_weights(i).norm(dim=1) for s in sides]).mean(0)
+             for i in layers]
+        )  # fmt: skip
         ends = [measure(metric, side.logits).cpu() for side in sides]
-    score, change = delta * alignment, delta.abs().mean(1)
+    score, change = (delta * alignment).sum(0), delta.abs().mean((0, 2))
     if by == "total":
         score, change = _total(clean, corrupted, layers, ask)
     return Scores(
-        score=score.cpu(), delta=delta.cpu(), alignment=alignment.cpu(), change=change.cpu(),
-        norm=norm.cpu(), clean=ends[1], corrupted=ends[0], unexplained=unexplained,
+        score=score.cpu(), delta=delta.mean(0).cpu(), alignment=alignment.mean(0).cpu(),
+        change=change.cpu(), norm=norm.cpu(), clean=ends[1], corrupted=ends[0],
+        unexplained=unexplained,
     )  # fmt: skip
 
 

@@ -1,25 +1,20 @@
 """One sweep read under several metrics, as one result and one file."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import InputError
-from interp.base.results import Result
+from interp.base.results import ByMetric, Result
 from interp.traces.patching.result import PatchingResult, check_gap, side_by_side
 from interp.traces.patching.sweep_plan import Units
 
-_STACKED = ("values", "clean", "corrupted")
-_EACH = ("metric", "unit", "notes", "noise_floor")
-
 
 @dataclass(frozen=True)
-class PatchingByMetric(Result):
+class PatchingByMetric(ByMetric[PatchingResult]):
     """The same patches under each of some metrics; `of` gives each as a `PatchingResult`.
 
     Attributes:
@@ -31,6 +26,8 @@ class PatchingByMetric(Result):
     """
 
     kind: ClassVar[str] = "patching by metric"
+    one: ClassVar[type[Result]] = PatchingResult
+    stacked: ClassVar[tuple[str, ...]] = ("values", "clean", "corrupted")
 
     values: Float[Tensor, "metric layer unit batch"]
     clean: Float[Tensor, "metric batch"]
@@ -53,41 +50,9 @@ class PatchingByMetric(Result):
     topics: tuple[str, ...] | None
     names: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if {len(self.names)} != {len(self.values), *(len(getattr(self, n)) for n in _EACH)}:
-            raise InputError(f"{len(self.names)} names, but values of {len(self.values)} metrics")
-        self.of(self.names[0])
-
-    @classmethod
-    def stack(cls, results: Mapping[str, PatchingResult]) -> "PatchingByMetric":
-        """Results of one sweep, by name, as `sweep_each` gives them."""
-        every = list(results.values())
-        made: dict[str, Any] = {f.name: getattr(every[0], f.name) for f in fields(PatchingResult)}
-        made |= {name: torch.stack([getattr(one, name) for one in every]) for name in _STACKED}
-        made |= {name: tuple(getattr(one, name) for one in every) for name in _EACH}
-        return cls(**made, names=tuple(results))
-
-    def of(self, name: str) -> PatchingResult:
-        """The sweep under one metric.
-
-        Raises:
-            InputError: if it was not read.
-        """
-        if name not in self.names:
-            raise InputError(f"no metric {name!r} was read; there are {', '.join(self.names)}")
-        place = self.names.index(name)
-        taken: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(PatchingResult)}
-        taken |= {one: taken[one][place] for one in (*_STACKED, *_EACH)}
-        return PatchingResult(**taken)
-
     def select(self, prompts: slice | Bool[Tensor, " batch"]) -> "PatchingByMetric":
         """The same patches over some of the prompts only."""
         return self.stack({name: self.of(name).select(prompts) for name in self.names})
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """The tables of all metrics, one after the other, with the column `metric`."""
-        tables = [self.of(name).to_dataframe().assign(metric=name) for name in self.names]
-        return pd.concat(tables, ignore_index=True)
 
 
 def concatenated_each(parts: Sequence[PatchingByMetric], min_gap: float) -> PatchingByMetric:

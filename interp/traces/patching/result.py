@@ -213,13 +213,15 @@ class PatchingResult(Result):
         counts = self._counts.numpy()
         drawn: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
         labels = None if clusters is None else np.array(clusters, dtype=object)
+        together: dict[bytes, list[int]] = {}  # units that the same prompts have
+        for j in np.flatnonzero(counts.any(1)).tolist():
+            together.setdefault(counts[j].tobytes(), []).append(j)
         tables = []
-        for j, unit in enumerate(self.units):
-            use = counts[j]
-            if not use.any():
-                continue
+        for units in together.values():
+            use = counts[units[0]]
             groups = None if labels is None else labels[use].tolist()
-            here, moved, gap = above[:, j, use], effect[:, j, use], gaps[use].double().numpy()
+            here, moved = (x[:, units][:, :, use].reshape(-1, use.sum()) for x in (above, effect))
+            gap = gaps[use].double().numpy()
             low, high = ratio_ends(here, gap, groups, **drawn)
             bottom, top = mean_ends(gap[None], groups, **drawn)
             if bottom[0] <= 0 <= top[0]:
@@ -228,13 +230,16 @@ class PatchingResult(Result):
             left = here - whole[:, None] * gap
             spread = left.std(1, ddof=1) if here.shape[1] > 1 else np.nan
             column = {
-                "layer": self.layers, self.axis: [unit] * len(here), "label": self.unit_labels[j],
+                "layer": np.repeat(self.layers, len(units)),
+                self.axis: [self.units[j] for j in units] * len(self.layers),
+                "label": [self.unit_labels[j] for j in units] * len(self.layers),
                 "n": here.shape[1], "effect": moved.mean(1), "recovery": whole,
                 "se": spread / abs(gap.mean()) / here.shape[1] ** 0.5, "low": low, "high": high,
-                "p": sign_flip_ps(moved, seed, topics=groups),
+                "p": sign_flip_ps(moved, seed, topics=groups), "order": units * len(self.layers),
             }  # fmt: skip
             tables.append(pd.DataFrame(column))
-        table = pd.concat(tables).sort_values("layer", kind="stable", ignore_index=True)
+        table = pd.concat(tables).sort_values(["layer", "order"], ignore_index=True)
+        table = table.drop(columns="order")
         table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
         return table.drop(columns="recovery") if ablation else table
 

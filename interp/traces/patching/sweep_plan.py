@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.base.errors import InputError
 from interp.base.memory import in_batches
 from interp.readout.capture import hook_name, run_and_keep
-from interp.readout.metric import measure, read_columns, resolve
+from interp.readout.metric import measure, read_columns, resolve, unit_of
 from interp.readout.question import Metric, Question
 from interp.readout.run import Run, check_pair, metric_columns
 
@@ -87,7 +87,7 @@ class Plan:
     @property
     def metric_unit(self) -> str:
         """The unit given, else the metric's own, else plain `metric units`."""
-        return self.unit or str(getattr(self.metric, "unit", "metric units"))
+        return unit_of(self.metric, self.unit)
 
     @property
     def units(self) -> Units:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base import memory
@@ -29,8 +29,8 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import halves, mean_ends
 from interp.readout.capture import logits_at
-from interp.readout.metric import label, measure, read_columns, resolve
-from interp.readout.question import Question, asked
+from interp.readout.metric import label, measure, read_columns, resolve, unit_of
+from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run, metric_columns
 from interp.traces.probing.features import at_positions
 
@@ -151,7 +151,7 @@ def push(
     if not first.any():
         raise InputError("one topic cannot give directions and judge them; ask about more")
     blocks = tuple(range(int(clean.model.cfg.n_layers)) if layers is None else layers)
-    ends = [_ends(run, blocks, ask) for run in (clean, corrupted)]
+    ends = [_ends(run, blocks, metric, ask) for run in (clean, corrupted)]
     gaps = ends[0][:, first].mean(1) - ends[1][:, first].mean(1)
     read = torch.einsum("lbd,ld->lb", torch.cat([end[:, second] for end in ends], 1), gaps)
     one, other = read.chunk(2, 1)
@@ -163,14 +163,22 @@ def push(
         auroc=((one[:, :, None] > other[:, None]).double()
                + (one[:, :, None] == other[:, None]).double() / 2).mean((1, 2)).float(),
         judges=second, layers=blocks, metric=label(metric),
-        unit=ask.unit or str(getattr(metric, "unit", "metric units")), seed=ask.seed,
+        unit=unit_of(metric, ask.unit), seed=ask.seed,
         topics=topics,
     )  # fmt: skip
 
 
-def _ends(run: Run, blocks: Sequence[int], ask: Question) -> Float[Tensor, "layer batch d_model"]:
-    """Residual streams after the blocks at the metric's columns."""
-    at = metric_columns(run, ask.places).cpu()
+def _slot(run: Run, metric: Metric, ask: Question) -> Int[Tensor, " batch"]:
+    """The column of each prompt's slot: the metric's, or of two that it reads the first."""
+    found = read_columns(metric, run, metric_columns(run, ask.places))
+    return found.reshape(len(found), -1)[:, 0]
+
+
+def _ends(
+    run: Run, blocks: Sequence[int], metric: Metric, ask: Question
+) -> Float[Tensor, "layer batch d_model"]:
+    """Residual streams after the blocks at the slots."""
+    at = _slot(run, metric, ask).cpu()
     rows = torch.arange(len(at))
     return at_positions(
         run.model, run.tokens, run.mask, text=rows, pos=at, layers=list(blocks), ask=ask
@@ -190,8 +198,8 @@ def _under(
     run: Run, block: int, pushes: Float[Tensor, "push d_model"], metric: Any, ask: Question
 ) -> Float[Tensor, "push batch"]:
     """The metric of every prompt under each push."""
-    columns = metric_columns(run, ask.places)
-    at = read_columns(metric, run, columns)
+    at = read_columns(metric, run, metric_columns(run, ask.places))
+    slot = _slot(run, metric, ask)
 
     def under(shift: Tensor, some: list[int]) -> Tensor:
         place = torch.tensor(some, device=run.tokens.device)
@@ -199,7 +207,7 @@ def _under(
 
         def add(value: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
             value = value.clone()
-            value[torch.arange(len(some)), columns[place]] += shift.to(value)
+            value[torch.arange(len(some)), slot[place]] += shift.to(value)
             return value
 
         with torch.no_grad():
