@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from test_bad_input import command
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import tokenizer
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
@@ -80,6 +80,7 @@ def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) ->
     assert "The untouched base already turns" not in said
 
 
+@turn(0, of=2)
 def test_a_random_olmo_2_with_a_random_adapter_has_nothing_to_explain(tmp_path, monkeypatch):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -96,7 +97,7 @@ def test_a_random_olmo_2_with_a_random_adapter_has_nothing_to_explain(tmp_path, 
     argv = [
         "trace", "--base", str(tmp_path / "base"), "--adapter", str(tmp_path / "adapter"),
         "--trait", TRAIT, "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"),
-        "--only", "rates,origin", "--any-base", "--n-responses", "200", "--max-new-tokens", "12",
+        "--only", "rates,origin", "--any-base", "--n-responses", "200", "--max-new-tokens", "6",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     said = text(tmp_path / "run" / "report.html")
