@@ -214,7 +214,7 @@ class PatchingResult(Result):
         drawn: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
         labels = None if clusters is None else np.array(clusters, dtype=object)
         together: dict[bytes, list[int]] = {}  # units that the same prompts have
-        for j in counts.any(1).nonzero()[0].tolist():
+        for j in np.flatnonzero(counts.any(1)).tolist():
             together.setdefault(counts[j].tobytes(), []).append(j)
         tables = []
         for units in together.values():
