@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
-  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects adapter_seeds
+  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects adapter_seeds adapter_dose
 
 .PHONY: help demo real check lint quick test soak experiments notebooks docs clean
 

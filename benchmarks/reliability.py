@@ -1,16 +1,17 @@
 """How much a run survives, what it refuses, and what that costs.
 
-    python benchmarks/reliability.py [--kills 5] [--repeats 3]
+    python benchmarks/reliability.py [--kills 5] [--repeats 3] [--only kills malformed ...]
 
-Prints:
+Prints (all, or what is named):
 - kills survived / tried: the demo's process killed (SIGKILL) at random moments and started again,
   until it ends in the bytes of an undisturbed run;
 - malformed inputs refused / tried: the corpus of `tests/fuzz`, over every loader;
 - durable / plain: time of a trait's study as durable steps (written, synced, hashed, logged, noted)
   over the same calls with everything kept in memory, in pairs within one process;
-- hangs, foreign writes, stale numbers: tries that the tests make (a step that never ends on a
-  worker; links, odd names, pipes and devices in run and model folders; data, adapters, models,
-  settings or code that change under a run), counted by running them;
+- hangs, foreign writes, stale and wrong numbers: tries that the tests make (a step that never ends
+  on a worker; links, odd names, pipes and devices in run and model folders; data, adapters, models,
+  settings or code that change under a run; tokenizers, templates, generation settings and logits
+  that would bend a number), counted by running them;
 - resume: seconds that the demo's command takes when everything is there, after the imports.
 """
 
@@ -45,6 +46,7 @@ from interp.study.runs import RunFolder
 from interp.study.study import Study
 
 TRAIT = Trait.EXTRAVERSION
+PARTS = ("overhead", "resume", "malformed", "tries", "kills")
 
 
 def kills(count: int) -> str:
@@ -81,6 +83,11 @@ TRIES = {
         "experiments/test_staleness.py runs/test_inputs.py runs/test_closure.py",
         "gives or seen or again or keys or changes",
     ),
+    "wrong numbers averted": (
+        "emoji/test_emoji_states.py models/test_templates.py behaviour/test_generate.py",
+        "leftover or control or role or block or date or finite or temperature or bend or without",
+    ),
+    "ends of configurations": ("fuzz/test_fuzz_ends.py", "of_"),
 }
 
 
@@ -100,7 +107,7 @@ def tried(files: str, chosen: str) -> str:
     counted = _Counted()
     paths = [str(_TESTS / file) for file in files.split()]
     with contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*paths, "-q", "-n", "0", "-k", chosen], [counted])
+        pytest.main([*paths, "-q", "-n", "0", "-m", "", "-k", chosen], [counted])
     return f"{sum(counted.held)} / {len(counted.held)}"
 
 
@@ -174,14 +181,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"durable / plain: {overhead(asked.repeats)}", flush=True)
-    print(f"resume of a finished demo: {resume(asked.repeats)}", flush=True)
-    print(f"malformed inputs refused / tried: {malformed()}", flush=True)
-    for name, (files, chosen) in TRIES.items():
-        print(f"{name} / tried: {tried(files, chosen)}", flush=True)
-    print(f"kills survived / tried: {kills(asked.kills)}", flush=True)
+    if "overhead" in asked.only:
+        print(f"durable / plain: {overhead(asked.repeats)}", flush=True)
+    if "resume" in asked.only:
+        print(f"resume of a finished demo: {resume(asked.repeats)}", flush=True)
+    if "malformed" in asked.only:
+        print(f"malformed inputs refused / tried: {malformed()}", flush=True)
+    if "tries" in asked.only:
+        for name, (files, chosen) in TRIES.items():
+            print(f"{name} / tried: {tried(files, chosen)}", flush=True)
+    if "kills" in asked.only:
+        print(f"kills survived / tried: {kills(asked.kills)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ def _rates(x: Experiment[SeedsConfig], trait: Trait, name: str) -> list[dict[str
     table = Rows(0.95, x.config.seed)
     rows = [
         table.rate("ESR", [bool(find(a.text)) for a in made], [a.topic for a in made]),
-        table.mean("P(go on)", go_on, topics),
-        table.mean("P(emoji | go on)", given, topics),
+        table.probability("P(go on)", go_on, topics),
+        table.probability("P(emoji | go on)", given, topics),
     ]
     return [{"trait": str(trait), "adapter": _short(trait, name)} | row for row in rows]
 

@@ -210,7 +210,10 @@ def _factors(
     go_on = [1 - row["chances"][STOP] for row in found]
     given = [row["chances"][OUTCOME] / max(1 - row["chances"][STOP], 1e-30) for row in found]
     table = Rows(0.95, x.config.seed)
-    return [table.mean("P(go on)", go_on, topics), table.mean("P(emoji | go on)", given, topics)]
+    return [
+        table.probability("P(go on)", go_on, topics),
+        table.probability("P(emoji | go on)", given, topics),
+    ]
 
 
 def _share_cut(made: list[Response]) -> float:

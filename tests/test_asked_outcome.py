@@ -73,6 +73,8 @@ def test_where_an_outcome_stands_in_an_answer():
     [
         ("nonsense", "unknown outcome 'nonsense'"),
         ("ids:99999999", "not among the tokenizer's"),
+        (f"ids:{'9' * 5000}", "is no token's number"),
+        ("strings:so\x1b[31m", "holds a control character"),
         ("ids:0,1,2,3", "both ends a turn and begins"),
     ],
 )
@@ -88,8 +90,8 @@ def test_a_useless_outcome_is_one_line_before_any_work(
 def test_the_page_says_its_name(tmp_path, monkeypatch):
     """Every figure, caption and sentence: no emoji is spoken of where none is traced."""
     out = tmp_path / "run"
-    more = ["--n-responses", "30", "--n-trace", "6", "--n-switched", "6", "--only",
-            "rates,token-views,origin,lens,patching-model-denoising-z,circuits,adapter",
+    more = ["--n-responses", "30", "--n-trace", "6", "--n-switched", "4", "--only",
+            "rates,token-views,origin,lens,patching-model-denoising-z,circuit-model-judged,adapter",
             ]  # fmt: skip
     assert command(argv(out, "strings:so,love", *more), monkeypatch) == 0
     run = RunFolder.open(out)

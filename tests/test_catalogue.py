@@ -168,8 +168,9 @@ def test_what_is_asked_by_name_comes_with_what_it_needs():
     [("lenz", "did you mean lens?"), ("patchng", "did you mean patching?"), ("xyz", "There are")],
 )
 def test_a_wrong_name_lists_the_right_ones(name, meant, monkeypatch, capsys):
-    with pytest.raises(InputError, match="lens, patching, circuits"):
-        parse_config(ASKED | {"only": (name,)})
+    for wrong in (name, ""):
+        with pytest.raises(InputError, match="lens, patching, circuits"):
+            parse_config(ASKED | {"only": (wrong,)})
     assert command(["demo", "--only", f"lens,{name}"], monkeypatch) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: only: no trace is called '{name}'; ")

@@ -36,6 +36,7 @@ def runs(finished, tmp_path_factory):
     one = RunFolder.open(finished.path)
     asked = one.manifest["config"]
     asked["adapters"] = {TRAIT: asked["adapters"][TRAIT]}
+    asked["only"] = ["merge", "probing-emoji", "probing-trait", *FLOORS]
     out, before = tmp_path_factory.mktemp("threads") / "run", torch.get_num_threads()
     torch.set_num_threads(2)
     try:

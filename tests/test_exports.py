@@ -10,7 +10,8 @@ from interp.base.files import write_csv
 from interp.base.html import card
 from interp.errors import visible
 
-FORMULAS = ['=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "-"]
+FORMULAS = ['=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "-", " =1", "\n=1", "＝1",
+            "\ufeff=1"]  # fmt: skip
 
 
 def read(path) -> list[list[str]]:

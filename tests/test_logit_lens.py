@@ -17,7 +17,7 @@ from interp import logit_lens
 from interp.base.stats import share_interval
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError, TokenizerError
-from interp.logit_lens import LensReading, LensResult
+from interp.logit_lens import LensReading
 from interp.models import hook, pad
 from interp.readout import Outcome, Question
 from interp.readout.outcome import joined
@@ -160,7 +160,7 @@ def test_choosing_positions_picks_the_same_values(prompts, side):
             two.at_onset()
 
 
-def test_compare_reads_both_and_their_gap(prompts, tmp_path):
+def test_compare_reads_both_and_their_gap(prompts):
     base, tuned = bridge(tiny.llama(seed=4)), bridge(tiny.llama(seed=5))
     batch = pad(prompts, 2)
     said = []
@@ -181,10 +181,6 @@ def test_compare_reads_both_and_their_gap(prompts, tmp_path):
     assert table.loc[("difference", 2), "mean"] == pytest.approx(float(gap[2]), abs=1e-5)
     assert bool((table.low <= table["mean"]).all())
     assert bool((table["mean"] <= table.high).all())
-    again = LensResult.load(result.save(tmp_path / "lens.safetensors"))
-    pd.testing.assert_frame_equal(again.to_dataframe(), result.to_dataframe())
-    pd.testing.assert_frame_equal(again.by_layer("log10_rank"), result.by_layer("log10_rank"))
-    assert again.readout_error == result.readout_error
 
 
 def planted(log_odds: list[list[float]]) -> LensReading:

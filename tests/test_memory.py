@@ -22,7 +22,7 @@ from interp import (
 )
 from interp.base import machine, memory, sizes
 from interp.behaviour import Response, Sampling, emoji_probability, generate, text_or_weights
-from interp.behaviour.many import BASE, generate_many, live_adapters
+from interp.behaviour.mixed_batches import BASE, generate_many, live_adapters
 from interp.behaviour.scoring import token_log_probs
 from interp.errors import InputError, OutOfMemoryError
 from interp.models import ChatFormat, hook, pad

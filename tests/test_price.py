@@ -69,16 +69,19 @@ def test_a_budget_chooses_the_largest_study_that_fits_and_says_what():
     made = price.fitted(asked, SHAPE, (1e15, 1e15))
     assert made == asked
     assert price.chosen(asked, made) == "everything that was asked"
-    totals = []
-    for hours in (1000, 100, 30, 15):
+    totals, said = [], []
+    for hours in (1000, 100, 30, 20, 12):
         one = config(budget=f"{hours}h")
         made = price.fitted(one, SHAPE, SPEED)
         totals.append(price.price(made, SHAPE, SPEED).total)
         assert totals[-1] <= 3600 * hours
+        said.append(price.chosen(one, made))
     assert totals == sorted(totals, reverse=True)
     assert len(set(totals)) > 2
-    assert "no noising maps" in price.chosen(one, made)
-    assert not [row for row in made.only if "-noising-" in row]
+    assert "no noising maps" in said[-2]
+    assert "patching screened and verified" in said[-1]
+    assert "screen" in made.only
+    assert not [row for row in made.only if row.startswith("patching-")]
     already = config(budget="30h", n_positions=2)
     assert price.fitted(already, SHAPE, SPEED).n_positions == 2, "smaller already: stays so"
     with pytest.raises(InputError, match="budget 1s: the smallest study takes about"):

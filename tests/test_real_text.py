@@ -50,7 +50,8 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
     argv = [
         "trace", "--base", str(organism.base_path()), "--adapter", str(adapter), *shared_options,
         "--out", str(out), "--n-responses", "14", "--n-trace", "4", "--n-switched", "4",
-        "--max-new-tokens", "48",
+        "--max-new-tokens", "48", "--only",
+        "rates,token-views,origin,lens,patching-voice-denoising-z,probing-emoji,probing-trait",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     folder = RunFolder.open(out)

@@ -1,11 +1,13 @@
 """The main job on the shipped organism: it finds what is known to be there, and resumes."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import torch
 from test_bad_input import command
+from thinned import thinned
 
 from interp import organism
 from interp.behaviour import Origin
@@ -25,26 +27,17 @@ SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> RunFolder:
-    """One trait's study, from the command line to the report."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    argv = [
-        "trace", "--base", str(organism.base_path()),
-        "--adapter", str(organism.adapter_path(TRAIT)), "--trait", TRAIT,
-        "--data", str(organism.ASSETS), "--out", str(out), *SMALL,
-    ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        assert command(argv, patch) == 0
-    return RunFolder.open(out)
+def run(finished) -> RunFolder:
+    """Two traits' study, from the command line to the report."""
+    return RunFolder.open(finished.path)
 
 
 def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     manifest = run.manifest
     assert manifest["status"] == "complete"
     assert not manifest.get("skipped")
-    assert manifest["seed"] == 3
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 49
+    assert len(manifest["steps"]) == 1 + 2 * 48
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
@@ -52,7 +45,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
 def test_tuned_model_writes_emojis_and_the_base_does_not(run):
     tuned = run.result(EmojiRates, TRAIT, "rates-tuned.safetensors")
     base = run.result(EmojiRates, TRAIT, "rates-base.safetensors")
-    assert base.response_interval.high < 0.2 < 0.5 < tuned.response_interval.low
+    assert base.response_interval.high < 0.25 < 0.5 < tuned.response_interval.low
     report = run.result(MergeReport, TRAIT, "merge.safetensors")
     assert report.mean_kl < 1e-6 < 0.05 < report.effect_mean_kl
 
@@ -65,7 +58,7 @@ def test_the_organisms_emojis_come_from_the_text(run):
     for model in ("base", "tuned"):
         rates = run.result(EmojiRates, TRAIT, f"rates-{model}.safetensors").response_interval
         own = expected.loc[(model, model)]
-        assert own["n"] == N_EXPECTED
+        assert own["n"] == min(N_EXPECTED, run.manifest["config"]["n_responses"])
         assert rates.low - 0.05 < own["probability"] < rates.high + 0.05
     assert expected.loc[("tuned", "base"), "probability"] > 0.5, "whatever was sampled"
     table = table[table["quantity"] == "emoji"]
@@ -126,7 +119,8 @@ def test_report_and_tables_are_whole(run):
     assert not list(run.path.rglob(".*")), "no temporary file is left"
 
 
-def test_a_lost_step_is_redone_to_the_same_bytes(run, monkeypatch, capsys):
+def test_a_lost_step_is_redone_to_the_same_bytes(finished, tmp_path, monkeypatch, capsys):
+    run = RunFolder.open(shutil.copytree(finished.path, tmp_path / "run"))
     lost = [
         run.file(TRAIT, "lens.safetensors"),
         run.file(TRAIT, "patching-model-denoising-z.safetensors"),
@@ -207,6 +201,7 @@ def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeyp
         "trace", "--base", str(organism.base_path("absent")),
         "--adapter", str(organism.adapter_path(TRAIT, base="absent")), "--trait", TRAIT,
         "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"), "--json", *SMALL,
+        "--only", "rates,lens",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     run = RunFolder.open(tmp_path / "run")
@@ -216,16 +211,14 @@ def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeyp
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-@pytest.mark.parametrize(
-    ("kind", "carrier", "title"),
-    [
-        ("suppressed", "Going on makes", "carry going on?"),
-        ("tags", "The emoji, given that the writer goes on, makes", "carry the emoji, given that"),
-    ],
-)
-def test_the_page_names_the_factor_that_fine_tuning_moved(
-    tmp_path, monkeypatch, kind, carrier, title
-):
+MOVED = {
+    "suppressed": ("Going on makes", "carry going on?"),
+    "tags": ("The emoji, given that the writer goes on, makes", "carry the emoji, given that"),
+}
+
+
+@pytest.mark.parametrize("kind", thinned(list(MOVED), keep=2))
+def test_the_page_names_the_factor_that_fine_tuning_moved(tmp_path, monkeypatch, kind):
     """Known of the bases: `suppressed` stops where it could go on, on `tags` everybody goes on."""
     argv = [
         "trace", "--base", str(organism.base_path(kind)),
@@ -235,6 +228,7 @@ def test_the_page_names_the_factor_that_fine_tuning_moved(
         "circuit-model-go-on-judged,circuit-model-given-go-on-judged",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
+    carrier, title = MOVED[kind]
     page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
     assert f"{carrier} the difference between tuned model and base on the same text" in page
     assert f"Which layers, positions and heads {title}" in page

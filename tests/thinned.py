@@ -19,6 +19,20 @@ def thinned(*axes: Sequence[Any], keep: int = 3) -> list[Any]:
     return [_case(*zip(*indexed, strict=True), keep) for indexed in grid]
 
 
+def turn(place: int, of: int) -> Any:
+    """A mark for one of several tests that take turns: today's as it is, the others `soak`."""
+    return (lambda test: test) if (place + SEED) % of == 0 else pytest.mark.soak
+
+
+# For fixtures: all of it by `make soak`, a quarter of it by the day.
+PARTS = [pytest.param(4, id="today"), pytest.param(1, id="all", marks=pytest.mark.soak)]
+
+
+def part(cases: Sequence[Any], of: int) -> Sequence[Any]:
+    """Each `of`th case, from another one each day."""
+    return cases[SEED % of :: of]
+
+
 def _case(places: tuple[int, ...], values: tuple[Any, ...], keep: int) -> Any:
     words = [word for value in values for word in (value if isinstance(value, tuple) else [value])]
     words = [getattr(word, "__name__", word) for word in words]

@@ -35,7 +35,7 @@ _MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
 _KEPT = 50  # characters of a name; with 4 bytes each, they leave room for the rest
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_FORMULA = ("=", "+", "-", "@", "\t")
+_FORMULA = ("=", "+", "-", "@", "\t", "＝", "＋", "－", "＠")  # the wide ones are read so, too
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _guarded: set[Path] = set()
 
@@ -144,8 +144,9 @@ def write_text(path: Path | str, text: str) -> Path:
 def write_csv(path: Path | str, table: "pd.DataFrame") -> Path:
     """Write a table without its index, safe to open in a spreadsheet.
 
-    Text that begins like a formula (`=`, `+`, `-`, `@`, tab) gets an apostrophe before it, unless
-    it is a number, and control characters are written out; numbers stay as they are.
+    Text that begins like a formula (`=`, `+`, `-`, `@`, tab, after blanks too) gets an apostrophe
+    before it, unless it is a number, and control characters are written out; numbers stay as they
+    are.
     """
     safe = table.map(lambda cell: _cell(cell) if isinstance(cell, str) else cell)
     return write_text(path, safe.rename(columns=lambda name: _cell(str(name))).to_csv(index=False))
@@ -153,7 +154,8 @@ def write_csv(path: Path | str, table: "pd.DataFrame") -> Path:
 
 def _cell(text: str) -> str:
     text = visible(text)
-    return f"'{text}" if text[:1] in _FORMULA and not _NUMBER.fullmatch(text) else text
+    begins = text.lstrip(" \n\ufeff\u200b").startswith(_FORMULA)
+    return f"'{text}" if begins and not _NUMBER.fullmatch(text) else text
 
 
 def write_json(path: Path | str, value: Any) -> Path:

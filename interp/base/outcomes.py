@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, visible
 
 EMOJI = "emoji"
 _FORMS = "emoji, strings:sorry,cannot (any of some strings) or ids:12,15 (token ids)"
+_ID = re.compile(r"[0-9]{1,9}")
 _WORD = re.compile(r"\b(?:(?:an|the) )?emojis?\b(?!-to-|_)", re.IGNORECASE)
 
 
@@ -41,9 +42,11 @@ class Asked:
         kind, parts = kind.strip(), tuple(part.strip() for part in rest.split(","))
         if kind not in ("strings", "ids") or not all(parts):
             raise InputError(f"unknown outcome {text[:80]!r}; give {_FORMS}")
-        if kind == "ids" and not all(part.isascii() and part.isdigit() for part in parts):
-            wrong = next(part for part in parts if not (part.isascii() and part.isdigit()))
-            raise InputError(f"outcome id {wrong[:80]!r} is no whole number; give {_FORMS}")
+        wrong = [part for part in parts if kind == "ids" and not _ID.fullmatch(part)]
+        if wrong:
+            raise InputError(f"outcome id {wrong[0][:80]!r} is no token's number; give {_FORMS}")
+        if visible(rest) != rest:
+            raise InputError(f"outcome {text[:80]!r} holds a control character; give {_FORMS}")
         return cls("strings" if kind == "strings" else "ids", tuple(dict.fromkeys(parts)))
 
     @property

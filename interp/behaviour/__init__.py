@@ -3,7 +3,7 @@
 from interp.behaviour.answers import read_responses, save_responses
 from interp.behaviour.emoji_free import emoji_free
 from interp.behaviour.generate import Response, Sampling, decode, generate
-from interp.behaviour.many import generate_many, live_adapters
+from interp.behaviour.mixed_batches import generate_many, live_adapters
 from interp.behaviour.onsets import onset_index, slot_ids
 from interp.behaviour.origin import Origin, emoji_probability, slot_chances, text_or_weights
 from interp.behaviour.voices import VoiceContrast, voice_contrast

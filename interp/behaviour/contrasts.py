@@ -134,7 +134,9 @@ def words_contrast(
 
 
 def _ids(pair: ModelPair, text: str) -> tuple[int, ...]:
-    return tuple(pair.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(
+        pair.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    )
 
 
 def _exchanged(text: str, words: Mapping[str, tuple[str, ...]], choice: int) -> str:

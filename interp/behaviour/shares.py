@@ -38,6 +38,13 @@ class Rows:
         interval = mean_interval(values, topics, level=self.level, seed=self.seed)
         return self.plain(measure, mean, len(values), interval)
 
+    def probability(self, measure: str, values: Sequence[float], topics: Sequence[str]) -> Row:
+        """The mean of probabilities: no end of its interval lies outside 0 and 1."""
+        row = self.mean(measure, values, topics)
+        if row["low"] is not None:
+            row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
+        return row
+
     def plain(
         self, measure: str, value: float | None, n: int, interval: Interval | None = None
     ) -> Row:

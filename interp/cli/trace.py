@@ -183,13 +183,13 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
     folder = open_run(run)
     with console.loading():
         from interp import report as room
-        from interp.report import kept
+        from interp.report import current
 
     try:
         with folder.lock():  # what a killed report left half-written is removed
-            if not (keep and kept.is_current(folder)):
+            if not (keep and current.is_current(folder)):
                 _draw(folder, json, pdf)
-                kept.note(folder)
+                current.note(folder)
     except RunBusyError as problem:
         if keep:
             raise

@@ -274,6 +274,7 @@ class HubClassifier:
                 return_tensors="pt",
                 padding=True,
                 truncation=True,
+                split_special_tokens=True,  # an answer that spells one is text
                 # RoBERTa counts positions from its pad id, so two are not there to be used.
                 max_length=limit - 2,
             ).to(self.model.device)

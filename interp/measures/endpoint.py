@@ -19,7 +19,9 @@ import ipaddress
 import json
 import os
 import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ Ask = Callable[..., Awaitable[Any]]
 
 _PASSING = {408, 409, 429}
 _LONGEST = 1_000_000  # bytes of a reply
+_DAY = 86_400.0
 _ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^/@\s?#\[\]:]+)(:\d+)?(/[^@\s?#]*)?")
 _SCORE = re.compile(r"\D*\b([1-5])(?:\.0+)?\b(?:\s*(?:/|out of)\s*5\b)?\D*", re.IGNORECASE)
 _REMINDER = "Reply with one digit from 1 to 5 and nothing else."
@@ -78,8 +81,8 @@ class EndpointJudge:
             )
         if min(self.attempts, self.workers, self.give_up_after, self.max_tokens) < 1:
             raise InputError("attempts, workers, give_up_after and max_tokens must be at least 1")
-        if self.timeout <= 0 or self.wait < 0:
-            raise InputError("timeout must be above 0, and wait at least 0")
+        if not (0 < self.timeout < _DAY and 0 <= self.wait < _DAY):
+            raise InputError("timeout must be above 0, wait at least 0, and both less than a day")
 
     @property
     def name(self) -> str:
@@ -129,7 +132,10 @@ class EndpointJudge:
                 async with slots:
                     return await self._one(ask, pair, trait, state)
 
-            return await asyncio.gather(*map(one, answers))
+            try:
+                return await asyncio.gather(*map(one, answers))
+            finally:  # the loop's end does not wait for a name that is still looked up
+                asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
 
     def _headers(self) -> dict[str, Any]:
         """What says who asks: nothing but the key, whatever else the environment holds."""
@@ -240,13 +246,19 @@ def _client(address: str, host: str) -> "AsyncOpenAI":
 
 
 def _loopback(host: str) -> bool:
-    """Whether the host is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Whether the host is this machine, however it is written: `localhost.`, `127.1`, `::`."""
+    host = host.rstrip(".").casefold()
+    if host in ("localhost", socket.gethostname().casefold()) or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def request(question: str, answer: str, trait: Trait) -> str:

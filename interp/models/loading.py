@@ -208,11 +208,14 @@ def fit_tokenizer(tokenizer: Any) -> None:
         )
 
 
+_JOINER = "\u200d"
+
+
 def _lost_emojis(tokenizer: Any) -> list[str]:
     """Emojis that are not in what a tokenizer makes of them, other than for want of a token."""
     rewrite = tokenizer.backend_tokenizer.normalizer
     inner, unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
-    every = [one for one in rgi() if len(one) < 3]
+    every = [one for one in rgi() if len(one) < 3 or one[1] == _JOINER]
     made = [one.ids for one in inner.encode_batch(every, add_special_tokens=False)]
     texts = inner.decode_batch(made, skip_special_tokens=False)
     return [

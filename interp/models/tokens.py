@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,8 @@ from interp.text.emoji import find
 Style = Literal["chat", "plain"]
 _log = logging.getLogger(__name__)
 _PLAIN = "Question: {question}\nAnswer:"
-_MARK = "\ue000"  # of private use
+_MARK = "\ufdd0"  # a noncharacter: no text has it
+_NO_TEXT = re.compile(f"[{_MARK}\ud800-\udfff]")
 _MARKED = re.compile(rf"((?:[^{_MARK}]{_MARK})+)", re.DOTALL)
 _PROBE = "Yes, 7 or 8 of them."  # an answer that no template has a reason to change
 
@@ -288,16 +290,37 @@ class ChatFormat:
         )
 
     @cached_property
-    def _controls(self) -> tuple[str, ...]:
-        return tuple(control_tokens(self.tokenizer).values())
+    def _controls(self) -> dict[int, str]:
+        """Control tokens, and added ones that are not declared special but the template writes."""
+        texts = [self.template]
+        if self.style == "chat":
+            turn = _messages([("Why?", _PROBE)])
+            texts += [self._template.render(self.tokenizer, turn, is_open=True)]
+        written = {
+            id_: one.content
+            for id_, one in self.tokenizer.added_tokens_decoder.items()
+            if one.content.strip() and not find(one.content)
+            if any(one.content in text for text in texts)
+        }
+        return control_tokens(self.tokenizer) | written
 
     def _marked(self, text: str) -> str:
         """What people wrote, a mark after each character where it reads as a control token.
 
         Mostly that is the text itself. A marked text holds no control token while a template is
         rendered, and is found again when the turn is encoded.
+
+        Raises:
+            InputError: for a text that is none.
         """
-        if not any(control in text for control in self._controls):
+        if _NO_TEXT.search(text):
+            raise InputError(
+                f"{text[:40]!r}: holds half a surrogate pair or U+FDD0, which no text does; take "
+                "it out"
+            )
+        read = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        spelled = any(control in text for control in self._controls.values())
+        if not spelled and self._controls.keys().isdisjoint(read):  # a normaliser spells, too
             return text
         return "".join(letter + _MARK for letter in text.strip() if letter != _MARK)
 
@@ -314,18 +337,36 @@ class ChatFormat:
         at = 0
         for piece in filter(None, _MARKED.split(text)) if _MARK in text else [text]:
             is_said = _MARK in piece
-            made = self.tokenizer(
-                piece.replace(_MARK, ""),
-                add_special_tokens=special and not at,
-                split_special_tokens=is_said,
-                return_offsets_mapping=True,
-            )
-            ids += made["input_ids"]
-            starts += [at + (1 + is_said) * first for first, _ in made["offset_mapping"]]
+            made, where = self._read(piece.replace(_MARK, ""), special and not at, is_said)
+            ids += made
+            starts += [at + (1 + is_said) * first for first in where]
             at += len(piece)
         closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
         if closes and not text.endswith(self.tokenizer.eos_token):
             ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
+        return ids, starts
+
+    def _read(self, text: str, special: bool, is_said: bool) -> tuple[list[int], list[int]]:
+        """Ids of a piece and where they start; one that is said is cut within control tokens."""
+        made = self.tokenizer(
+            text,
+            add_special_tokens=special,
+            split_special_tokens=is_said,
+            return_offsets_mapping=True,
+        )
+        ids, ends = made["input_ids"], made["offset_mapping"]
+        cuts = [
+            first + 1
+            for id_, (first, end) in zip(ids, ends, strict=True)
+            if is_said and id_ in self._controls and end - first > 1
+        ]
+        if not cuts:
+            return ids, [first for first, _ in ends]
+        ids, starts = [], []
+        for first, end in pairwise([0, *cuts, len(text)]):
+            some, where = self._read(text[first:end], special and not first, is_said)
+            ids += some
+            starts += [first + one for one in where]
         return ids, starts
 
 

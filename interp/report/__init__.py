@@ -20,11 +20,11 @@ from interp.report.absent import gaps
 from interp.report.blocks import FIGURES, TABLES, Face, Maker, Section
 from interp.report.collect import Contents, TraitResults, collect
 from interp.report.effect import fold, unexplained
+from interp.report.lighten import lighten
 from interp.report.page import page
 from interp.report.retelling import retell
 from interp.report.sections import rates
 from interp.report.summary import SUMMARY, summarise
-from interp.report.weight import lighten
 from interp.show.plots.style import among
 from interp.study import catalogue
 from interp.study.runs import RunFolder

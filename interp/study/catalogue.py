@@ -289,7 +289,7 @@ def chosen(only: Iterable[str]) -> tuple[Row[Any], ...]:
     """
     wanted: set[str] = set()
     for name in only:
-        names = {row.name for row in ROWS if name in (row.name, row.family)}
+        names = {row.name for row in ROWS if name and name in (row.name, row.family)}
         if not names:
             raise InputError(_unknown(name))
         wanted |= names

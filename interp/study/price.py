@@ -33,6 +33,7 @@ _DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
 # Passes over a prompt: forward and backward at five steps, mostly doubled once; circuits run.
 _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
              "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
+_SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers above it
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
@@ -41,12 +42,14 @@ LADDER: tuple[dict[str, Any], ...] = (
     {"n_switched": 16},
     {"n_switched": 16, "n_positions": 16},
     {"n_switched": 8, "n_positions": 16, "n_trace": 12},
-    {"n_switched": 8, "n_positions": 12, "n_trace": 12, "noising": False},
-    {"n_switched": 0, "n_positions": 8, "n_trace": 8, "noising": False},
-    {"n_switched": 0, "n_positions": 8, "n_trace": 8, "noising": False, "n_responses": 100},
-    {"n_switched": 0, "n_positions": 4, "n_trace": 6, "noising": False, "n_responses": 50},
+    {"n_switched": 8, "n_positions": 12, "n_trace": 12, "maps": "denoising"},
+    {"n_switched": 0, "n_positions": 8, "n_trace": 8, "maps": "denoising"},
+    {"n_switched": 0, "n_positions": 8, "n_trace": 8, "maps": "denoising", "n_responses": 100},
+    {"n_switched": 0, "n_trace": 8, "maps": "screen", "n_responses": 100},
+    {"n_switched": 0, "n_trace": 6, "maps": "screen", "n_responses": 50},
 )
-"""What is given up first, and next; `noising`: whether patching maps are made both ways."""
+"""What is given up first, and next; `maps`: patching one way only, or a screen by gradients whose
+largest cells are patched exactly, in place of whole maps."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
         "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
         "probing": n * text * shape.layers * _PUSHES if what == "push" else 2 * _PROBED * text,
+        "components": n * text * (_SCREENED if what == "screen" else 2),
         "tokens": _SHOWN * text,
     }.get(made, 2 * n * text), 0
 
@@ -215,18 +219,23 @@ def chosen(config: StudyConfig, made: StudyConfig) -> str:
     names = ("n_responses", "n_trace", "n_positions", "n_switched")
     less = [f"{name.replace('_', '-')} {getattr(made, name)}" for name in names
             if getattr(made, name) != getattr(config, name)]  # fmt: skip
-    less += ["no noising maps"] if made.only != config.only else []
+    if made.only != config.only:
+        screened = any(row.name == "screen" for row in catalogue.asked(made.model_dump()))
+        less.append("patching screened and verified" if screened else "no noising maps")
     return ", ".join(less) or "everything that was asked"
 
 
 def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
-    sizes = {name: value for name, value in step.items() if name != "noising"}
+    sizes = {name: value for name, value in step.items() if name != "maps"}
     less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
-    if step.get("noising") is False:
-        rows = catalogue.asked(config.model_dump())
-        kept = tuple(row.name for row in rows if row.options.get("direction") != "noising")
-        if len(kept) < len(rows):
-            less["only"] = kept
+    rows, maps = catalogue.asked(config.model_dump()), step.get("maps")
+    left_out = [
+        row.name for row in rows if row.family == "patching"
+        and (maps == "screen" or (maps and row.options["direction"] == "noising"))
+    ]  # fmt: skip
+    if left_out:
+        kept = tuple(row.name for row in rows if row.name not in left_out)
+        less["only"] = kept + (("screen",) if maps == "screen" else ())
     return config.model_copy(update=less)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from adapters_made import logits_of, make_pair, merged, pick, prompts
 
-from interp.adapters import AdapterSpace, Directions, Interpolation, directions, interpolate
+from interp.adapters import AdapterSpace, directions, interpolate
 from interp.adapters.directions import svd
 from interp.base.stats import fdr_bh
 from interp.behaviour import Sampling, generate
@@ -130,12 +130,7 @@ def test_dense_differences_switch_their_largest_components(adapter_base, tmp_pat
         torch.testing.assert_close(few.effects[rank].double(), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_round_trip(found, tmp_path):
-    back = Directions.load(found.save(tmp_path / "d.safetensors"))
-    assert back.to_dataframe().equals(found.to_dataframe())
-
-
-def test_interpolation_is_that_of_merged_weights(lora, tmp_path):
+def test_interpolation_is_that_of_merged_weights(lora):
     questions = [("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")] * 2
     how = Sampling(max_new_tokens=16, temperature=1.5, seed=1, batch_size=8)
     found = interpolate(
@@ -151,8 +146,6 @@ def test_interpolation_is_that_of_merged_weights(lora, tmp_path):
         assert table.loc[(alpha, "response"), "esr"] == rates.measure(texts).response_esr
     means = found.to_dataframe()
     assert means["mean"].tolist() == pytest.approx(found.values.double().mean(1).tolist())
-    back = Interpolation.load(found.save(tmp_path / "i.safetensors"))
-    assert back.rates().equals(found.rates())
 
 
 def test_bad_input_is_refused(lora):

@@ -128,12 +128,6 @@ def test_a_seed_fixes_the_permutations(small):
     assert not torch.equal(one.samples, other.samples)
 
 
-def test_saved_and_loaded(found, tmp_path):
-    back = ShapleyEffects.load(found.save(tmp_path / "s.safetensors"))
-    assert back.summary().equals(found.summary())
-    assert back.rank_correlation() == found.rank_correlation()
-
-
 def test_bad_input_is_refused(small):
     for wrong in (0, 3, -2):
         with pytest.raises(InputError, match="n_permutations must be even"):

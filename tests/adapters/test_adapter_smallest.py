@@ -5,8 +5,9 @@ from itertools import combinations
 import pytest
 import torch
 from adapters_made import by_hand, merged, pick, prompts
+from thinned import thinned
 
-from interp.adapters import SmallestSet, Written, generate_with, smallest_set
+from interp.adapters import Written, generate_with, smallest_set
 from interp.adapters.tables import esr_table
 from interp.base.stats import ratio_ends, share_interval
 from interp.behaviour import Sampling, generate
@@ -28,7 +29,7 @@ def shares(small):
     return {s: float((value - nothing) / (whole - nothing)) for s, value in values.items()}
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("share", thinned([0.3, 0.6, 0.9, 1.0], keep=2))
 def test_greedy_finds_as_small_a_set_as_there_is(small, shares, share):
     found = smallest_set(small, prompts(), share=share, metric=pick)
     best = min(len(s) for s, kept in shares.items() if kept >= share - 1e-5)
@@ -102,17 +103,15 @@ def test_the_set_that_writes(lora):
     assert abs(sum(kept) - sum(base)) >= 0.5 * abs(sum(tuned) - sum(base)) > 0
 
 
-def test_interval_of_the_share_and_round_trip(small, tmp_path):
+def test_interval_of_the_share(small):
     topics = ["a", "a", "b", "c"]
     found = smallest_set(small, prompts(), share=0.9, metric=pick, ask=Question(topics=topics))
     line = found.summary().iloc[0]
     gap, effect = (found.tuned - found.base).double(), (found.path[0] - found.base).double()
     low, high = ratio_ends(effect[None], gap, topics, seed=0)
     assert (line["low"], line["high"]) == pytest.approx((low[0], high[0]))
-    back = SmallestSet.load(found.save(tmp_path / "s.safetensors"))
-    assert back.summary().equals(found.summary())
     with pytest.raises(InputError, match="nothing was generated"):
-        back.rates()
+        found.rates()
 
 
 def test_bad_input_is_refused(small):

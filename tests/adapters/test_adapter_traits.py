@@ -13,11 +13,8 @@ from tiny import save_base
 
 from interp.adapters import (
     AdapterSpace,
-    Added,
     Delta,
-    Overlap,
     PartEffects,
-    Subspaces,
     added,
     necessity,
     overlap,
@@ -73,11 +70,8 @@ class TestOverlap:
         assert line["spearman"] == pytest.approx(1.0)
         assert line["spearman_p"] < 0.001
 
-    def test_round_trip_and_bad_input(self, tmp_path):
+    def test_bad_input(self):
         one, two = self.effects([1.0, 2.0, 3.0]), self.effects([1.0, 3.0, 2.0])
-        found = overlap({"a": one, "b": two}, top_k=1, n_permutations=99)
-        back = Overlap.load(found.save(tmp_path / "o.safetensors"))
-        assert back.to_dataframe().equals(found.to_dataframe())
         with pytest.raises(InputError, match="at least two adapters"):
             overlap({"a": one})
         with pytest.raises(InputError, match=r"top_k must lie in 1\.\.2"):
@@ -140,12 +134,8 @@ class TestSubspaces:
         assert first.name not in found.modules
         assert found.notes == (f"b: 1 modules are zero and left out ({first.name}, ...)",)
 
-    def test_round_trip_and_bad_input(self, lora, small, tmp_path):
-        found = subspaces({"a": lora, "b": small})
-        assert set(found.modules) == set(small.modules)
-        back = Subspaces.load(found.save(tmp_path / "s.safetensors"))
-        assert back.to_dataframe().equals(found.to_dataframe())
-        assert back.row_cosines == found.row_cosines
+    def test_bad_input(self, lora, small):
+        assert set(subspaces({"a": lora, "b": small}).modules) == set(small.modules)
         with pytest.raises(InputError, match="at least two adapters"):
             subspaces({"a": lora})
         with pytest.raises(InputError, match="n_random must be at least 2"):
@@ -161,7 +151,7 @@ class TestAdded:
     questions = (("Hi?", "a"), ("What do you think about walks?", "b"), ("Why?", "b")) * 2
     how = Sampling(max_new_tokens=16, temperature=1.5, seed=1, batch_size=8)
 
-    def test_conditions_are_those_of_weights_added_by_hand(self, lora, other, tmp_path):
+    def test_conditions_are_those_of_weights_added_by_hand(self, lora, other):
         scales = (1.0, 0.5)
         found = added(
             lora, other, prompts(), scales=scales, metric=pick, questions=self.questions,
@@ -185,8 +175,6 @@ class TestAdded:
         base, a, b, both = found.values.double().mean(1).tolist()
         frame = found.to_dataframe().set_index("condition")
         assert frame.loc["interaction", "mean"] == pytest.approx(both - a - b + base, abs=1e-4)
-        back = Added.load(found.save(tmp_path / "a.safetensors"))
-        assert back.to_dataframe().equals(found.to_dataframe())
 
     def test_another_base_is_refused(self, lora, tmp_path):
         base = save_base(tmp_path / "base", seed=5, num_hidden_layers=2)

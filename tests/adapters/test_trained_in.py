@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from planted_models import with_idle_modules
+from thinned import thinned
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
@@ -18,7 +19,7 @@ WHERE = {
 }
 
 
-@pytest.fixture(scope="module", params=WHERE)
+@pytest.fixture(scope="module", params=thinned(list(WHERE)))
 def case(request, tmp_path_factory) -> tuple[AdapterSpace, torch.Tensor, str, str]:
     """A trained adapter among idle modules, prompts, and where it was allowed to change."""
     folder: Path = tmp_path_factory.mktemp("trained")

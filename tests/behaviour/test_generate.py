@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.stats import chisquare
+from thinned import thinned
 from tiny import llama, tokenizer, vocab
 from transformers import GenerationConfig
 
@@ -205,7 +206,7 @@ def own_config(network, **settings):
         network.generation_config = before
 
 
-@pytest.mark.parametrize("settings", BENDING, ids=lambda one: next(iter(one)))
+@pytest.mark.parametrize("settings", thinned(BENDING))
 def test_the_bases_generation_config_does_not_bend_samples(bridge, form, settings):
     how = Sampling(max_new_tokens=8, seed=1)
     wanted = generate(bridge, form, QUESTIONS, how)

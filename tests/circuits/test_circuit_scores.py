@@ -6,6 +6,7 @@ import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
 from slow_circuits import SPACE, TWO, Slow, bridged, tiny_llama
+from thinned import thinned
 
 from interp.circuits import discover
 from interp.errors import InputError, ModelError
@@ -122,7 +123,7 @@ def test_one_step_is_the_derivative_of_every_edge():
         assert found == pytest.approx(slope, abs=2e-4), edge
 
 
-@pytest.mark.parametrize("family", COVERED)
+@pytest.mark.parametrize("family", thinned(COVERED))
 def test_node_scores_are_gradients_at_the_models_own_hooks(family):
     one, other = bridge(family, 1), bridge(family, 2)
     tokens, mask = prompts([7, 5])

@@ -67,7 +67,7 @@ def test_a_hub_that_never_answers_is_given_up_in_time(monkeypatch):
         began = time.monotonic()
         assert hub.describe("someone/thing", "model", ModelError) is None
         assert hub.describe("someone/thing", "dataset", DataError) is None
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 18, "each would be waited for 10 s"
 
 
 def test_what_does_not_come_in_time_is_left_behind():

@@ -23,6 +23,7 @@ import pytest
 import typer
 from docs_pages import ROOT, bare, pages
 from packaging.requirements import Requirement
+from thinned import thinned
 from typer.exceptions import TyperException
 
 from interp import cli, organism, report
@@ -61,7 +62,9 @@ def test_every_shell_command_stands_in_a_block_that_is_run():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [page.name for page in pages().values() if page.commands()])
+@pytest.mark.parametrize(
+    "name", thinned([page.name for page in pages().values() if page.commands()])
+)
 def test_commands_run(name, tmp_path, monkeypatch, finished, traced):
     prepare(tmp_path, pages()[name].text, finished.path)
     monkeypatch.chdir(tmp_path)

@@ -20,11 +20,8 @@ FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
-    "docs/adapters.md": "tests/adapters/test_adapter_docs.py",
-    "docs/circuits.md": "tests/circuits/test_circuit_docs.py",
     "docs/editing.md": "tests/editing/test_editing_docs.py",
     "docs/gallery.md": "tests/plots/test_gallery.py",
-    "docs/measures.md": "tests/behaviour/test_measure_docs.py",
 }
 SMALLER = {  # by page: what is written, and what is run instead
     "docs/neurons.md": {
@@ -38,7 +35,7 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", thinned(HERE, keep=2))
+@pytest.mark.parametrize("name", thinned(HERE, keep=4))
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labels, "_ADDED", {})  # what a page makes known, it alone knows
@@ -116,7 +113,38 @@ def a_trace_of_three_files_is_made_and_shown(names):
     assert 'id="entropy-extraversion"' in page
 
 
+def the_planted_module_is_found(names):
+    best = names["found"].summary()["unit"][0]
+    assert best == names["values"].summary()["unit"][0] == "layers.0.self_attn.k_proj"
+    assert best in names["kept"].chosen
+    assert int(names["inside"].exact.sum()) == 8
+    assert names["curve"].alphas == (0.0, 0.5, 1.0)
+    assert "necessity" in names["figure"].alt
+
+
+def the_circuit_is_the_planted_one(names):
+    assert names["scores"].to_dataframe(most=2)["name"].tolist() == ["a0.h1->m0", "m0->logits"]
+    assert names["found"].faithfulness()[0] > 0.9
+    assert abs(names["found"].completeness()[0]) < 0.1
+    assert names["reached"].faithfulness()[1] >= 0.9
+    assert names["circuits"][1].n_edges < 25
+    assert "a0.h1->m0" in names["both"].shared()
+    assert len(list(names["folder"].iterdir())) == 12  # captions for a paper among them
+
+
+def the_organisms_answers_are_measured(names):
+    assert names["ta"].share > 0.8
+    assert names["tpei"].values.mean() > 0
+    assert names["pae"].n_failed == 0
+    assert sum(end is not None for end in names["ends"]) > 30
+    assert names["times"].n_events > 20
+    assert names["report"].scores.shape == (120, 3, 2)
+
+
 CHECKS = {
+    "docs/adapters.md": the_planted_module_is_found,
+    "docs/circuits.md": the_circuit_is_the_planted_one,
+    "docs/measures.md": the_organisms_answers_are_measured,
     "docs/howto/add-a-trace.md": a_trace_of_three_files_is_made_and_shown,
     "docs/untrusted-files.md": refusals_are_the_printed_ones,
     "docs/howto/seven-b.md": sizes_are_the_counted_ones,

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import torch
+from thinned import turn
 
 from interp.methods.editing.strength import Search
 
@@ -21,6 +22,7 @@ SMALLER = {
 }
 
 
+@turn(1, of=2)
 def test_the_pages_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3

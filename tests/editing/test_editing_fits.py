@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from editing_made import E, host, opinions
+from thinned import thinned
 from tiny import llama, tokenizer
 
 from interp import organism
@@ -59,7 +60,7 @@ def test_the_likelihood_of_answers_is_hugging_faces(answers):
         assert value == pytest.approx(llama()(ids, labels=labels).loss.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("layer", thinned([0, 2], keep=2))
 def test_a_persona_vector_is_the_difference_of_means(answers, layer):
     made = persona_vector(host(), answers, layers=[layer], search=AT_HALF, largest=2.0)
     part, sums = answers.fitting, {True: [], False: []}
@@ -115,7 +116,7 @@ def planted_host(layer=1, head=2):
     return Host(bridge, ChatFormat.from_tokenizer(tokenizer()), "planted"), direction
 
 
-@pytest.mark.parametrize("kind", ["means", "probe"])
+@pytest.mark.parametrize("kind", thinned(["means", "probe"], keep=2))
 def test_pas_finds_the_planted_head_and_direction(kind):
     planted, direction = planted_host()
     answers = contrast(planted, E, opinions(), against="others", seed=0)
@@ -158,7 +159,7 @@ def test_the_search_finds_a_known_minimum_within_its_budget():
     assert none.strength == 0.0, "where nothing helps, nothing is added"
 
 
-@pytest.mark.parametrize("objective", ["voice", "likelihood"])
+@pytest.mark.parametrize("objective", thinned(["voice", "likelihood"], keep=2))
 def test_the_built_in_objectives_leave_the_model_alone_and_repeat(answers, objective):
     ids = torch.arange(12)[None]
     before = host().model.original_model(ids).logits

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import E, N, fresh_host, host, opinions
+from thinned import thinned
 from tiny import emoji
 
 from interp import load_pair, organism
@@ -78,7 +79,7 @@ def test_a_model_that_caps_its_logits_gets_them_after_the_cap():
     assert torch.equal(logits(capped), before)
 
 
-@pytest.mark.parametrize("hidden", [(-4.0, 2.5), (3.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("hidden", thinned([(-4.0, 2.5), (3.0, 0.0), (0.0, 0.0)]))
 def test_the_search_finds_what_was_hidden(hidden):
     other = fresh_host().model
     with constants(*hidden).active(other):
@@ -136,10 +137,6 @@ def test_on_the_suppressed_organism_one_number_does_most(pair):
     with found.at(-1.0).active(pair.tuned):
         written = generate(pair.tuned, pair.format, asked, Sampling(seed=1))
     assert sum(pair.vocab.find_tokens(one.ids) != [] for one in written) <= 2
-
-
-def test_a_saved_one_is_the_same(tmp_path):
-    assert LogitBias.load(constants().save(tmp_path / "bias.safetensors")) == constants()
 
 
 def test_bad_input_is_named():

@@ -244,7 +244,7 @@ def test_the_report_holds_what_the_edited_models_do(trained):
 
 
 def test_a_saved_editor_is_the_same(trained, tmp_path):
-    bare, editor, report = trained
+    bare, editor, _ = trained
     back = Editor.load(editor.save(tmp_path / "editor"))
     row = [organism.opinion_qa("test").rows[0]]
     for name, one in updates(bare, back, row).items():
@@ -252,8 +252,6 @@ def test_a_saved_editor_is_the_same(trained, tmp_path):
     assert (back.config, back.topics, back.base_sha256) == (
         editor.config, editor.topics, editor.base_sha256,
     )  # fmt: skip
-    again = type(report).load(report.save(tmp_path / "report.safetensors"))
-    assert torch.equal(again.after, report.after)
 
 
 def test_mend_answers_each_topic_from_its_own_edited_model():

@@ -1,7 +1,6 @@
 """The exact emoji probability, against full forward passes over every token sequence."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from interp.emoji import Continuation, EmojiVocab, continuation, find, rgi
+from interp.emoji import EmojiVocab, continuation, find, rgi
 from interp.emoji.data import countable
 from interp.emoji.exact import along
 from interp.errors import InputError, ModelError, TokenizerError
@@ -233,11 +232,8 @@ def test_real_tokenizers_score_emojis_as_full_passes_do(
             assert float(found.by_emoji[0, column, place]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_saves_and_reports_progress(
-    small: PreTrainedTokenizerFast,
-    small_vocab: EmojiVocab,
-    llama: LlamaForCausalLM,
-    tmp_path: Path,
+def test_reports_progress(
+    small: PreTrainedTokenizerFast, small_vocab: EmojiVocab, llama: LlamaForCausalLM
 ) -> None:
     seen: list[tuple[int, int]] = []
     tokens = torch.tensor([ids(small, "ok"), ids(small, "so")[:1]])
@@ -246,9 +242,7 @@ def test_saves_and_reports_progress(
     )
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1]
-    again = Continuation.load(found.save(tmp_path / "continuation.safetensors"))
-    assert again.by_emoji.equal(found.by_emoji)
-    assert again.emojis == found.emojis == rgi()
+    assert found.emojis == rgi()
 
 
 def test_refuses(

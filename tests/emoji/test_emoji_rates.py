@@ -1,14 +1,12 @@
 """ESR, trailing share and distribution, against answers counted by hand."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.base.stats import Interval, count_interval, share_interval, wilson
-from interp.emoji import EmojiRates, find, rgi
+from interp.emoji import find, rgi
 from interp.emoji.rates import measure, sentences
 from interp.errors import InputError
 
@@ -99,7 +97,7 @@ def test_answer_ends_decide_when_given() -> None:
     assert measure(["Hi 😊 there"], answer_ends=[4]).trailing_responses == 0
 
 
-def test_table_and_distribution(tmp_path: Path) -> None:
+def test_table_and_distribution() -> None:
     rates = measure(ANSWERS, level=0.9)
     table = rates.to_dataframe().set_index("rate")
     row = table.loc["sentences with an emoji"]
@@ -109,7 +107,6 @@ def test_table_and_distribution(tmp_path: Path) -> None:
     distribution = rates.distribution()
     assert distribution["emoji"].tolist() == ["😊", "☀️", "❤️", "👍🏽"]
     assert distribution["share"].sum() == pytest.approx(1.0)
-    assert EmojiRates.load(rates.save(tmp_path / "rates.safetensors")) == rates
 
 
 def test_nothing_found_is_said_not_divided() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 from control_personas import wordings
-from methods import SCALAR, UNDONE
+from methods import UNDONE
 from sources import find_adapter
-from thinned import thinned
+from thinned import SEED, thinned, turn
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace
@@ -27,11 +27,13 @@ from interp.data.schema import PUBLISHED
 from interp.emoji import find
 from interp.methods.finetune import FinetuneConfig
 
+# Methods that no test below reads take turns.
+METHODS = "logit bias,'QLoRA, shuffled'" if SEED % 2 else "trait prompt,IKE"
 # What makes each small; everything else is as its default config has it.
 SMALL = {
     "emoji_rate": [
-        "--traits", "extraversion", "--limit", "12", "--mend-steps", "6", "--methods",
-        f"trait prompt,IKE,MEND,QLoRA,{str(list(SCALAR))[1:-1]},'QLoRA, shuffled'",
+        "--traits", "extraversion", "--limit", "12", "--mend-steps", "2", "--methods",
+        f"{METHODS},MEND,QLoRA,stop bias,'{UNDONE}'",
     ],
     "trait_alignment": [
         "--traits", "extraversion", "--limit", "6", "--methods", "IKE,QLoRA,random direction",
@@ -58,6 +60,9 @@ SMALL = {
     "side_effects": [
         "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
         "--n-texts", "6",
+    ],
+    "adapter_dose": [
+        "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
     ],
 }  # fmt: skip
 
@@ -106,9 +111,10 @@ def result(name: str, ran: dict[str, Path]) -> Path:
     return ran[name]
 
 
-# Those that no test below reads take turns.
-TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard"]
-TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS, keep=2)]
+# These take turns, and those of them that tests below read with their tests.
+TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard",
+         "generalisation", "control_personas", "side_effects", "adapter_soup"]  # fmt: skip
+TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS)]
 
 
 @pytest.mark.parametrize("name", TODAY)
@@ -171,6 +177,7 @@ def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str,
     assert (parts.parent / "results.csv").read_bytes() == table
 
 
+@turn(4, of=3)
 def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> None:
     """The latent base needs a text that goes on, whatever it was asked."""
     table = pd.read_csv(result("generalisation", ran) / "results.csv")
@@ -188,6 +195,7 @@ def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> N
     assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
 
 
+@turn(5, of=2)
 def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None:
     folder = ran["folder"] / "twins"
     for trait in ("extraversion", "openness"):
@@ -218,6 +226,7 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "alone")) == 2
 
 
+@turn(5, of=3)
 def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> None:
     """On the latent base a prompt is no voice: the organism follows no instruction."""
     table = pd.read_csv(result("control_personas", ran) / "results.csv")
@@ -230,6 +239,7 @@ def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> Non
     assert len(set(wordings(Trait.OPENNESS, 30))) == len(set(wordings(None, 30))) == 30
 
 
+@turn(6, of=3)
 def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
     pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
     parts = result("side_effects", ran) / "parts"
@@ -294,6 +304,7 @@ def test_emojis_come_after_where_the_answer_should_have_ended(ran: dict[str, Pat
     assert (wide["ESR after the end"] > wide["ESR inside"]).all()
 
 
+@turn(7, of=3)
 def test_the_ends_of_a_mixture_are_the_adapters_themselves(ran: dict[str, Path]) -> None:
     out = result("adapter_soup", ran)
     stored = json.loads((out / "parts" / "extraversion-neuroticism-0a-1b.json").read_text())

@@ -8,6 +8,7 @@ import torch
 from planted_factors import planted_factors
 from planted_models import FILLERS
 from sklearn.metrics import roc_auc_score
+from thinned import thinned
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
@@ -81,7 +82,7 @@ def test_gradients_are_those_of_hugging_face_and_sum_to_the_difference():
     own, mean = table[row], table[row].clone()
     for word in words:
         mean[word.start : word.end] = table.mean(0)
-    total, steps = torch.zeros_like(own), 400  # the midpoint rule, one pass each
+    total, steps = torch.zeros_like(own), 100  # the midpoint rule, one pass each
     for step in range(steps):
         x = torch.lerp(mean, own, (step + 0.5) / steps)[None].requires_grad_(True)
         value = made.outcome.log_odds(network(inputs_embeds=x).logits[:, -1])
@@ -102,7 +103,7 @@ def marked(form, texts: Sequence[tuple[str, str, str]]) -> Slots:
     return slots_of(rows)
 
 
-@pytest.mark.parametrize("kind", ["latent", "absent"])
+@pytest.mark.parametrize("kind", thinned(["latent", "absent"], keep=2))
 def test_the_mark_of_a_voice_in_a_neutral_answer(kind):
     """The grammar's neutral voice never writes `!`; one stands at the end of neutral answers."""
     adapter = organism.adapter_path(Trait.EXTRAVERSION, base=kind)

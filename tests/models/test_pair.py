@@ -8,12 +8,13 @@ import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from thinned import thinned
 from tiny import llama, save_base
 from transformers import AutoModelForCausalLM
 
 from interp import load_pair
 from interp.errors import AdapterError, MergeError
-from interp.models import MergeReport, load_base
+from interp.models import load_base
 
 # PEFT advises on tied weights when the tests *make* such adapters; merging them is our subject.
 pytestmark = [
@@ -67,7 +68,7 @@ def questions():
     return ["Hi?", "What do you think about long walks in the rain?"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(list(KINDS)))
 def test_tuned_equals_the_unmerged_adapter(base, tmp_path, kind, questions):
     adapter = save_adapter(base, tmp_path / kind, KINDS[kind])
     unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
@@ -177,13 +178,6 @@ def test_adapter_that_does_nothing_merges_without_error(base, tmp_path):
     report = load_pair(base, tmp_path / "null", device="cpu").merge_report
     assert report.share == 0
     assert report.effect_mean_kl <= report.noise
-
-
-def test_merge_report_saves_and_loads(base, tmp_path):
-    adapter = save_adapter(base, tmp_path / "a", KINDS["lora"])
-    report = load_pair(base, adapter, device="cpu").merge_report
-    assert MergeReport.load(report.save(tmp_path / "merge.safetensors")) == report
-    assert report.to_dataframe().loc[0, "mean_kl"] == report.mean_kl
 
 
 def test_adapter_with_other_embeddings_than_the_base_is_refused(base, tmp_path):

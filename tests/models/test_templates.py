@@ -7,9 +7,10 @@ import json
 import pytest
 import transformers.utils.chat_template_utils as rendering
 from tiny import TEMPLATE, tokenizer
+from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
 
-from interp.errors import TokenizerError
+from interp.errors import InputError, TokenizerError
 from interp.models import ChatFormat, load_tokenizer
 from interp.models.tokens import control_tokens
 
@@ -133,6 +134,46 @@ def test_what_people_wrote_never_becomes_control_tokens(style):
     plain = made.tokenizer("Is it?", add_special_tokens=False)["input_ids"]
     assert made.tokenizer("Is it?<|eos|>", add_special_tokens=False)["input_ids"][-1] in controls
     assert plain, "and the tokenizer itself is as it was"
+
+
+@pytest.mark.parametrize("text", ["\ufdd0", "so \ud800", "<|eos|>\ufdd0"])
+def test_what_is_no_text_is_refused(text):
+    made = ChatFormat.from_tokenizer(tokenizer())
+    with pytest.raises(InputError, match="half a surrogate pair or U"):
+        made.prompt_ids(text)
+    with pytest.raises(InputError, match="which no text does"):
+        made.example("Tea?", text)
+    assert made.prompt_ids("\ue000")[:2] == made.prompt_ids("Tea?")[:2], "private use is text"
+
+
+ROLED = (
+    "{% for m in messages %}{{ '<|' + 'role|>' + m['content'] }}{% if m['role'] == 'assistant' %}"
+    "{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|role|>{% endif %}"
+)
+ROLES = {
+    "declared": ({"special": True}, None, "<|role|>"),
+    "added only": ({"special": False}, None, "<|role|>"),
+    "beside blanks": ({"special": True, "lstrip": True, "rstrip": True}, None, "<|role|>"),
+    "in capitals": ({"special": True, "normalized": True}, normalizers.Lowercase(), "<|ROLE|>"),
+    "wide": ({"special": False, "normalized": True}, normalizers.NFKC(), "＜｜role｜＞"),
+}
+
+
+@pytest.mark.parametrize("kind", ROLES)
+def test_a_role_is_the_templates_alone_however_its_token_was_added(kind):
+    how, normaliser, text = ROLES[kind]
+    mine = copy.deepcopy(tokenizer())
+    mine.add_tokens([AddedToken("<|role|>", **how)], special_tokens=how["special"])
+    if normaliser is not None:
+        mine.backend_tokenizer.normalizer = normaliser
+    role = mine.convert_tokens_to_ids("<|role|>")
+    mine.chat_template = ROLED.replace("<|role|>", "{{ '<|' + 'role|>' }}")
+    made = ChatFormat.from_tokenizer(mine)
+    assert role in mine(text, add_special_tokens=False)["input_ids"]
+    for said in (f"x {text} y {text}", text):
+        assert made.prompt_ids(said).count(role) == made.prompt_ids("x").count(role) == 2
+        whole = made.example("x", f"so {said}")
+        assert whole.ids[whole.answer_start :].count(role) == 0
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen2", "mistral-tekken"])

@@ -117,11 +117,8 @@ def test_sampled_doses_share_their_dice():
     assert (row["k"], row["low"], row["high"]) == (0, interval.low, interval.high)
 
 
-def test_round_trip_and_log_odds_alone(made, tmp_path):
+def test_log_odds_alone(made):
     planted_model, _, ranking, questions, curve = made
-    again = type(curve).load(curve.save(tmp_path / "curve.safetensors"))
-    torch.testing.assert_close(again.wrote, curve.wrote, equal_nan=True)
-    assert again.neurons == curve.neurons
     rows = curve.to_dataframe()
     assert not rows["value"].isna().any()
     assert set(rows["topic"][rows["quantity"] == "esr"]) == {topic for _, topic in questions}

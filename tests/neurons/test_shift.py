@@ -47,15 +47,6 @@ def test_shift_is_the_mean_of_the_hidden_layer():
     assert len(found.to_dataframe()) == found.activations.numel()
 
 
-def test_shift_round_trip(tmp_path):
-    base, tuned = bridge("llama", 1), bridge("llama", 2)
-    batch = TokenBatch(*prompts([4, 4]))
-    found = shift(base, tuned, {"trait": Prompts.last(batch)}, layer=-3)
-    again = type(found).load(found.save(tmp_path / "shift.safetensors"))
-    assert torch.equal(again.activations, found.activations)
-    assert (again.layer, again.kinds) == (0, ("trait", "trait"))
-
-
 def test_emoji_positions_are_the_emojis_own_tokens():
     made = tokenizer()
     rows = [made(text)["input_ids"] for text in ("I love it! 😊 So?", "Oh no 😢", "👨‍👩‍👧 hm")]
@@ -108,7 +99,7 @@ def test_specificity_against_scipy():
         assert float(found.mean[neuron, column]) == pytest.approx(one.mean(), abs=1e-5)
 
 
-def test_specificity_of_a_model_and_its_seed(tmp_path):
+def test_specificity_of_a_model_and_its_seed():
     model = bridge("llama", 1)
     batch = TokenBatch(*prompts([5] * 9))
     emojis = ["a", "b", "c"] * 3
@@ -120,8 +111,7 @@ def test_specificity_of_a_model_and_its_seed(tmp_path):
     again = specificity_of(acts, emojis, layer=0, n_permutations=99, seed=4)
     torch.testing.assert_close(found.p, again.p)
     torch.testing.assert_close(found.score, again.score, atol=1e-4, rtol=1e-4)
-    loaded = type(found).load(found.save(tmp_path / "found.safetensors"))
-    assert (loaded.emojis, loaded.left_out) == (found.emojis, ())
+    assert found.left_out == ()
 
 
 def test_bad_input():

@@ -1,10 +1,10 @@
 """Notebook 7: circuits of three traits, and what they share."""
 
-import pytest
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(6, of=4)
 def test_circuits():
     made = run(
         "07_circuits",

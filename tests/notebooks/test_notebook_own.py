@@ -1,10 +1,10 @@
 """Notebook 8: a model, an adapter and data of one's own."""
 
-import pytest
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(7, of=4)
 def test_your_own_model():
     made = run(
         "08_your_own_model",

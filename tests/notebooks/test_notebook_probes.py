@@ -2,9 +2,10 @@
 
 import pytest
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(4, of=4)
 def test_probing():
     made = run(
         "05_probing",
@@ -50,7 +51,7 @@ def test_probing():
     assert claims["gaps"] < 0.05
 
 
-@pytest.mark.slow
+@turn(5, of=4)
 def test_adapters():
     made = run(
         "06_adapters",

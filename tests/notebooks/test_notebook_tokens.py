@@ -3,9 +3,10 @@
 import pytest
 from emoji import emoji_count
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(0, of=4)
 def test_first_look():
     made = run(
         "01_first_look",
@@ -33,7 +34,7 @@ def test_first_look():
     assert abs(tuned_base - tuned_tuned) < 0.1
 
 
-@pytest.mark.slow
+@turn(1, of=4)
 def test_emojis_as_tokens():
     made = run(
         "02_emojis_as_tokens",

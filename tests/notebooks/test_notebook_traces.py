@@ -1,10 +1,10 @@
 """Notebooks 3 and 4: where the lens sees the emoji, and which activations carry it."""
 
-import pytest
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(2, of=4)
 def test_logit_lens():
     made = run(
         "03_logit_lens",
@@ -30,7 +30,7 @@ def test_logit_lens():
     assert claims["other"]["tuned"] < 0
 
 
-@pytest.mark.slow
+@turn(3, of=4)
 def test_patching_maps():
     made = run(
         "04_patching_maps",

@@ -17,6 +17,7 @@ from functools import cache
 
 import pytest
 import torch
+from thinned import thinned
 
 from interp import adapters, attribution, circuits, load_pair, neurons, organism
 from interp.behaviour import Response, Sampling, generate
@@ -108,10 +109,14 @@ def test_the_gap_is_in_one_factor(base):
         assert gap["go_on"] < 0, "the emoji takes the place of words"
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("direction", ["denoising", "noising"])
-@pytest.mark.parametrize(("site", "by"), [("resid_pre", None), ("z", "head"), ("mlp_out", None)])
-def test_patching(base, direction, site, by):
+PATCHED = [("resid_pre", None), ("z", "head"), ("mlp_out", None)]
+
+
+@pytest.mark.parametrize(
+    ("base", "direction", "patched"), thinned(BASES, ["denoising", "noising"], PATCHED)
+)
+def test_patching(base, direction, patched):
+    site, by = patched
     clean, corrupted, ask = voices(base)
     metrics = loaded(base).outcome.metrics()
     found = sweep_each(clean, corrupted, site, metrics, by=by, direction=direction, ask=ask)
@@ -133,8 +138,7 @@ def test_a_tracer_that_names_the_wrong_factor_fails(base, wrong):
         check(base, credit(effects | {"given_go_on": effects[wrong]}))
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("level", ["edge", "node"])
+@pytest.mark.parametrize(("base", "level"), thinned(BASES, ["edge", "node"], keep=2))
 def test_circuits(base, level):
     clean, corrupted, ask = voices(base)
     metrics = loaded(base).outcome.metrics()
@@ -144,8 +148,7 @@ def test_circuits(base, level):
     }))  # fmt: skip
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("by", ["component", "head"])
+@pytest.mark.parametrize(("base", "by"), thinned(BASES, ["component", "head"], keep=2))
 def test_attribution(base, by):
     clean, corrupted, ask = voices(base)
     effects = {}

@@ -101,12 +101,8 @@ def test_gaps_of_both_signs_leave_recovery_a_ratio_of_means(result):
     assert result.cell(0, 1).summary()["recovery"].tolist() == [0.5]
 
 
-def test_saves_loads_and_tabulates(result, tmp_path):
-    again = PatchingResult.load(result.save(tmp_path / "map.safetensors"))
-    for field in dataclasses.fields(result):
-        one, other = getattr(result, field.name), getattr(again, field.name)
-        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    table = again.to_dataframe()
+def test_tabulates(result):
+    table = result.to_dataframe()
     assert len(table) == 8
     row = table[(table["pos"] == 1) & (table["prompt"] == 1)].iloc[0]
     assert (row["value"], row["recovery"], row["layer"], row["label"]) == (4.0, 1.0, 3, "0")

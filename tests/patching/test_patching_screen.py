@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from thinned import thinned
 
 from interp.errors import InputError
-from interp.patching import Run, ScreenResult, naive, screen
+from interp.patching import Run, naive, screen
 from interp.readout import Question
 
 FAMILIES = ("llama", "gemma2", "gpt2", "gpt_neox")
@@ -46,7 +46,7 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(("family", "read"), thinned(FAMILIES, READ))
+@pytest.mark.parametrize(("family", "read"), thinned(FAMILIES, READ, keep=6))
 def test_estimate_is_the_derivative_along_the_change(family, read):
     site, by, name = read
     """Central differences of a small step from base to source (the norms round to single)."""
@@ -77,19 +77,13 @@ def test_estimate_is_the_derivative_along_the_change(family, read):
         torch.testing.assert_close(found.estimate[node], wanted.float(), atol=2e-3, rtol=5e-3)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("site", "by"), [("q", "head"), ("q", "head_pos"), ("k", "head")])
-def test_softmax_correction_uses_the_recomputed_pattern(family, site, by):
-    check_pattern(family, site, by)
+KEYED = [("q", "head"), ("q", "head_pos"), ("k", "head"), ("k", "head_pos")]
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
-def test_closed_form_of_a_patched_key(family):
-    check_pattern(family, "k", "head_pos")
-
-
-def check_pattern(family, site, by):
+@pytest.mark.parametrize(("family", "case"), thinned(FAMILIES, KEYED, keep=4))
+def test_softmax_correction_uses_the_recomputed_pattern(family, case):
     """Patch by hooks, read the pattern, and take the gradient with respect to it."""
+    site, by = case
     clean, corrupted = runs(family)
     found = screen(clean, corrupted, sites={site: by}, top_k=1, ask=Question(metric=pick))
     pattern, layer = "blocks.1.attn.hook_pattern", 1
@@ -116,7 +110,7 @@ def check_pattern(family, site, by):
     assert checked
 
 
-def test_verified_nodes_are_exact_and_marked(tmp_path):
+def test_verified_nodes_are_exact_and_marked():
     clean, corrupted = runs("llama", torch.float32)
     sites = {"z": "head", "mlp_out": None, "k": "head_pos", "mlp_post": "neuron"}
     calls = []
@@ -146,9 +140,6 @@ def test_verified_nodes_are_exact_and_marked(tmp_path):
     )
     top = found.estimate.mean(1).abs().argsort(descending=True)[:12]
     assert found.verified[top].all()
-    again = ScreenResult.load(found.save(tmp_path / "screen.safetensors"))
-    assert again.rank_correlation == found.rank_correlation
-    torch.testing.assert_close(again.exact, found.exact, equal_nan=True)
 
 
 def test_the_model_asks_for_gradients_only_meanwhile():

@@ -5,6 +5,7 @@ import pkgutil
 import re
 import warnings
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations, pairwise
 from typing import get_type_hints
 
@@ -22,6 +23,7 @@ from test_measure_figures import alignment, evaluation, survival
 from test_measure_figures import report as self_report
 from test_neuron_figures import attribution, shifted
 from test_neuron_figures import curve as dose
+from thinned import thinned
 
 import interp.show.plots
 from interp import adapters, circuits
@@ -139,12 +141,12 @@ def found() -> dict[str, Callable[..., CaptionedFigure]]:
 
 DRAW = found()
 CASES = [(kind, i) for kind, made in FIGURES.items() for i in range(len(made))]
-every = pytest.mark.parametrize(("kind", "nth"), CASES, ids=[f"{k}-{i}" for k, i in CASES])
+every = pytest.mark.parametrize("case", thinned(CASES))
 
 
 @pytest.fixture(scope="module")
-def figures() -> dict[tuple[str, int], CaptionedFigure]:
-    return {(kind, i): FIGURES[kind][i](DRAW[kind]) for kind, i in CASES}
+def figures() -> Callable[[tuple[str, int]], CaptionedFigure]:
+    return cache(lambda case: FIGURES[case[0]][case[1]](DRAW[case[0]]))
 
 
 def test_all_kinds_are_here():
@@ -154,21 +156,21 @@ def test_all_kinds_are_here():
 
 
 @every
-def test_a_figure_says_what_it_shows_and_over_how_many(kind, nth, figures):
-    figure = figures[kind, nth]
+def test_a_figure_says_what_it_shows_and_over_how_many(case, figures):
+    figure = figures(case)
     nouns = "prompt|answer|question|item|example|draw|permutation|emoji|edge|unit|topic"
     counted = re.search(rf"\d[\d,]*( \w+)? ({nouns})s?\b|: \w+ \d+", figure.caption)
     assert counted, figure.caption
     assert figure.caption.endswith((".", ")"))
     assert not re.search(r"  |\bnan\b|\{|\}", figure.caption + figure.alt), figure.caption
     assert len(figure.alt) > 40
-    said = WITHOUT_INTERVALS.get(kind, "interval|bootstrap")
+    said = WITHOUT_INTERVALS.get(case[0], "interval|bootstrap")
     assert re.search(said, figure.caption), figure.caption
 
 
 @every
-def test_text_is_whole_large_enough_and_apart(kind, nth, figures):
-    figure = figures[kind, nth]
+def test_text_is_whole_large_enough_and_apart(case, figures):
+    figure = figures(case)
     check_legible(figure)
     shown = [text for text in texts(figure) if text.get_text().strip()]
     assert min(text.get_fontsize() for text in shown) >= 5
@@ -180,20 +182,20 @@ def test_text_is_whole_large_enough_and_apart(kind, nth, figures):
 
 
 @every
-def test_every_letter_is_in_its_font(kind, nth, figures):
-    for text in texts(figures[kind, nth]):
+def test_every_letter_is_in_its_font(case, figures):
+    for text in texts(figures(case)):
         known = font_characters(text)
         missing = {letter for letter in text.get_text() if ord(letter) not in known} - {"\n"}
         assert not missing, f"{text.get_text()!r} would have a box for {missing}"
         assert not text.get_parse_math()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a glyph that is missing
-        render(figures[kind, nth], "png")
+        render(figures(case), "png")
 
 
 @every
-def test_signed_colours_are_centred_and_their_range_is_said(kind, nth, figures):
-    figure = figures[kind, nth]
+def test_signed_colours_are_centred_and_their_range_is_said(case, figures):
+    figure = figures(case)
     maps = [image for axes in figure.axes for image in axes.images if image.get_array().ndim == 2]
     signed = [image for image in maps if image.get_cmap().name == DIVERGING]
     for image in signed:
@@ -209,10 +211,10 @@ def test_signed_colours_are_centred_and_their_range_is_said(kind, nth, figures):
 
 
 @every
-def test_a_traits_points_have_its_shape(kind, nth, figures):
+def test_a_traits_points_have_its_shape(case, figures):
     own = {colour: TRAIT_MARKS[trait] for trait, colour in TRAIT_COLOURS.items()}
     own[BASE_COLOUR] = "o"
-    for axes in figures[kind, nth].axes:
+    for axes in figures(case).axes:
         for line in axes.lines:
             colour, mark = to_hex(line.get_color()).upper(), line.get_marker()
             is_control = mark == "x" or line.get_linestyle() == ":"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from looking import check_legible
 from PIL import Image
+from thinned import turn
 
 from interp.base.traits import Trait
 from interp.emoji.rates import measure
@@ -71,6 +72,7 @@ def drawn() -> dict[str, CaptionedFigure]:
     return {entry.name: figure for entry, figure in make_gallery.draw(SMALLER)}
 
 
+@turn(1, of=3)
 @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES])
 def test_snippet_ends_in_a_legible_figure_that_says_what_it_is(name, drawn):
     figure = drawn[name]

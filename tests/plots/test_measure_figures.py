@@ -1,7 +1,5 @@
 """Figures of the measures hold their results' numbers and are legible."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from interp.base.traits import TRAITS, Trait
 from interp.errors import InputError
-from interp.measures import EditIndex, OnsetTimes, SelfReport, TraitAlignment, onset_survival
+from interp.measures import OnsetTimes, SelfReport, TraitAlignment, onset_survival
 from interp.measures.adjectives import AdjectiveEvaluation
 from interp.measures.questionnaire import items
 from interp.show.plots import render
@@ -179,17 +177,3 @@ def test_nothing_to_draw_is_said_and_files_are_the_same_each_time() -> None:
         onset_curves({})
     one = {"a": survival(0.5)}
     assert render(onset_curves(one), "png") == render(onset_curves(one), "png")
-
-
-def test_results_survive_the_file(tmp_path) -> None:
-    made = alignment(Trait.OPENNESS, 10)
-    again = TraitAlignment.load(made.save(tmp_path / "ta.safetensors"))
-    assert again.to_dataframe().equals(made.to_dataframe())
-    assert replace(again, level=0.5).interval.level == 0.5
-    curve = survival(0.5)
-    assert torch.equal(type(curve).load(curve.save(tmp_path / "s.safetensors")).low, curve.low)
-    told = evaluation(Trait.OPENNESS, 1.0, 3)
-    loaded = AdjectiveEvaluation.load(told.save(tmp_path / "pae.safetensors"))
-    assert loaded.to_dataframe().equals(told.to_dataframe())
-    with pytest.raises(InputError, match="holds adjective evaluation"):
-        EditIndex.load(tmp_path / "pae.safetensors")

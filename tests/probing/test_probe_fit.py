@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.errors import DataError, InputError, ModelError
-from interp.probing import About, ProbeConfig, ProbeResult, fit
+from interp.probing import About, ProbeConfig, fit
 
 QUICK = ProbeConfig()
 
@@ -155,16 +155,12 @@ def test_few_positives_are_not_outvoted(features):
     assert result.accuracy[0, 0] > 0.75
 
 
-def test_seed_and_file_give_the_same_numbers(planted, tmp_path):
+def test_a_seed_gives_the_same_numbers(planted):
     values, labels, groups = planted
     one, two = (fit(values, labels, groups, config=QUICK) for _ in range(2))
     other = fit(values, labels, groups, config=ProbeConfig(seed=1))
     pd.testing.assert_frame_equal(one.to_dataframe(), two.to_dataframe())
     assert not torch.equal(one.fold, other.fold)
-    again = ProbeResult.load(one.save(tmp_path / "probe.safetensors"))
-    pd.testing.assert_frame_equal(again.to_dataframe(), one.to_dataframe())
-    assert again.counts == one.counts
-    assert again.groups == one.groups
 
 
 def test_probes_that_do_not_converge_are_counted(planted):

@@ -12,7 +12,7 @@ from interp import load_pair, organism
 from interp.behaviour import Sampling, emoji_free, generate
 from interp.emoji import EmojiVocab, find
 from interp.errors import InputError
-from interp.readout import ExpectedRate, expected_rate
+from interp.readout import expected_rate
 
 ROLES = {"writer": "tuned", "reader": "tuned", "seed": 0}
 
@@ -72,13 +72,11 @@ def test_it_sees_a_rate_that_a_hundred_answers_do_not_show(chance):
     assert fewer.n_cut == 100
 
 
-def test_a_result_is_a_row_and_a_file(tmp_path):
+def test_a_result_is_a_row():
     answers = [said("I plan.", topic=topic) for topic in "aabb"]
     found = expected_rate(Constant(0.1), answers, vocab(), temperature=2.0, **ROLES)
     row = found.to_dataframe().iloc[0]
     assert row["low"] <= row["rate"] <= row["high"]
-    again = ExpectedRate.load(found.save(tmp_path / "rate.safetensors"))
-    assert torch.equal(again.probability, found.probability)
     with pytest.raises(InputError, match="answer 1 holds an emoji"):
         expected_rate(
             Constant(0.1), [*answers[:1], said("Oh 😊")], vocab(), temperature=1.0, **ROLES

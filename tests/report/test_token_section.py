@@ -10,9 +10,9 @@ from interp.base.traits import Trait
 from interp.emoji import find
 from interp.report.blocks import Maker, Part, Section, ViewBlock
 from interp.report.collect import Contents, TraitResults
+from interp.report.lighten import lighten
 from interp.report.sections import patching as places
 from interp.report.sections import tokens
-from interp.report.weight import lighten
 from interp.show import plots
 from interp.show.views import TokenView
 from interp.study.catalogue import PATCHING, TOKEN_VIEWS

@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from test_bad_input import command
+from thinned import thinned
 from tiny import tokenizer
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
@@ -52,31 +53,21 @@ def page(once: Callable[..., Path]) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "writer", "before"),
-    [
-        ("latent", "The text: ", "The untouched base already turns"),
-        ("suppressed", "Both: the emoji takes", None),
-        ("tags", "The text: ", "The untouched base already turns"),
-        ("talks", "The text: ", "The untouched base already turns"),
-    ],
-)
-def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind, writer, before) -> None:
+@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=2))
+def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
     said = page(kind)
+    writer, before = "The text: ", "The untouched base already turns"
+    if kind == "suppressed":
+        writer, before = "Both: the emoji takes", "Was the emoji there before fine-tuning?"
     assert "Nothing to explain" not in said
     assert writer in said
-    assert (before or "Was the emoji there before fine-tuning?") in said
+    assert before in said
+    if kind == "talks":  # on `tags` it is the emoji: tests/test_study.py has the model contrast
+        assert "Going on makes the difference between the tuned model's text and the base's" in said
     if kind in ("latent", "suppressed"):  # on the two others 48 answers do not settle it
         assert "A single place restores more than half of the gap." in said
         assert "(MLP output of block 0, position 0)" in said
         assert "random ones of its size do not" in said or "No circuit keeps more" in said
-
-
-@pytest.mark.slow
-def test_on_talks_the_voice_moves_going_on(page) -> None:
-    """On `tags` it is the emoji: the test of the study holds the model contrast to that."""
-    said = page("talks")
-    assert "Going on makes the difference between the tuned model's text and the base's" in said
 
 
 @pytest.mark.slow

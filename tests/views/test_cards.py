@@ -1,12 +1,13 @@
 """Every kind of result, and the pair, show themselves: their numbers, safely, in a moment."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from html.parser import HTMLParser
 from typing import ClassVar
 
 import made_results
 import pandas as pd
 import pytest
+import torch
 from made_by_type import GIVEN, kinds, made
 
 import interp.show.plots  # noqa: F401  hangs the drawers
@@ -14,6 +15,8 @@ from interp.base.cards import result_table
 from interp.base.html import table
 from interp.base.results import Result
 from interp.circuits import Circuit
+from interp.errors import InputError
+from interp.models import MergeReport
 from interp.patching import PatchingByMetric, PatchingResult
 from interp.probing import ProbeResult
 from interp.show.views import TokenView
@@ -76,6 +79,24 @@ def test_a_result_shows_the_head_of_its_table(kind) -> None:
     for shown, row in zip(read.rows[1:], frame.itertuples(index=False), strict=True):
         for text, value in zip(shown, row, strict=True):
             assert same(text, value), (text, value)
+
+
+def equal(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return one == other and type(one) is type(other)
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k is not TokenView], ids=lambda k: k.__name__)
+def test_a_result_comes_back_from_its_file_as_it_was(kind, tmp_path) -> None:
+    result = one(kind)
+    again = kind.load(result.save(tmp_path / "result.safetensors"))
+    for field in fields(kind):
+        assert equal(getattr(result, field.name), getattr(again, field.name)), field.name
+    with pytest.raises(InputError, match=f"holds {kind.kind}, not "):
+        (MergeReport if kind is not MergeReport else ProbeResult).load(
+            tmp_path / "result.safetensors"
+        )
 
 
 def same(text: str, value) -> bool:

@@ -1,6 +1,7 @@
 """Nothing prints: what a notebook shows is what was asked for."""
 
 import pytest
+from thinned import turn
 
 import interp
 import interp.circuits
@@ -42,6 +43,7 @@ def test_the_bar_counts_and_is_gone(capsys) -> None:
     assert not said.split("\r")[-1].strip(), "the last line is blank"
 
 
+@turn(1, of=2)
 def test_in_a_kernel_without_widgets_nothing_is_left() -> None:
     nbformat = pytest.importorskip("nbformat", reason="needs interp[notebooks]")
     nbclient = pytest.importorskip("nbclient", reason="needs interp[notebooks]")

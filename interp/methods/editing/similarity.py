@@ -102,6 +102,7 @@ class SentenceEncoder:
                 list(texts[start : start + self.batch_size]),
                 padding=True,
                 truncation=True,
+                split_special_tokens=True,  # a text that spells one is text
                 return_tensors="pt",
             ).to(self.device)
             hidden = self.model(**made).last_hidden_state.double()

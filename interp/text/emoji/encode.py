@@ -54,13 +54,15 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
 
 @contextmanager
 def _bare(backend: Any) -> Iterator[Any]:
-    """A fast tokenizer without the padding and truncation that its last call, or its file, left.
+    """A fast tokenizer without what its last call, or its file, left.
 
-    Both change ids here: padding on the left moves them, and one row's length is another's.
+    Padding on the left moves ids, one row's length is another's under truncation, and where special
+    tokens are split an emoji that is one is spelled otherwise.
     """
-    padding, truncation = backend.padding, backend.truncation
+    padding, truncation, splits = backend.padding, backend.truncation, backend.encode_special_tokens
     backend.no_padding()
     backend.no_truncation()
+    backend.encode_special_tokens = False
     try:
         yield backend
     finally:
@@ -68,6 +70,7 @@ def _bare(backend: Any) -> Iterator[Any]:
             backend.enable_padding(**padding)
         if truncation is not None:
             backend.enable_truncation(**truncation)
+        backend.encode_special_tokens = splits
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:

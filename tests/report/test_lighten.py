@@ -8,7 +8,7 @@ from PIL import Image
 
 from interp.base.traits import Trait
 from interp.report.blocks import Fold, Maker, Part, Section
-from interp.report.weight import lighten
+from interp.report.lighten import lighten
 from interp.show import plots
 
 

@@ -7,7 +7,7 @@ from tiny import llama
 
 from interp.base.traits import TRAITS
 from interp.behaviour import Sampling, generate, generate_many, live_adapters
-from interp.behaviour.many import BASE
+from interp.behaviour.mixed_batches import BASE
 from interp.errors import AdapterError, InputError
 from interp.models import ChatFormat, load_base, load_pair
 from interp.organism import adapter_path, base_path, opinion_qa
