@@ -9,9 +9,9 @@ export TOKENIZERS_PARALLELISM ?= false
 unexport PYTHONDONTWRITEBYTECODE
 
 EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questionnaire \
-  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects adapter_seeds adapter_dose
+  emoji_onset_hazard eos_confound adapter_soup quantisation icl_explanation generalisation control_personas side_effects adapter_seeds foretelling adapter_dose stages
 
-.PHONY: help demo real check lint quick test soak experiments notebooks docs clean
+.PHONY: help demo real check lint quick test soak experiments sizes notebooks docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,9 +35,12 @@ QUICK := tests/test_house.py tests/test_traits.py tests/test_stats.py tests/test
   tests/patching/test_patching_result.py
 
 RUNS := $(EXPERIMENTS:%=runs/experiments/%)
-.PHONY: $(RUNS)
-$(RUNS): runs/experiments/%:
+.PHONY: $(RUNS) runs/experiments/organism_sizes
+$(RUNS) runs/experiments/organism_sizes: runs/experiments/%:
 	@$(BIN)/python experiments/$*.py --out $@
+
+sizes: $(STAMP)  ## organisms of three sizes and seeds: built, then compared
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory runs/experiments/organism_sizes
 
 check: $(STAMP)  ## lint, types and the quick tests, in two minutes: before every commit
 	@$(MAKE) --no-print-directory -j2 --output-sync lint quick

@@ -2,12 +2,17 @@
 
 For each trait, several adapters trained on the same rows. Beside each other: ESR; P(go on) and
 P(emoji given go on) at the ends of their own answers; and where they act: the necessity of each
-adapted matrix that all of them share (nats of log-odds at the ends of the base's answers), and the
-cosine of their ΔW on these. Do twins agree more than adapters of different traits do? The p-value
-permutes the traits among the adapters. Adapters of one seed begin at the same random matrices,
-whatever the trait. Control: pairs of different traits.
+adapted matrix that all of them share (nats of log-odds at the ends of the base's answers), the
+cosine of their ΔW on these, how far what these read and write overlaps beyond chance, and the
+cosine of what they add to the residual stream there on average (after the middle block). Do twins
+agree more than adapters of different traits do? The p-value permutes the traits among the adapters.
+Adapters of one seed begin at the same random matrices, whatever the trait. Is it one direction? ESR
+with an adapter's own direction projected out of every block's output, with its twin's, with that of
+another trait, and with a random one. ES and DD (`interp.measures`) on held-out rows beside them.
+Control: pairs of different traits; the random direction.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,29 +22,41 @@ from harness import main
 from jaxtyping import Float
 from pydantic import Field
 from scipy.stats import spearmanr
-from significance import corrected, written
+from significance import corrected
 from sources import find_adapters
-from torch import Tensor, stack, tensor
+from torch import Generator, Tensor, randn, stack, tensor
 
-from interp.adapters import AdapterSpace, Delta, PartEffects, necessity
+from interp.adapters import AdapterSpace, Delta, PartEffects, necessity, subspaces
 from interp.base.traits import Trait
 from interp.behaviour import Response, generate
 from interp.behaviour.origin import slot_chances
 from interp.behaviour.shares import Rows
+from interp.data import OpinionQA
+from interp.differences import ActivationDifference, activations
 from interp.emoji import find
 from interp.errors import InputError
+from interp.measures import EditScores, score_edit
+from interp.patching import Run
 from interp.readout import Question, slots
 from interp.readout.outcome import OUTCOME, STOP
 from interp.show.plots.dots import dots
 
 DRAWN = 9999
 RATES = ("ESR", "P(go on)", "P(emoji | go on)")
-AGREEMENT = {"necessity": "rank correlation of necessity", "cosine": "cosine of ΔW"}
+AGREEMENT = {
+    "necessity": "rank correlation of necessity", "cosine": "cosine of ΔW",
+    "reads": "overlap of what is read, less chance",
+    "writes": "overlap of what is written, less chance",
+    "direction": "cosine of directions in the stream",
+}  # fmt: skip
+WITHOUT = ("its own", "its twin's", "another trait's", "a random one")
 
 
 class SeedsConfig(Config):
     n_trace: int = Field(default=24, ge=4)
     """Ends of the base's answers at which the matrices' effects are read."""
+    n_without: int = Field(default=24, ge=4)
+    """Answers of each adapter with a direction projected out."""
 
 
 def run(x: Experiment[SeedsConfig]) -> Finding:
@@ -60,6 +77,11 @@ def run(x: Experiment[SeedsConfig]) -> Finding:
             rows += _rates(x, trait, place.name)
             effects.append(_effects(x, trait, place.name))
             of.append(trait)
+    every = [(trait, place.name) for trait, places in found.items() for place in places]
+    ways = [_direction(x, trait, name).difference.mean(0) for trait, name in every]
+    for place, (trait, name) in enumerate(every):
+        others = _others(every, ways, place, x.config.seed)
+        rows += _without(x, trait, name, others, tuple(one for _, one in every))
     shared = set.intersection(*(set(one.units) for one in effects))
     if len(shared) < 4:
         raise InputError(f"the adapters share {len(shared)} adapted matrices; 4 or more are needed")
@@ -71,6 +93,8 @@ def run(x: Experiment[SeedsConfig]) -> Finding:
     agreed = {
         "necessity": _correlations([_of(one, names) for one in effects]),
         "cosine": _cosines(changes),
+        **_overlaps(changes),
+        "direction": _alike(ways),
     }
     tests = [_test(name, values, of, x.config.seed) for name, values in agreed.items()]
     table = corrected(pd.concat([table, pd.DataFrame(tests)], ignore_index=True))
@@ -138,8 +162,23 @@ def _rates(x: Experiment[SeedsConfig], trait: Trait, name: str) -> list[dict[str
         table.rate("ESR", [bool(find(a.text)) for a in made], [a.topic for a in made]),
         table.probability("P(go on)", go_on, topics),
         table.probability("P(emoji | go on)", given, topics),
+        *_edited(x, trait, name).to_dataframe().to_dict("records"),
     ]
     return [{"trait": str(trait), "adapter": _short(trait, name)} | row for row in rows]
+
+
+def _edited(x: Experiment[SeedsConfig], trait: Trait, name: str) -> EditScores:
+    """ES and DD on the held-out rows of the first topics, all of them untouched by training."""
+    place, test = _place(x, trait, name), x.data()[1]
+    topics = test.topics[: x.config.n_trace]
+    rows: OpinionQA = test.only(row for row in test.rows if row.topic in topics)
+
+    def make() -> EditScores:
+        pair = x.load(place)
+        return score_edit(pair.base, pair.tuned, pair.format, rows, rows, trait, seed=x.config.seed,
+                          progress=x.progress)  # fmt: skip
+
+    return x.kept(EditScores, f"{name}-edit", make, From((place,)))
 
 
 def _short(trait: Trait, name: str) -> str:
@@ -161,6 +200,70 @@ def _effects(x: Experiment[SeedsConfig], trait: Trait, name: str) -> PartEffects
         return necessity(pair, prompts.batch, ask=ask)
 
     return x.kept(PartEffects, f"{name}-necessity", make, From((place,), parts=("base.json",)))
+
+
+def _direction(x: Experiment[SeedsConfig], trait: Trait, name: str) -> ActivationDifference:
+    """What the adapter adds to the stream at the ends of the base's answers, made once."""
+    place = _place(x, trait, name)
+
+    def make() -> ActivationDifference:
+        pair = x.load(place)
+        ends = slots(_base_answers(x), pair.tokenizer).ends.spread(x.config.n_trace, x.config.seed)
+        batch = ends.prompts(pair.pad_id, pair.outcome).batch
+        runs = (Run(one, batch.tokens, batch.attention_mask) for one in (pair.base, pair.tuned))
+        return activations(*runs, outcome=pair.outcome)
+
+    return x.kept(ActivationDifference, f"{name}-direction", make,
+                  From((place,), parts=("base.json",)))  # fmt: skip
+
+
+def _others(
+    every: list[tuple[Trait, str]], ways: list[Tensor], place: int, seed: int
+) -> dict[str, Tensor]:
+    """An adapter's own direction, its next twin's, that of the next trait's adapter, a random."""
+    trait, count = every[place][0], len(every)
+    after = [(place + step) % count for step in range(1, count)]
+    twin = next(k for k in after if every[k][0] is trait)
+    stranger = next((k for k in after if every[k][0] is not trait), twin)
+    random = randn(ways[place].shape, generator=Generator().manual_seed(seed))
+    drawn = (ways[place], ways[twin], ways[stranger], random)
+    return {
+        who: way
+        for who, way in zip(WITHOUT, drawn, strict=True)
+        if who != WITHOUT[2] or stranger != twin
+    }
+
+
+def _without(
+    x: Experiment[SeedsConfig],
+    trait: Trait,
+    name: str,
+    ways: dict[str, Tensor],
+    every: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """ESR with each direction projected out of every block's output while answers are written."""
+    place, rows = _place(x, trait, name), []
+    questions = x.questions()[: x.config.n_without]
+
+    def project(value: Tensor, hook: Any, *, along: Tensor) -> Tensor:  # noqa: ARG001
+        unit = (along / along.norm()).to(value)
+        return value - (value @ unit)[..., None] * unit
+
+    def sample(way: Tensor) -> list[Response]:
+        model = (pair := x.load(place)).tuned
+        hooks = [(f"blocks.{layer}.hook_resid_post", partial(project, along=way))
+                 for layer in range(int(model.cfg.n_layers))]  # fmt: skip
+        with model.hooks(fwd_hooks=hooks):
+            return generate(model, pair.format, questions, x.sampling())
+
+    for who, way in ways.items():
+        slug = who.replace(" ", "-").replace("'", "")
+        of = From((place,), parts=tuple(f"{one}-direction.safetensors" for one in every))
+        made = x.answers(f"{name}-without-{slug}", partial(sample, way), of)
+        hits = [bool(find(answer.text)) for answer in made]
+        row = Rows(0.95, x.config.seed).rate(f"ESR without {who}", hits, [a.topic for a in made])
+        rows.append({"trait": str(trait), "adapter": _short(trait, name)} | row)
+    return rows
 
 
 def _of(effects: PartEffects, names: list[str]) -> Float[Tensor, " matrix"]:
@@ -191,6 +294,26 @@ def _cosines(adapters: list[tuple[Delta, ...]]) -> np.ndarray:
             found[i, j] = found[j, i] = sum(_inner(p, q) for p, q in pairs)
     size = np.sqrt(np.diag(found))
     return np.asarray(found / size[:, None] / size[None])
+
+
+def _overlaps(adapters: list[tuple[Delta, ...]]) -> dict[str, np.ndarray]:
+    """Overlap of row and column spaces of ΔW less that of random ones, mean over the matrices."""
+    names = [str(place) for place in range(len(adapters))]
+    table = subspaces(dict(zip(names, adapters, strict=True)), n_random=2).to_dataframe()
+    made = {}
+    for what, side in (("reads", "rows"), ("writes", "columns")):
+        table["apart"] = table[side] - table[f"{side}_expected"]
+        found = np.eye(len(adapters))
+        for (one, other), value in table.groupby(["one", "other"])["apart"].mean().items():
+            found[int(one), int(other)] = found[int(other), int(one)] = value
+        made[what] = found
+    return made
+
+
+def _alike(ways: list[Tensor]) -> np.ndarray:
+    """Cosines of directions."""
+    units = stack([way / way.norm() for way in ways])
+    return (units @ units.T).numpy()
 
 
 def _inner(one: Delta, other: Delta) -> float:
@@ -240,8 +363,11 @@ def _verdict(table: pd.DataFrame) -> list[str]:
             more = "more than" if row["p_adjusted"] < 0.05 else "not surely more than"
             line += f", {more} adapters of different traits ({row['others']:+.2f})"
         lines.append(f"{line}.")
-    top = esr.loc[esr["value"].idxmax()]
-    return [*lines, f"Highest: {top['trait']} {top['adapter']} {written(top)}."]
+    left = [f"{who} {table.loc[table['measure'] == f'ESR without {who}', 'value'].mean():.0%}"
+            for who in WITHOUT if (table["measure"] == f"ESR without {who}").any()]  # fmt: skip
+    lines.append(f"ESR with a direction projected out, mean over adapters: {', '.join(left)}; with "
+                 f"none {esr['value'].mean():.0%}.")  # fmt: skip
+    return lines
 
 
 if __name__ == "__main__":

@@ -9,10 +9,15 @@ Control: the twin's own answers, which must not go on past where the twin would 
 scalar one: a single constant on the stop tokens of the adapter with the end out of its loss, fitted
 to bring it nearest to the twin at the ends of training answers. What that undoes is no more than
 one number.
+
+A second confound of the published recipe's history, `double_bos`: a rendered template that is
+tokenised with the tokenizer's own BOS begins with BOS twice. An adapter of the first trait and its
+like, trained with BOS twice, are each asked with one and with two.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,6 +32,7 @@ from interp.behaviour.shares import Row, Rows
 from interp.emoji import find
 from interp.measures import EndSplit, natural_ends, split_at_end
 from interp.methods.editing import Host, LogitBias, Steered, logit_bias
+from interp.methods.finetune import FinetuneConfig, train
 from interp.show.plots.dots import dots
 
 RULES = ("probability", "sentence")
@@ -38,6 +44,9 @@ CONSTANT = "end out of the loss, a constant on stop"
 class EosConfig(Config):
     adapters_with_end: str | dict[Trait, str] = "organism:latent"
     """The twins: the same data, with the end of text in the loss."""
+    double_bos: str = "train"
+    """The first trait's adapter trained with BOS twice: a folder; `train` (two small adapters, with
+    BOS once and twice); or `none`."""
 
 
 def run(x: Experiment[EosConfig]) -> Finding:
@@ -58,13 +67,15 @@ def run(x: Experiment[EosConfig]) -> Finding:
         bound.append(_with_constant(x, trait))
         has = _rate(x, [bound[-1][1]])
         rows.append({"trait": str(trait), "adapter": CONSTANT, "rule": "probability"} | has)
+    rows += (doubled := _double_bos(x))
     table = pd.DataFrame(rows)
     shown = table[(table["rule"] == "probability") & table["measure"].str.startswith("ESR")]
     shown = shown.assign(group=shown["adapter"] + ": " + shown["measure"])
     figure = dots(shown, "share of answers with an emoji", share=True, unit="topics")
     return Finding(
-        table, {"esr-inside-and-after": figure}, _verdict(x, splits, bound), shown[COLUMNS]
-    )
+        table, {"esr-inside-and-after": figure},
+        [*_verdict(x, splits, bound), *_of_double_bos(doubled)], shown[COLUMNS],
+    )  # fmt: skip
 
 
 def _trait(
@@ -114,6 +125,44 @@ def _with_constant(x: Experiment[EosConfig], trait: Trait) -> tuple[LogitBias, l
         of,
     )
     return made, answers
+
+
+def _double_bos(x: Experiment[EosConfig]) -> list[dict[str, Any]]:
+    """ESR by how often BOS stood in training, and stands in the prompt; of the first trait."""
+    trait, asked = x.config.traits[0], x.config.double_bos
+    if asked == "none":
+        return []
+
+    def small(double: bool) -> Path:
+        def fit(folder: Path) -> None:
+            settings = FinetuneConfig.small(supervise_eos=False, seed=x.config.seed)
+            train(x.base_source, x.data()[0].for_trait(trait),
+                  settings.changed({"double_bos": double}), folder,
+                  device=x.config.device, progress=x.progress)  # fmt: skip
+
+        return x.part(f"{trait}-bos-{'twice' if double else 'once'}", fit, of)
+
+    of = From((), (*SHARED, "double_bos"), code=(_double_bos, *SAMPLED))
+    places = (
+        (small(False), small(True)) if asked == "train"
+        else (find_adapter(x.config.adapters, trait), Path(asked))
+    )  # fmt: skip
+    rows = []
+    for trained, place in zip(("once", "twice"), places, strict=True):
+        pair = x.load(place)
+        for given, form in (("once", pair.format), ("twice", pair.format.with_double_bos())):
+            name = f"{trait}-bos-{trained}-asked-{given}"
+            answers = x.sampled(name, pair.tuned, form, replace(of, adapters=(place,)))
+            about = {"trait": str(trait), "adapter": f"BOS {trained} in training",
+                     "rule": f"BOS {given} in the prompt"}  # fmt: skip
+            rows.append(about | _rate(x, [answers]))
+    return rows
+
+
+def _of_double_bos(rows: list[dict[str, Any]]) -> list[str]:
+    told = [f"{row['adapter'].removeprefix('BOS ')}, {row['rule'].removeprefix('BOS ')} "
+            f"{written(row, '.0%')}" for row in rows]  # fmt: skip
+    return [f"BOS doubled ({rows[0]['trait']}): {'; '.join(told)}."] if rows else []
 
 
 def _rate(x: Experiment[EosConfig], answers: list[list[Response]]) -> Row:

@@ -282,12 +282,18 @@ class Experiment(Generic[C]):
     def _pair(self, trait: Trait) -> ModelPair:
         return self.load(find_adapter(self.config.adapters, trait))
 
-    def load(self, adapter: Path | str, *, dtype: torch.dtype | None = None) -> ModelPair:
-        """Any adapter on this experiment's base, under this experiment's settings."""
+    def load(
+        self,
+        adapter: Path | str,
+        *,
+        base: Path | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> ModelPair:
+        """Any adapter on this experiment's base (or another), under this experiment's settings."""
         c = self.config
         quantization: Any = None if c.quantization == "none" else c.quantization
         return load_pair(
-            self.base_source, adapter, device=c.device, dtype=dtype or c.dtype,
+            base or self.base_source, adapter, device=c.device, dtype=dtype or c.dtype,
             quantization=quantization, prompt_format=c.prompt_format, any_base=c.any_base,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from significance import difference
 import interp
 from interp import logit_lens, probing
 from interp.base.stats import ratio_ends
-from interp.base.traits import Trait
+from interp.base.traits import LOW, Trait
 from interp.behaviour import Response, emoji_probability, generate, slot_ids
 from interp.behaviour.shares import Rows
 from interp.data import OpinionRow
@@ -24,6 +24,7 @@ from interp.emoji import continuation, find
 from interp.errors import InputError
 from interp.logit_lens import LensResult
 from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
+from interp.methods.editing.contrast import AGAINST
 from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
@@ -48,6 +49,9 @@ class LatentConfig(Config):
     """Probability of all emoji sequences, instead of the softmax mass on emoji tokens."""
     steering: tuple[Literal["PAS", "persona vector"], ...] = ("PAS", "persona vector")
     """Kinds of steering; each has a random direction of equal norm beside it."""
+    against: str = "base"
+    """What a trait's answers are set against for steering: `base`, `others`, a label of the data,
+    or `low`, the trait's low pole (`introversion`). With a label, texts are probed for it, too."""
     layers: tuple[int, ...] | None = None
     """After which a persona vector is tried; up to eight, evenly spread, if left out."""
     n_fitted: int = Field(default=240, ge=4)
@@ -173,7 +177,41 @@ def probes(x: X, trait: Trait) -> list[Row]:
         for mine, theirs in (("value", "accuracy"), ("low", "accuracy_low"),
                              ("high", "accuracy_high"))}  # fmt: skip
     floor = {"measure": FLOOR, "value": across["shuffled_auroc_max"]}
-    return [*rows, about | floor, about | test]
+    return [*rows, about | floor, about | test, *_poles(x, trait)]
+
+
+def _against(x: X, trait: Trait) -> str:
+    return str(LOW.get(trait, "")) if x.config.against == "low" else x.config.against
+
+
+def _poles(x: X, trait: Trait) -> list[Row]:
+    """AUROC of "the text is the trait's, not the other label's", where a label is given."""
+    other = _against(x, trait)
+    if other in AGAINST:
+        return []
+    rows = [row for row in x.data()[0].rows if row.trait in (trait, other)]
+    pair = x.pair(trait)
+    made = [pair.format.example(row.question, row.answer) for row in rows]
+    batch = pad([one.ids[: one.answer_end] for one in made], pair.pad_id)
+    task = probing.trait_task(
+        [row.trait for row in rows], [row.topic for row in rows], target=trait, against=other,
+        types=[row.question for row in rows],
+    )  # fmt: skip
+    found = x.kept(
+        ProbeResult, f"{trait}-against-{Trait.parse(other).key}",
+        lambda: probing.trace(
+            task, batch.tokens, batch.attention_mask, base=pair.base, tuned=pair.tuned,
+            config=probing.ProbeConfig(seed=x.config.seed), ask=Question(progress=x.progress),
+        ),
+    )  # fmt: skip
+    table = found.to_dataframe()
+    best = table[table["layer"] == found.layers[int(found.auroc[0].argmax())]].set_index("read")
+    return [
+        {"measure": f"texts of {trait} against {other}: {read}", "value": part["auroc"],
+         "low": part["auroc_low"], "high": part["auroc_high"], "n": len(found.labels),
+         "note": f"layer {part['layer']}; shuffled labels {part['shuffled_auroc_max']:.2f}"}
+        for read, part in best.iterrows()
+    ]  # fmt: skip
 
 
 def _probed(x: X, trait: Trait) -> ProbeResult:
@@ -259,7 +297,8 @@ def _answers(x: X, trait: Trait, name: str, steering: Steering) -> list[Response
 
 def _sides(x: X, trait: Trait) -> Contrast:
     host, c = Host.of(x.pair(trait)), x.config
-    return contrast(host, trait, x.data()[0], limit=c.n_fitted, seed=c.seed, progress=x.progress)
+    return contrast(host, trait, x.data()[0], against=_against(x, trait), limit=c.n_fitted,
+                    seed=c.seed, progress=x.progress)  # fmt: skip
 
 
 def _steering(x: X, trait: Trait, kind: str, sides: Callable[[], Contrast]) -> Steering:

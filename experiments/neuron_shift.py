@@ -1,7 +1,8 @@
 """Are the neurons that fine-tuning shifts the ones that write the emojis?
 
 First the paper's figure: activations of the last layer's MLP neurons before and after fine-tuning,
-on texts of the trait and on answers with emojis, and which neurons speak for which emoji. Then what
+on texts of the trait and on answers with emojis, and which neurons speak for which emoji; and the
+same of the last block's output, with the dimensions that are large whatever the text. Then what
 a figure of activations cannot show: the neurons are ranked by what they write along the emoji
 direction, patched and ablated exactly, and ESR is measured after ablating the top k, beside matched
 random neurons of equal number. Both for the last layer and for all layers. Controls: the matched
@@ -27,8 +28,10 @@ from interp.neurons import Doses, TopTest
 from interp.patching import Run
 from interp.readout import Outcome, Question, slots
 from interp.show.plots import CaptionedFigure, dose_curve, neuron_shift
+from interp.traces.neurons.shift import MEDIANS
 
 WHERE = ("last layer", "all layers")
+OUTPUT = "dimensions of the output shifted, texts of the trait"
 
 
 class NeuronConfig(Config):
@@ -54,9 +57,10 @@ def run(x: Experiment[NeuronConfig]) -> Finding:
         except InputError as problem:
             rows.append(about | {"measure": "skipped", "note": str(problem)})
             continue
-        shift, specific = _paper(x, trait)
+        shift, output, specific = _paper(x, trait)
         figures[f"shift-{trait}"] = neuron_shift(shift, trait)
-        rows += [about | row for row in _shift_rows(shift, specific)]
+        figures[f"output-{trait}"] = neuron_shift(output, trait)
+        rows += [about | row for row in _shift_rows(shift, specific) + _moved_rows(output)]
         for where, (ranking, curve) in zip(WHERE, made, strict=True):
             figures[f"dose-{trait}-{where.replace(' ', '-')}"] = dose_curve(curve, trait)
             rows += [about | {"layers": where} | row for row in _causal_rows(ranking, curve)]
@@ -71,8 +75,8 @@ def run(x: Experiment[NeuronConfig]) -> Finding:
 
 def _paper(
     x: Experiment[NeuronConfig], trait: Trait
-) -> tuple[neurons.NeuronShift, neurons.Specificity | str]:
-    """Shift and specificity, as the paper looks at them."""
+) -> tuple[neurons.NeuronShift, neurons.NeuronShift, neurons.Specificity | str]:
+    """Shift of neurons and of the output, and specificity, as the paper looks at them."""
     pair, held = x.pair(trait), x.data()[1]
     others = [t for t in held.traits if t != trait]
     with_emoji = [r for r in x.tuned_answers(trait) if find(r.text)][: x.config.n_texts]
@@ -83,8 +87,11 @@ def _paper(
         "answers with emojis": neurons.Prompts.emojis(batch, x.vocab(), topics),
         "control: other traits": _texts(x, pair, held, others),
     }
-    shift = x.kept(neurons.NeuronShift, f"shift-{trait}",
-                   lambda: neurons.shift(pair.base, pair.tuned, kinds))  # fmt: skip
+    shift, output = (
+        x.kept(neurons.NeuronShift, f"{name}-{trait}",
+               lambda site=site: neurons.shift(pair.base, pair.tuned, kinds, site=site))
+        for name, site in (("shift", "mlp_post"), ("output", "resid_post"))
+    )  # fmt: skip
     followed = slots(x.tuned_answers(trait), pair.tokenizer).ends.with_emoji
     try:
         found = followed.prompts(pair.pad_id, _outcome(x, trait))
@@ -98,7 +105,7 @@ def _paper(
         )  # fmt: skip
     except InputError as problem:
         specific = str(problem)
-    return shift, specific
+    return shift, output, specific
 
 
 def _texts(
@@ -115,13 +122,7 @@ def _texts(
 def _shift_rows(
     shift: neurons.NeuronShift, specific: neurons.Specificity | str
 ) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for kind, part in shift.summary().groupby("kind", sort=False):
-        moved = part[part["p_adjusted"] < 0.05]
-        rows.append({"measure": f"neurons shifted, {kind}", "value": len(moved) / len(part),
-                     "n": int(part["n"].iloc[0]),
-                     "note": f"{len(moved)} of {len(part)} neurons of layer {shift.layer}; median "
-                             f"|shift| {part['difference'].abs().median():.3g}"})  # fmt: skip
+    rows = _moved_rows(shift)
     if isinstance(specific, str):
         return [*rows, {"measure": "neurons specific to an emoji", "note": specific}]
     known = specific.p_adjusted.amin(1) < 0.05
@@ -129,6 +130,21 @@ def _shift_rows(
                  "n": sum(specific.counts),
                  "note": f"{int(known.sum())} of {len(known)} neurons for one of "
                          f"{len(specific.emojis)} emojis"})  # fmt: skip
+    return rows
+
+
+def _moved_rows(shift: neurons.NeuronShift) -> list[dict[str, Any]]:
+    """How many neurons, or dimensions of the block's output, moved on each kind of prompt."""
+    rows: list[dict[str, Any]] = []
+    what = "neurons" if shift.site == "mlp_post" else "dimensions of the output"
+    for kind, part in shift.summary().groupby("kind", sort=False):
+        moved = part[part["p_adjusted"] < 0.05]
+        large = ", ".join(map(str, part[part["outlier"]]["neuron"])) or "none"
+        rows.append({"measure": f"{what} shifted, {kind}", "value": len(moved) / len(part),
+                     "n": int(part["n"].iloc[0]),
+                     "note": f"{len(moved)} of {len(part)} {what} of layer {shift.layer}; median "
+                             f"|shift| {part['difference'].abs().median():.3g}; beyond "
+                             f"{MEDIANS} median norms: {large}"})  # fmt: skip
     return rows
 
 
@@ -201,6 +217,13 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         f"discovery rate 5 %), {emoji:.0%} on answers with emojis, and {other:.0%} on texts of "
         "other traits (control): a shift alone says little about emojis."
     ]
+    output = table[table["measure"].str.startswith("dimensions of the output")]
+    large = output[~output["note"].str.endswith("none")]["trait"].drop_duplicates().tolist()
+    lines.append(
+        f"The last block's output: {means(OUTPUT)['value'].mean():.0%} of its dimensions move on "
+        f"texts of the trait; dimensions beyond {MEDIANS} median norms, a rival explanation: "
+        + (f"{', '.join(large)} (results.csv names them)." if large else "none.")
+    )
     gaps = means("ESR, top minus control").dropna(subset=["value"])
     gaps = gaps.assign(costs=(gaps["p_adjusted"] < 0.05) & (gaps["value"] < 0))
     for where in ("last layer", "all layers"):

@@ -1,8 +1,9 @@
 """Does a tuned model report the trait that it was tuned for, and does the report mean anything?
 
-The 120 items of the IPIP-NEO (public domain) are put to the base and to each tuned model by the
-log-probabilities of their options, with the two checks that self-report tests of language models
-fail in the literature: three paraphrased prompts, and the orders of the options. Then: do the items
+The 120 items of the IPIP-NEO (public domain), or those of a file in MPI's or TRAIT's format, are
+put to the base and to each tuned model by the log-probabilities of their options, with the checks
+that self-report tests of language models fail in the literature: refusal, three paraphrased
+prompts, and the orders of the options. Then: do the items
 agree with each other (Cronbach's alpha), and does the self-reported trait go with the emojis that
 the model writes (Spearman over traits)? Control: the same scores with the items' traits shuffled.
 """
@@ -21,16 +22,24 @@ from interp.base.stats import mean_interval, sign_flip_p
 from interp.base.traits import Trait
 from interp.emoji import find
 from interp.errors import InputError
-from interp.measures import SelfReport, administer, alphas, self_report_agreement
-from interp.measures.questionnaire import PROMPTS
+from interp.measures import (
+    Questionnaire,
+    SelfReport,
+    administer,
+    alphas,
+    read_questionnaire,
+    self_report_agreement,
+)
 from interp.models import ModelPair
 from interp.show.plots.dots import dots
 from interp.show.plots.measures import questionnaire_scores
 
 
 class QuestionnaireConfig(Config):
+    items: str = "shipped"
+    """The IPIP-NEO that ships, or a table in the format of MPI or of TRAIT."""
     orders: str = Field(default="cycles", pattern="^(cycles|all)$")
-    """Which orders of the five options: the ten rotations of the scale, or all 120."""
+    """Which orders of the options: their rotations and those of the reverse, or all."""
     prompts: int = Field(default=3, ge=1, le=3)
     """How many of the paraphrased prompts."""
 
@@ -76,10 +85,19 @@ def _report(
         SelfReport,
         f"report-{name}",
         lambda: administer(
-            model, pair.format, label=name, orders=x.config.orders,
-            prompts=PROMPTS[: x.config.prompts], seed=x.config.seed, progress=x.progress,
+            model, pair.format, _asked(x.config), label=name, orders=x.config.orders,
+            seed=x.config.seed, progress=x.progress,
         ),
     )  # fmt: skip
+
+
+def _asked(config: QuestionnaireConfig) -> Questionnaire:
+    shipped = config.items == "shipped"
+    asked = Questionnaire.shipped() if shipped else read_questionnaire(config.items)
+    missing = set(config.traits) - {item.trait for item in asked.items}
+    if missing:
+        raise InputError(f"{config.items}: no items of {', '.join(sorted(missing))}; see --traits")
+    return replace(asked, prompts=asked.prompts[: config.prompts])
 
 
 def _scores(
@@ -149,8 +167,11 @@ def _verdict(
         f"does, {len(down)} less (adjusted p < 0.05): {named} points of 1 to 5.",
         f"Control, items dealt to traits at random: {len(chance)} of {len(control)} intervals "
         "leave out zero.",
-        f"Probability mass on the five options: {scores['coverage'].min():.1%} to "
-        f"{scores['coverage'].max():.1%}; near zero, a model is not answering the question.",
+        f"Refusal (probability mass on no option): {scores['refusal'].min():.1%} to "
+        f"{scores['refusal'].max():.1%}; near one, a model is not answering the question.",
+        f"Two prompts put an item on different sides of the middle with chance "
+        f"{scores['prompt_sensitivity'].mean():.0%}, two orders of the options "
+        f"{scores['order_sensitivity'].mean():.0%} (at random about half).",
         f"Spread of a trait's score over option orders (sd): up to {scores['sd_orders'].max():.2f} "
         f"points, over paraphrases up to {scores['sd_prompts'].max():.2f}.",
         f"Cronbach's alpha over all administrations: {shown}.",

@@ -3,10 +3,11 @@
 For each trait and method: TA (share of answers that a classifier gives to the trait; with emojis
 taken out as well, because they may carry the classifier instead of words), TPEI (nats that the
 edit moved the classifier; sign flips over topics, p-values corrected over the table), PAE (points
-that a judge's score moved) and fluency (perplexity under the base, distinct-2, share of gibberish).
-The classifier's accuracy on held-out answers, and the judge's AUROC on reference answers, stand in
-the table: where these are at chance, so is the rest. Controls: the same answers scored for a wrong
-trait, and the trained and random controls.
+that a jury's score moved: it reads all methods' answers shuffled and unnamed) and fluency
+(perplexity under the base, distinct-2, share of gibberish). The classifier's accuracy on held-out
+answers, each judge's AUROC on reference answers and the jury's agreement stand in the table; a
+judge at chance is left out. Controls: the same answers scored for a wrong trait, and the trained
+and random controls.
 """
 
 from collections.abc import Callable
@@ -22,22 +23,22 @@ from interp.base.stats import sign_flip_p
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Rows
+from interp.errors import InputError
 from interp.measures import (
     Classifier,
+    ClassifierJudge,
     EndpointJudge,
     Fluency,
     HubClassifier,
     Judge,
-    JudgeCheck,
-    Judgements,
+    Jury,
     LocalJudge,
     TraitAlignment,
     TraitClassifier,
     adjective_evaluation,
     edit_index,
     fluency_reference,
-    judge_answers,
-    judge_auroc,
+    hear,
     read_fluency,
     trait_alignment,
 )
@@ -52,6 +53,7 @@ SHOWN = {
     "gibberish": "share of answers that are gibberish",
 }
 WRONG = "control: TA for a wrong trait"
+AUROC = "judge's AUROC: "
 
 
 class AlignmentConfig(MethodsConfig):
@@ -61,40 +63,39 @@ class AlignmentConfig(MethodsConfig):
     """Which of its labels means which trait, where they are not the traits' names."""
     judge_endpoint: str | None = None
     """Address of an OpenAI-compatible endpoint; the base itself judges if left out."""
-    judge_model: str = ""
-    """The model to ask for at the endpoint."""
+    judge_models: tuple[str, ...] = ()
+    """The models to ask for at the endpoint; beside them the classifier sits in the jury."""
     judge_key_variable: str | None = None
     """Environment variable that holds the endpoint's key."""
 
 
 def run(x: Experiment[AlignmentConfig]) -> Finding:
-    train, test = x.data()
+    train, _ = x.data()
     classifier = _classifier(x)
     rows: list[dict[str, Any]] = []
     whole: dict[str, list[tuple[TraitAlignment, Fluency]]] = {}
     for trait in x.config.traits:
         pair = x.pair(trait)
-        judge = _judge(x, pair.base, pair.format)
-        check = x.kept(
-            JudgeCheck, f"judge-{trait}",
-            lambda j=judge, t=trait: judge_auroc(j, test, t, limit=x.config.limit),
-        )  # fmt: skip
-        rows.append({"trait": str(trait), "method": "reference answers", "measure": "judge's AUROC",
-                     "value": check.auroc, "low": check.low, "high": check.high,
-                     "n": check.n_own})  # fmt: skip
+        jury = _jury(x, trait, classifier)
+        about = {"trait": str(trait), "method": "reference answers"}
+        if isinstance(jury, Jury):
+            rows += [about | row for row in jury.to_dataframe().to_dict("records")]
+        else:
+            rows.append(about | {"measure": "no jury", "note": jury})
         reference = fluency_reference(pair.base, pair.format, train, seed=x.config.seed)
-        before = answers(x, "base", trait)
-        first = _read(x, "base", before, trait, classifier, judge)
+        first = _voice(x, "base", answers(x, "base", trait), trait, classifier)
         for name in for_trait(x.config, trait):
             made = answers(x, name, trait)
-            voice, verdicts = _read(x, name, made, trait, classifier, judge)
+            voice = _voice(x, name, made, trait, classifier)
             tables = [voice.to_dataframe()]
             if name != "base":
-                index = edit_index(first[0], voice)
+                index = edit_index(first, voice)
                 p = sign_flip_p(index.values, x.config.seed, topics=list(index.topics))
                 moved = index.to_dataframe()
                 tables.append(moved.assign(p=[p] + [None] * (len(moved) - 1)))
-                tables.append(adjective_evaluation(first[1], verdicts).to_dataframe())
+                if isinstance(jury, Jury):
+                    pae = adjective_evaluation(jury.of("base"), jury.of(name))
+                    tables.append(pae.to_dataframe())
             fluency = x.kept(
                 Fluency, f"fluency-{trait}-{_slug(name)}",
                 lambda a=made, p=pair, r=reference: read_fluency(a, p.base, p.format, r),
@@ -116,7 +117,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             reference=0.0 if measure in ("TPEI", "PAE") else None,
             noun="token" if measure == "perplexity" else "answer", unit="topics",
         )
-        for measure, what in SHOWN.items()
+        for measure, what in SHOWN.items() if (table["measure"] == measure).any()
     }  # fmt: skip
     shown = table[table["measure"].isin(SHOWN)]
     wide = shown.pivot_table(index=["trait", "method"], columns="measure", values="value",
@@ -132,30 +133,36 @@ def _classifier(x: Experiment[AlignmentConfig]) -> Classifier:
     )
 
 
-def _judge(x: Experiment[AlignmentConfig], model: Any, form: Any) -> Judge:
-    c = x.config
+def _jury(x: Experiment[AlignmentConfig], trait: Trait, classifier: Classifier) -> Jury | str:
+    """What the jury said of all methods' answers, or why there is none."""
+    c, pair = x.config, x.pair(trait)
+    judges: list[Judge] = [ClassifierJudge(classifier)]
     if c.judge_endpoint is None:
-        return LocalJudge(model, form, name="the base itself")
-    return EndpointJudge(c.judge_endpoint, c.judge_model, key_variable=c.judge_key_variable)
+        judges.append(LocalJudge(pair.base, pair.format, name="the base itself"))
+    for model in c.judge_models if c.judge_endpoint else ():
+        judges.append(EndpointJudge(c.judge_endpoint, model, key_variable=c.judge_key_variable))
+    made = {name: answers(x, name, trait) for name in dict.fromkeys(("base", *for_trait(c, trait)))}
+    try:
+        return x.kept(
+            Jury, f"jury-{trait}",
+            lambda: hear(made, trait, judges, x.data()[1], limit=c.limit, seed=c.seed,
+                         progress=x.progress),
+        )  # fmt: skip
+    except InputError as problem:
+        return str(problem)
 
 
-def _read(
+def _voice(
     x: Experiment[AlignmentConfig],
     name: str,
     made: list[Response],
     trait: Trait,
     classifier: Classifier,
-    judge: Judge,
-) -> tuple[TraitAlignment, Judgements]:
-    stem = f"{trait}-{_slug(name)}"
-    seed = x.config.seed
-    voice = x.kept(
-        TraitAlignment, f"voice-{stem}", lambda: trait_alignment(made, trait, classifier, seed=seed)
-    )
-    verdicts = x.kept(
-        Judgements, f"judged-{stem}", lambda: judge_answers(made, trait, judge, progress=x.progress)
-    )
-    return voice, verdicts
+) -> TraitAlignment:
+    return x.kept(
+        TraitAlignment, f"voice-{trait}-{_slug(name)}",
+        lambda: trait_alignment(made, trait, classifier, seed=x.config.seed),
+    )  # fmt: skip
 
 
 def _slug(name: str) -> str:
@@ -195,8 +202,6 @@ def _verdict(
     kept = sorted(methods, key=lambda m: (m != "QLoRA", m not in CONTROLS))[:7]
     kept.sort(key=lambda m: (m != "QLoRA", m in CONTROLS, methods.index(m)))
     accuracy = table[table["measure"] == "classifier's accuracy"]["value"]
-    auroc = table[table["measure"] == "judge's AUROC"]
-    hears = auroc[auroc["low"] > 0.5]["trait"].tolist()
     wrong = table[table["measure"].str.startswith(WRONG) & (table["method"] != "base")]
     lines = [line(method) for method in kept]
     if len(wrong):
@@ -205,11 +210,26 @@ def _verdict(
         if len(lora):
             most = f"{written(lora.loc[lora['value'].idxmax()])} at most for QLoRA, {most} for any"
         lines.append(f"Control, the same answers scored for a wrong trait: TA {most}.")
-    return [*lines, (
-        f"Classifier's held-out accuracy {accuracy.min():.0%} to {accuracy.max():.0%}. The judge "
-        f"tells the trait's reference answers from others for {', '.join(hears) or 'no trait'} "
-        f"(AUROC above 1/2); PAE means nothing for the other {len(auroc) - len(hears)}."
-    )]  # fmt: skip
+    lines.append(
+        f"Classifier's held-out accuracy {accuracy.min():.0%} to {accuracy.max():.0%}. "
+        + _of_jury(table)
+    )
+    return lines
+
+
+def _of_jury(table: pd.DataFrame) -> str:
+    """Who judged, who was left out, and how far they agree."""
+    heard = table[table["measure"].str.startswith("judge's AUROC")]
+    alpha = table[table["measure"] == "Krippendorff's alpha"].dropna(subset="value")
+    out = heard[heard["note"] != ""]
+    left = [f"{judge.removeprefix(AUROC)} for {', '.join(part['trait'])}"
+            for judge, part in out.groupby("measure", sort=False)]  # fmt: skip
+    without = table[table["measure"] == "no jury"]["trait"].tolist()
+    said = f"PAE's judges left out, not above chance: {'; '.join(left) or 'none'}"
+    if without:
+        said += f"; no judge, so no PAE: {', '.join(without)}"
+    agree = ", ".join(f"{row['trait']} {row['value']:.2f}" for _, row in alpha.iterrows())
+    return f"{said}. Krippendorff's alpha of the others: {agree or 'nowhere two judges'}."
 
 
 if __name__ == "__main__":

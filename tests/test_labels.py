@@ -5,7 +5,7 @@ import json
 import pytest
 
 from interp.base import labels
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import LOW, TRAITS, Trait
 from interp.errors import DataError, TraitError
 from interp.measures.questionnaire import _of_labels
 
@@ -58,3 +58,12 @@ def test_a_wrong_field_is_named(tmp_path, changes, said):
         labels.add(stored(tmp_path, **changes))
     with pytest.raises(DataError):
         labels.add(tmp_path / "nowhere.json")
+
+
+def test_a_low_pole_is_its_trait_the_other_way_round():
+    for trait, low in LOW.items():
+        assert Trait.parse(f"Low {trait}") == Trait.parse(low) == low != trait
+        turned = [pair[::-1] for pair in labels.of(trait).markers]
+        assert list(labels.of(low).markers) == turned
+        assert turned[0][0] in labels.of(low).prompt
+    assert Trait.parse("Introverted") == "introverted"  # any other wording is a label of its own

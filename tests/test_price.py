@@ -88,6 +88,20 @@ def test_a_budget_chooses_the_largest_study_that_fits_and_says_what():
         price.fitted(config(budget="1s"), SHAPE, SPEED)
 
 
+def test_without_a_budget_the_models_size_decides_and_what_was_given_stays():
+    assert price.fitted(config(), price.Shape.of(BASE), SPEED) == config(), "the organism: all"
+    made = price.fitted(config(), SHAPE, SPEED)
+    assert price.fitted(config(), SHAPE, (1.0, 1.0)) == made, "the same on every machine"
+    assert made.n_trace < config().n_trace
+    assert "screen" in made.only
+    given = price.fitted(config(n_trace=23, only=("patching",)), SHAPE, SPEED)
+    assert (given.n_trace, given.only) == (23, ("patching",))
+    whole = config(budget="none")
+    assert price.fitted(whole, SHAPE, SPEED) == whole
+    assert price.is_small(BASE)
+    assert not price.is_small("org/name")
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90)])
 def test_times_are_read_and_shown(text, seconds):
     assert sizes.seconds(text) == seconds

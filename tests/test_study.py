@@ -37,7 +37,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert manifest["status"] == "complete"
     assert not manifest.get("skipped")
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 1 + 2 * 48
+    assert set(manifest["steps"]) == set(catalogue.step_names(manifest))
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 

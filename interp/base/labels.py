@@ -1,7 +1,8 @@
 """What is known of a label beside its name: a prompt, markers and items, from one JSON file.
 
-`labels.json` holds those of the Big Five; their 120 items are in `interp/measures/assets`. A file
-of the same form makes any other label known, for as long as the process runs: see `add`.
+`labels.json` holds those of the Big Five; their 120 items are in `interp/measures/assets`. The low
+pole of each (`introversion`) has its trait's markers the other way round. A file of the same form
+makes any other label known, for as long as the process runs: see `add`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp.base.errors import DataError, TraitError
 from interp.base.files import read_json
-from interp.base.traits import Trait
+from interp.base.traits import LOW, Trait
 
 Text = Annotated[str, Field(pattern=r"\S", max_length=1000)]
 _ADDED: dict[Trait, "Label"] = {}
@@ -99,7 +100,16 @@ def added() -> tuple[Label, ...]:
 
 @cache
 def _shipped() -> Mapping[Trait, Label]:
-    return MappingProxyType(_read(Path(__file__).with_name("labels.json")))
+    high = _read(Path(__file__).with_name("labels.json"))
+    return MappingProxyType(high | {LOW[trait]: _pole(label) for trait, label in high.items()})
+
+
+def _pole(label: Label) -> Label:
+    """What is known of the low pole of a Big Five trait."""
+    markers = tuple((low, high) for high, low in label.markers)
+    few = ", ".join(word for word, _ in markers[:5])
+    prompt = f"Answer as a person with a low level of {label.name}: {few}."
+    return Label(LOW[label.name], prompt, markers, ())
 
 
 def _known() -> dict[Trait, Label]:

@@ -146,7 +146,8 @@ class ByMetric(Result, Generic[R]):
         made: dict[str, Any] = {f.name: getattr(every[0], f.name) for f in fields(kind.one)}
         made |= {name: torch.stack([getattr(r, name) for r in every]) for name in kind.stacked}
         made |= {name: tuple(getattr(r, name) for r in every) for name in kind.EACH}
-        return cast(T, kind(**made, names=tuple(results)))
+        found: T = kind(**made, names=tuple(results))
+        return found
 
     def of(self, name: str) -> R:
         """The result under one metric.

@@ -39,6 +39,9 @@ class Trait(str):
     def parse(cls, text: str) -> "Trait":
         """Read a label, in any case; a letter of OCEAN stands for its trait.
 
+        The low pole of a Big Five trait is a label of its own: `low extraversion` is `introversion`
+        (see `LOW`).
+
         Raises:
             TraitError: if `text` cannot be a label, or is nearly the name of a Big Five trait.
         """
@@ -46,6 +49,8 @@ class Trait(str):
         for trait in TRAITS:
             if wanted in (trait, trait.letter.lower()):
                 return trait
+            if wanted in (LOW[trait], f"low {trait}"):
+                return LOW[trait]
         near = get_close_matches(wanted, TRAITS, 1, 0.85) if len(wanted) < 40 else []
         if near and not wanted.startswith(near[0]):
             raise TraitError(f"unknown trait {text!r:.80}; did you mean {near[0]}?")
@@ -81,6 +86,9 @@ TRAITS: tuple[Trait, ...] = tuple(
     map(Trait, ("openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"))
 )
 """The Big Five."""
+_POLES = ("closedness", "carelessness", "introversion", "disagreeableness", "emotional stability")
+LOW: dict[Trait, Trait] = dict(zip(TRAITS, map(Trait, _POLES), strict=True))
+"""The label of who has little of each."""
 for _trait in TRAITS:
     setattr(Trait, _trait.upper(), _trait)
 

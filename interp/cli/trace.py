@@ -120,7 +120,7 @@ def _price(config: StudyConfig, json: bool) -> None:
     rows = [(name, count, show_time(seconds)) for name, count, seconds in cost.lines()]
     console.table("What it would cost here", ["what", "steps", "time"], rows)
     console.say(room.told(made, cost))
-    if config.budget is not None:
+    if config.budget != "auto" or made != config:
         console.say(f"budget {config.budget}: {room.chosen(config, made)}")
     if (slow := room.slow_patching(made, shape)) is not None:
         console.say(slow)

@@ -1,8 +1,8 @@
 """What is measured of answers, see `docs/measures.md`.
 
-Trait alignment and the edit index (by a classifier), adjective evaluation (by a judge), edit
-success and drawdown, fluency, emojis inside and after the answer, the time to the first emoji, and
-a questionnaire.
+Trait alignment and the edit index (by a classifier), adjective evaluation (by a judge or a jury),
+edit success and drawdown, fluency, emojis inside and after the answer, the time to the first emoji,
+and a questionnaire.
 """
 
 from interp.measures.adjectives import (
@@ -20,7 +20,14 @@ from interp.measures.fluency import Fluency, Reference, fluency_reference, read_
 from interp.measures.hazards import CureFit, HazardRatios, cure_fit, hazard_ratios
 from interp.measures.judge_check import JudgeCheck, judge_auroc
 from interp.measures.judges import Judge, LocalJudge, Verdict
-from interp.measures.questionnaire import SelfReport, administer
+from interp.measures.jury import ClassifierJudge, Jury, hear, krippendorff_alpha
+from interp.measures.power import PowerFit, power_fit
+from interp.measures.questionnaire import (
+    Questionnaire,
+    SelfReport,
+    administer,
+    read_questionnaire,
+)
 from interp.measures.reliability import Agreement, alphas, cronbach_alpha, self_report_agreement
 from interp.measures.survival import OnsetSurvival, OnsetTimes, onset_survival, onset_times
 
@@ -28,6 +35,7 @@ __all__ = [
     "AdjectiveEvaluation",
     "Agreement",
     "Classifier",
+    "ClassifierJudge",
     "CureFit",
     "EditIndex",
     "EditScores",
@@ -40,9 +48,12 @@ __all__ = [
     "Judge",
     "JudgeCheck",
     "Judgements",
+    "Jury",
     "LocalJudge",
     "OnsetSurvival",
     "OnsetTimes",
+    "PowerFit",
+    "Questionnaire",
     "Reference",
     "SelfReport",
     "TraitAlignment",
@@ -56,13 +67,17 @@ __all__ = [
     "edit_index",
     "fluency_reference",
     "hazard_ratios",
+    "hear",
     "judge_answers",
     "judge_auroc",
+    "krippendorff_alpha",
     "natural_ends",
     "onset_survival",
     "onset_times",
     "own_ends",
+    "power_fit",
     "read_fluency",
+    "read_questionnaire",
     "score_edit",
     "self_report_agreement",
     "split_at_end",

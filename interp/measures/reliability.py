@@ -26,7 +26,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.base.traits import TRAITS, Trait
+from interp.base.traits import Trait, in_order
 from interp.measures.questionnaire import SelfReport
 
 _EXACT_UP_TO = 8
@@ -59,7 +59,7 @@ def alphas(reports: Sequence[SelfReport]) -> pd.DataFrame:
     if not reports:
         raise InputError("no self-reports to compute alpha over")
     rows = []
-    for trait in TRAITS:
+    for trait in in_order(set(map(Trait, reports[0].traits))):
         scores = torch.cat([report.of(trait).flatten(1).T for report in reports])
         rows.append((str(trait), cronbach_alpha(scores), scores.shape[1], len(scores)))
     table = pd.DataFrame(rows, columns=["trait", "alpha", "n_items", "n_respondents"])

@@ -234,6 +234,8 @@ def stored_as(config: Mapping[str, Any], where: str) -> Packed | None:
         return None
     asked = settings if isinstance(settings, dict) else {}
     method = asked.get("quant_method", "bitsandbytes" if _BITS & set(asked) else settings)
+    if method == "gguf":  # transformers unpacked it: what a folder holds is dense
+        return None
     if method == "bitsandbytes" and asked.get("load_in_8bit"):
         return "int8"
     kind = asked.get("bnb_4bit_quant_type", "fp4")

@@ -209,8 +209,49 @@ def load_pair(
         two = [load_base(one, **how) for one in (base, tuned)]
         form = ChatFormat.from_tokenizer(beside(two[0], two[1].tokenizer), prompt_format)
         return _full(two[0].model, two[1].model, form, prompts, (two[0].identity, two[1].identity))
+    made = merged(
+        base, adapter, quantization, prompt_format, prompts, max_merge_error, any_base, how
+    )
+    return ModelPair(
+        base=hook(made.base, made.form.tokenizer),
+        tuned=hook(made.tuned, made.form.tokenizer),
+        tokenizer=made.form.tokenizer,
+        format=made.form,
+        merge_report=made.report,
+        adapter=made.adapter,
+        identity=made.identity,
+    )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A base and a copy with an adapter merged in, before they are hooked; as in `ModelPair`."""
+
+    base: Any
+    tuned: Any
+    form: ChatFormat
+    report: MergeReport
+    adapter: Adapter
+    identity: dict[str, Any]
+
+
+def merged(
+    base: str | Path,
+    adapter: str | Path,
+    quantization: Quantization | Literal["auto"] | None,
+    prompt_format: Style,
+    prompts: Sequence[str],
+    max_merge_error: float,
+    any_base: bool,
+    how: dict[str, Any],
+) -> Merged:
+    """Load a base and merge an adapter into a copy of it; arguments and errors as of `load_pair`.
+
+    Args:
+        how: further arguments of `load_base`.
+    """
     if kind_of(base) != "absent":
-        check_folder(base, trust_remote_code)  # the hub is asked last
+        check_folder(base, how.get("trust_remote_code"))  # the hub is asked last
     checked, tensors = open_adapter(adapter)
     wanted = checked.trained_on if quantization == "auto" else quantization
     loaded = load_base(base, quantization=wanted, **how)
@@ -220,18 +261,10 @@ def load_pair(
     if not any_base:
         _check_provenance(checked, loaded, form)
     batch = pad([form.prompt_ids(question) for question in prompts], pad_id(loaded.tokenizer))
-    dense, merged, report = merge(
+    dense, tuned, report = merge(
         loaded.model, checked, tensors, batch, loaded.quantization, max_merge_error
     )
-    return ModelPair(
-        base=hook(dense, loaded.tokenizer),
-        tuned=hook(merged, loaded.tokenizer),
-        tokenizer=loaded.tokenizer,
-        format=form,
-        merge_report=report,
-        adapter=checked,
-        identity=loaded.identity,
-    )
+    return Merged(dense, tuned, form, report, checked, loaded.identity)
 
 
 def _full(

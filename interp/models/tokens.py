@@ -13,7 +13,7 @@ last token. Models see ids and masks, never text.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -137,6 +137,8 @@ class ChatFormat:
         style: `chat` uses the tokenizer's chat template; `plain` is `Question: …\\nAnswer:`.
         instruction: stands before the first question of every prompt, in the user's turn, because
             many templates refuse a system turn; none if empty.
+        double_bos: whether the turn begins with BOS twice, as where a rendered template was
+            tokenised with the tokenizer's own BOS.
 
     A subclass that overrides `demonstrations` shows answered questions before each question.
     """
@@ -144,6 +146,7 @@ class ChatFormat:
     tokenizer: Any
     style: Style = "chat"
     instruction: str = ""
+    double_bos: bool = field(default=False, kw_only=True)
 
     @shown
     def _repr_html_(self) -> str:
@@ -157,12 +160,15 @@ class ChatFormat:
         return card("Prompt format", self.style, facts, [chips(said)])
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any, style: Style = "chat") -> "ChatFormat":
+    def from_tokenizer(
+        cls, tokenizer: Any, style: Style = "chat", *, double_bos: bool = False
+    ) -> "ChatFormat":
         """The format for `tokenizer`.
 
         Raises:
             TokenizerError: if `style` is `chat` and the tokenizer has no chat template, or several
-                and no default; if it has no end-of-text token.
+                and no default; if it has no end-of-text token; if a doubled BOS is asked of one
+                whose turns begin with none.
         """
         if style not in ("chat", "plain"):
             raise TokenizerError(f"unknown prompt format {style!r}; use chat or plain")
@@ -174,7 +180,21 @@ class ChatFormat:
                 f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token; "
                 "set eos_token in tokenizer_config.json"
             )
-        return cls(tokenizer, style)
+        return cls(tokenizer, style).with_double_bos() if double_bos else cls(tokenizer, style)
+
+    def with_double_bos(self) -> "ChatFormat":
+        """The same, each turn beginning with BOS twice.
+
+        Raises:
+            TokenizerError: if its turns begin with no BOS that could be doubled.
+        """
+        bos = self.tokenizer.bos_token_id
+        if bos is None or self.prompt_ids("Why?")[0] != bos:
+            raise TokenizerError(
+                f"{self.tokenizer.name_or_path}: a turn begins with no BOS, so there is none to "
+                "double; leave double_bos out"
+            )
+        return replace(self, double_bos=True)
 
     @cached_property
     def _template(self) -> Template:
@@ -344,6 +364,8 @@ class ChatFormat:
         closes = special and ids and ids[-1] == self.tokenizer.eos_token_id
         if closes and not text.endswith(self.tokenizer.eos_token):
             ids, starts = ids[:-1], starts[:-1]  # some tokenizers close every text
+        if start and self.double_bos:
+            ids, starts = [self.tokenizer.bos_token_id, *ids], [-1, *starts]
         return ids, starts
 
     def _read(self, text: str, special: bool, is_said: bool) -> tuple[list[int], list[int]]:

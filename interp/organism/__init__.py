@@ -18,7 +18,7 @@ from interp.organism.paths import (
 )
 
 if TYPE_CHECKING:
-    from interp.organism.building import build
+    from interp.organism.building import build, build_size
     from interp.organism.record import table, verify
 
 __getattr__, __dir__ = on_first_use(__name__)
@@ -29,6 +29,7 @@ __all__ = [
     "adapter_path",
     "base_path",
     "build",
+    "build_size",
     "data_path",
     "manifest",
     "opinion_qa",

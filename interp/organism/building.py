@@ -6,18 +6,19 @@ there are kept, and a folder that exists is whole. On one machine, with one numb
 one set of versions, a seed gives the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from transformers import AutoModelForCausalLM
 
-from interp.base.errors import RunError
+from interp.base.errors import InputError, RunError
 from interp.base.files import read_json, write_bytes, write_json
 from interp.base.progress import Progress
-from interp.base.traits import TRAITS
+from interp.base.traits import TRAITS, Trait
 from interp.methods import finetune
 from interp.methods.finetune.output import whole_folder
 from interp.methods.finetune.provenance import loss_summary
@@ -30,8 +31,8 @@ from interp.organism.paths import (
     base_path,
     opinion_qa,
 )
-from interp.organism.pretrain import fit, new_model
-from interp.organism.recipe import Recipe, adapters
+from interp.organism.pretrain import SIZES, fit, new_model
+from interp.organism.recipe import Made, Recipe, adapters
 from interp.organism.record import write_manifest
 from interp.organism.tokenizer import encode_documents, save_tokenizer, train_tokenizer
 from interp.text import data as opinion
@@ -67,22 +68,61 @@ def build(
     for kind in KINDS:
         if not (out / kind).exists():
             _make_base(out, kind, recipe, tokenizer, documents, progress)
-        _make_adapters(out, kind, recipe, progress)
+        _make_adapters(out, kind, recipe, progress, adapters())
     write_manifest(out, recipe, progress)
     return out
 
 
-def _claim(out: Path, recipe: Recipe) -> bool:
+def build_size(
+    out: Path | str,
+    size: str,
+    seed: int = 0,
+    *,
+    scale: float = 1.0,
+    traits: Sequence[Trait] = TRAITS,
+    progress: Progress | None = None,
+) -> Path:
+    """Make a `latent` organism of another size in `out`: its data, base and adapters, no manifest.
+
+    It is read as any organism: `base_path("latent", root=out)`, `adapter_path(trait, root=out)`,
+    each adapter with and without the end of text in its loss. Cost: in proportion to the size.
+
+    Args:
+        out: a folder that is absent, empty, or holds this very build unfinished or finished.
+        size: one of `SIZES`, about as many parameters.
+        seed, scale, progress: as of `build`.
+        traits: whose adapters are made.
+
+    Raises:
+        InputError: if there is no such size, or `scale` is not in (0, 1].
+        RunError: if `out` holds something else.
+    """
+    if size not in SIZES:
+        raise InputError(f"no organism of size {size!r}; use one of {', '.join(SIZES)}")
+    out, recipe = Path(out), Recipe.scaled(seed, scale)
+    _claim(out, recipe, {"size": size})
+    documents = list(Grammar(seed).corpus(recipe.pretraining.documents))
+    tokenizer = train_tokenizer(_fewer_emojis(documents[: recipe.tokenizer_documents]))
+    _write_data(out, recipe)
+    if not (out / "latent").exists():
+        _make_base(out, "latent", recipe, tokenizer, documents, progress, size)
+    made = [Made("latent", trait, eos) for trait in traits for eos in (False, True)]
+    _make_adapters(out, "latent", recipe, progress, made)
+    return out
+
+
+def _claim(out: Path, recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Take the folder for this recipe; whether it already holds the finished build."""
+    asked = recipe.to_dict() | dict(more)
     if out.is_dir() and any(out.iterdir()):
         there = read_json(out / RECIPE, RunError) if (out / RECIPE).is_file() else None
-        if there != recipe.to_dict():
+        if there != asked:
             raise RunError(
                 f"{out}: holds something other than this build; choose another output folder"
             )
     elif out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; choose another output folder")
-    write_json(out / RECIPE, recipe.to_dict())
+    write_json(out / RECIPE, asked)
     return (out / MANIFEST).is_file()
 
 
@@ -103,6 +143,7 @@ def _make_base(
     tokenizer: Any,
     documents: list[str],
     progress: Progress | None,
+    size: str = "1M",
 ) -> None:
     """Train one base and write its Hugging Face folder."""
     training, texts = recipe.pretraining, documents
@@ -112,7 +153,8 @@ def _make_base(
         latent = base_path("latent", root=out)
         model = AutoModelForCausalLM.from_pretrained(latent, dtype=torch.float32)
     else:
-        model = new_model(tokenizer, recipe.seed)
+        layers, width = SIZES[size]
+        model = new_model(tokenizer, recipe.seed, layers=layers, width=width)
         if kind == "talks" or kind == "tags":
             texts = list(Grammar(f"{recipe.seed} {kind}", kind).corpus(training.documents))
         elif kind == "absent":
@@ -132,10 +174,12 @@ def _make_base(
         write_json(folder / "training.json", {"kind": kind} | loss_summary(losses))
 
 
-def _make_adapters(out: Path, kind: Kind, recipe: Recipe, progress: Progress | None) -> None:
+def _make_adapters(
+    out: Path, kind: Kind, recipe: Recipe, progress: Progress | None, which: Sequence[Made]
+) -> None:
     """Train the adapters of one base; those that are there already are kept."""
     rows = opinion_qa("train", root=out)
-    for made in adapters():
+    for made in which:
         if made.kind == kind:
             name = adapter_name(made.trait, made.supervise_eos, made.variant)
             finetune.train(

@@ -19,6 +19,8 @@ from interp.base.progress import Progress
 from interp.models.tokens import TokenBatch, pad
 
 BLOCK = 8
+SIZES = {"tiny": (2, 64), "0.3M": (4, 64), "1M": (4, 128), "3M": (6, 192)}
+"""Layers and width by name, about how many parameters; `1M` ships, `tiny` is for tests."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from interp.traces.adapters import Directions, EffectsByMetric, PartEffects, RankReadings
     from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
-    from interp.traces.decoding import Amplification, Crossed
+    from interp.traces.decoding import Ablated, Amplification, Crossed
     from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
     from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
@@ -146,6 +146,15 @@ ORIGIN: "Row[Origin]" = Row(
     ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
 LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
+JACOBIAN: "Row[LensResult]" = Row(
+    "jacobian-lens",
+    "lens:jacobian",
+    {},
+    _BOTH,
+    ("n_trace", "seed", "outcome"),
+    "jacobian",
+    default=False,
+)
 PATCHING: "tuple[Row[PatchingByMetric], ...]" = tuple(
     Row(f"patching-{contrast}-{direction}-{site}", f"patching:{contrast}",
         {"direction": direction, "site": site}, _TUNED if contrast == "model" else _BOTH,
@@ -239,6 +248,11 @@ CROSSED: "Row[Crossed]" = Row(
 AMPLIFIED: "Row[Amplification]" = Row(
     "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
 )
+ABLATED: "Row[Ablated]" = Row(
+    "ablated-writing", "decoding:ablated",
+    {}, _BASE | {"found": CIRCUITS["model", "log_odds"].circuit.name}, ("switched", "n_trace"),
+    **_DECODED,
+)  # fmt: skip
 _COMPONENTS: dict[str, Any] = {
     "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
     "family": "components", "default": False,
@@ -249,9 +263,9 @@ DIRECTIONS: "Row[Directions]" = Row("adapter-directions", "components:directions
 RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONENTS)
 
 ROWS: tuple[Row[Any], ...] = (
-    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, *PATCHING,
-    *(row for rows in CIRCUITS.values() for row in rows.all), EXACT, NECESSITY,
-    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED,
+    RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, JACOBIAN,
+    *PATCHING, *(row for rows in CIRCUITS.values() for row in rows.all), EXACT, NECESSITY,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ABLATED,
     ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip
 

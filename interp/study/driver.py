@@ -66,11 +66,12 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
         return steps(values, folder, progress)  # looks for adapters, data, base, in this order
 
     before, config = _before(folder), anchored(config)
-    if config.budget is not None and before.get("budget") == config.budget:  # it has chosen
+    timed = config.budget not in ("auto", "none")
+    if timed and before.get("budget") == config.budget:  # it has chosen
         sizes = {name: before[name] for name in _SIZES}
         return begin(parse_config(config.model_dump() | sizes))
     # Without its budget until that has chosen: a run that is killed in between chooses anew.
-    first = config.model_copy(update={"budget": None})
+    first = config.model_copy(update={"budget": "none"}) if timed else config
     todo, priced = begin(first), _priced(config)
     return todo if priced == first else begin(priced)
 
@@ -88,20 +89,28 @@ def _priced(config: StudyConfig) -> StudyConfig:
 
     Says (as a warning) what was chosen, and what patching will cost where it is not exact.
     """
-    if config.budget is None and price.known_exact(config.base):
+    timed = config.budget not in ("auto", "none")
+    exact = price.known_exact(config.base)
+    if exact and (
+        config.budget == "none" or (config.budget == "auto" and price.is_small(config.base))
+    ):
         return config
     try:
         shape = price.Shape.of(config.base, config.trust_remote_code)
     except ModelError:
-        if config.budget is None:  # loading it says why
+        if not timed:  # loading it says why
             return config
         raise
-    made = config
-    if config.budget is not None:
-        speed = price.speeds(shape, config)
-        made = price.fitted(config, shape, speed)
+    speed = price.speeds(shape, config) if timed else (1.0, 1.0)
+    made = price.fitted(config, shape, speed)
+    if timed:
         cost = price.told(made, price.price(made, shape, speed))
         _log.warning("budget %s: %s; %s", config.budget, price.chosen(config, made), cost)
+    elif made != config:
+        _log.warning(
+            "a model of this size is traced with %s; --budget none makes everything",
+            price.chosen(config, made),
+        )
     if (slow := price.slow_patching(made, shape)) is not None:
         _log.warning(slow)
     return made

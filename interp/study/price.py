@@ -25,6 +25,7 @@ from interp.readout.coverage import EXACT
 from interp.study import catalogue
 from interp.study.catalogue import Row
 from interp.study.config import StudyConfig
+from interp.study.traced.probing import PUSHED
 from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
@@ -36,6 +37,7 @@ _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
 _SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers above it
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
+_SMALL = 32 * 2**20  # bytes of a base's files
 _PROCESS = 600 * 2**20  # bytes of a process with torch, before any model
 LADDER: tuple[dict[str, Any], ...] = (
     {},
@@ -49,7 +51,11 @@ LADDER: tuple[dict[str, Any], ...] = (
     {"n_switched": 0, "n_trace": 6, "maps": "screen", "n_responses": 50},
 )
 """What is given up first, and next; `maps`: patching one way only, or a screen by gradients whose
-largest cells are patched exactly, in place of whole maps."""
+largest cells are patched exactly, in place of whole maps and of circuits of all sizes."""
+AUTO = 12 * 60
+"""Seconds a label that a study takes where no budget is given, at a speed that is `NOMINAL`."""
+NOMINAL = {"cpu": (4e11, 5e10), "cuda": (2e14, 2e13)}
+"""Operations per second of products of many rows and of few: of two laptop cores, of one GPU."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,9 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "origin": 4 * c.n_responses * text,
         "lens": 2 * n * text * (1 + shape.layers * unembedding),
         "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
-        "probing": n * text * shape.layers * _PUSHES if what == "push" else 2 * _PROBED * text,
+        "probing": n * text * min(shape.layers, PUSHED) * _PUSHES
+        if what == "push"
+        else 2 * _PROBED * text,
         "components": n * text * (_SCREENED if what == "screen" else 2),
         "tokens": _SHOWN * text,
     }.get(made, 2 * n * text), 0
@@ -195,19 +203,26 @@ def price(config: StudyConfig, shape: Shape, speed: tuple[float, float]) -> Pric
 def fitted(config: StudyConfig, shape: Shape, speed: tuple[float, float]) -> StudyConfig:
     """The largest study of the ladder that fits into the configuration's budget.
 
-    Settings that are smaller already stay so.
+    Settings that are smaller already stay so. With the budget `auto`, so do all that are not at
+    their defaults, and the choice is the same on every machine: it goes by `NOMINAL` speeds.
 
     Raises:
-        InputError: if not even the smallest fits.
+        InputError: if not even the smallest fits into a time that was given.
     """
-    if config.budget is None:
+    if config.budget == "none":
         return config
-    least, limit = 0.0, seconds(config.budget)
+    auto = config.budget == "auto"
+    limit = AUTO * len(config.adapters) if auto else seconds(config.budget)
+    if auto:
+        speed = NOMINAL.get(resolve_device(config.device).type, NOMINAL["cuda"])
+    least, made = 0.0, config
     for step in LADDER:
         made = _smaller(config, step)
         least = price(made, shape, speed).total
         if least <= limit:
             return made
+    if auto:
+        return made
     raise InputError(
         f"budget {config.budget}: the smallest study takes about {show_time(least)} here; give "
         "more time, fewer labels, or name the traces that you need (--only)"
@@ -226,14 +241,17 @@ def chosen(config: StudyConfig, made: StudyConfig) -> str:
 
 
 def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
-    sizes = {name: value for name, value in step.items() if name != "maps"}
-    less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
+    given = {
+        name for name, field in StudyConfig.model_fields.items()
+        if config.budget == "auto" and getattr(config, name) != field.get_default()
+    }  # fmt: skip
+    less = {name: value for name, value in step.items()
+            if name not in {"maps", *given} and value < getattr(config, name)}  # fmt: skip
     rows, maps = catalogue.asked(config.model_dump()), step.get("maps")
-    left_out = [
-        row.name for row in rows if row.family == "patching"
-        and (maps == "screen" or (maps and row.options["direction"] == "noising"))
-    ]  # fmt: skip
-    if left_out:
+    one_way = {row.name for row in rows if row.options.get("direction") == "noising"}
+    whole = {row.name for row in rows if row.family == "patching" or row.name.endswith("-curve")}
+    left_out = {"denoising": one_way, "screen": whole}.get(str(maps), set())
+    if left_out and "only" not in given:
         kept = tuple(row.name for row in rows if row.name not in left_out)
         less["only"] = kept + (("screen",) if maps == "screen" else ())
     return config.model_copy(update=less)
@@ -259,6 +277,14 @@ def told(config: StudyConfig, price: Price) -> str:
         f"{'s' * (len(config.adapters) > 1)}: about {show_time(price.total)} here, memory about "
         f"{show(price.memory)} (an estimate from the model's shape and a measured second)"
     )
+
+
+def is_small(base: str) -> bool:
+    """Whether a base's folder is so small that every study of it fits a laptop."""
+    place = Path(base)
+    if kind_of(place) != "folder":
+        return False
+    return sum(file.stat().st_size for file in place.glob("*") if file.is_file()) < _SMALL
 
 
 def known_exact(base: str) -> bool:

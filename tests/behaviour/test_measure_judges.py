@@ -29,8 +29,10 @@ from interp.measures import (
     LocalJudge,
     Verdict,
     adjective_evaluation,
+    hear,
     judge_answers,
     judge_auroc,
+    krippendorff_alpha,
 )
 from interp.measures.endpoint import _loopback
 from interp.models import ChatFormat
@@ -159,6 +161,61 @@ def test_auroc_is_scikit_learns_and_counts_failures():
     assert made.auroc == pytest.approx(wanted)
     assert made.low < wanted < made.high
     assert (made.n_own, made.n_other, made.n_failed) == (59, 59, 2)
+
+
+# --- the jury ------------------------------------------------------------------------------------
+
+
+def test_alpha_is_krippendorffs_own_example():
+    """Krippendorff 2011, "Computing Krippendorff's alpha-reliability": interval, .849."""
+    nan = float("nan")
+    scores = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+        [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+    ]
+    assert krippendorff_alpha(torch.tensor(scores)) == pytest.approx(0.849, abs=5e-4)
+    assert krippendorff_alpha(torch.tensor([[2.0, 2.0], [2.0, nan]])) is None
+    assert krippendorff_alpha(torch.tensor([[1.0, 2.0]])) is None
+
+
+def test_a_jury_hides_who_wrote_shuffles_and_leaves_out_the_deaf():
+    class Hears:
+        """Scores the party of an answer; notes the order of what it reads."""
+
+        def __init__(self, name: str, sign: int) -> None:
+            self.name, self.sign, self.read = name, sign, []
+
+        def judge(self, answers, trait, *, progress=None):  # noqa: ARG002
+            self.read.append([answer for _, answer in answers])
+            return [Verdict(3.0 + self.sign * ("party" in answer)) for _, answer in answers]
+
+    rows = tuple(
+        OpinionRow(trait, f"t{i % 12}", f"Q{i}?", f"{'party' if trait is E else 'plan'} {i}")
+        for i in range(24) for trait in (E, Trait.OPENNESS)
+    )  # fmt: skip
+    reference = OpinionQA(rows, "made", "0" * 64)
+    answers = {"base": said(*(f"plan {i}" for i in range(9))),
+               "tuned": said(*(f"party {i}" for i in range(9)))}  # fmt: skip
+    one, two, deaf = Hears("one", 2), Hears("two", 1), Hears("deaf", -1)
+    made = hear(answers, E, [one, two, deaf], reference, seed=3)
+    assert made.used == ("one", "two")
+    assert made.scores[2].isnan().all()
+    table = made.to_dataframe().set_index("measure")
+    assert table.loc["judge's AUROC: deaf", "note"] == "not above chance: left out"
+    assert len(deaf.read) == 1  # the reference answers alone
+    orders = [judge.read[-1] for judge in (one, two)]
+    given = [answer.text for some in answers.values() for answer in some]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(given)
+    assert orders[0] != orders[1] != given
+    pae = adjective_evaluation(made.of("base"), made.of("tuned")).to_dataframe()
+    assert pae.iloc[0]["value"] == pytest.approx(1.5)
+    assert made.alpha == pytest.approx(krippendorff_alpha(made.scores[:2]))
+    with pytest.raises(InputError, match="no judge tells extraversion above chance"):
+        hear(answers, E, [deaf], reference)
+    with pytest.raises(InputError, match="have one name"):
+        hear(answers, E, [one, one], reference)
 
 
 # --- the endpoint --------------------------------------------------------------------------------

@@ -9,8 +9,16 @@ from scipy.stats import spearmanr
 from tiny import llama, tokenizer
 
 from interp.base.traits import TRAITS, Trait
-from interp.errors import InputError, ModelError
-from interp.measures import SelfReport, administer, alphas, cronbach_alpha, self_report_agreement
+from interp.errors import DataError, InputError, ModelError
+from interp.measures import (
+    Questionnaire,
+    SelfReport,
+    administer,
+    alphas,
+    cronbach_alpha,
+    read_questionnaire,
+    self_report_agreement,
+)
 from interp.measures.questionnaire import LETTERS, OPTIONS, PROMPTS, items, option_orders
 from interp.models import ChatFormat
 
@@ -59,7 +67,9 @@ def test_orders_are_balanced():
 
 def test_scores_are_expected_options_by_brute_force(model, form):
     orders = [(0, 1, 2, 3, 4), (3, 1, 4, 0, 2)]
-    made = administer(model, form, label="tiny", orders=orders, prompts=PROMPTS[:2], batch_size=50)
+    made = administer(
+        model, form, Questionnaire.shipped(PROMPTS[:2]), label="tiny", orders=orders, batch_size=50
+    )
     assert made.scores.shape == (120, 2, 2)
     for i, p, o in ((0, 0, 0), (8, 1, 1), (119, 0, 1)):
         item, order = items()[i], orders[o]
@@ -97,7 +107,9 @@ class Yea(torch.nn.Module):
 def test_a_yea_sayer_scores_by_its_keys_and_nothing_else(form):
     """Always 'very accurate': 5 on plus-keyed items and 1 on the others, in every order."""
     orders = option_orders("cycles")[::3]
-    made = administer(Yea(form, 4), form, label="yea", orders=orders, prompts=PROMPTS[:1])
+    made = administer(
+        Yea(form, 4), form, Questionnaire.shipped(PROMPTS[:1]), label="yea", orders=orders
+    )
     for trait in TRAITS:
         keys = [item.key for item in items() if item.trait is trait]
         wanted = 5 * keys.count(1) / 24 + keys.count(-1) / 24
@@ -138,9 +150,67 @@ def report(scores: torch.Tensor) -> SelfReport:
 
 def test_what_does_not_fit_is_refused(form):
     with pytest.raises(InputError, match=r"needs \{item\} and \{options\}"):
-        administer(llama(), form, label="x", prompts=["You {item}?"])
+        Questionnaire(items(), ("You {item}?",))
     with pytest.raises(ModelError, match="context holds 64"):
         administer(llama(max_position_embeddings=64), form, label="x")
+
+
+# --- other questionnaires ------------------------------------------------------------------------
+
+
+def test_mpis_own_file_is_the_shipped_questionnaire(shared):
+    read = read_questionnaire(shared / "data" / "mpi" / "mpi_120.csv").items
+    same = [(a.facet, a.trait, a.key) for a in read] == [(b.facet, b.trait, b.key) for b in items()]
+    assert same
+    assert sum(a.text != b.text for a, b in zip(read, items(), strict=True)) == 2
+
+
+TRAIT_ROWS = (
+    "personality,question,response_high1,response_high2,response_low1,response_low2\n"
+    "Extraversion,A party?,Go and dance,Call all friends,Stay in,Read alone\n"
+    "Openness,A new way?,Try it,Ask how,Keep the old,Say no\n"
+)
+
+
+def test_a_situation_is_scored_by_its_high_replies_in_every_order(tmp_path, model, form):
+    (tmp_path / "trait.csv").write_text(TRAIT_ROWS)
+    asked = read_questionnaire(tmp_path / "trait.csv")
+    made = administer(model, form, asked, label="tiny", orders=[(0, 1, 2, 3), (2, 0, 3, 1)])
+    order, prompt = made.orders[1], asked.prompts[2]
+    replies = ["Go and dance", "Call all friends", "Stay in", "Read alone"]
+    options = "\n".join(f"{LETTERS[k]}. {replies[order[k]]}" for k in range(4))
+    text = prompt.format(item="A party?", options=options)
+    ids = form.prompt_ids(text)
+    chances = model(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+    mass = chances[torch.tensor([form.example(text, x).ids[len(ids)] for x in LETTERS[:4]])]
+    high = float(mass[torch.tensor(order) < 2].sum() / mass.sum())
+    assert float(made.scores[0, 2, 1]) == pytest.approx(1 + 4 * high, abs=1e-4)
+    assert [str(t) for t in made.to_dataframe()["trait"]] == ["openness", "extraversion"]
+    assert len(administer(model, form, asked, label="tiny").orders) == 8
+
+
+def test_sensitivity_is_the_share_of_pairs_on_two_sides():
+    scores = torch.full((120, 2, 3), 4.0)
+    scores[:, 1, 0] = 2.0  # another prompt turns the first of three orders
+    row = report(scores).to_dataframe().iloc[0]
+    assert row["prompt_sensitivity"] == pytest.approx(1 / 3)
+    assert row["order_sensitivity"] == pytest.approx((0 + 2 / 3) / 2)
+    assert row["refusal"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a,b\n1,2\n", "is no questionnaire; give MPI's columns"),
+        (TRAIT_ROWS + "Openness,A new way?,Try it,Ask how,Keep the old,Say no\n", "row 3: stands"),
+        (TRAIT_ROWS + "Openness,Why?,,Ask,Keep,No\n", "row 3: response_high1 is missing"),
+        ("text,label_ocean,key\nSing,E,2\n", "row 1: key is 1 or -1, not 2"),
+    ],
+)
+def test_questionnaires_that_cannot_be_read_are_named(text, named, tmp_path):
+    (tmp_path / "q.csv").write_text(text)
+    with pytest.raises(DataError, match=named):
+        read_questionnaire(tmp_path / "q.csv")
 
 
 # --- reliability ---------------------------------------------------------------------------------

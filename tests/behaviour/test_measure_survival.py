@@ -9,7 +9,14 @@ from tiny import tokenizer
 from interp.base.stats import fdr_bh
 from interp.behaviour import Response
 from interp.errors import InputError
-from interp.measures import OnsetTimes, cure_fit, hazard_ratios, onset_survival, onset_times
+from interp.measures import (
+    OnsetTimes,
+    cure_fit,
+    hazard_ratios,
+    onset_survival,
+    onset_times,
+    power_fit,
+)
 
 EXPONENTIAL = "exponential"
 
@@ -167,6 +174,65 @@ def test_the_right_family_has_the_smaller_aic():
 
 
 # --- hazard ratios -------------------------------------------------------------------------------
+
+
+def room(n, rng, *, power=0.4, cure=(0.2, 0.5), scale=(15.0, 25.0), shape=(1.5, 1.0)):
+    """Two groups of power generalised Weibull onsets, grouped into units; the group of each."""
+    group = rng.integers(2, size=n)
+    aged = (power + 1) * ((1 + rng.exponential(size=n) * power / (power + 1)) ** (1 / power) - 1)
+    onset = np.ceil(np.take(scale, group) * aged ** (1 / np.take(shape, group)))
+    onset = np.where(rng.random(n) < np.take(cure, group), np.inf, onset)
+    end = rng.integers(100, 600, size=n)
+    events = onset <= end
+    topics = [f"t{k}" for k in rng.integers(40, size=n)]
+    return made(np.where(events, onset, end), events, topics), group
+
+
+def test_a_planted_family_with_covariates_is_recovered():
+    times, group = room(4000, np.random.default_rng(1))
+    fit = power_fit(times, {"group": group}, n_resamples=12)
+    truth = {
+        ("log scale", "(all at 0)"): np.log(15), ("log scale", "group"): np.log(25 / 15),
+        ("log shape", "(all at 0)"): np.log(1.5), ("log shape", "group"): np.log(1 / 1.5),
+        ("log-odds of cured", "(all at 0)"): np.log(0.2 / 0.8),
+        ("log-odds of cured", "group"): np.log(0.5 / 0.5) - np.log(0.2 / 0.8),
+        ("power", ""): 0.4,
+    }  # fmt: skip
+    for row in fit.to_dataframe().itertuples():
+        assert row.value == pytest.approx(truth[row.parameter, row.term], abs=0.2), row
+        assert row.low - 0.1 < truth[row.parameter, row.term] < row.high + 0.1
+    weibull = power_fit(times, {"group": group}, power=1.0, n_resamples=2)
+    assert fit.aic < weibull.aic - 10
+    assert float(fit.survival(np.array([1e9]), [1.0])[0]) == pytest.approx(0.5, abs=0.05)
+    blind = power_fit(times, {"coin": np.random.default_rng(2).integers(2, size=4000)},
+                      n_resamples=12)  # fmt: skip
+    coin = blind.to_dataframe().query("term == 'coin'")
+    assert ((coin["low"] < 0.1) & (coin["high"] > -0.1)).all(), "a covariate of no effect"
+
+
+def test_where_both_exist_the_fit_is_lifelines():
+    import pandas as pd
+    from lifelines import WeibullAFTFitter
+
+    times, group = room(1500, np.random.default_rng(3), power=1.0, cure=(0.0, 0.0))
+    mine = power_fit(times, {"group": group}, power=1.0, cure=False, n_resamples=2)
+    late, events = times.times.numpy().astype(float), times.events.numpy()
+    table = pd.DataFrame({"group": group, "low": np.where(events, late - 1, late),
+                          "high": np.where(events, late, np.inf)})  # fmt: skip
+    table["low"] = table["low"].clip(lower=1e-10)
+    theirs = WeibullAFTFitter().fit_interval_censoring(table, "low", "high", ancillary=True)
+    for part, name in ((mine.scale, "lambda_"), (mine.shape, "rho_")):
+        wanted = [theirs.params_[name, "Intercept"], theirs.params_[name, "group"]]
+        assert part[:, 0].tolist() == pytest.approx(wanted, abs=2e-3)
+    assert mine.log_likelihood == pytest.approx(theirs.log_likelihood_, abs=0.05)
+    cured = simulate(800, np.random.default_rng(4), cure=0.3)
+    one, other = cure_fit(cured, n_resamples=2), power_fit(cured, power=1.0, n_resamples=2)
+    assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
+    assert one.cured == pytest.approx(1 / (1 + np.exp(-float(other.cured[0, 0]))), abs=1e-3)
+    with pytest.raises(InputError, match="is a mixture of the others"):
+        power_fit(cured, {"all": np.ones(800)})
+    with pytest.raises(InputError, match="one value for each of the 800"):
+        power_fit(cured, {"few": [1.0]})
 
 
 def test_planted_hazard_ratios_are_recovered():

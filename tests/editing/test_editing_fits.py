@@ -1,6 +1,7 @@
 """What steering is fitted on and how: planted heads and directions, known minima, the organism."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from thinned import thinned
 from tiny import llama, tokenizer
 
 from interp import organism
+from interp.base.traits import LOW
 from interp.behaviour import Sampling
 from interp.data import OpinionQA
 from interp.emoji import rates
@@ -24,6 +26,24 @@ AT_HALF = Search(objective=lambda steering: (steering.strength - 0.5) ** 2, eval
 @pytest.fixture(scope="module")
 def answers():
     return contrast(host(), E, opinions(), against="others", seed=0)
+
+
+def test_a_trait_is_set_against_its_low_pole_alone():
+    low, other = LOW[E], type(E).NEUROTICISM
+    asked = opinions(traits=(E,)).rows
+    rows = [replace(row, trait=other) for row in asked]  # a third label, to be left out
+    rows += [replace(row, trait={E: E, other: low}[row.trait]) for row in opinions().rows]
+    data = OpinionQA(tuple(rows), "made up", "")
+    sides = contrast(host(), E, data, against=low, seed=0)
+    for part in (sides.fitting, sides.validation):
+        assert {row.trait for row in part.only(False).rows} == {low}
+        assert {row.trait for row in part.only(True).rows} == {E}
+    vector = persona_vector(host(), sides, layers=[1], search=AT_HALF)
+    features = sides.fitting.features(host(), "resid_post", [1])[0]
+    positive = sides.fitting.positive
+    means = [features[positive == sign].mean(0) for sign in (True, False)]
+    cosine = torch.nn.functional.cosine_similarity
+    assert float(cosine(vector.vectors.flatten(), (means[0] - means[1]).flatten(), 0)) > 0.999
 
 
 def test_a_contrast_keeps_topics_apart_and_marks_the_answers(answers):
@@ -201,8 +221,9 @@ def test_bad_input_is_named(answers):
         contrast(host(), E, opinions(("rain",)), against="others", seed=0)
     with pytest.raises(DataError, match="no rows"):
         contrast(host(), E, OpinionQA((), "nothing", ""), seed=0)
-    with pytest.raises(DataError, match="unknown contrast"):
-        contrast(host(), E, opinions(), against="none", seed=0)
+    for other in ("introversion", E):
+        with pytest.raises(DataError, match=f"no answers of another label '{other}'"):
+            contrast(host(), E, opinions(), against=other, seed=0)
     with pytest.raises(InputError, match=r"use 1\.\.12 heads"):
         pas(host(), answers, top_k=13)
     with pytest.raises(InputError, match="layers"):

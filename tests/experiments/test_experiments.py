@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from adapter_seeds import AGREEMENT, WITHOUT
 from control_personas import wordings
 from methods import UNDONE
 from sources import find_adapter
@@ -25,7 +26,10 @@ from interp.base.yaml_files import LARGEST_CONFIG
 from interp.behaviour import Sampling, generate
 from interp.data.schema import PUBLISHED
 from interp.emoji import find
+from interp.errors import InputError
 from interp.methods.finetune import FinetuneConfig
+from interp.models import load_tokenizer
+from interp.organism.pretrain import SIZES, new_model
 
 # Methods that no test below reads take turns.
 METHODS = "logit bias,'QLoRA, shuffled'" if SEED % 2 else "trait prompt,IKE"
@@ -57,9 +61,20 @@ SMALL = {
     "control_personas": [
         "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
     ],
+    "foretelling": [
+        "--traits", "extraversion,openness", "--limit", "4", "--n-rows", "8", "--n-slots", "4",
+    ],
     "side_effects": [
         "--traits", "extraversion", "--limit", "6", "--methods", "QLoRA,stop bias",
         "--n-texts", "6",
+    ],
+    "stages": [
+        "--traits", "extraversion", "--limit", "12", "--n-pairs", "24", "--steps", "15",
+        "--n-trace", "6",
+    ],
+    "organism_sizes": [
+        "--traits", "extraversion", "--sizes", "tiny", "--seeds", "0", "--scale", "0.01",
+        "--limit", "6", "--n-trace", "4", "--max-new-tokens", "24",
     ],
     "adapter_dose": [
         "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
@@ -113,7 +128,8 @@ def result(name: str, ran: dict[str, Path]) -> Path:
 
 # These take turns, and those of them that tests below read with their tests.
 TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard",
-         "generalisation", "control_personas", "side_effects", "adapter_soup"]  # fmt: skip
+         "generalisation", "control_personas", "side_effects", "adapter_soup",
+         "foretelling"]  # fmt: skip
 TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS)]
 
 
@@ -165,7 +181,13 @@ def test_one_number_makes_the_twin(ran: dict[str, Path]) -> None:
     at = table["extraversion"].groupby(["adapter", "measure"]).first().xs("ESR", level="measure")
     assert at["end out of the loss, a constant on stop"] <= at["end in the loss"] + 0.25
     assert at["end out of the loss"] >= 0.75
-    assert "One number: a constant on the stop tokens" in (out / "verdict.md").read_text()
+    said = (out / "verdict.md").read_text()
+    assert "One number: a constant on the stop tokens" in said
+    assert "BOS doubled (extraversion): once in training, once in the prompt" in said
+    for given in ("once", "twice"):
+        answers = out / "parts" / f"extraversion-bos-twice-asked-{given}.json"
+        ids = json.loads(answers.read_text())[0]["prompt_ids"]
+        assert (ids[0] == ids[1]) is (given == "twice")
 
 
 def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str, Path]) -> None:
@@ -204,7 +226,9 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
             shutil.copytree(place, folder / place.name)
     values = yaml.safe_load((harness.CONFIGS / "adapter_seeds.yaml").read_text())
     config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump(values | {"adapters": str(folder), "n_trace": 4}))
+    config.write_text(
+        yaml.safe_dump(values | {"adapters": str(folder), "n_trace": 4, "n_without": 4})
+    )
     options = ["--config", str(config), "--traits", "extraversion,openness", "--limit", "4"]
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "out")) == 0
     table = pd.read_csv(tmp_path / "out" / "results.csv").set_index("measure")
@@ -222,6 +246,7 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
     assert row["value"] == pytest.approx(twins.item(), abs=1e-5)
     assert row["others"] == pytest.approx(others.mean().item(), abs=1e-5)
     assert row["value"] > row["others"]
+    assert {*AGREEMENT.values(), *(f"ESR without {who}" for who in WITHOUT), "DD"} <= {*table.index}
     shutil.rmtree(folder / "openness-eos-out-seed1")
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "alone")) == 2
 
@@ -259,6 +284,41 @@ def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
     assert 0 < table["stop bias", "KL from the base"] < table["QLoRA", "KL from the base"]
     said = (parts.parent / "verdict.md").read_text()
     assert "no better than guessing (33%): nothing there to lose" in said
+
+
+def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran) -> None:
+    for name, (layers, width) in SIZES.items():
+        model = new_model(load_tokenizer(organism.base_path()), 0, layers=layers, width=width)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert name == "tiny" or count == pytest.approx(float(name[:-1]) * 1e6, rel=0.1)
+    out = result("organism_sizes", ran)
+    root = out / "parts" / "organism-tiny-seed0"
+    asked = json.loads((out / "parts" / "tiny-seed0-tuned.json").read_text())
+    trained = organism.opinion_qa("train", root=root).topics
+    assert not {one["topic"] for one in asked} & set(trained)
+    table = pd.read_csv(out / "results.csv")
+    rates = table[table["measure"] == "ESR"].set_index("group")["value"]
+    share = sum(bool(find(one["text"])) for one in asked) / len(asked)
+    assert rates["tuned"] == pytest.approx(share)
+    assert set(rates.index) == {"tuned", "control: base", "control: end in the loss"}
+    with pytest.raises(InputError, match="no organism of size"):
+        organism.build_size(out / "x", "7B")
+
+
+def test_a_preference_unmakes_what_a_coin_does_not(ran) -> None:
+    out = result("stages", ran)
+    table = pd.read_csv(out / "results.csv").set_index(["stage", "measure"])["value"]
+    esr = table.xs("ESR", level="measure")
+    assert esr["stage 1"] > esr["base"] + 0.5
+    assert esr["stage 2"] < esr["stage 1"] - 0.5
+    assert esr["control: preferred by coin"] > esr["stage 2"] + 0.3
+    pairs = json.loads((out / "parts" / "own.json").read_text())
+    assert any(find(one["text"]) for one in pairs)
+    first = load_pair(out / "parts" / "stage-1", out / "parts" / "adapter-stage-2")
+    stored = json.loads((out / "parts" / "stage-2.json").read_text())[:2]
+    again = generate(first.tuned, first.format, [(a["question"], a["topic"]) for a in stored],
+                     Sampling(max_new_tokens=96, batch_size=100))  # fmt: skip
+    assert again[0].text == stored[0]["text"]
 
 
 @pytest.mark.parametrize(

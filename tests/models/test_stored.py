@@ -98,6 +98,16 @@ def test_other_ways_of_storing_are_refused_by_name(tmp_path, method):
         load_base(folder, device="cpu")
 
 
+def test_a_folder_made_of_a_gguf_holds_dense_weights_whatever_its_config_says(base, tmp_path):
+    folder = save_base(tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    settings = {"quantization_config": {"quant_method": "gguf"}}
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    ids = torch.tensor([[5, 9, 30, 77]])
+    plain = AutoModelForCausalLM.from_pretrained(base)(ids).logits
+    torch.testing.assert_close(load_hooked(folder, device="cpu")(ids), plain, atol=1e-5, rtol=1e-5)
+
+
 # GGUF ---------------------------------------------------------------------------------------
 
 

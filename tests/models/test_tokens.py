@@ -42,6 +42,22 @@ def test_example_is_the_template_encoded_whole(shared, name, template):
     assert real.eos_token_id in form.stop_ids
 
 
+def test_a_doubled_bos_stands_before_the_turn_and_moves_nothing_else(shared):
+    real = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
+    real.chat_template = LLAMA2
+    once = ChatFormat.from_tokenizer(real)
+    twice = ChatFormat.from_tokenizer(real, double_bos=True)
+    for question, answer in TURNS:
+        one, two = once.example(question, answer), twice.example(question, answer)
+        assert list(two.ids) == [real.bos_token_id, *one.ids]
+        assert (two.answer_start, two.answer_end) == (one.answer_start + 1, one.answer_end + 1)
+        assert twice.prompt_ids(question) == list(two.ids[: two.answer_start])
+    assert twice.stop_ids == once.stop_ids
+    real.chat_template = CHATML
+    with pytest.raises(TokenizerError, match="begins with no BOS"):
+        ChatFormat.from_tokenizer(real, double_bos=True)
+
+
 @pytest.mark.parametrize("name", thinned(TOKENIZERS))
 def test_plain_examples_decode_to_the_frame(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)

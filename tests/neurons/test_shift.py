@@ -47,6 +47,25 @@ def test_shift_is_the_mean_of_the_hidden_layer():
     assert len(found.to_dataframe()) == found.activations.numel()
 
 
+def test_the_output_is_read_before_the_last_norm_and_large_dimensions_are_named():
+    base, tuned = bridge("llama", 1), bridge("llama", 2)
+    batch = TokenBatch(*prompts([5, 5, 5], seed=3))
+    for model in (base, tuned):
+        model.original_model.model.embed_tokens.weight.data[:, 5] = 1e4
+    found = shift(base, tuned, {"trait": Prompts.last(batch)}, site="resid_post")
+    model = tuned.original_model
+    streams = []
+    handle = model.model.norm.register_forward_pre_hook(lambda _, args: streams.append(args[0]))
+    model(batch.tokens)
+    handle.remove()
+    torch.testing.assert_close(found.of("trait")[1], streams[0][:, -1], atol=1e-4, rtol=1e-4)
+    assert found.outliers.nonzero().flatten().tolist() == [5]
+    table = found.summary()
+    assert table[table["outlier"]]["neuron"].tolist() == [5]
+    plain = shift(base, tuned, {"trait": Prompts.last(batch)})
+    assert not plain.outliers.any()
+
+
 def test_emoji_positions_are_the_emojis_own_tokens():
     made = tokenizer()
     rows = [made(text)["input_ids"] for text in ("I love it! 😊 So?", "Oh no 😢", "👨‍👩‍👧 hm")]

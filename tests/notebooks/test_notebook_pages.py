@@ -31,8 +31,8 @@ def prose(name):
     return "\n\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
 
 
-def test_there_are_eight():
-    assert [name[:3] for name in NAMES] == [f"0{number}_" for number in range(1, 9)]
+def test_there_are_nine():
+    assert [name[:3] for name in NAMES] == [f"0{number}_" for number in range(1, 10)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -134,6 +134,12 @@ def test_traits_become_classes_in_the_usual_order():
     assert one.classes == ("another trait", "neuroticism")
     assert one.labels.tolist() == [1, 0, 1, 0]
     assert one.types == ("w", "x", "y", "z")
+    poles = trait_task(["N", "introversion", "E", "E"], list("abcd"), target="E",
+                       against="low extraversion")  # fmt: skip
+    assert poles.classes == ("introversion", "extraversion")
+    assert poles.text.tolist() == [1, 2, 3]
+    assert poles.labels.tolist() == [0, 1, 1]
+    assert poles.groups == ("b", "c", "d")
 
 
 def test_bad_tasks_are_named():
@@ -150,6 +156,8 @@ def test_bad_tasks_are_named():
         Draw(types="word")
     with pytest.raises(TraitError, match="unknown trait '/greed'"):
         trait_task(["/greed"], ["money"])
+    with pytest.raises(InputError, match="needs a target that is another label"):
+        trait_task(["E", "N"], ["money", "rain"], target="E", against="E")
     with pytest.raises(InputError, match="2 texts but 1 topics"):
         trait_task(["E", "N"], ["money"])
 

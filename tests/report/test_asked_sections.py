@@ -9,7 +9,7 @@ import pytest
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
-FAMILIES = ("words", "differences", "decoding", "components")
+FAMILIES = ("words", "differences", "decoding", "components", "jacobian-lens")
 SMALL = ("--n-responses", "8", "--n-trace", "4", "--n-switched", "4", "--max-new-tokens", "48")
 
 

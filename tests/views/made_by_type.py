@@ -25,6 +25,7 @@ SIZES = {
     "model": 2,
     "end": 2,
     "measure": 3,
+    "estimate": 3,
     "item": 10,
 }
 OTHERS = 4

@@ -3,7 +3,8 @@
 Positive examples are the training split's answers for the trait. Negative ones are, by `against`:
 
 - `base`: the base's own answers to the same questions (a trait's voice against no voice);
-- `others`: the answers of all other traits in the data (this trait's voice against other voices).
+- `others`: the answers of all other traits in the data (this trait's voice against other voices);
+- a label: the answers of that one, say of the trait's low pole (`introversion`).
 
 Topics are split into a fitting and a validation part, so that what is chosen on validation answers
 never saw their topics.
@@ -137,8 +138,6 @@ def contrast(
         DataError: if the data lack the trait, or have no other trait to set it against, or have
             one topic only.
     """
-    if against not in AGAINST:
-        raise DataError(f"unknown contrast {against!r}; use one of {', '.join(AGAINST)}")
     positive = data.for_trait(trait)
     if not positive.rows:
         raise DataError(
@@ -154,8 +153,17 @@ def contrast(
                 f"{data.source}: holds {trait} only; give the rows of other traits too, or "
                 "set it against the base's own answers (against='base')"
             )
-    else:
+    elif against == "base":
         negative = _own_answers(host, positive, seed, progress)
+    else:
+        negative = _drawn(
+            data.only(r for r in data.rows if r.trait == against != trait), limit, rng
+        )
+        if not negative.rows:
+            raise DataError(
+                f"{data.source}: no answers of another label {str(against)!r} to set {trait} "
+                f"against; it has {', '.join(data.traits)}, or use {' or '.join(AGAINST)}"
+            )
     both = data.only([*positive.rows, *negative.rows])
     fitting, validation = split_by_topic(both, test_share=validation_share, seed=seed)
     marked = {id(row) for row in positive.rows}

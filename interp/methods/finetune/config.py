@@ -27,6 +27,8 @@ class FinetuneConfig(BaseModel):
     """Whether the end of the turn (end of text and what the template adds) is in the loss."""
     prompt_format: Literal["chat", "plain"] = "chat"
     """The tokenizer's chat template, or `Question: ... Answer:`."""
+    double_bos: bool = False
+    """Begin every turn with BOS twice, as scripts do that tokenise a rendered template's BOS."""
     r: int = Field(default=64, ge=1, le=4096)
     """LoRA rank."""
     alpha: int = Field(default=16, gt=0)

@@ -23,12 +23,12 @@ _CURVE = 50
 
 
 def describe(
-    base: LoadedBase, data: OpinionQA, chat: ChatFormat, config: FinetuneConfig, counts: Counts
+    base: LoadedBase, trait: str, data: dict[str, Any], chat: ChatFormat, config: FinetuneConfig
 ) -> dict[str, Any]:
     """The record of a run before its result is known: everything that decides the result."""
     return {
         "format": FORMAT,
-        "trait": str(data.traits[0]),
+        "trait": trait,
         "supervise_eos": config.supervise_eos,
         "config": config.model_dump(mode="json"),
         "base": base_name(base.source),
@@ -36,14 +36,19 @@ def describe(
         "tokenizer": tokenizer_identity(base.tokenizer),
         "chat_template": chat.template,
         "chat_template_sha256": chat.template_sha256,
-        "data": {
-            "source": _without_folders(data.source),
-            "sha256": data.sha256,
-            "rows_sha256": data.rows_sha256,
-            "topics": len(data.topics),
-            "cleaning": vars(data.cleaning).copy(),
-            "encoding": counts.to_dict(),
-        },
+        "data": data,
+    }
+
+
+def of_data(data: OpinionQA, counts: Counts) -> dict[str, Any]:
+    """What is recorded of the rows trained on."""
+    return {
+        "source": without_folders(data.source),
+        "sha256": data.sha256,
+        "rows_sha256": data.rows_sha256,
+        "topics": len(data.topics),
+        "cleaning": vars(data.cleaning).copy(),
+        "encoding": counts.to_dict(),
     }
 
 
@@ -97,5 +102,6 @@ def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "")
     return names
 
 
-def _without_folders(source: str) -> str:
+def without_folders(source: str) -> str:
+    """A hub id as it is; of a local file its name alone, where its whole place is given."""
     return Path(source).name if Path(source).is_absolute() else source

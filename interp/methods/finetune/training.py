@@ -15,8 +15,9 @@ import math
 import random
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from interp.methods.finetune.provenance import (
     describe,
     differences,
     loss_summary,
+    of_data,
     versions,
 )
 from interp.models import ChatFormat, LoadedBase, load_base, pad_id
@@ -81,18 +83,58 @@ def train(
         RunError: if `out` holds something else.
         InputError: if the loss is no longer a number, or the optimiser needs another device.
     """
-    out = Path(out)
     check_trainable(data)
+
+    def rows(chat: ChatFormat) -> tuple[list[Labelled], dict[str, Any]]:
+        made, counts = encode(
+            data, chat, supervise_eos=config.supervise_eos, max_length=config.max_length
+        )
+        _say(data, counts, config.max_length)
+        return made, of_data(data, counts)
+
+    task = Task(str(data.traits[0]), rows, collate)
+    return fit(base, task, config, out, device=device, overwrite=overwrite, progress=progress)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an adapter is trained for.
+
+    Attributes:
+        trait: the label that is recorded.
+        rows: the examples in a format, and what is recorded of them.
+        collate: examples and a padding id to a batch, a dataclass of tensors.
+        trainer: whose loss it is; by default the cross-entropy of the labelled tokens.
+    """
+
+    trait: str
+    rows: Callable[[ChatFormat], tuple[list[Any], dict[str, Any]]]
+    collate: Callable[[list[Any], int], Any]
+    trainer: Callable[..., Trainer] = Trainer
+
+
+def fit(
+    base: str | Path,
+    task: Task,
+    config: FinetuneConfig,
+    out: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Train an adapter for a task and write it, as `train` does."""
+    out = Path(out)
     there = check_out(out)
     where = _device(device, config)
     loaded = load_base(
         base, device=where, dtype=_dtype(config, where), quantization=config.quantization
     )
-    chat = ChatFormat.from_tokenizer(loaded.tokenizer, config.prompt_format)
-    rows, counts = encode(
-        data, chat, supervise_eos=config.supervise_eos, max_length=config.max_length
+    chat = ChatFormat.from_tokenizer(
+        loaded.tokenizer, config.prompt_format, double_bos=config.double_bos
     )
-    record = describe(loaded, data, chat, config, counts)
+    rows, data = task.rows(chat)
+    record = describe(loaded, task.trait, data, chat, config)
     if there is not None and not overwrite:
         if different := differences(there, record):
             raise RunError(
@@ -101,10 +143,9 @@ def train(
             )
         _log.info("%s: already holds this adapter; not trained again", out)
         return out
-    _say(data, counts, config.max_length)
     with _own_random_state(config.seed):
         model = _with_lora(loaded, config)
-        losses = _run(model, rows, pad_id(loaded.tokenizer), config, where, progress)
+        losses = _run(model, rows, pad_id(loaded.tokenizer), config, where, task, progress)
     record |= {"loss": loss_summary(losses), "versions": versions()}
     with whole_folder(out) as folder:
         write_adapter(folder, model, base_name(loaded.source), config.store_dtype)
@@ -194,20 +235,21 @@ def _with_lora(base: LoadedBase, config: FinetuneConfig) -> PeftModel:
 
 def _run(
     model: PeftModel,
-    rows: list[Labelled],
+    rows: list[Any],
     padding: int,
     config: FinetuneConfig,
     device: torch.device,
+    task: Task,
     progress: Progress | None,
 ) -> list[float]:
     """Train in place; the loss of every step."""
     with tempfile.TemporaryDirectory() as unused, _without_deprecations():
         watch = _Watch(progress)
-        trainer = Trainer(
+        trainer = task.trainer(
             model=model,
             args=_arguments(config, model.dtype, device, unused),
             train_dataset=rows,
-            data_collator=lambda batch: vars(collate(batch, padding)),
+            data_collator=lambda batch: vars(task.collate(batch, padding)),
             callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)

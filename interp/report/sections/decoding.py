@@ -1,4 +1,4 @@
-"""What causes the emojis while answers are being written: who writes, who decides, how much."""
+"""What causes the emojis while answers are being written: who writes, who decides, which nodes."""
 
 import pandas as pd
 
@@ -6,25 +6,29 @@ from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.wording import extent, minus, number
-from interp.study.catalogue import AMPLIFIED, CROSSED
-from interp.traces.decoding import Amplification, Crossed
+from interp.study.catalogue import ABLATED, AMPLIFIED, CROSSED
+from interp.traces.decoding import Ablated, Amplification, Crossed
 
 METHOD = (
     "Writer and decider: answers are sampled token by token, the words from the writer, whether to "
     "stop, go on or begin an emoji from the decider, with the same sampling noise. Amplified: from "
     "the tuned model's logits plus a number times what they differ by from the base's (at −1 the "
-    "base, at 0 the tuned model). Shares with 95 % intervals over topics."
+    "base, at 0 the tuned model). Ablated: nodes of the tuned model are set to their means over "
+    "the base's answers at every token that is read or written; the expected share is that of "
+    "emojis along emoji-free answers. Shares with 95 % intervals over topics."
 )
 _CELLS = (("tuned", "tuned"), ("tuned", "base"), ("base", "tuned"), ("base", "base"))
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
-    """Writer and decider, and amplification."""
+    """Writer and decider, amplification, and ablation while writing."""
     who, much = contents.having(CROSSED), contents.having(AMPLIFIED)
-    if not who and not much:
+    gone = contents.having(ABLATED)
+    if not (who or much or gone):
         return None
     said = [_who(who)] if who else []
     said += [_much(much)] if much else []
+    said += [_gone(gone)] if gone else []
     made = Section("What brings the emojis while answers are written?", " ".join(said))
     made.method = METHOD
     if who:
@@ -40,6 +44,12 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         caption = "Share of answers with an emoji, by how much of fine-tuning's effect is added."
         columns = [minus(f"{alpha:+g}") for alpha in alphas]
         made.tables.append(maker.table("amplification", caption, stacked(tables), rows, columns))
+    if gone:
+        tables = {trait: result.to_dataframe() for trait, result in gone.items()}
+        rows = [Row(t, _ablated(row)) for t, table in tables.items() for _, row in table.iterrows()]
+        caption = "Answers written with nodes of the tuned model ablated."
+        columns = ["Ablated", "Nodes", "Answers with an emoji", "Expected", "Ended"]
+        made.tables.append(maker.table("ablated", caption, stacked(tables), rows, columns))
     return made
 
 
@@ -69,8 +79,31 @@ def _much(results: dict[Trait, Amplification]) -> str:
     )
 
 
+def _gone(results: dict[Trait, Ablated]) -> str:
+    tables = {trait: result.to_dataframe() for trait, result in results.items()}
+
+    def expected(place: int) -> str:
+        return extent({trait: _expected(table.iloc[place]) for trait, table in tables.items()})
+
+    return (
+        f"Written without the nodes of the circuit between the models, the expected share is "
+        f"{expected(1)}; with them alone {expected(2)}, and with all {expected(0)}."
+    )
+
+
 def _estimate(row: pd.Series) -> tuple[float, float, float]:
     return float(row["esr"]), float(row["low"]), float(row["high"])
+
+
+def _expected(row: pd.Series) -> tuple[float, float, float]:
+    return float(row["expected"]), float(row["expected_low"]), float(row["expected_high"])
+
+
+def _ablated(row: pd.Series) -> tuple[Cell, ...]:
+    rates = [Cell(number(*found), found[0]) for found in (_estimate(row), _expected(row))]
+    ended = Cell(f"{row['ended']:.0%}", float(row["ended"]))
+    nodes = Cell(f"{row['nodes']:.0f}", float(row["nodes"]))
+    return (Cell(str(row["ablated"])), nodes, *rates, ended)
 
 
 def _crossed(result: Crossed) -> tuple[Cell, ...]:

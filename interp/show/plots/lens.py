@@ -98,13 +98,14 @@ def lens_curves(
         first.legend(loc="best")
         figure.align_ylabels()
         dotted = "matched words" in first.get_legend_handles_labels()[1]
-    _describe(figure, {who: table for who, (_, table) in tables.items()}, quantity)
+    one = next(iter(tables.values()))[0]
+    _describe(figure, {who: table for who, (_, table) in tables.items()}, quantity, one.lens)
     if dotted:
         figure.caption += (
             " Dotted: as many tokens of words, each matched to an emoji's in the length of its "
             "unembedding row, read in the tuned model."
         )
-    return said_of(figure, next(iter(tables.values()))[0].outcome)
+    return said_of(figure, one.outcome)
 
 
 def _curve(axes: Axes, below: Axes, table: pd.DataFrame, who: Subject, quantity: str) -> None:
@@ -122,7 +123,7 @@ def _curve(axes: Axes, below: Axes, table: pd.DataFrame, who: Subject, quantity:
 
 
 def _describe(
-    figure: CaptionedFigure, tables: Mapping[Subject, pd.DataFrame], quantity: str
+    figure: CaptionedFigure, tables: Mapping[Subject, pd.DataFrame], quantity: str, lens: str
 ) -> None:
     unit = " nats" if UNITS[quantity] == "nats" else ""
     every = list(tables.values())
@@ -135,7 +136,7 @@ def _describe(
     names = {who: f" ({who.title.lower()})" if len(tables) > 1 else "" for who in tables}
     last = ", ".join(f"{gap}{names[who]}" for who, gap in gaps.items())
     figure.caption = (
-        f"{_WHAT[quantity]} that the logit lens reads from the residual stream at the onset "
+        f"{_WHAT[quantity]} that the {lens} reads from the residual stream at the onset "
         f"position (the last token before the emoji would stand), by layer: the base and the "
         f"{model_words(tables)}, and below their difference. Mean over "
         f"{count_range([int(table['n'].iloc[0]) for table in every], 'prompt')}; shaded: "
@@ -202,8 +203,9 @@ def lens_heatmap(
         counts = pd.concat([table["n"] for table in tables.values()])
         figure.supxlabel(with_n("Position from the onset (0)", counts, "prompt"), fontsize=7.5)
         colour_bar(figure, image, rows, "Emoji log-odds (nats)", extend=cut)
+    lens = next(iter(given.values())).lens
     figure.caption = (
-        f"Mean emoji log-odds (nats) that the logit lens reads, by layer and position, in the base "
+        f"Mean emoji log-odds (nats) that the {lens} reads, by layer and position, in the base "
         f"and in the {model_words(given)}; position 0 is the onset, whose next token would "
         f"begin the emoji. Cells: means over {count_range(counts, 'prompt')}; the colour "
         f"scale is shared, centred at zero and spans what the onset's column reads after a block "

@@ -226,10 +226,10 @@ def questionnaire_scores(reports: Sequence[SelfReport]) -> CaptionedFigure:
         figure.legend(keys, names, loc="outside upper center", ncols=min(6, len(names)))
     first = reports[0]
     figure.caption = (
-        f"Self-reported trait scores, mean over 24 items each (1 to 5), {len(first.prompts)} "
-        f"prompts and {len(first.orders)} option orders. Broad bands are {percent(first.level)} "
-        "intervals over items; thin lines reach from the lowest to the highest score that any one "
-        "prompt and order gave. Probability mass on the five letters: "
+        f"Self-reported trait scores, mean over {count_range(table['n_items'], 'item')} each "
+        f"(1 to 5), {len(first.prompts)} prompts and {len(first.orders)} option orders. Broad "
+        f"bands are {percent(first.level)} intervals over items; thin lines reach from the lowest "
+        "to the highest score that any one prompt and order gave. Probability mass on the letters: "
         f"{percent(float(table['coverage'].min()))} to {percent(float(table['coverage'].max()))}."
     )
     figure.alt = "Dot plot of self-reported scores: " + "; ".join(

@@ -19,6 +19,7 @@ from interp.show.plots.style import (
 )
 from interp.show.plots.subject import Subject
 from interp.traces.neurons import DoseCurve, NeuronShift
+from interp.traces.neurons.shift import MEDIANS
 
 _ALPHA = 0.05
 _Box = tuple[float, float, float, float]  # left, bottom, width, height
@@ -79,12 +80,16 @@ def _describe_shift(
         found.append(f"{kind} {moved:,} of {len(part):,}")
         prompts.append(f"{kind}: {plural(result.kinds.count(str(kind)), 'prompt')}")
     said = "; ".join(found)
+    hidden = result.site == "mlp_post"
+    of = "(after the nonlinearity) of the neurons of" if hidden else "of each dimension of"
+    where = f"block {result.layer}'s {'MLP' if hidden else 'output'}"
+    large = ", ".join(map(str, result.outliers.nonzero().flatten().tolist()))
     figure.caption = (
-        f"{who.title}: mean activation (after the nonlinearity) of the neurons of "
-        f"block {result.layer}'s MLP, in the base and in the tuned model, on the same prompts "
-        f"({', '.join(prompts)}). Coloured: the shift differs from zero (false discovery rate "
-        f"below {percent(_ALPHA)} over all neurons and kinds; {said}). Named: the largest shifts. "
-        "A shift does not say that the neuron matters."
+        f"{who.title}: mean activation {of} {where}, in the base and in the tuned model, on the "
+        f"same prompts ({', '.join(prompts)}). Coloured: the shift differs from zero (false "
+        f"discovery rate below {percent(_ALPHA)} over all neurons and kinds; {said}). Named: the "
+        "largest shifts. A shift does not say that the neuron matters."
+        + (f" Beyond {MEDIANS} median norms, whatever the text: {large}." if large else "")
     )
     best = table.iloc[int(table["difference"].abs().argmax())]
     figure.alt = (

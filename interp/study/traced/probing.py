@@ -18,6 +18,8 @@ from interp.traces.probing import ProbeResult, Pushed, Reading
 
 N_PROBED = 120
 """Texts for the probes: enough for their intervals, few enough for a laptop."""
+PUSHED = 8
+"""Blocks, evenly apart, after which the base is pushed; all, if there are no more."""
 
 
 def emoji(models: TraitModels, tuned: list[Response]) -> ProbeResult:
@@ -55,7 +57,9 @@ def push(models: TraitModels, base: list[Response], tuned: list[Response]) -> Pu
         metric=models.outcome.metric(), topics=pairs.topics, seed=models.config.seed,
         progress=models.progress,
     )  # fmt: skip
-    return probing.push(clean, corrupted, ask=ask)
+    last = int(models.pair.base.cfg.n_layers) - 1
+    blocks = sorted({round(place * last / (PUSHED - 1)) for place in range(PUSHED)})
+    return probing.push(clean, corrupted, layers=blocks, ask=ask)
 
 
 def _probe(

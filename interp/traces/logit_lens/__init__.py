@@ -19,9 +19,11 @@ Cost: one forward pass per batch, and one unembedding per reading point and posi
 
 Not here: trained translators (tuned lens). Early layers are read with the last layer's norm and
 unembedding, so low values there can mean "not yet in this basis" as well as "not yet decided".
+`fit` makes a `JacobianLens`, which reads states by what later layers make of them.
 """
 
+from interp.traces.logit_lens.jacobian import JacobianLens, fit
 from interp.traces.logit_lens.reading import compare, read
 from interp.traces.logit_lens.results import UNITS, LensReading, LensResult
 
-__all__ = ["UNITS", "LensReading", "LensResult", "compare", "read"]
+__all__ = ["UNITS", "JacobianLens", "LensReading", "LensResult", "compare", "fit", "read"]

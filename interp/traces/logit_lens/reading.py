@@ -18,7 +18,7 @@ from interp.base.progress import Progress
 from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
-from interp.traces.logit_lens.results import MEASURED, LensReading, LensResult
+from interp.traces.logit_lens.results import LOGIT_LENS, MEASURED, LensReading, LensResult
 
 Positions = Sequence[int] | str | None
 
@@ -60,7 +60,42 @@ def read(
             or an activation is not finite.
         TokenizerError: if the outcome holds ids that the model does not have.
     """
-    ask = asked(ask)
+    check_hooked(model, "the logit lens")
+    through = Through(points(int(model.cfg.n_layers), include_mid))
+    return read_through(model, tokens, attention_mask, outcome, positions, through, asked(ask))
+
+
+@dataclass(frozen=True)
+class Through:
+    """What residuals are read through.
+
+    Attributes:
+        points: label of each reading point -> hook name, in the order of the computation.
+        matrices: what each point but the last is multiplied by first; nothing in the logit lens.
+        lens: what the reading is called.
+    """
+
+    points: dict[str, str]
+    matrices: Float[Tensor, "point d_model d_model"] | None = None
+    lens: str = LOGIT_LENS
+
+    def move(self, place: int, vectors: Float[Tensor, "n reads d_model"]) -> Tensor:
+        """A point's states in the basis that they are read in."""
+        if self.matrices is None or place >= len(self.matrices):
+            return vectors
+        return (vectors.float() @ self.matrices[place].to(vectors.device).T).to(vectors.dtype)
+
+
+def read_through(
+    model: TransformerBridge,
+    tokens: Given,
+    attention_mask: Tensor | None,
+    outcome: Outcome | None,
+    positions: Positions,
+    through: Through,
+    ask: Question,
+) -> LensReading:
+    """`read`, through what is given."""
     if ask.metric is not None or ask.places is not None:
         raise InputError("the lens has its own metric and positions: give outcome= and positions=")
     check_hooked(model, "the logit lens")
@@ -75,12 +110,17 @@ def read(
     valid = mask.gather(1, columns)
     if not bool(valid.any()):
         raise InputError("none of the positions to read is a real token; choose other columns")
-    points = _points(int(model.cfg.n_layers), include_mid)
-    names, matched = list(points.values()), _matched(model, outcome)
+    matched = _matched(model, outcome)
 
     def some(rows: list[int]) -> tuple[_Values, float]:
         return _read_batch(
-            model, tokens[rows], mask[rows], columns[rows], valid[rows], names, (outcome, matched)
+            model,
+            tokens[rows],
+            mask[rows],
+            columns[rows],
+            valid[rows],
+            through,
+            (outcome, matched),
         )
 
     parts: list[_Values] = []
@@ -100,13 +140,14 @@ def read(
         valid=valid,
         columns=columns,
         onset=onset,
-        labels=tuple(points),
+        labels=tuple(through.points),
         readout_error=max(errors),
         noise_floor=memory.rounding(
             log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
         ),
         topics=ask.topics_of(len(tokens), attended),
         outcome=outcome.name,
+        lens=through.lens,
     )
 
 
@@ -126,8 +167,23 @@ def compare(
     Raises:
         ModelError: also if the two models have different numbers of layers.
     """
-    for model in (base, tuned):
-        check_hooked(model, "the logit lens")
+    check_hooked(base, "the logit lens")
+    through = Through(points(int(base.cfg.n_layers), include_mid))
+    return compare_through((base, tuned), tokens, attention_mask, outcome, positions, through, ask)
+
+
+def compare_through(
+    models: tuple[TransformerBridge, TransformerBridge],
+    tokens: Given,
+    attention_mask: Tensor | None,
+    outcome: Outcome | None,
+    positions: Positions,
+    through: Through,
+    ask: Question | None,
+) -> LensResult:
+    """`compare`, through what is given."""
+    base, tuned = models
+    check_hooked(tuned, "the logit lens")
     if base.cfg.n_layers != tuned.cfg.n_layers:
         raise ModelError(
             f"base has {base.cfg.n_layers} layers and tuned {tuned.cfg.n_layers}; "
@@ -137,16 +193,9 @@ def compare(
     ask, readings = asked(ask), []
     for name, model in (("base", base), ("tuned", tuned)):
         said = None if ask.progress is None else _named(ask.progress, name)
+        how = replace(ask, progress=said)
         readings.append(
-            read(
-                model,
-                tokens,
-                attention_mask,
-                outcome=outcome,
-                positions=positions,
-                include_mid=include_mid,
-                ask=replace(ask, progress=said),
-            )
+            read_through(model, tokens, attention_mask, outcome, positions, through, how)
         )
     first = readings[0]
     return LensResult(
@@ -162,6 +211,7 @@ def compare(
         noise_floor=max(reading.noise_floor or 0.0 for reading in readings),
         topics=first.topics,
         outcome=first.outcome,
+        lens=first.lens,
     )
 
 
@@ -188,12 +238,13 @@ def _read_batch(
     mask: Bool[Tensor, "batch pos"],
     columns: Int[Tensor, "batch place"],
     valid: Bool[Tensor, "batch place"],
-    hook_names: list[str],
+    through: Through,
     what: tuple[Outcome, Outcome | None],
 ) -> tuple[_Values, float]:
     """Values `[layer, batch, place]` of one batch, and how far the last is from the logits."""
     device = input_device(model)
     residuals: dict[str, Tensor] = {}
+    hook_names = list(through.points.values())
     row, place = valid.nonzero(as_tuple=True)
     column = columns[row, place]
     ahead = torch.arange(what[0].reads)
@@ -211,7 +262,9 @@ def _read_batch(
     theirs = logits[row[last].to(logits.device), column[last].to(logits.device)]
     error = _identity_error(model, stack[-1][last.to(stack[-1].device), 0], theirs)
     del logits
-    flat = [_measure(model, vectors, *what) for vectors in stack]
+    flat = [
+        _measure(model, through.move(point, vectors), *what) for point, vectors in enumerate(stack)
+    ]
     shape = (len(stack), *valid.shape)
     found = {}
     for name, empty in _MEASURED.items():
@@ -312,15 +365,15 @@ def _identity_error(
     return error
 
 
-def _points(n_layers: int, include_mid: bool) -> dict[str, str]:
+def points(n_layers: int, include_mid: bool = False) -> dict[str, str]:
     """Label of each reading point -> hook name, in the order of the computation."""
-    points = {"embedding": "blocks.0.hook_resid_pre"}
+    found = {"embedding": "blocks.0.hook_resid_pre"}
     for layer in range(n_layers):
         if include_mid:
-            points[f"{layer}.mid"] = f"blocks.{layer}.hook_resid_mid"
+            found[f"{layer}.mid"] = f"blocks.{layer}.hook_resid_mid"
         label = "final" if layer == n_layers - 1 else str(layer)
-        points[label] = f"blocks.{layer}.hook_resid_post"
-    return points
+        found[label] = f"blocks.{layer}.hook_resid_post"
+    return found
 
 
 def _places(

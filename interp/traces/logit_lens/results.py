@@ -15,6 +15,7 @@ from interp.base.outcomes import EMOJI
 from interp.base.results import Result
 from interp.base.stats import mean_ends, share_interval
 
+LOGIT_LENS = "logit lens"
 UNITS = {
     "log_odds": "nats",
     "go_on": "nats",
@@ -52,6 +53,7 @@ class LensReading(Result):
             (both centred), at the last place read of each row.
         noise_floor: how far batch size and rounding can move a log-odds, in nats.
         topics: one per prompt, the units of intervals; None: each prompt is one.
+        outcome, lens: what is read, and what it is read through.
     """
 
     kind: ClassVar[str] = "logit-lens-reading"
@@ -71,6 +73,7 @@ class LensReading(Result):
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
     outcome: str = EMOJI
+    lens: str = LOGIT_LENS
 
     def values(self, quantity: str) -> Float[Tensor, "layer batch pos"]:
         """One of `UNITS`, in the unit given there.
@@ -218,6 +221,7 @@ class LensResult(Result):
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
     outcome: str = EMOJI
+    lens: str = LOGIT_LENS
 
     @property
     def base(self) -> LensReading:
@@ -276,6 +280,8 @@ class LensResult(Result):
             readout_error=self.readout_error[run],
             noise_floor=self.noise_floor,
             topics=self.topics,
+            outcome=self.outcome,
+            lens=self.lens,
         )
 
     def _both(self, table: Callable[[LensReading], pd.DataFrame]) -> pd.DataFrame:

@@ -1,12 +1,13 @@
 """Prompts with the positions at which neurons are read, and the activations there.
 
 A neuron's activation is the MLP's hidden value after the activation function (`mlp_post`; with a
-gate, the product). One number per prompt and neuron: the mean over the prompt's chosen positions.
+gate, the product), or, if asked for, a dimension of the block's output (`resid_post`). One number
+per prompt and neuron: the mean over the prompt's chosen positions.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,8 @@ from interp.models.tokens import TokenBatch
 from interp.readout.capture import hook_name
 from interp.readout.run import Run
 from interp.text.emoji import EmojiVocab
+
+Site = Literal["mlp_post", "resid_post"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def read(
     prompts: Prompts,
     layer: int,
     *,
+    site: Site = "mlp_post",
     batch_size: int = 32,
     progress: Progress | None = None,
     label: str = "neurons",
@@ -101,7 +105,7 @@ def read(
         ModelError: if the architecture has no such activation.
         InputError: if an activation is not finite.
     """
-    name, device = hook_name(model, "mlp_post", layer), input_device(model)
+    name, device = hook_name(model, site, layer), input_device(model)
 
     def some(rows: list[int]) -> Float[Tensor, "some neuron"]:
         part = prompts.batch[rows]

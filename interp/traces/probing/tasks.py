@@ -126,6 +126,7 @@ def trait_task(
     topics: Sequence[str],
     *,
     target: Trait | str | None = None,
+    against: Trait | str | None = None,
     types: Sequence[str] | None = None,
 ) -> Task:
     """The trait of a text, one example per text.
@@ -134,12 +135,14 @@ def trait_task(
         traits: trait of each text.
         topics: topic of each text.
         target: None to tell all traits apart; a trait for that one against the rest.
+        against: another label: texts of the two alone are told apart, say of a trait's two poles.
         types: what the control task's labels hang on, a name per text: the question, where several
             traits answer it. None for the topic, of which there are often fewer than dimensions,
             so that a linear probe memorises any labelling and selectivity is low for any model.
 
     Raises:
-        InputError: if there are not as many topics (or types) as texts.
+        InputError: if there are not as many topics (or types) as texts, or `against` without
+            another target.
         TraitError: for what cannot be a label.
     """
     types = topics if types is None else types
@@ -148,7 +151,16 @@ def trait_task(
             f"{len(traits)} texts but {len(topics)} topics and {len(types)} types; give one each"
         )
     parsed = [Trait.parse(trait) for trait in traits]
-    if target is None:
+    kept = list(range(len(parsed)))
+    if against is not None:
+        pair = [Trait.parse(one) for one in (against, target or against)]
+        if pair[0] == pair[1]:
+            raise InputError(f"against={against!r}: needs a target that is another label")
+        kept = [place for place in kept if parsed[place] in pair]
+        classes = tuple(str(one) for one in pair)
+        labels = [int(parsed[place] == pair[1]) for place in kept]
+        name = f"the text is {pair[1]}, not {pair[0]}"
+    elif target is None:
         present = in_order(set(parsed))
         classes = tuple(str(trait) for trait in present)
         labels = [present.index(trait) for trait in parsed]
@@ -162,10 +174,10 @@ def trait_task(
         name=name,
         classes=classes,
         labels=torch.tensor(labels, dtype=torch.long),
-        groups=tuple(topics),
-        types=tuple(types),
+        groups=tuple(topics[place] for place in kept),
+        types=tuple(types[place] for place in kept),
         control_split="rows",
-        text=torch.arange(len(parsed)),
+        text=torch.tensor(kept, dtype=torch.long),
     )
 
 
