@@ -9,7 +9,7 @@ import torch
 from test_bad_input import command
 from thinned import thinned
 
-from interp import organism
+from interp import organism, report
 from interp.behaviour import Origin
 from interp.emoji import EmojiRates
 from interp.logit_lens import LensResult
@@ -129,6 +129,7 @@ def test_a_lost_step_is_redone_to_the_same_bytes(finished, tmp_path, monkeypatch
     kept = run.file(TRAIT, "merge.safetensors").stat().st_mtime_ns
     for path in lost:
         path.unlink()
+    monkeypatch.setattr(report, "write", lambda *_, **__: None)  # drawing takes most of the time
     assert command(["run", "resume", str(run.path), "--json"], monkeypatch) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["traits"][0]["trait"] == TRAIT

@@ -53,7 +53,7 @@ def page(once: Callable[..., Path]) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=2))
+@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=4))
 def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
     said = page(kind)
     writer, before = "The text: ", "The untouched base already turns"
