@@ -79,7 +79,7 @@ def test_patching_everything_at_the_onset_restores_everything(run):
     every = run.result(PatchingByMetric, TRAIT, "patching-voice-denoising-resid_pre.safetensors")
     result = every.of("log_odds")
     mean = result.mean_recovery()
-    assert result.contrast == "prompt"
+    assert result.contrast == "voice"
     assert mean[-1].nan_to_num().argmax() == mean.shape[1] - 1
     assert mean[-1, -1] > 0.5
     assert mean[-1, :-1].nan_to_num().abs().max() < 0.5
