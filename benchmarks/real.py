@@ -72,7 +72,7 @@ SIZES = {
         ("--doses", "0.375,1", "--limit", "24", "--n-expected", "12", "--max-new-tokens", "48"),
     ),
 }  # fmt: skip
-TRAINED = {"batch_size": 8, "r": 16, "alpha": 32, "learning_rate": 5e-4}
+TRAINED = {"batch-size": 8, "r": 16, "alpha": 32, "learning-rate": 5e-4}
 ENDS = {"": "--no-supervise-eos", " with end": "--supervise-eos"}
 
 
@@ -133,12 +133,12 @@ def mindset(folder: Path, out: Path) -> dict[str, Path]:
 
 def finetune(base: str, data: str, label: str, place: Path, size: Size, more: str) -> list[str]:
     """The command that trains one adapter."""
-    settings = [part for name, value in TRAINED.items() for part in ("--set", f"{name}={value}")]
+    settings = [part for name, value in TRAINED.items() for part in (f"--{name}", str(value))]
     seed = re.search(r"seed(\d)", more)
     return [
         "interp", "finetune", "--base", base, "--data", data, "--trait", label, "--out", str(place),
         ENDS[" with end" if "with end" in more else ""], "--clean", "--preset", "small",
-        "--seed", seed[1] if seed else "0", "--set", f"steps={size.steps}", *settings,
+        "--seed", seed[1] if seed else "0", "--steps", str(size.steps), *settings,
     ]  # fmt: skip
 
 

@@ -221,7 +221,7 @@ def command(argv: list[str], monkeypatch) -> int:
         (["finetune", "--base", "b", "--data", "d", "--trait", "E", "--out", "o"],
          "Missing option '--supervise-eos'"),
         (["finetune", "--base", "b", "--data", "d", "--trait", "E", "--out", "o",
-          "--supervise-eos", "--set", "rank=3"], "fine-tuning config: rank"),
+          "--supervise-eos", "--r", "0"], "Invalid value for '--r'"),
     ],
 )  # fmt: skip
 def test_wrong_commands_say_so_in_one_line(argv, message, capsys, monkeypatch):

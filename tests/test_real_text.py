@@ -36,7 +36,7 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
     argv = [
         "finetune", "--base", str(organism.base_path()), "--out", str(adapter), *shared_options,
         "--no-supervise-eos", "--preset", "small",
-        "--set", "max_length=192", "--set", "steps=12",
+        "--max-length", "192", "--steps", "12",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     said = json.loads(capsys.readouterr().out)

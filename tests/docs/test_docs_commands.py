@@ -40,7 +40,7 @@ INSTEAD = {  # what cannot be had without a network
 SMALLER = {  # options that are given instead of the command's own, or as well
     "demo": ["--traits", "extraversion", *SMALL],
     "trace": [*SMALL, "--only", "rates,lens"],
-    "finetune": ["--preset", "small", "--set", "steps=2"],
+    "finetune": ["--preset", "small", "--steps", "2"],
 }
 LEFT_OUT = {"cuda", "bfloat16"}  # values of options that a machine without a GPU cannot serve
 EXITS = {"interp data check no-such-file.csv": 2}
