@@ -82,8 +82,11 @@ def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) ->
 
 @pytest.mark.parametrize(
     ("config_of", "model_of"),
-    [(Olmo2Config, Olmo2ForCausalLM), (LlamaConfig, LlamaForCausalLM)], ids=["olmo2", "llama"],
-)  # fmt: skip
+    [
+        pytest.param(Olmo2Config, Olmo2ForCausalLM, id="olmo2"),
+        pytest.param(LlamaConfig, LlamaForCausalLM, id="llama", marks=pytest.mark.soak),
+    ],
+)
 def test_a_random_model_with_a_random_adapter_has_nothing_to_explain(
     config_of, model_of, tmp_path, monkeypatch
 ):
