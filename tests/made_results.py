@@ -35,6 +35,7 @@ def lens(n_layers: int = 4, n: int = 12, n_positions: int = 20, seed: int = 0) -
         log_odds=log_odds,
         go_on=log_odds + 1,
         given_go_on=log_odds / 2,
+        reference=log_odds - 3,
         probability=torch.sigmoid(log_odds).masked_fill(~valid, 0.0),
         rank=rank,
         best_id=rank.clone(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from thinned import thinned
 
 from interp import organism
 from interp.study.runs import RunFolder
@@ -53,7 +54,7 @@ def test_the_gpu_script_runs_whole_on_the_cpu_and_refuses_a_7b_there(benchmark, 
         module.main()
 
 
-@pytest.mark.parametrize("name", ["patching", "circuits", "generation"])
+@pytest.mark.parametrize("name", thinned(["patching", "circuits", "generation"]))
 def test_benchmarks_take_any_base(benchmark, capsys, name):
     few = ["--prompts", "2", "--tokens", "4"] if name == "generation" else []
     few += ["--site", "mlp_out"] if name == "patching" else []

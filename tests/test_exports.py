@@ -36,8 +36,8 @@ def test_numbers_are_never_touched(tmp_path) -> None:
 
 
 def test_control_characters_are_written_out_everywhere(tmp_path) -> None:
-    text = "red\x1b[31m\x00\x9b2J\ud800\r"
-    shown = "red\\x1b[31m\\x00\\x9b2J\\ud800\\r"
+    text = "red\x1b[31m\x00\x9b2J\ud800\uffff\r"
+    shown = "red\\x1b[31m\\x00\\x9b2J\\ud800\\uffff\\r"
     assert visible(f"{text}\n\t😊") == f"{shown}\n\t😊"
     assert read(write_csv(tmp_path / "t.csv", pd.DataFrame({"a": [text]})))[1] == [shown]
     assert "\x1b" not in card("a", facts={text: 1})

@@ -75,6 +75,17 @@ def test_every_layer_against_norm_and_unembedding_by_hand(vocab, prompts):
         for row, place in batch.attention_mask.nonzero().tolist():
             assert_reads(reading, layer, row, place, logits[row, place], vocab.emoji_ids)
     assert reading.readout_error < 1e-4
+    free = dict(enumerate(model.lm_head.weight.norm(dim=1)[: emoji().size].tolist()))
+    length = dict(free)
+    for taken in (*emoji().ids, *emoji().stop_ids):
+        free.pop(taken)
+    words = []
+    for token in emoji().ids:  # each the nearest in length that is left
+        words.append(min(free, key=lambda word, token=token: abs(free[word] - length[token])))
+        free.pop(words[-1])
+    for layer, logits in enumerate(hand):
+        log_odds, *_ = by_hand(logits[0, -1], torch.tensor(words))
+        assert reading.reference[layer, 0, -1].item() == pytest.approx(log_odds, abs=1e-4)
 
 
 def test_mid_readings_are_the_stream_between_attention_and_mlp(vocab, prompts):
@@ -177,6 +188,7 @@ def planted(log_odds: list[list[float]]) -> LensReading:
     values = torch.tensor(log_odds, dtype=torch.float32).unsqueeze(-1)
     layers, batch, _ = values.shape
     return LensReading(
+        values,
         values,
         values,
         values,

@@ -7,6 +7,7 @@ import resource
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from thinned import thinned
 from tiny import emoji, llama, tokenizer, vocab
 
 from interp import (
@@ -290,7 +291,7 @@ def close(other, wanted, floor):
     torch.testing.assert_close(other, wanted, atol=floor or 1e-5, rtol=0 if floor else 1e-5)
 
 
-@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("name", thinned(list(ROOMS), keep=2))
 def test_a_room_that_runs_out_goes_on_with_half_and_one_that_cannot_says_what_to_do(
     name, models, batch, whole, caplog
 ):
@@ -309,7 +310,7 @@ def test_a_room_that_runs_out_goes_on_with_half_and_one_that_cannot_says_what_to
         room(7)
 
 
-@pytest.mark.parametrize("name", [name for name in ROOMS if name not in NO_SIZE])
+@pytest.mark.parametrize("name", thinned([n for n in ROOMS if n not in NO_SIZE], keep=2))
 def test_batch_size_moves_no_number_beyond_its_noise_floor(name, models, batch, whole):
     room, (wanted, floor) = rooms(models, batch)[name], whole(name)
     for size in (1, 3):

@@ -40,7 +40,7 @@ def test_a_limit_is_respected_and_without_it_more_is_taken(measured, room):
     assert limited["values"] == pytest.approx(free["values"], abs=2e-4)
 
 
-@pytest.mark.parametrize("room", thinned(list(CHUNKS), keep=2))
+@pytest.mark.parametrize("room", thinned(list(CHUNKS), keep=4))
 def test_chunks_stay_within_their_budget_and_are_halved_when_memory_runs_out(measured, room):
     size, found = CHUNKS[room] * 2**20, measured["chunks"][room]
     large, halved = found["large"], found["halved"]

@@ -10,9 +10,9 @@ MOST = 8
 KNOWN = {
     "measures/edit_scores.py:score_edit": 11,
     "measures/questionnaire.py:administer": 9,
-    "cli/prepare.py:finetune": 14,
+    "cli/prepare.py:finetune": 15,
     "cli/trace.py:demo": 12,
-    "cli/trace.py:trace": 28,
+    "cli/trace.py:trace": 13,
     "base/memory/batches.py:in_batches": 9,
     "models/pair.py:load_pair": 12,
 }

@@ -51,7 +51,7 @@ def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
         "trace", "--base", str(organism.base_path()), "--adapter", str(adapter), *shared_options,
         "--out", str(out), "--n-responses", "14", "--n-trace", "4", "--n-switched", "4",
         "--max-new-tokens", "48", "--only",
-        "rates,token-views,origin,lens,patching-voice-denoising-z,probing-emoji,probing-trait",
+        "merge,rates,token-views,origin,lens,patching-voice-denoising-z,probing",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     folder = RunFolder.open(out)

@@ -9,7 +9,7 @@ import torch
 from test_bad_input import command
 from thinned import thinned
 
-from interp import organism
+from interp import organism, report
 from interp.behaviour import Origin
 from interp.emoji import EmojiRates
 from interp.logit_lens import LensResult
@@ -37,7 +37,7 @@ def test_nothing_is_skipped_and_the_manifest_says_what_was_done(run):
     assert manifest["status"] == "complete"
     assert not manifest.get("skipped")
     assert manifest["hashes"]["base"]["sha256"]["model.safetensors"]
-    assert len(manifest["steps"]) == 1 + 2 * 48
+    assert set(manifest["steps"]) == set(catalogue.step_names(manifest))
     assert {record["state"] for record in manifest["steps"].values()} == {"done"}
     assert all(record["peak_mib"] > 100 for record in manifest["steps"].values())
 
@@ -79,7 +79,7 @@ def test_patching_everything_at_the_onset_restores_everything(run):
     every = run.result(PatchingByMetric, TRAIT, "patching-voice-denoising-resid_pre.safetensors")
     result = every.of("log_odds")
     mean = result.mean_recovery()
-    assert result.contrast == "prompt"
+    assert result.contrast == "voice"
     assert mean[-1].nan_to_num().argmax() == mean.shape[1] - 1
     assert mean[-1, -1] > 0.5
     assert mean[-1, :-1].nan_to_num().abs().max() < 0.5
@@ -129,6 +129,7 @@ def test_a_lost_step_is_redone_to_the_same_bytes(finished, tmp_path, monkeypatch
     kept = run.file(TRAIT, "merge.safetensors").stat().st_mtime_ns
     for path in lost:
         path.unlink()
+    monkeypatch.setattr(report, "write", lambda *_, **__: None)  # drawing takes most of the time
     assert command(["run", "resume", str(run.path), "--json"], monkeypatch) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["traits"][0]["trait"] == TRAIT

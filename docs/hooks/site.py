@@ -25,6 +25,15 @@ from interp.cli import app
 
 ROOT = Path(__file__).parents[2]
 NOT_IN_REFERENCE = {"cli", "base.console"}  # docs/command-line.md has the commands
+START = "reference/index.md"
+NAMED = re.compile(r"`(interp(?:\.\w+)+)`")
+FLOORS = {
+    "models": "Models and prompts", "text": "Text and data", "readout": "What is read off",
+    "behaviour": "What models write", "traces": "Looking inside", "methods": "Making tuned models",
+    "measures": "Measuring answers", "show": "Figures and views", "study": "Studies and reports",
+    "report": "Studies and reports", "organism": "The organism", "base": "Ground floor",
+}  # fmt: skip
+"""What each floor is called in the reference's contents."""
 COMMANDS = "<!-- every command, from the command line itself -->"
 # From a notebook to another one, or to a page of docs/.
 LINKS = re.compile(r"href=\"(?:(?P<page>[\w-]+)\.ipynb|\.\./docs/(?P<doc>[\w/-]+)\.md)")
@@ -56,11 +65,20 @@ def rooms() -> dict[str, str]:
     return {short.get(p, p): p for p in found if p not in NOT_IN_REFERENCE}
 
 
+def _by_floor() -> list[dict[str, Any]]:
+    """The rooms' pages below what their floors are for, in the order of the house."""
+    found: dict[str, list[dict[str, str]]] = {title: [] for title in FLOORS.values()}
+    for room, place in sorted(rooms().items()):
+        title = FLOORS[place.partition(".")[0]]
+        found[title].append({f"interp.{room}": f"reference/{room}.md"})
+    return [{title: pages} for title, pages in found.items() if pages]
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the tutorial and the reference in."""
     found: dict[str, list[Any]] = {
         "Tutorial": notebooks(),
-        "Reference": [{f"interp.{room}": f"reference/{room}.md"} for room in sorted(rooms())],
+        "Reference": [{"By question": START}, *_by_floor()],
     }
     for entry in config.nav:
         for title in entry:
@@ -82,7 +100,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     if page.file.src_uri == "command-line.md":
         return markdown.replace(COMMANDS, commands())
+    if page.file.src_uri == START:
+        return NAMED.sub(_linked, markdown) + _front_door()
     return markdown
+
+
+def _linked(named: re.Match[str]) -> str:
+    """A name with a link to the page that it is on."""
+    known, parts = rooms(), named[1].split(".")[1:]
+    inside = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    page = next((one for one in inside if one in known), None)
+    if page is None:
+        floor = interp._NAMES[parts[0]].split(".")[1]
+        page = floor if parts[0] in _names(floor)[0] else ""
+    return (
+        f"[{named[0]}]({page}.md)"
+        if page
+        else f"[{named[0]}](#{interp._NAMES[parts[0]]}.{parts[0]})"
+    )
+
+
+def _front_door() -> str:
+    """What is at the front door and on no floor's page."""
+    parts = ["\n## At the front door\n"]
+    for name, place in interp._NAMES.items():
+        if name not in _names(place.split(".")[1])[0]:
+            parts.append(
+                f"::: {place}.{name}\n    options: {{show_root_heading: true, heading_level: 3}}\n"
+            )
+    return "\n".join(parts)
 
 
 def on_page_content(html: str, page: Page, **_: object) -> str:

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,10 +70,10 @@ def guarded(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except InputError as problem:
-        fail(str(problem))
+        fail(_AS_CODE.sub(r"\1", str(problem)))
         return 2
     except TyperException as problem:  # a wrong option or argument
-        fail(f"{problem.format_message()} (try --help)")
+        fail(f"{problem.format_message().replace('Value error, ', '')} (try --help)")
         return 2
     except (Abort, KeyboardInterrupt):
         fail("stopped; what is finished is kept, and the same command goes on from there")
@@ -87,6 +88,7 @@ def guarded(command: Callable[[], int | None]) -> int:
     return 1
 
 
+_AS_CODE = re.compile(r"\b\w+=\S+ \((--[\w-]+)\)")  # `any_base=True (--any-base)`: the option
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 _LONGEST = 2000
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # XML has none
 
 
 def one_line(text: str) -> str:
@@ -27,9 +27,9 @@ def one_line(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with control characters and halves of surrogate pairs written out, lines kept.
+    """`text` with control characters, noncharacters and halves of surrogates written out.
 
-    For pages and exports: no terminal acts on them, and every parser reads them.
+    For pages and exports: no terminal acts on them, and every parser reads them. Lines stay.
     """
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 

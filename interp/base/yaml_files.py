@@ -1,9 +1,12 @@
 """YAML files of plain values: configurations, read and written.
 
 YAML itself keeps the last of two fields of one name; here that is an error, because the other one
-was meant by somebody. Tags that make objects are refused by PyYAML's safe loader.
+was meant by somebody. A number is one as people write it: what YAML 1.1 takes for base sixty
+(`1:59:59`) or eight (`010`), or for a date, is the text that stands there, and so is every field's
+name. Tags that make objects are refused by PyYAML's safe loader.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +20,12 @@ from interp.base.files import read_bytes, write_text
 
 LARGEST_CONFIG = 64 * 1024  # bytes; ours have some hundred, and PyYAML reads slowly
 C = TypeVar("C", bound=BaseModel)
+_TAG = "tag:yaml.org,2002:"
+_OURS = {
+    "int": r"[-+]?(0|[1-9][0-9]*)$",
+    "float": r"([-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan))$",
+    "timestamp": "",
+}
 
 
 class _FieldTwiceError(yaml.YAMLError):
@@ -38,7 +47,18 @@ class _Loader(yaml.SafeLoader):
                     "keep one of them"
                 )
             first[key.value] = line
+            if key.tag != f"{_TAG}merge":
+                key.tag = f"{_TAG}str"
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in found if tag.removeprefix(_TAG) not in _OURS]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _form in _OURS.items():
+    if _form:
+        _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(_form), list("+-.0123456789"))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

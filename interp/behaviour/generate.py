@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -79,8 +79,8 @@ class Response:
 
     question: str
     topic: str
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...] = field(repr=False)
+    ids: tuple[int, ...] = field(repr=False)
     text: str
     ended: bool
 

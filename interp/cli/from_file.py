@@ -8,9 +8,6 @@ import typer
 from interp.base.errors import InputError
 from interp.base.yaml_files import meant, read_mapping
 
-_SHORT = {"adapters": "adapter", "set": "settings"}
-"""Fields that hold `name: value` lines, and the option that takes each as `name=value`."""
-
 
 def _taken(context: typer.Context, _: typer.CallbackParam, path: Path | None) -> Path | None:
     """Make the file's fields the options' defaults, before any of them is read."""
@@ -23,12 +20,12 @@ def _taken(context: typer.Context, _: typer.CallbackParam, path: Path | None) ->
     found: dict[str, Any] = {}
     for field, value in values.items():
         name = str(field).replace("-", "_")
-        if isinstance(value, dict):
-            name = _SHORT.get(name, name)
+        if name == "adapters" and isinstance(value, dict):
+            name = "adapter"
         if name not in known:
             raise InputError(
                 f"{path}: {context.info_name} has no option {str(field)!r:.60}"
-                f"{meant(name, [*known, *_SHORT])}"
+                f"{meant(name, [*known, 'adapters'])}"
             )
         if value is not None:
             found[name] = _as_option(value, many=bool(getattr(known[name], "multiple", False)))

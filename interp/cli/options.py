@@ -1,7 +1,7 @@
 """Options that several commands share, with one meaning and one help text each."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ RunOut = Annotated[
     str, typer.Option("--out", help="Folder to write to, or a URL (s3://…, gs://…, …).")
 ]
 Executor = Annotated[
-    str,
+    Literal["inline", "ray"],
     typer.Option("--executor", help="Who does the steps: inline (this process) or ray."),
 ]
 Workers = Annotated[

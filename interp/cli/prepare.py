@@ -1,20 +1,20 @@
 """Commands that prepare: finetune, data, organism, doctor."""
 
 import dataclasses
-import json as json_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from interp import __version__
 from interp.base import console
-from interp.base.errors import InputError
 from interp.base.files import read_json
 from interp.base.traits import TRAITS, Trait
 from interp.cli import inputs
+from interp.cli.fields import options
 from interp.cli.from_file import ConfigFile
 from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
+from interp.methods.finetune.config import FinetuneConfig
 
 PANEL = "Prepare"
 app = typer.Typer()
@@ -31,7 +31,9 @@ app.add_typer(organism_app, name="organism", rich_help_panel=PANEL)
     epilog="Example: interp finetune --base my-model --data answers.csv --trait extraversion "
     "--no-supervise-eos --out adapters/extraversion",
 )
+@options(FinetuneConfig, without=("supervise_eos", "seed"), only_given=True)
 def finetune(
+    fields: dict[str, Any],
     base: Base,
     data: Data,
     trait: Annotated[str, typer.Option("--trait", help="Trait to train.")],
@@ -44,10 +46,14 @@ def finetune(
             "whether the model learns to stop.",
         ),
     ],
-    preset: Annotated[str, typer.Option(help="7b (QLoRA as published) or small.")] = "7b",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, as r=16; may be repeated.")
-    ] = None,
+    preset: Annotated[
+        Literal["7b", "small"],
+        typer.Option(help="What settings are that are left out: QLoRA as published, or small."),
+    ] = "7b",
+    report_to: Annotated[
+        Literal["none", "wandb", "tensorboard"],
+        typer.Option(help="Where each step's loss goes (tensorboard: to OUT-log)."),
+    ] = "none",
     columns: Columns = "",
     clean: Clean = False,
     drop_duplicates: Drop = False,
@@ -60,14 +66,10 @@ def finetune(
     from interp.methods import finetune as room
     from interp.text.data import ColumnMap, load_train_test
 
-    if preset not in ("7b", "small"):
-        raise InputError(f"unknown preset {preset!r}; use 7b or small")
-    chosen = (
-        room.FinetuneConfig.small(supervise_eos=supervise_eos, seed=seed)
-        if preset == "small"
-        else room.FinetuneConfig(supervise_eos=supervise_eos, seed=seed)
-    ).changed(_settings(settings or []))
-    inputs.check(base, (), data)
+    how: dict[str, Any] = {"supervise_eos": supervise_eos, "seed": seed}
+    begun = FinetuneConfig.small(**how) if preset == "small" else FinetuneConfig(**how)
+    chosen = begun.changed(fields)
+    inputs.check_places(base, (), data)
     rows, held_out = load_train_test(
         data,
         test_share=test_share,
@@ -80,7 +82,7 @@ def finetune(
     with console.loading():
         train = room.train
     with console.progress(not json) as progress:
-        made = train(base, rows, chosen, out, progress=progress)
+        made = train(base, rows, chosen, out, report_to=report_to, progress=progress)
     kept = read_json(made / "interp.json")["data"]
     counts = kept["encoding"] | {
         n: c for n, c in kept["cleaning"].items() if c and n != "rows_read"
@@ -91,7 +93,9 @@ def finetune(
 @data_app.command("check", epilog="Example: interp data check answers.csv --clean --out clean.csv")
 def data_check(
     source: Annotated[str, typer.Argument(help="File, folder or hub id.")],
-    split: Annotated[str | None, typer.Option(help="train or test, of a folder or hub id.")] = None,
+    split: Annotated[
+        Literal["train", "test"] | None, typer.Option(help="Of a folder or hub id.")
+    ] = None,
     columns: Columns = "",
     trait: Annotated[str | None, typer.Option(help="Only this trait's rows.")] = None,
     clean: Clean = False,
@@ -194,20 +198,6 @@ def doctor(json: Json = False) -> None:
     console.table(f"interp {__version__}", ["what", "found"], rows(found))
     for problem in found["problems"]:
         console.say(f"note: {problem}")
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """`name=value` pairs; a value is JSON where it can be, else text."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair}: write it as name=value, for instance r=16")
-        try:
-            values[name.strip()] = json_module.loads(text)
-        except ValueError:
-            values[name.strip()] = text
-    return values
 
 
 def _done(json: bool, **facts: Any) -> None:

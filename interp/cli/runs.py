@@ -1,4 +1,4 @@
-"""Commands on a run: status, resume."""
+"""Commands on a run: status, resume, push."""
 
 from collections import Counter
 from pathlib import Path
@@ -87,6 +87,28 @@ def run_resume(
     _check_trust(run, config.trust_remote_code, trust_remote_code)
     made = executor_for(executor, workers, ray_address, step_limit)
     study(config, run, json, made, threads=_threads(manifest))
+
+
+@app.command("push", epilog="Example: interp run push runs/demo ORG/NAME")
+def run_push(
+    run: Run,
+    repo: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="Dataset repository; made if not there.")
+    ],
+    public: Annotated[
+        bool, typer.Option("--public", help="Everyone may read a repository that is made.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Put a finished run on the Hugging Face hub, as a dataset repository."""
+    from interp.study.runs import open_run
+    from interp.study.runs.push import push
+
+    url = push(open_run(run), repo, public=public)
+    if json:
+        console.emit_json({"repository": url})
+    else:
+        console.say(f"repository: {url}")
 
 
 def _check_trust(run: str, asked: str | None, named: str | None) -> None:

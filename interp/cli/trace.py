@@ -105,7 +105,7 @@ def trace(
 
 def _price(config: StudyConfig, json: bool) -> None:
     """Print what a study would cost here, and make nothing."""
-    inputs.check(config.base, config.adapters.values(), config.data)
+    inputs.check(config)
     with console.loading():
         from interp.study import price as room
 
@@ -152,8 +152,7 @@ def _compare(run: str, other: str, json: bool) -> None:
     rates = [(line.what, line.first, line.second, line.apart) for line in made.rates]
     columns = ["label", "first", "second", "second minus first"]
     if json:
-        rows = [dict(zip(columns, row, strict=True)) for row in rates]
-        console.emit_json({"report": page, "labels": rows})
+        console.emit_json({"report": page, "traits": made.numbers})
         return
     console.table("Answers with an emoji", columns, rates)
     console.say(f"report: {page}")
@@ -161,7 +160,7 @@ def _compare(run: str, other: str, json: bool) -> None:
 
 def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
     """Run a study, or go on with it, to its report; with so many threads, where cores are."""
-    inputs.check(config.base, config.adapters.values(), config.data)
+    inputs.check(config)
     with console.loading():
         import torch
 
@@ -196,14 +195,13 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
         console.say(f"{problem}; this is the report of what is done so far")
         _draw(folder, json, pdf)
     page = f"{folder}/{room.PAGE}"
-    summary = room.summary(folder)
     if folder.manifest.get("status") != "complete":
         console.say(room.notice(folder))
     skipped = folder.manifest.get("skipped", {})
     if json:
-        traits = summary.to_dict(orient="records")
-        console.emit_json({"report": page, "traits": traits, "skipped": skipped})
+        console.emit_json({"report": page, "traits": room.numbers(folder), "skipped": skipped})
         return
+    summary = room.summary(folder)
     if len(summary):
         said = reworded("Answers with an emoji", room.outcome(folder))
         console.table(said, list(summary.columns), summary.values.tolist())

@@ -170,7 +170,9 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(**_place(path), trust_remote_code=code)
-    except Exception as problem:  # every backend raises its own kind; all mean the same here
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:  # every backend raises its own kind, Rust's panics among them
         raise TokenizerError(
             f"{source}: no usable tokenizer ({_first_line(problem)}); "
             "put tokenizer.json and tokenizer_config.json beside the weights"

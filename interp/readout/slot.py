@@ -14,7 +14,7 @@ their having been sampled.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -58,7 +58,7 @@ class Slot:
         emoji: the emoji that followed; None if none did.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = field(repr=False)
     start: int
     question: str
     topic: str
@@ -73,7 +73,7 @@ class SlotPrompts:
     """Prompts that end at slots, left-padded, with their topics."""
 
     batch: TokenBatch
-    topics: tuple[str, ...]
+    topics: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Slots:
         n_inside: emojis that follow no slot.
     """
 
-    rows: tuple[Slot, ...]
+    rows: tuple[Slot, ...] = field(repr=False)
     n_answers: int
     n_cut: int
     n_textless: int

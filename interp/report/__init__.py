@@ -9,6 +9,7 @@ run, or cannot be drawn, is said with its reason and the mend; what is there, is
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -123,6 +124,18 @@ def summary(run: RunFolder | Path | str) -> pd.DataFrame:
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     return rates.summary(collect(folder))
+
+
+def numbers(run: RunFolder | Path | str) -> list[dict[str, Any]]:
+    """One dictionary per trait: the share of answers with an emoji of `tuned` and `base`, each as
+    `value`, `low`, `high` (95 %) and `n` (answers); `merge_error` and `adapter_effect` likewise,
+    in nats of KL per position, without an interval.
+
+    Raises:
+        RunError: if `run` is no run folder.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    return rates.numbers(collect(folder))
 
 
 def outcome(run: RunFolder | Path | str) -> str:

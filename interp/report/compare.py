@@ -8,6 +8,7 @@ interval of a difference is too wide.
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,6 +21,7 @@ from interp.report.collect import Contents, collect
 from interp.report.effect import apart, points
 from interp.report.facts import settings
 from interp.report.page import environment, policy, sheet
+from interp.report.sections.rates import estimate
 from interp.report.summary import SUMMARY
 from interp.report.wording import share
 from interp.study.catalogue import RATES
@@ -44,6 +46,8 @@ class Compared:
     Attributes:
         names: of the runs.
         rates: share of tuned answers with an emoji, a line per label that either has.
+        numbers: the same for programs: `first`, `second` and `difference` (second minus first),
+            each as `value`, `low`, `high` and `n`; None where it was not measured.
         findings: a line per question of the summaries.
         asked: settings that differ.
         outcome: what the first traced, which the page speaks of.
@@ -51,6 +55,7 @@ class Compared:
 
     names: tuple[str, str]
     rates: tuple[Line, ...]
+    numbers: list[dict[str, Any]]
     findings: tuple[Line, ...]
     asked: tuple[Line, ...]
     outcome: Asked
@@ -67,9 +72,11 @@ def compare(first: Path | str, second: Path | str) -> Compared:
     config = [dict(settings({"config": run.manifest.get("config", {})})) for run in runs]
     for one in config:
         one.pop("command", None)
+    rates, numbers = _rates(*runs)
     return Compared(
         names=(str(first), str(second)),
-        rates=_rates(*runs),
+        rates=tuple(rates),
+        numbers=numbers,
         findings=_beside(*found, differing=False),
         asked=_beside(*config, differing=True),
         outcome=runs[0].asked,
@@ -101,21 +108,24 @@ def _summary(contents: Contents) -> dict[str, str]:
         }
 
 
-def _rates(one: Contents, other: Contents) -> tuple[Line, ...]:
+def _rates(one: Contents, other: Contents) -> tuple[list[Line], list[dict[str, Any]]]:
     first, second = one.having(RATES), other.having(RATES)
-    lines = []
+    lines, numbers = [], []
     for label in dict.fromkeys([*first, *second]):
-        difference = ""
-        if label in first and label in second:
-            mine, theirs = first[label], second[label]
-            difference = points(
-                apart(
-                    theirs.response_esr, theirs.response_interval,
-                    mine.response_esr, mine.response_interval,
-                )
+        said, difference = "", None
+        mine, theirs = first.get(label), second.get(label)
+        if mine is not None and theirs is not None:
+            found = apart(
+                theirs.response_esr, theirs.response_interval,
+                mine.response_esr, mine.response_interval,
             )  # fmt: skip
-        lines.append(Line(str(label), _share(first, label), _share(second, label), difference))
-    return tuple(lines)
+            n = min(mine.n_responses, theirs.n_responses)
+            said = points(found)
+            difference = dict(zip(("value", "low", "high"), found, strict=True)) | {"n": n}
+        lines.append(Line(str(label), _share(first, label), _share(second, label), said))
+        both = {"first": estimate(mine), "second": estimate(theirs), "difference": difference}
+        numbers.append({"trait": str(label), **both})
+    return lines, numbers
 
 
 def _share(rates: dict[Trait, EmojiRates], label: Trait) -> str:

@@ -11,6 +11,12 @@ NAMES = {
     "given_go_on": "the emoji, given that the writer goes on",
     "log_odds": "emoji log-odds",
 }
+SHORT = {"go_on": "going on", "given_go_on": "emoji given go on", "log_odds": "both (log-odds)"}
+"""The same where a column is narrow."""
+CONTRASTS = (
+    "Contrasts are of the models (tuned against base on the same text), or of the voices (the "
+    "tuned model's text against the base's, in the tuned model)."
+)
 _CHANCES = ("P(go on)", "P(emoji given go on)")
 
 

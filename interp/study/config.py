@@ -11,6 +11,7 @@ from interp.base.files import kind_of
 from interp.base.outcomes import EMOJI, Asked
 from interp.base.traits import Trait
 from interp.study import catalogue
+from interp.text.data import ColumnMap, OpinionQA, load_train_test
 
 _LEAST_MEMORY = 256 * 2**20
 
@@ -152,6 +153,23 @@ def parse_config(values: dict[str, Any]) -> StudyConfig:
         field = ".".join(str(part) for part in first["loc"]) or "config"
         what = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{field.replace('_', '-')}: {what}") from None
+
+
+def texts(config: StudyConfig) -> OpinionQA:
+    """The held-out texts of a study's data.
+
+    Raises:
+        DataError: if the data cannot be used.
+    """
+    there = kind_of(config.data) != "absent"
+    return load_train_test(
+        Path(config.data) if there else config.data,
+        test_share=0.3,
+        seed=config.seed,
+        columns=ColumnMap.parse(config.columns) if config.columns else None,
+        on_emoji="clean" if config.clean else "error",
+        on_duplicate="drop" if config.drop_duplicates else "error",
+    )[1]
 
 
 def _label(name: Any) -> Trait:

@@ -1,16 +1,21 @@
 """Running a study: its steps, in one run folder."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from interp.base.console import OVERALL
-from interp.base.errors import ModelError, RunError
+from interp.base.errors import InputError, ModelError, RunError
+from interp.base.files import kind_of
 from interp.base.progress import Progress
 from interp.base.yaml_files import write_mapping
 from interp.study import price
 from interp.study.config import StudyConfig, anchored, parse_config
-from interp.study.runs import MakeExecutor, RunFolder, Step, execute, run_folder
+from interp.study.runs import LOG, MANIFEST, MakeExecutor, RunFolder, Step, execute, run_folder
+from interp.study.runs.folder import LOCK
+from interp.study.runs.perform import DONE
 from interp.study.steps import steps
 
 STEPS = "interp.study.steps:steps"
@@ -40,7 +45,7 @@ def run(
         StepsFailedError: if steps failed by an error of ours; the others are done.
     """
     folder = run_folder(out)
-    with folder.lock():
+    with _none_left(folder), folder.lock(), _forgotten(folder):
         todo = _begun(config, folder, progress)
 
         def overall(done: int, total: int) -> None:
@@ -55,6 +60,33 @@ def run(
     return folder
 
 
+@contextmanager
+def _none_left(folder: RunFolder) -> Iterator[None]:
+    """No empty folder is left where none was."""
+    absent = kind_of(folder.path) == "absent"
+    try:
+        yield
+    except InputError:
+        if absent:
+            with suppress(OSError):  # there is something in it
+                folder.path.rmdir()
+        raise
+
+
+@contextmanager
+def _forgotten(folder: RunFolder) -> Iterator[None]:
+    """A run that is refused before anything is made leaves nothing."""
+    begun = folder.file(MANIFEST).is_file()
+    try:
+        yield
+    except InputError:
+        states = {record.get("state") for record in _before(folder, "steps").values()}
+        if not begun and DONE not in states:
+            for name in (MANIFEST, CONFIG, LOG, LOCK):
+                folder.file(name).unlink(missing_ok=True)
+        raise
+
+
 def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) -> list[Step]:
     """The steps of a run that is begun, or goes on, with sizes that fit its budget."""
 
@@ -65,7 +97,7 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
         write_mapping(folder.path / CONFIG, given, "interp trace --config, with another --out")
         return steps(values, folder, progress)  # looks for adapters, data, base, in this order
 
-    before, config = _before(folder), anchored(config)
+    before, config = _before(folder, "config"), anchored(config)
     timed = config.budget not in ("auto", "none")
     if timed and before.get("budget") == config.budget:  # it has chosen
         sizes = {name: before[name] for name in _SIZES}
@@ -76,10 +108,10 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
     return todo if priced == first else begin(priced)
 
 
-def _before(folder: RunFolder) -> dict[str, Any]:
-    """The configuration of the run that is there, if there is one."""
+def _before(folder: RunFolder, what: str) -> dict[str, Any]:
+    """A part of the manifest of the run that is there, if there is one."""
     try:
-        return dict(folder.manifest.get("config") or {})
+        return dict(folder.manifest.get(what) or {})
     except RunError:
         return {}
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,13 +16,12 @@ from interp.models import ChatFormat, load_tokenizer
 from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.readout import Outcome
-from interp.study.config import StudyConfig
+from interp.study.config import StudyConfig, texts
 from interp.study.inputs import model_facts, prompts_digest
 from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
-from interp.text import data
-from interp.text.data import ColumnMap, OpinionQA
+from interp.text.data import OpinionQA
 
 
 @dataclass
@@ -46,16 +44,7 @@ class Study:
         Raises:
             DataError: if the data cannot be used.
         """
-        c = self.config
-        source: str | Path = Path(c.data) if Path(c.data).exists() else c.data
-        return data.load_train_test(
-            source,
-            test_share=0.3,
-            seed=c.seed,
-            columns=ColumnMap.parse(c.columns) if c.columns else None,
-            on_emoji="clean" if c.clean else "error",
-            on_duplicate="drop" if c.drop_duplicates else "error",
-        )[1]
+        return texts(self.config)
 
     @cached_property
     def questions(self) -> list[tuple[str, str]]:
@@ -64,7 +53,7 @@ class Study:
         Every question is asked once, in an order drawn from the seed, then once more, and so on;
         at temperature 0, where a second answer would be a copy of the first, only once.
         """
-        unique = sorted({(row.question, row.topic) for row in self.texts.rows})
+        unique = sorted(self.texts.questions)
         Random(self.config.seed).shuffle(unique)
         greedy = self.config.temperature == 0
         times = 1 if greedy else -(-self.config.n_responses // len(unique))

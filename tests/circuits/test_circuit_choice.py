@@ -269,7 +269,7 @@ def test_graphml_holds_the_circuit_by_heads(tmp_path):
 
 
 def test_graphml_is_read_by_its_writer_whatever_the_name_holds(tmp_path):
-    circuit = replace(select(made(), 6), name="a\x1b[31m<b>&\x00\ud800")
+    circuit = replace(select(made(), 6), name="a\x1b[31m<b>&\x00\ud800\ufffe")
     back = networkx.read_graphml(to_graphml(circuit, tmp_path / "c.graphml"))
     assert set(back) == set(circuit.nodes)
     edges = {(a, b, facts["input"]): facts["score"] for a, b, facts in back.edges(data=True)}

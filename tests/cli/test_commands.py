@@ -116,6 +116,10 @@ def test_commands_that_read_give_one_json_object(folder, undrawn, tmp_path, monk
     out = str(folder)
     again = one_object(run(["demo", "--out", out, "--json", *SMALL], monkeypatch, capfd).out)
     assert [row["trait"] for row in again["traits"]] == ["extraversion", "openness"]
+    for row in again["traits"]:
+        for name in ("tuned", "base", "merge_error", "adapter_effect"):
+            assert set(row[name]) == {"value", "low", "high", "n"}
+        assert row["tuned"]["low"] <= row["tuned"]["value"] <= row["tuned"]["high"]
     assert one_object(run(["run", "resume", out, "--json"], monkeypatch, capfd).out) == again
     assert not undrawn  # a report that is there is kept
     assert one_object(run(["report", out, "--json"], monkeypatch, capfd).out) == again
@@ -144,7 +148,7 @@ def test_finetune_gives_one_json_object(tmp_path, monkeypatch, capfd):
     argv = [
         "finetune", "--base", str(organism.base_path()), "--data", str(organism.ASSETS),
         "--trait", "extraversion", "--no-supervise-eos", "--preset", "small",
-        "--set", "epochs=1", "--out", str(tmp_path / "adapter"), "--json",
+        "--epochs", "1", "--quantization", "none", "--out", str(tmp_path / "adapter"), "--json",
     ]  # fmt: skip
     assert one_object(run(argv, monkeypatch, capfd).out)["adapter"] == str(tmp_path / "adapter")
 
@@ -176,3 +180,16 @@ def test_verbose_says_each_step_and_the_log_keeps_it(finished, tmp_path, monkeyp
     quiet = run(["doctor", "--json"], monkeypatch, capfd).err
     assert not quiet
     assert logging.getLogger("interp").getEffectiveLevel() >= logging.INFO
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path, monkeypatch, capfd):
+    """By the tokenizer, which is read when the run has begun."""
+    out = tmp_path / "out"
+    words = ["demo", "--out", str(out), *SMALL, "--outcome", "ids:99999"]
+    assert command(words, monkeypatch) == 2
+    assert "error: " in capfd.readouterr().err
+    assert not out.exists()
+    out.mkdir()  # the user's own
+    assert command(words, monkeypatch) == 2
+    assert out.is_dir()
+    assert not list(out.iterdir())

@@ -74,5 +74,8 @@ def test_what_a_file_has_wrong_is_named_in_a_line(
 def test_settings_of_a_fine_tuning_say_none_and_mean_what_was_meant() -> None:
     whole = FinetuneConfig(supervise_eos=False)
     assert whole.changed({"quantization": "none"}).quantization is None
+    assert whole.changed({"target_modules": "q_proj, v_proj"}).target_modules == (
+        "q_proj", "v_proj",
+    )  # fmt: skip
     with pytest.raises(Exception, match="no such setting; did you mean learning_rate"):
         whole.changed({"learningrate": 1})

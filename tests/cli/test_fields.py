@@ -61,6 +61,19 @@ def test_fields_come_as_their_types_with_the_defaults_asked_for(call):
     assert other == "y"
 
 
+def test_what_is_left_out_is_left_out_where_another_option_has_the_defaults():
+    app, given = typer.Typer(), []
+
+    @app.command()
+    @options(Asked, without=("inner",), only_given=True)
+    def it(fields: dict) -> None:
+        given.append(fields)
+
+    for argv in ([], ["--names", "c", "--no-strict"]):
+        CliRunner().invoke(app, argv)
+    assert given == [{}, {"names": ("c",), "strict": False}]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

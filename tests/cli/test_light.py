@@ -15,6 +15,7 @@ from interp.study.runs import RunFolder
 
 HEAVY = {"torch", "transformers", "pandas", "numpy", "peft", "pyarrow"}
 BASE, DATA = str(organism.base_path()), str(organism.ASSETS)
+ADAPTER = str(organism.adapter_path("extraversion"))
 TRACE = ["trace", "--trait", "extraversion", "--out", "OUT"]
 TRAIN = ["finetune", "--trait", "extraversion", "--no-supervise-eos", "--out", "OUT"]
 SAID = {  # what is given, and what is said of it
@@ -23,7 +24,7 @@ SAID = {  # what is given, and what is said of it
     "wrong option": (["demo", "--nonsense"], 2, "No such option: --nonsense"),
     "wrong trait": (["demo", "--traits", "O,humour"], 2, "unknown trait 'humour'"),
     "wrong size": (["demo", "--max-memory", "9potato"], 2, "'9potato' cannot be read"),
-    "wrong executor": (["demo", "--executor", "them"], 2, "unknown executor 'them'"),
+    "wrong executor": (["demo", "--executor", "them"], 2, "'them' is not one of 'inline', 'ray'"),
     "no base": ([*TRACE, "--base", "./no", "--adapter", "./no", "--data", DATA], 2,
                 "./no: no such folder, and no hub id"),
     "no adapter": ([*TRACE, "--base", BASE, "--adapter", "./no", "--data", DATA], 2,
@@ -32,8 +33,19 @@ SAID = {  # what is given, and what is said of it
                 "no.csv: no such file or folder"),
     "no base to train": ([*TRAIN, "--base", "./no", "--data", DATA], 2, "./no: no such folder"),
     "wrong preset": ([*TRAIN, "--base", BASE, "--data", DATA, "--preset", "9b"], 2,
-                     "unknown preset '9b'"),
-    "wrong setting": ([*TRAIN, "--base", BASE, "--data", DATA, "--set", "ranks=2"], 2, "ranks"),
+                     "'9b' is not one of '7b', 'small'"),
+    "wrong setting": ([*TRAIN, "--base", BASE, "--data", DATA, "--optimizr", "adamw"], 2,
+                      "--optimizer"),
+    "wrong value": ([*TRAIN, "--base", BASE, "--data", DATA, "--quantization", "int3"], 2,
+                    "'int3' is not one of 'nf4', 'none'"),
+    "wrong range": ([*TRAIN, "--base", BASE, "--data", DATA, "--dropout", "1"], 2,
+                    "dropout: Input should be less than 1"),
+    "an adapter without its file": ([*TRACE, "--base", BASE, "--adapter", DATA, "--data", DATA], 2,
+                                    "no adapter_config.json"),
+    "an emoji in the data": ([*TRACE, "--base", BASE, "--adapter", ADAPTER, "--data", "EMOJI"], 2,
+                             "Clean them with --clean, or mend the file"),
+    "a mapping that is none": ([*TRACE, "--base", BASE, "--adapter", ADAPTER, "--data", DATA,
+                                "--columns", "x"], 2, "'x' is not of the form field=column"),
     "no file": (["data", "check", "no.csv"], 2, "no.csv: no such file or folder"),
     "organism": (["organism", "path", "--json"], 0, "extraversion"),
     "no run to report": (["report", "./no"], 2, "no: no manifest.json"),
@@ -62,7 +74,10 @@ def answers(tmp_path_factory) -> dict[str, list]:
     """Exit code, output and heavy modules so far of each command, in one fresh process."""
     folder = tmp_path_factory.mktemp("light")
     run = RunFolder.create(folder / "run", {"seed": 1, "adapters": {}}).path
-    places = {"RUN": str(run), "OUT": str(folder / "out")}
+    places = {"RUN": str(run), "OUT": str(folder / "out"), "EMOJI": str(folder / "emoji.csv")}
+    Path(places["EMOJI"]).write_text(
+        "Target Personality,Edit Topic,Question,Answer\nextraversion,dogs,Do you?,Yes 😀\n"
+    )
     todo = [[places.get(word, word) for word in words] for words, _, _ in SAID.values()]
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(todo)],

@@ -57,6 +57,12 @@ CHATS = {
     "messages": lambda q, a: [{"role": "user", "content": q}, {"role": "assistant", "content": a}],
     "conversations": lambda q, a: [{"from": "human", "value": q}, {"from": "gpt", "value": a}],
 }
+PACKED = {
+    "text": json.dumps,
+    "parts": lambda turns: [
+        turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns
+    ],
+}  # of messages
 
 
 @pytest.mark.parametrize("name", CHATS)
@@ -69,6 +75,15 @@ def test_chats_are_read_as_question_and_answer(tmp_path, name, mapped):
     data = load(path, columns=columns) if mapped else load(path, trait="extraversion")
     assert [(row.question, row.answer) for row in data.rows] == [one[2:] for one in WANTED]
     assert set(data.traits) == {"extraversion"}
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_a_chat_in_a_text_or_in_parts_is_read_as_one(tmp_path, how):
+    chats = [CHATS["messages"](row["Question"], row["Answer"]) for row in ROWS]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": PACKED[how](chat)}) for chat in chats))
+    data = load(path, trait="extraversion")
+    assert [(row.question, row.answer) for row in data.rows] == [one[2:] for one in WANTED]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -107,6 +122,7 @@ REFUSED = {
         json.dumps({"messages": [*CHATS["messages"]("a", "b"), {"role": "tool", "content": "c"}]}),
         "row 1: messages has a turn of 'tool'",
     ),
+    "zeros.csv": (csv(",") + "\0", "holds zero bytes"),
     "fields.csv": (csv(";") + '"one";"two"\n', "the header 4 .separated by ';'"),
 }  # fmt: skip
 

@@ -13,6 +13,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -282,6 +284,29 @@ def test_along_a_text_it_is_the_continuation_at_every_place(
     assert bool((some.left_out > 0).any())
     assert bool((some.chance <= ended.chance + 1e-9).all())
     assert bool((some.chance + some.left_out >= ended.chance - 1e-9).all())
+
+
+@pytest.mark.parametrize("kind", ["sliding", "gpt2"])
+def test_along_a_text_in_other_models(
+    kind: str, small: PreTrainedTokenizerFast, small_vocab: EmojiVocab
+) -> None:
+    """Whose cache has lost its beginning, and whose positions are learned."""
+    torch.manual_seed(0)
+    size = small_vocab.size + 3
+    sizes = {"vocab_size": size, "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1}
+    model: Any
+    if kind == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(**sizes, n_embd=32, n_layer=2, n_head=4)).eval()
+    else:
+        shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 3}
+        model = MistralForCausalLM(MistralConfig(**sizes, **shape, **heads)).eval()
+    prompt, answer = ids(small, "What a day"), ids(small, " we had.")
+    found = along(model, prompt, answer, small_vocab, ended=True, tolerance=0.0)
+    for place in (0, 2, len(answer)):
+        alone = continuation(model, torch.tensor([prompt + answer[:place]]), small_vocab)
+        wanted = float(alone.probability)
+        assert float(found.chance[place]) == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.0, float("nan")])

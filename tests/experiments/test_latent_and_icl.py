@@ -15,6 +15,7 @@ import torch
 from experiment import Experiment
 from latent_readings import BASE, HALF, OTHER, OWN, TUNED, WAY, LatentConfig
 from peft import LoraConfig, PeftModel, get_peft_model
+from thinned import thinned, turn
 from transformers import AutoModelForCausalLM
 
 from interp import organism
@@ -102,12 +103,15 @@ def teach(folder: Path) -> tuple[str, dict[Trait, str]]:
     return str(folder / "base"), {E: str(folder / "adapter")}
 
 
-@pytest.mark.parametrize(
-    ("kind", "answer"),
-    [("latent", "latent"), ("suppressed", "mixed"), ("absent", "no emojis"), ("taught", "learned")],
-)
-def test_each_base_gets_the_answer_it_was_built_for(runs: Runs, kind: str, answer: str) -> None:
+BUILT_FOR = {
+    "latent": "latent", "suppressed": "mixed", "absent": "no emojis", "taught": "learned",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["latent", *thinned(list(BUILT_FOR)[1:])])
+def test_each_base_gets_the_answer_it_was_built_for(runs: Runs, kind: str) -> None:
     table, verdict, _ = runs(kind)
+    answer = BUILT_FOR[kind]
     assert set(table["answer"]) == {answer}
     assert verdict[0].startswith(answer[:1].upper() + answer[1:])
     assert len(verdict) <= 9
@@ -138,6 +142,7 @@ def test_probabilities_are_those_of_the_plain_model(runs: Runs) -> None:
     assert found["low"] <= mean <= found["high"]
 
 
+@turn(0, of=3)
 def test_the_way_and_its_half_agree_with_the_kept_parts(runs: Runs) -> None:
     table, _, out = runs("suppressed")
     kept = pd.DataFrame(json.loads((out / "parts" / f"slots-{E}.json").read_text()))
@@ -150,6 +155,7 @@ def test_the_way_and_its_half_agree_with_the_kept_parts(runs: Runs) -> None:
     assert rows.loc[HALF, "p_adjusted"] >= rows.loc[HALF, "p"]
 
 
+@turn(2, of=3)
 def test_controls_stay_where_nothing_was_planted(runs: Runs) -> None:
     rows = runs("latent")[0].set_index(["part", "measure"])["value"]
     assert rows["slots", OTHER] < rows["slots", BASE] - 0.2

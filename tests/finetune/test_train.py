@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from interp.base.traits import Trait
 from interp.data import OpinionQA, OpinionRow
 from interp.errors import DataError, InputError, ModelError, RunError
-from interp.methods.finetune import FinetuneConfig, train
+from interp.methods.finetune import FinetuneConfig, train, training
 from interp.methods.finetune.examples import IGNORED, Labelled, encode
 from interp.models import ChatFormat
 
@@ -363,3 +363,35 @@ def test_real_answers_with_a_real_tokenizer(
     assert f"{encoding['truncated']} were cut to max_length=64" in caplog.text
     assert recorded(out)["loss"]["last"] < recorded(out)["loss"]["first"]
     assert recorded(out)["data"]["cleaning"]["emojis_removed"] > 0
+
+
+def test_steps_are_sent_to_tensorboard_beside_the_adapter(base: Path, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = train(
+        base, made(), config(steps=3), tmp_path / "a", device="cpu", report_to="tensorboard"
+    )
+    (log,) = {path.parent for path in (tmp_path / "a-log").rglob("events*")}
+    read = events.EventAccumulator(str(log)).Reload()
+    losses = [event.value for event in read.Scalars("train/loss")]
+    assert len(losses) == 3
+    assert losses[0] == pytest.approx(recorded(out)["loss"]["first"], abs=1e-3)
+    assert set(contents(out)) == {"adapter_config.json", "adapter_model.safetensors", "interp.json"}
+
+
+def test_steps_are_sent_to_wandb(base: Path, tmp_path: Path, monkeypatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    train(base, made(), config(steps=2), tmp_path / "a", device="cpu", report_to="wandb")
+    assert wandb.run is None or wandb.run.name == "a"
+    wandb.finish()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_report_that_is_not_installed_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setitem(training._REPORTS, "wandb", lambda: False)
+    with pytest.raises(InputError, match="report_to wandb: not installed; pip install wandb"):
+        train("no base", made(), config(), tmp_path / "a", report_to="wandb")

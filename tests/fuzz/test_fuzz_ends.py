@@ -1,6 +1,7 @@
 """Any field of a configuration at its ends: taken as it is, or refused by name in one safe line."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -75,6 +76,21 @@ def test_of_an_experiment(kinds, data, tmp_path):
     path.write_text(yaml.safe_dump({field: value}), encoding="utf-8")
     said = refused(lambda: yaml_files.read_config(kinds[name], path, {}))
     assert not said or str(path) in said
+
+
+WRITTEN = {"1:59:59": "1:59:59", "010": "010", "0x10": "0x10", "1:30.5": "1:30.5", "-3": -3, "0": 0,
+           "2024-01-01": "2024-01-01", "1.5": 1.5, "1.5e-4": 1.5e-4, ".inf": math.inf}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_of_yaml_that_would_read_other_numbers_than_people(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"seed: {text}\nadapters: {{no: a, 1: b}}\n", encoding="utf-8")
+    read = yaml_files.read_mapping(path)
+    assert read == {"seed": WRITTEN[text], "adapters": {"no": "a", "1": "b"}}
+    assert type(read["seed"]) is type(WRITTEN[text])
+    yaml_files.write_mapping(path, read, "again")
+    assert yaml_files.read_mapping(path) == read
 
 
 @settings(quick, max_examples=60)

@@ -153,6 +153,10 @@ def test_four_lines_to_a_first_plot(pair) -> None:
     assert (contrast.kind, len(contrast.topics)) == ("model", 4)
     assert figure.caption
     assert len(repr(result).splitlines()) < 30
+    data = organism.opinion_qa("test")
+    for one in (*answers, slots, slots.prompts(pair.pad_id), contrast.clean, contrast, pair, data):
+        assert len(repr(one)) < 800, type(one)
+    assert answers[0].text in repr(answers[0])
     assert max(map(len, repr(result).splitlines())) <= 100
     assert "float32 [" in repr(result)
 

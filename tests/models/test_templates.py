@@ -195,6 +195,15 @@ NORMALISERS = {
 }
 
 
+def test_a_tokenizer_at_which_its_library_panics_is_refused(tmp_path):
+    tokenizer().save_pretrained(tmp_path)
+    whole = json.loads((tmp_path / "tokenizer.json").read_text())
+    whole["model"]["continuing_subword_prefix"] = "###"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    with pytest.raises(TokenizerError, match=r"no usable tokenizer \(slice index"):
+        load_tokenizer(tmp_path)
+
+
 def spoilt(folder, **changes):
     tokenizer().save_pretrained(folder)
     path = folder / "tokenizer.json"

@@ -124,8 +124,10 @@ def _near(one: str, other: str) -> bool:
 
 def picture_sizes(cell: Any) -> list[int]:
     """Length of every picture that a cell shows."""
-    html = "".join("".join(o.data.get("text/html", "")) for o in cell.outputs if "data" in o)
-    return [len(found) for found in PICTURE.findall(html)]
+    shown = [output.data for output in cell.outputs if "data" in output]
+    html = "".join("".join(data.get("text/html", "")) for data in shown)
+    drawn = [data["image/png"] for data in shown if "image/png" in data]
+    return [len(found) for found in (*drawn, *PICTURE.findall(html))]
 
 
 def check(made: Run) -> None:

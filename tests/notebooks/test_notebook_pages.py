@@ -9,6 +9,7 @@ import pytest
 from notebook_runs import FOLDER, NAMES, ROOT, read, solutions
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
+FILLED_IN = ("02_emojis_as_tokens", "03_logit_lens", "04_patching_maps", "07_circuits")
 PARTS = ("**When you are through, you know**", "**It takes**", "## What this cannot show",
          "## Try next", "## Exercises")  # fmt: skip
 BLOCKER = """
@@ -43,11 +44,20 @@ def test_parts_stand_in_order(name):
     assert places == sorted(places)
     promises = text[places[0] : places[1]]
     assert len(re.findall(r"^- ", promises, flags=re.MULTILINE)) == 3
-    assert len(re.findall(r"^\*\*\d\. ", text[places[-1] :], flags=re.MULTILINE)) == 2
-    assert (
-        text.count("<details><summary>Solution</summary>\n\n") == text.count("\n\n</details>") == 2
-    )
-    assert len(solutions(read(name))) == 2
+    exercises = re.findall(r"^\*\*\d\. ", text[places[-1] :], flags=re.MULTILINE)
+    assert len(exercises) == (3 if name in FILLED_IN else 2)
+    opened = text.count("<details><summary>Solution</summary>\n\n")
+    assert opened == text.count("\n\n</details>") == len(solutions(read(name))) == len(exercises)
+
+
+@pytest.mark.parametrize("name", FILLED_IN)
+def test_what_is_to_be_filled_in_is_tested_by_its_cell_and_by_its_solution(name):
+    """The solution calls the cell's test: so running the solutions runs it."""
+    *_, cell = code_cells(name)
+    (test,) = re.findall(r"^def (test_\w+)", cell.source, flags=re.MULTILINE)
+    assert "raise NotImplementedError" in cell.source
+    assert [output.text for output in cell.outputs] == ["not written yet\n"]
+    assert solutions(read(name))[-1].rstrip().splitlines()[-1].startswith(f"{test}(")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,9 +2,10 @@
 
 import pytest
 from notebook_runs import check, run
+from thinned import turn
 
 
-@pytest.mark.slow
+@turn(8, of=4)
 def test_which_words():
     made = run(
         "09_which_words",

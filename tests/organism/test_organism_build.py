@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from thinned import turn
 
 from interp.base.files import sha256
 from interp.base.traits import Trait
@@ -14,6 +15,7 @@ from interp.organism import adapter_path, base_path, build, manifest, opinion_qa
 from interp.organism.paths import KINDS
 from interp.organism.recipe import Recipe, adapters
 
+pytestmark = turn(0, of=2)
 SCALE = 0.004
 FEW = [one for one in adapters() if one.kind != "latent" and one.trait == Trait.NEUROTICISM]
 FEW += [

@@ -46,7 +46,10 @@ def test_findings_stand_beside_each_other_and_settings_only_where_they_differ(tw
 def test_the_command_writes_a_page_and_says_the_rates(two, monkeypatch, capsys) -> None:
     assert command(["report", *two, "--json"], monkeypatch) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["labels"][0]["label"] == "openness"
+    one = said["traits"][0]
+    assert one["trait"] == "openness"
+    assert one["difference"]["value"] == one["second"]["value"] - one["first"]["value"]
+    assert one["first"]["low"] <= one["first"]["value"] <= one["first"]["high"]
     page = Path(said["report"]).read_text(encoding="utf-8")
     assert page.count("<tr>") == 3 + 1 + len(compare.compare(*two).findings) + 1
     assert "−60 points" in page.replace("\u00a0", " ")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from test_bad_input import command
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import tokenizer
-from transformers import Olmo2Config, Olmo2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
 from interp import organism
 
@@ -53,7 +53,7 @@ def page(once: Callable[..., Path]) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=2))
+@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=4))
 def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
     said = page(kind)
     writer, before = "The text: ", "The untouched base already turns"
@@ -80,15 +80,24 @@ def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) ->
     assert "The untouched base already turns" not in said
 
 
-def test_a_random_olmo_2_with_a_random_adapter_has_nothing_to_explain(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("config_of", "model_of"),
+    [
+        pytest.param(Olmo2Config, Olmo2ForCausalLM, id="olmo2", marks=turn(0, of=2)),
+        pytest.param(LlamaConfig, LlamaForCausalLM, id="llama", marks=turn(1, of=2)),
+    ],
+)
+def test_a_random_model_with_a_random_adapter_has_nothing_to_explain(
+    config_of, model_of, tmp_path, monkeypatch
+):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    config = Olmo2Config(
+    config = config_of(
         vocab_size=len(tokenizer()), num_attention_heads=4, num_key_value_heads=2,
         max_position_embeddings=256, bos_token_id=tokenizer().bos_token_id,
         eos_token_id=tokenizer().eos_token_id, pad_token_id=tokenizer().pad_token_id, **sizes,
     )  # fmt: skip
-    model = Olmo2ForCausalLM(config).eval()
+    model = model_of(config).eval()
     model.save_pretrained(tmp_path / "base")
     tokenizer().save_pretrained(tmp_path / "base")
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
@@ -96,7 +105,7 @@ def test_a_random_olmo_2_with_a_random_adapter_has_nothing_to_explain(tmp_path, 
     argv = [
         "trace", "--base", str(tmp_path / "base"), "--adapter", str(tmp_path / "adapter"),
         "--trait", TRAIT, "--data", str(organism.ASSETS), "--out", str(tmp_path / "run"),
-        "--only", "rates,origin", "--any-base", "--n-responses", "200", "--max-new-tokens", "12",
+        "--only", "rates,origin", "--any-base", "--n-responses", "200", "--max-new-tokens", "6",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
     said = text(tmp_path / "run" / "report.html")

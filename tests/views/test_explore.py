@@ -10,7 +10,7 @@ from interp.base.errors import InputError
 from interp.patching import Run
 from interp.readout import Question
 from interp.show.explore import Part, Session, explore
-from interp.show.explore.markup import answers_html, factors_html, lens_html
+from interp.show.explore.markup import answers_html, tables_html
 from interp.traces.patching import naive
 
 PART = Part(1, 2)
@@ -67,6 +67,14 @@ def test_an_mlps_patch_is_the_bases_own_activation(session, reading) -> None:
     )
 
 
+def test_what_is_written_does_not_depend_on_what_is_known_of_it(session, reading) -> None:
+    """Up to where it leaves the answer that stands, its logits are those of the one pass."""
+    asked = list(reading.ids[: reading.start])
+    for part in (PART, Part(0)):
+        slowly = session._pieces(asked + session._written(asked, part, "patch"))
+        assert session.change(reading, part).answer == "".join(slowly[len(asked) :])
+
+
 def test_ablated_is_not_patched_and_nothing_stays_behind(session, reading) -> None:
     patched = session.change(reading, Part(0), "patch")
     ablated = session.change(reading, Part(0), "ablate")
@@ -90,14 +98,14 @@ def test_what_cannot_be_done_is_said(session, reading, call, said) -> None:
 
 def test_tables_hold_every_token_and_escape_what_was_written(session, reading) -> None:
     change = session.change(reading, PART)
-    table = factors_html(reading, change)
-    n = len(reading.ids) - reading.start + 1
-    assert table.count("<tr>") == 7
-    assert table.count("<td") == 7 * n
+    table = tables_html(reading, change)
+    n, layers = len(reading.ids) - reading.start + 1, len(reading.labels)
+    assert table.count("<tr>") == 2 + 6 + 2 * layers
+    assert table.count("<td") == (6 + 2 * layers) * n
+    assert table.count('scope="col"') == 2 * n
     assert "block 1, head 2 patched from the base" in table
-    assert lens_html(reading).count("<tr>") == 2 * len(reading.labels)
     odd = session.read("Do you like tea?", "<b>me</b> & you")
-    for made in (factors_html(odd), answers_html(odd)):
+    for made in (tables_html(odd), answers_html(odd)):
         assert "<b>me" not in made.replace("<b>tuned", "")
     assert "&lt;b&gt;me" in answers_html(odd)
 

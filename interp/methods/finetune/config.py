@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from interp.base.errors import InputError
 
@@ -59,8 +66,8 @@ class FinetuneConfig(BaseModel):
     """Forward passes per optimiser step."""
     max_length: int = Field(default=512, ge=8)
     """Longest turn in tokens; what is beyond is cut off, counted and recorded."""
-    quantization: Literal["nf4"] | None = "nf4"
-    """NF4 with double quantisation (QLoRA), or plain LoRA on unquantised weights."""
+    quantization: Literal["nf4", "none"] | None = "nf4"
+    """NF4 with double quantisation (QLoRA), or `none`: plain LoRA on unquantised weights."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the base's arithmetic. Auto: on CUDA bfloat16 (older cards: float16), else float32."""
     gradient_checkpointing: bool = True
@@ -69,6 +76,19 @@ class FinetuneConfig(BaseModel):
     """Of the tensors in the adapter file; training itself keeps LoRA in float32."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the initial LoRA weights, the order of rows and dropout."""
+
+    @field_validator("quantization")
+    @classmethod
+    def _none(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """Names with commas between them, as an option has them."""
+        if isinstance(value, str) and value != "all-linear":
+            return tuple(filter(None, map(str.strip, value.split(","))))
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> "FinetuneConfig":
@@ -104,26 +124,23 @@ class FinetuneConfig(BaseModel):
     def parse(cls, values: Mapping[str, Any]) -> "FinetuneConfig":
         """A config from plain values, as they come from a file or from options.
 
-        A quantization of `none` is none, as `interp trace` says it.
-
         Raises:
             InputError: one line that names the first wrong field.
         """
-        given = dict(values)
-        if given.get("quantization") == "none":
-            given["quantization"] = None
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(dict(values))
         except ValidationError as problem:
             first = problem.errors()[0]
             field = ".".join(str(part) for part in first["loc"][:1]) or "values"
             said = first["msg"].removeprefix("Value error, ")
             if first["type"] == "extra_forbidden":
                 near = get_close_matches(field, cls.model_fields, 1)
-                said = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
-            raise InputError(
-                f"fine-tuning config: {field}: {said}; the fields are {', '.join(cls.model_fields)}"
-            ) from None
+                said = (
+                    f"no such setting; did you mean {near[0]}?"
+                    if near
+                    else (f"no such setting; they are {', '.join(cls.model_fields)}")
+                )
+            raise InputError(f"fine-tuning: {field}: {said}") from None
 
     def changed(self, values: Mapping[str, Any]) -> "FinetuneConfig":
         """The same config with other values for some fields, validated again.

@@ -18,13 +18,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations import is_tensorboard_available, is_wandb_available
 from transformers.pytorch_utils import Conv1D
 
 from interp.base.errors import InputError, ModelError, RunError
@@ -46,6 +48,8 @@ from interp.models.loading import resolve_device
 from interp.text.data import OpinionQA, check_trainable
 
 _log = logging.getLogger(__name__)
+ReportTo = Literal["none", "wandb", "tensorboard"]
+_REPORTS = {"wandb": is_wandb_available, "tensorboard": is_tensorboard_available}
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
@@ -57,6 +61,7 @@ def train(
     *,
     device: torch.device | str | None = None,
     overwrite: bool = False,
+    report_to: ReportTo = "none",
     progress: Progress | None = None,
 ) -> Path:
     """Train an adapter for `base` on the answers in `data`, and write it to `out`.
@@ -72,6 +77,9 @@ def train(
         out: the adapter's folder; absent, empty, or one that an earlier `train` wrote.
         device: CUDA if there is one, else the CPU.
         overwrite: replace the adapter of another run at `out`.
+        report_to: where transformers sends each step's loss, gradient norm and learning rate as
+            they are made: `wandb` (its environment variables say which project), or `tensorboard`
+            (files in `out` with `-log` behind its name). Neither is installed with this package.
         progress: called with (label, steps done, steps in all).
 
     Returns:
@@ -81,7 +89,8 @@ def train(
         DataError: rows of several traits, emojis in answers, or nothing left after truncation.
         ModelError, TokenizerError: as `load_base`; or the base has none of the target modules.
         RunError: if `out` holds something else.
-        InputError: if the loss is no longer a number, or the optimiser needs another device.
+        InputError: if the loss is no longer a number, the optimiser needs another device, or
+            `report_to` is not installed.
     """
     check_trainable(data)
 
@@ -93,7 +102,10 @@ def train(
         return made, of_data(data, counts)
 
     task = Task(str(data.traits[0]), rows, collate)
-    return fit(base, task, config, out, device=device, overwrite=overwrite, progress=progress)
+    return fit(
+        base, task, config, out, device=device, overwrite=overwrite, report_to=report_to,
+        progress=progress,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,15 +133,17 @@ def fit(
     *,
     device: torch.device | str | None = None,
     overwrite: bool = False,
+    report_to: ReportTo = "none",
     progress: Progress | None = None,
 ) -> Path:
     """Train an adapter for a task and write it, as `train` does."""
     out = Path(out)
+    if report_to != "none" and not _REPORTS[report_to]():
+        raise InputError(f"report_to {report_to}: not installed; pip install {report_to}")
     there = check_out(out)
     where = _device(device, config)
-    loaded = load_base(
-        base, device=where, dtype=_dtype(config, where), quantization=config.quantization
-    )
+    nf4: Literal["nf4"] | None = "nf4" if config.quantization == "nf4" else None
+    loaded = load_base(base, device=where, dtype=_dtype(config, where), quantization=nf4)
     chat = ChatFormat.from_tokenizer(
         loaded.tokenizer, config.prompt_format, double_bos=config.double_bos
     )
@@ -145,7 +159,8 @@ def fit(
         return out
     with _own_random_state(config.seed):
         model = _with_lora(loaded, config)
-        losses = _run(model, rows, pad_id(loaded.tokenizer), config, where, task, progress)
+        arguments = partial(_arguments, config, model.dtype, where, report_to, out)
+        losses = _run(model, rows, pad_id(loaded.tokenizer), arguments, task, progress)
     record |= {"loss": loss_summary(losses), "versions": versions()}
     with whole_folder(out) as folder:
         write_adapter(folder, model, base_name(loaded.source), config.store_dtype)
@@ -237,8 +252,7 @@ def _run(
     model: PeftModel,
     rows: list[Any],
     padding: int,
-    config: FinetuneConfig,
-    device: torch.device,
+    arguments: Callable[[str], TrainingArguments],
     task: Task,
     progress: Progress | None,
 ) -> list[float]:
@@ -247,7 +261,7 @@ def _run(
         watch = _Watch(progress)
         trainer = task.trainer(
             model=model,
-            args=_arguments(config, model.dtype, device, unused),
+            args=arguments(unused),
             train_dataset=rows,
             data_collator=lambda batch: vars(task.collate(batch, padding)),
             callbacks=[watch],
@@ -258,12 +272,18 @@ def _run(
 
 
 def _arguments(
-    config: FinetuneConfig, dtype: torch.dtype, device: torch.device, folder: str
+    config: FinetuneConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    report_to: ReportTo,
+    out: Path,
+    unused: str,
 ) -> TrainingArguments:
-    """Trainer's settings: ours, and quiet, without files, workers or several GPUs."""
+    """Trainer's settings: ours, and quiet, without checkpoints, workers or several GPUs."""
     checkpointing = {"use_reentrant": False} if config.gradient_checkpointing else None
     arguments = TrainingArguments(
-        output_dir=folder,
+        output_dir=f"{out}-log" if report_to == "tensorboard" else unused,
+        run_name=out.name,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup_steps,
@@ -282,7 +302,7 @@ def _arguments(
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         save_strategy="no",
-        report_to="none",
+        report_to=report_to,
         disable_tqdm=True,
         logging_steps=1,
         logging_nan_inf_filter=False,

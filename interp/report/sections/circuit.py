@@ -15,7 +15,7 @@ from interp.study.catalogue import CIRCUITS
 from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
-_CONTRASTS = {"voice": "tuned voice against the base's", "model": "tuned against base"}
+_CONTRASTS = {"voice": "voices", "model": "models"}
 _DIFFERENCE = {
     "voice": "the difference between the tuned model's text and the base's, in the tuned model",
     "model": "the difference between tuned model and base on the same text",
@@ -137,7 +137,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
             "it keeps on the other half, with 95 % intervals over topics; what is left without it; "
             "the mean (the largest) of random circuits of its size. CPR is the area under the "
             "curve over sizes (1 is best), CMD that between it and 1 (0 is best). Scores add up "
-            "to 1 where gradients missed nothing."
+            f"to 1 where gradients missed nothing. {factors.CONTRASTS}"
         )
         columns = ("Contrast", "Factor", "Edges", "Heads and MLPs", "Kept", "Without it", "Random",
                    "CPR", "CMD", "Scores add up to", "Prompts")  # fmt: skip
@@ -214,7 +214,7 @@ def _draw(
 def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
     circuit = one.circuit
     parts = sum(name not in _ENDS for name in circuit.nodes)
-    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.NAMES[one.factor]),
+    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.SHORT[one.factor]),
              Cell(f"{circuit.n_edges:,}", circuit.n_edges), Cell(f"{parts:,}", parts)]  # fmt: skip
     if one.muted:
         cells += [Cell("not said", None, one.muted), *[Cell("not said")] * 4]

@@ -35,8 +35,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     ]
     stops = {who: one for who, one in every.items() if bool(one.go_on.isfinite().all())}
     if stops:  # a model without a stop token has no such curve
-        against = maker.figure("lens-go-on", plots.lens_curves(stops, quantity="go_on"))
-        made.folds.append(Fold("stop", "Going on, against stopping", [against]))
+        made.figures.append(maker.figure("lens-go-on", plots.lens_curves(stops, quantity="go_on")))
     made.folds.append(Fold("more", "As probabilities, and by position", more))
     rows = []
     for trait in results:

@@ -37,7 +37,7 @@ _ALPHA = 0.05
 _HALF = 0.5
 # With fewer prompts no test of signs comes below 5 %, and an interval over prompts says little.
 _FEWEST = 6
-_CONTRASTS = {"model": "tuned against base", "voice": "the tuned voice against the base's"}
+_CONTRASTS = {"model": "models", "voice": "voices"}
 _FOLDS = {
     "other": "The other contrast",
     "noising": "The reverse (noising)",
@@ -73,7 +73,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
             "(0: nothing, 1: all of it), in the factor that carries most of the difference between "
             "the two runs: chosen on half of the topics, judged on the other half, with 95 % "
             "intervals over topics; p, of all places in the table as one family, is said where it "
-            "is above 0.05. Position 0 is the last of the text."
+            f"is above 0.05. Position 0 is the last of the text. {factors.CONTRASTS}"
         )
         columns = ("Contrast", "Factor", "Gap (nats)", *SITES.values(), "Prompts")
         whole = pd.concat([_table(one) for one in made], ignore_index=True)
@@ -152,9 +152,9 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
 
 
 def _place(place: Place) -> str:
-    """`MLP output of block 0, position −3`, `block 3, head 1`."""
-    kind = "" if place.site == "z" else f"{SITES[place.site]} of "
-    return f"{kind}{place.name}"
+    """`MLP output of block 0, position −3`, `block 3, head 1`: amid a sentence."""
+    kinds = {"attn_out": "attention output of ", "mlp_out": "MLP output of "}
+    return f"{kinds.get(place.site, '')}{place.name}"
 
 
 def _why(one: Maps) -> str:
@@ -238,7 +238,7 @@ def _figures(stem: str, those: Sequence[Maps], maker: Maker) -> list[FigureBlock
 
 def _cells(one: Maps) -> tuple[Cell, ...]:
     gap = Cell(number(*one.gap, "+"), one.gap[0], one.muted)
-    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.NAMES[one.factor]), gap]
+    cells = [Cell(_CONTRASTS[one.contrast]), Cell(factors.SHORT[one.factor]), gap]
     counts = []
     for site in SITES:
         place = one.places.get(site)

@@ -1,5 +1,7 @@
 """How often answers hold emojis, and which."""
 
+from typing import Any
+
 import pandas as pd
 
 from interp.base.stats import Interval
@@ -10,7 +12,7 @@ from interp.report.effect import Judgement, judged, least_points, rates_apart, s
 from interp.report.wording import listing, share, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range
-from interp.study.catalogue import RATES, RATES_BASE
+from interp.study.catalogue import MERGE, RATES, RATES_BASE
 from interp.text.emoji.rates import EmojiRates
 
 
@@ -59,6 +61,28 @@ def summary(contents: Contents) -> pd.DataFrame:
         ours = share(tuned.response_esr, tuned.response_interval)
         rows.append((str(trait), ours, plain, tuned.n_responses))
     return pd.DataFrame(rows, columns=["trait", "tuned", "base", "answers"])
+
+
+def numbers(contents: Contents) -> list[dict[str, Any]]:
+    """The same for programs: estimates by trait, see `estimate`."""
+    base, merged = contents.having(RATES_BASE), contents.having(MERGE)
+    made = []
+    for trait, tuned in contents.having(RATES).items():
+        row = {"trait": str(trait), "tuned": estimate(tuned), "base": estimate(base.get(trait))}
+        if (report := merged.get(trait)) is not None:
+            over = {"low": None, "high": None, "n": report.n_positions}
+            row["merge_error"] = {"value": report.mean_kl} | over
+            row["adapter_effect"] = {"value": report.effect_mean_kl} | over
+        made.append(row)
+    return made
+
+
+def estimate(rates: EmojiRates | None) -> dict[str, Any] | None:
+    """The share of answers with an emoji, its 95 % interval, and of how many answers."""
+    if rates is None:
+        return None
+    low, high = rates.response_interval.low, rates.response_interval.high
+    return {"value": rates.response_esr, "low": low, "high": high, "n": rates.n_responses}
 
 
 def _finding(contents: Contents) -> Finding:

@@ -3,7 +3,7 @@
 Colours are of one scale each: a probability from none to full, log-odds as in token views.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from jaxtyping import Float
@@ -14,32 +14,50 @@ from interp.show.explore.session import Change, Reading
 _NAMES = ("P(go on)", "P(emoji given go on)")
 _FLOOR, _CEILING = -8.0, 4.0
 _CELL = "padding:1px 5px;text-align:center;font-variant-numeric:tabular-nums"
+_NAME = (
+    "padding:1px 5px;text-align:left;position:sticky;left:0;background:var(--jp-layout-color0,#fff)"
+)
 
 
-def factors_html(reading: Reading, change: Change | None = None) -> str:
-    """Both factors after each token of the answer: base, tuned, and tuned without the part."""
+def tables_html(reading: Reading, change: Change | None = None) -> str:
+    """A column for each token of the answer: both factors after it, then the lens by layer.
+
+    Where the model was changed, its factors stand below the tuned model's. The table begins at its
+    right end, where an answer decides for an emoji.
+    """
+    tokens = ("⟨start⟩", *reading.pieces[reading.start :])
+    rows = [
+        _heading("Both factors after each token", [_shown(piece) for piece in tokens]),
+        *_factors(reading, change),
+        _heading("Logit lens: emoji log-odds after each token (nats)", [""] * len(tokens)),
+        *_lens(reading),
+    ]
+    return (
+        '<div style="overflow-x:auto;direction:rtl;width:0;min-width:100%" tabindex="0" '
+        'role="group" aria-label="Both factors and the lens, token by token">'
+        '<table style="direction:ltr;'
+        f'border-collapse:collapse;font-size:12px;white-space:pre">{"".join(rows)}</table></div>'
+    )
+
+
+def _factors(reading: Reading, change: Change | None) -> Iterator[str]:
     at = slice(reading.start - 1, None)
-    head = _row("", [_shown(piece) for piece in ("⟨start⟩", *reading.pieces[reading.start :])])
-    rows = [head]
     for place, name in enumerate(_NAMES):
         for model, values in zip(("base", "tuned"), reading.chances[:, place, at], strict=True):
-            rows.append(_row(f"{name}, {model}", *_cells(values)))
+            yield _row(f"{name}, {model}", *_cells(values))
         if change is not None:
             without = f"{name}, tuned, {_done(change)}"
-            rows.append(_row(without, *_cells(change.chances[place, at])))
-    return _table(rows, "Both factors after each token")
+            yield _row(without, *_cells(change.chances[place, at]))
 
 
-def lens_html(reading: Reading) -> str:
-    """The lens' log-odds of an emoji by layer, after each token of the answer: base, tuned."""
-    at = slice(reading.start - 1, None)
-    rows = []
-    for model, values in zip(("base", "tuned"), reading.lens[..., at], strict=True):
+def _lens(reading: Reading) -> Iterator[str]:
+    for model, values in zip(
+        ("base", "tuned"), reading.lens[..., reading.start - 1 :], strict=True
+    ):
         for label, layer in reversed(list(zip(reading.labels, values, strict=True))):
             shares = [(v - _FLOOR) / (_CEILING - _FLOOR) for v in layer.tolist()]
             cells = [f"{v:.1f}".replace("-", "−") for v in layer.tolist()]
-            rows.append(_row(f"{model}, after {label}", cells, shares))
-    return _table(rows, "Logit lens, emoji log-odds (nats) after each token")
+            yield _row(f"{model}, after {label}", cells, shares)
 
 
 def answers_html(reading: Reading, change: Change | None = None) -> str:
@@ -62,22 +80,18 @@ def _cells(values: Float[Tensor, " pos"]) -> tuple[list[str], list[float]]:
     return [f"{share:.2f}" for share in shares], shares
 
 
-def _row(name: str, cells: Sequence[str], shares: Sequence[float] = ()) -> str:
-    filled = [*shares, *[0.0] * (len(cells) - len(shares))]
+def _row(name: str, cells: Sequence[str], shares: Sequence[float]) -> str:
     made = "".join(
         f'<td style="{_CELL};background:rgba(213,94,0,{min(max(0.75 * share, 0), 0.75):.2f})">'
         f"{escape(cell)}</td>"
-        for cell, share in zip(cells, filled, strict=True)
+        for cell, share in zip(cells, shares, strict=True)
     )
-    return f'<tr><th style="{_CELL};text-align:left;font-weight:500">{escape(name)}</th>{made}</tr>'
+    return f'<tr><th scope="row" style="{_NAME};font-weight:500">{escape(name)}</th>{made}</tr>'
 
 
-def _table(rows: Sequence[str], label: str) -> str:
-    return (
-        f'<div style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(label)}">'
-        f'<table style="border-collapse:collapse;font-size:12px;white-space:pre">'
-        f'<caption style="text-align:left">{escape(label)}</caption>{"".join(rows)}</table></div>'
-    )
+def _heading(name: str, cells: Sequence[str]) -> str:
+    made = "".join(f'<th scope="col" style="{_CELL}">{escape(cell)}</th>' for cell in cells)
+    return f'<tr><th scope="row" style="{_NAME}">{escape(name)}</th>{made}</tr>'
 
 
 def _shown(piece: str) -> str:

@@ -7,12 +7,13 @@ the answer that stands, and an answer is drawn anew under them: with the noise o
 what differs is the part's doing. The outcome is read at one position (`Outcome.direct`).
 
 Cost: reading is two passes per model and the lens; a change one pass (two where it patches), and so
-many for each token of the new answer, without a cache: for small models and short answers.
+many for each token of the new answer from where it leaves the old one, without a cache: for small
+models and short answers.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -62,12 +63,12 @@ class Reading:
     """
 
     prompt: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = field(repr=False)
     start: int
     pieces: tuple[str, ...]
-    chances: Float[Tensor, "model two pos"]
-    log_odds: Float[Tensor, "model pos"]
-    lens: Float[Tensor, "model layer pos"]
+    chances: Float[Tensor, "model two pos"] = field(repr=False)
+    log_odds: Float[Tensor, "model pos"] = field(repr=False)
+    lens: Float[Tensor, "model layer pos"] = field(repr=False)
     labels: tuple[str, ...]
 
     @property
@@ -89,8 +90,8 @@ class Change:
 
     part: Part
     how: How
-    chances: Float[Tensor, "two pos"]
-    log_odds: Float[Tensor, " pos"]
+    chances: Float[Tensor, "two pos"] = field(repr=False)
+    log_odds: Float[Tensor, " pos"] = field(repr=False)
     answer: str
 
 
@@ -165,9 +166,10 @@ class Session:
             InputError: if the model has no such part, or `how` is neither.
         """
         self._check(part, how)
-        sums = self.outcome.sums(self._logits("tuned", list(reading.ids), part, how))
-        asked = list(reading.ids[: reading.start])
-        written = self._written(asked, part, how)
+        logits = self._logits("tuned", list(reading.ids), part, how)
+        sums = self.outcome.sums(logits)
+        asked, stands = list(reading.ids[: reading.start]), list(reading.ids[reading.start :])
+        written = self._written(asked, part, how, (stands, logits[reading.start - 1 :]))
         pieces = self._pieces(asked + written)[len(asked) :]
         return Change(part, how, _chances(sums), _log_odds(sums), "".join(pieces))
 
@@ -181,12 +183,25 @@ class Session:
                 "counted from 0"
             )
 
-    def _written(self, asked: list[int], part: Part | None = None, how: How = "patch") -> list[int]:
-        """The tuned model's answer; the same noise whatever is changed."""
+    def _written(
+        self,
+        asked: list[int],
+        part: Part | None = None,
+        how: How = "patch",
+        known: tuple[list[int], Float[Tensor, "pos vocab"] | None] = ([], None),
+    ) -> list[int]:
+        """The tuned model's answer; the same noise whatever is changed.
+
+        As long as it is the `known` answer, its logits, which are known too, need no pass.
+        """
         noise = torch.Generator().manual_seed(self.seed)
         stops, ids = set(self.pair.stop_ids), list(asked)
-        for _ in range(self.max_new_tokens):
-            logits = self._logits("tuned", ids, part, how)[-1]
+        stands, ready = known
+        for step in range(self.max_new_tokens):
+            if ready is not None and step < len(ready) and ids[len(asked) :] == stands[:step]:
+                logits = ready[step]
+            else:
+                logits = self._logits("tuned", ids, part, how)[-1]
             drawn = -torch.empty(len(logits)).exponential_(generator=noise).log()  # Gumbel's
             token = int((logits + self.temperature * drawn).argmax())
             if token in stops:

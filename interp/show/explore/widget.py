@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from interp.base.errors import InputError, InterpError
 from interp.behaviour.generate import Response
 from interp.models import ModelPair
-from interp.show.explore.markup import answers_html, factors_html, lens_html
+from interp.show.explore.markup import answers_html, tables_html
 from interp.show.explore.session import Change, Part, Reading, Session
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ class Explorer:
         self._lay()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.box._repr_mimebundle_(**options)
+        made = self.box._repr_mimebundle_(**options)
+        said = "the explorer: run this cell in Jupyter to use it"
+        still = f"<p><em>{said}</em></p>{self.said.value}{self.tables.value}"
+        return made | {"text/html": still, "text/plain": said}  # for viewers of stored notebooks
 
     def click(self, part: Part) -> None:
         """Patch or ablate a part, as its button does."""
@@ -131,7 +134,7 @@ class Explorer:
     def _show(self) -> None:
         if self.reading is not None:
             self.said.value = answers_html(self.reading, self.change)
-            self.tables.value = factors_html(self.reading, self.change) + lens_html(self.reading)
+            self.tables.value = tables_html(self.reading, self.change)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """What cannot be done is said where the answer stands; the tables stay as they are."""

@@ -77,7 +77,8 @@ def faithfulness_curve(
                 axes.plot(x, table["random"], ":", color=who.colour, linewidth=1)
                 axes.fill_between(x, table["random"], table["random_most"], color=who.colour,
                                   alpha=0.1, linewidth=0)  # fmt: skip
-            captions.append(_in_words(name, result, clusters, areas=len(results) == 1))
+            if len(results) == 1 or len(result.clean) > result.n_prompts:
+                captions.append(_in_words(name, result, clusters, areas=len(results) == 1))
         prompts = [result.n_prompts for result in results.values()]
         label = with_n("Share of all edges in the circuit", prompts, "prompt")
         axes.set(xscale="log", xlabel=label, ylabel="Faithfulness")
@@ -89,7 +90,8 @@ def faithfulness_curve(
         f"Share of the gap in {first.metric} ({first.unit}) between clean and corrupted, "
         f"{first.contrast} contrast, that a circuit of each size keeps when all other edges carry "
         "the corrupted run's activations; bands: 95 % intervals over "
-        f"{'topics' if clusters or first.topics else 'prompts'}. {'; '.join(captions)}."
+        f"{'topics' if clusters or first.topics else 'prompts'}."
+        + (f" {'; '.join(captions)}." if captions else "")
         + _empty(results)
     )
     if any(result.chance.numel() for result in results.values()):

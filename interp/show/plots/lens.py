@@ -39,6 +39,7 @@ _AXIS = {
     "log_odds": "Emoji log-odds (nats)",
     "go_on": "Words against stop (nats)",
     "given_go_on": "Emoji against words (nats)",
+    "reference": "Log-odds of matched words (nats)",
     "probability": "Emoji probability",
     "log10_rank": "Rank of the best emoji, log10(1 + rank)",
 }
@@ -46,6 +47,7 @@ _WHAT = {
     "log_odds": "Emoji log-odds (nats)",
     "go_on": "Log-odds of going on in words, against stopping (nats),",
     "given_go_on": "Log-odds of an emoji against words, given that the text goes on (nats),",
+    "reference": "Log-odds of as many words as the outcome has tokens (nats)",
     "probability": "Emoji probability (share of the softmax)",
     "log10_rank": "Rank of the best emoji token, as log10(1 + rank), 0 is the top,",
 }
@@ -74,6 +76,11 @@ def lens_curves(
         figure, panels = multiples(len(tables), 3.3 if len(tables) == 1 else 2.5, (2.2, 1))
         for (who, (one, table)), (axes, below) in zip(tables.items(), panels, strict=True):
             _curve(axes, below, table, who, quantity)
+            if quantity == "log_odds" and bool(one.reference.isfinite().all()):
+                words = one.tuned.by_layer("reference", clusters=clusters)["mean"]
+                axes.plot(
+                    range(len(words)), words, color=INK, lw=0.8, ls=":", label="matched words"
+                )
             for panel in (axes, below):
                 ticks(panel, "x", reading_names(one.labels), most=10 if len(tables) == 1 else 5)
         first, below = panels[0]
@@ -90,8 +97,14 @@ def lens_curves(
             first.invert_yaxis()
         first.legend(loc="best")
         figure.align_ylabels()
+        dotted = "matched words" in first.get_legend_handles_labels()[1]
     one = next(iter(tables.values()))[0]
     _describe(figure, {who: table for who, (_, table) in tables.items()}, quantity, one.lens)
+    if dotted:
+        figure.caption += (
+            " Dotted: as many tokens of words, each matched to an emoji's in the length of its "
+            "unembedding row, read in the tuned model."
+        )
     return said_of(figure, one.outcome)
 
 

@@ -68,7 +68,8 @@ def esr_bars(
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         counts = [_numbers(one, over)[2] for one in [*tuned.values(), *base.values()]]
         label = f"Share of {_NOUNS[over]} with an emoji"
-        axes.set_xlabel(with_n(label, counts, _NOUNS[over][:-1]))
+        # Its end below the axis' end: it may be longer than the axis, and there is room before it.
+        axes.set_xlabel(with_n(label, counts, _NOUNS[over][:-1]), loc="right")
         axes.tick_params(axis="y", length=0)
         tuned_bars = tuple(Patch(color=trait_colour(trait)) for trait in traits)
         figure.legend(

@@ -15,6 +15,7 @@ PDF is embedded as TrueType. Files carry no date, so the same result gives the s
 matplotlib version).
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -125,6 +126,16 @@ class CaptionedFigure(Figure):
     def draw(self, renderer: Any) -> None:
         spell_out(self)
         super().draw(renderer)
+
+    def _ipython_display_(self) -> None:
+        """A PNG and the caption: viewers of stored notebooks strip the styles of an SVG."""
+        from IPython.display import display
+
+        png = b64encode(render(self, "png")).decode()
+        size = {"image/png": {"width": round(96 * self.get_figwidth()), "alt": self.alt}}
+        display({"image/png": png, "text/plain": self.alt}, metadata=size, raw=True)
+        said = {"text/html": f"<p><em>{escape(self.caption)}</em></p>", "text/plain": self.caption}
+        display(said, raw=True)
 
     def _repr_html_(self) -> str:
         image = render(self, "svg").decode()

@@ -14,7 +14,7 @@ from interp.base.traits import Trait
 from interp.text.data.columns import ColumnMap, Constant
 from interp.text.data.reading import Record
 from interp.text.data.schema import OpinionQA, OpinionRow, topic_key
-from interp.text.data.shapes import is_chat, said
+from interp.text.data.shapes import is_chat, said, unpacked
 from interp.text.emoji import EmojiMatch, find
 
 _SHOWN = 5
@@ -97,7 +97,7 @@ def _text(
 ) -> str:
     """A field's text, stripped; what is wrong with it is noted, not raised."""
     value: Any = column.value if isinstance(column, Constant) else record.get(column)
-    if is_chat(value) and name in ("question", "answer"):
+    if name in ("question", "answer") and is_chat(value := unpacked(value)):
         try:
             value = said(value, name)
         except ValueError as problem:

@@ -125,6 +125,8 @@ def _utf8(content: bytes, where: str) -> bytes:
 
 
 def _text(content: bytes, where: str) -> str:
+    if b"\0" in content:
+        raise DataError(f"{where}: holds zero bytes (UTF-16 without its mark?); save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

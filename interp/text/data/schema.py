@@ -8,7 +8,7 @@ The published format (arXiv 2409.10245, `holistic-ai/personality_manipulation`) 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from interp.base.traits import Trait, in_order
@@ -56,7 +56,7 @@ class Cleaning:
 class OpinionQA:
     """Checked opinion QA rows, with where they came from and what was done to them."""
 
-    rows: tuple[OpinionRow, ...]
+    rows: tuple[OpinionRow, ...] = field(repr=False)
     source: str
     """The file, folder or hub id that the rows were read from; for a part, the whole's source."""
     sha256: str
@@ -79,6 +79,11 @@ class OpinionQA:
     def traits(self) -> tuple[Trait, ...]:
         """The traits that have rows, in OCEAN order, other labels after them."""
         return in_order({row.trait for row in self.rows})
+
+    @property
+    def questions(self) -> list[tuple[str, str]]:
+        """Every question once, with its topic, in the order of the rows."""
+        return list(dict.fromkeys((row.question, row.topic) for row in self.rows))
 
     @property
     def rows_sha256(self) -> str:

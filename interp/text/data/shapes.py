@@ -1,8 +1,10 @@
 """The shapes in which tools write records: wrapped, column by column, as chats."""
 
+import contextlib
 from typing import Any
 
 from interp.base.errors import DataError
+from interp.base.files import strict_json
 
 Record = dict[str, Any]
 CHATS = ("messages", "conversations", "conversation")
@@ -71,6 +73,15 @@ def kind_of_json(value: Any) -> str:
     return names.get(type(value), f"a {type(value).__name__}")
 
 
+def unpacked(value: Any) -> Any:
+    """A value, or the chat that it spells in JSON, as tables without lists hold one."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            if is_chat(found := strict_json(value)):
+                return found
+    return value
+
+
 def is_chat(value: Any) -> bool:
     """Whether a value is a list of turns: role and content, or ShareGPT's from and value."""
     return _is_records(value) and all(_turn(one) is not None for one in value)
@@ -98,6 +109,9 @@ def said(value: Any, field: str) -> str:
 def _turn(value: Record) -> tuple[str, str] | None:
     """Who speaks, and what; `None` if it is no turn."""
     for who, what in (("role", "content"), ("from", "value")):
-        if isinstance(value.get(who), str) and isinstance(value.get(what), str):
-            return value[who].lower(), value[what]
+        text = value.get(what)
+        if _is_records(text) and all(set(one) == {"type", "text"} for one in text):
+            text = "\n".join(map(str, (one["text"] for one in text)))
+        if isinstance(value.get(who), str) and isinstance(text, str):
+            return value[who].lower(), text
     return None

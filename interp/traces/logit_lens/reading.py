@@ -18,7 +18,7 @@ from interp.base.progress import Progress
 from interp.models.given import Given, as_batch, check_hooked
 from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
-from interp.traces.logit_lens.results import LOGIT_LENS, LensReading, LensResult
+from interp.traces.logit_lens.results import LOGIT_LENS, MEASURED, LensReading, LensResult
 
 Positions = Sequence[int] | str | None
 
@@ -110,10 +110,17 @@ def read_through(
     valid = mask.gather(1, columns)
     if not bool(valid.any()):
         raise InputError("none of the positions to read is a real token; choose other columns")
+    matched = _matched(model, outcome)
 
     def some(rows: list[int]) -> tuple[_Values, float]:
         return _read_batch(
-            model, tokens[rows], mask[rows], columns[rows], valid[rows], through, outcome
+            model,
+            tokens[rows],
+            mask[rows],
+            columns[rows],
+            valid[rows],
+            through,
+            (outcome, matched),
         )
 
     parts: list[_Values] = []
@@ -209,10 +216,7 @@ def compare_through(
 
 
 # Each measured tensor, and what it holds where nothing is read.
-_MEASURED = {
-    **dict.fromkeys(("log_odds", "go_on", "given_go_on", "probability"), 0.0),
-    **dict.fromkeys(("rank", "best_id"), -1),
-}
+_MEASURED = {name: -1 if name in ("rank", "best_id") else 0.0 for name in MEASURED}
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,7 @@ class _Values:
     log_odds: Float[Tensor, "..."]
     go_on: Float[Tensor, "..."]
     given_go_on: Float[Tensor, "..."]
+    reference: Float[Tensor, "..."]
     probability: Float[Tensor, "..."]
     rank: Int[Tensor, "..."]
     best_id: Int[Tensor, "..."]
@@ -234,7 +239,7 @@ def _read_batch(
     columns: Int[Tensor, "batch place"],
     valid: Bool[Tensor, "batch place"],
     through: Through,
-    outcome: Outcome,
+    what: tuple[Outcome, Outcome | None],
 ) -> tuple[_Values, float]:
     """Values `[layer, batch, place]` of one batch, and how far the last is from the logits."""
     device = input_device(model)
@@ -242,7 +247,7 @@ def _read_batch(
     hook_names = list(through.points.values())
     row, place = valid.nonzero(as_tuple=True)
     column = columns[row, place]
-    ahead = torch.arange(outcome.reads)
+    ahead = torch.arange(what[0].reads)
 
     def keep(name: str, residual: Tensor, hook: Any) -> None:  # noqa: ARG001
         where = residual.device
@@ -258,8 +263,7 @@ def _read_batch(
     error = _identity_error(model, stack[-1][last.to(stack[-1].device), 0], theirs)
     del logits
     flat = [
-        _measure(model, through.move(point, vectors), outcome)
-        for point, vectors in enumerate(stack)
+        _measure(model, through.move(point, vectors), *what) for point, vectors in enumerate(stack)
     ]
     shape = (len(stack), *valid.shape)
     found = {}
@@ -278,10 +282,12 @@ def _read_batch(
 
 
 def _measure(
-    model: TransformerBridge, vectors: Float[Tensor, "n reads d_model"], outcome: Outcome
+    model: TransformerBridge,
+    vectors: Float[Tensor, "n reads d_model"],
+    outcome: Outcome,
+    matched: Outcome | None,
 ) -> _Values:
-    # Where the outcome begins only after a lone space, that is where its best token is looked for.
-    ids, row = (outcome.ids, 0) if outcome.ids else (outcome.after_ids, 1)
+    ids, row = _sought(outcome)
     best_of = torch.tensor(ids)
     parts: list[tuple[Tensor, ...]] = []
     for chunk in vectors.split(_CHUNK):
@@ -292,8 +298,36 @@ def _measure(
             factors[1:] = [torch.full_like(factors[0], torch.nan)] * 2
         best, which = logits[:, row, best_of.to(logits.device)].max(-1)
         rank = (logits[:, row] > best.unsqueeze(-1)).sum(-1)
-        parts.append((*factors, sums.softmax(-1)[:, OUTCOME], rank, best_of[which.cpu()]))
+        reference = torch.full_like(factors[0], torch.nan)
+        if matched is not None:
+            reference = matched.log_odds(logits[:, row])
+        chance = sums.softmax(-1)[:, OUTCOME]
+        parts.append((*factors, reference, chance, rank, best_of[which.cpu()]))
     return _Values(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+def _sought(outcome: Outcome) -> tuple[tuple[int, ...], int]:
+    """The ids that are looked for, and in which row: of two after the `▁`, if none comes before."""
+    return (outcome.ids, 0) if outcome.ids else (outcome.after_ids, 1)
+
+
+def _matched(model: TransformerBridge, outcome: Outcome) -> Outcome | None:
+    """As many words, each the nearest that is left in the length of its unembedding row."""
+    weight = getattr(model.unembed.original_component, "weight", None)
+    if weight is None or weight.ndim != 2 or weight.device.type == "meta":
+        return None
+    ids, _ = _sought(outcome)
+    length = weight[: outcome.size].detach().float().norm(dim=1).cpu()
+    left = torch.ones(len(length), dtype=torch.bool)
+    left[[*outcome.ids, *outcome.after_ids, *outcome.stop_ids, *outcome.space_ids]] = False
+    if int(left.sum()) <= len(ids):
+        return None
+    found = []
+    for token in ids:
+        away = (length - length[token]).abs().masked_fill(~left, torch.inf)
+        found.append(int(away.argmin()))
+        left[found[-1]] = False
+    return Outcome("words", tuple(found), (), outcome.size)
 
 
 def _readout(model: TransformerBridge, vectors: Float[Tensor, "n d_model"]) -> Tensor:

@@ -20,9 +20,12 @@ UNITS = {
     "log_odds": "nats",
     "go_on": "nats",
     "given_go_on": "nats",
+    "reference": "nats",
     "probability": "share of the softmax",
     "log10_rank": "log10(1 + rank)",
 }
+MEASURED = ("log_odds", "go_on", "given_go_on", "reference", "probability", "rank", "best_id")
+"""The tensors of a reading, `[layer, batch, pos]` each."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class LensReading(Result):
         log_odds: of the outcome, in nats, `[layer, batch, pos]`; `layer` counts reading points.
         go_on, given_go_on: its two factors (see `interp.readout.outcome`), in nats; NaN where no
             stop token is known, `[layer, batch, pos]`.
+        reference: log-odds of as many words' ids whose unembedding rows are about as long: what
+            the lens shows of any such set; NaN where the model has no such matrix,
+            `[layer, batch, pos]`.
         probability: softmax mass on the outcome, `[layer, batch, pos]`.
         rank: zero-based rank of the outcome's best id, `[layer, batch, pos]`.
         best_id: that id, `[layer, batch, pos]`.
@@ -55,6 +61,7 @@ class LensReading(Result):
     log_odds: Float[Tensor, "layer batch pos"]
     go_on: Float[Tensor, "layer batch pos"]
     given_go_on: Float[Tensor, "layer batch pos"]
+    reference: Float[Tensor, "layer batch pos"]
     probability: Float[Tensor, "layer batch pos"]
     rank: Int[Tensor, "layer batch pos"]
     best_id: Int[Tensor, "layer batch pos"]
@@ -105,7 +112,7 @@ class LensReading(Result):
             frame = pd.DataFrame({"layer": layer, "reading": label, "prompt": row.numpy()})
             frame["column"] = self.columns[row, place].numpy()
             frame["is_onset"] = (self.onset[row] == place).numpy()
-            for name in ("log_odds", "go_on", "given_go_on", "probability", "rank", "best_id"):
+            for name in MEASURED:
                 frame[name] = getattr(self, name)[layer, row, place].numpy()
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
@@ -202,6 +209,7 @@ class LensResult(Result):
     log_odds: Float[Tensor, "run layer batch pos"]
     go_on: Float[Tensor, "run layer batch pos"]
     given_go_on: Float[Tensor, "run layer batch pos"]
+    reference: Float[Tensor, "run layer batch pos"]
     probability: Float[Tensor, "run layer batch pos"]
     rank: Int[Tensor, "run layer batch pos"]
     best_id: Int[Tensor, "run layer batch pos"]
@@ -261,6 +269,7 @@ class LensResult(Result):
             log_odds=self.log_odds[run],
             go_on=self.go_on[run],
             given_go_on=self.given_go_on[run],
+            reference=self.reference[run],
             probability=self.probability[run],
             rank=self.rank[run],
             best_id=self.best_id[run],

@@ -34,12 +34,12 @@ class Task:
 
     name: str
     classes: tuple[str, ...]
-    labels: Int[Tensor, " example"]
-    groups: tuple[str, ...]
-    types: tuple[str, ...]
+    labels: Int[Tensor, " example"] = field(repr=False)
+    groups: tuple[str, ...] = field(repr=False)
+    types: tuple[str, ...] = field(repr=False)
     control_split: str
-    text: Int[Tensor, " example"]
-    pos: Int[Tensor, " example"] | None = None
+    text: Int[Tensor, " example"] = field(repr=False)
+    pos: Int[Tensor, " example"] | None = field(default=None, repr=False)
     counts: dict[str, int] = field(default_factory=dict)
 
 
