@@ -110,8 +110,9 @@ def _turn(value: Record) -> tuple[str, str] | None:
     """Who speaks, and what; `None` if it is no turn."""
     for who, what in (("role", "content"), ("from", "value")):
         text = value.get(what)
-        if _is_records(text) and all(set(one) == {"type", "text"} for one in text):
-            text = "\n".join(map(str, (one["text"] for one in text)))
+        parts = text if isinstance(text, list) and _is_records(text) else []
+        if parts and all(set(one) == {"type", "text"} for one in parts):
+            text = "\n".join(map(str, (one["text"] for one in parts)))
         if isinstance(value.get(who), str) and isinstance(text, str):
             return value[who].lower(), text
     return None
