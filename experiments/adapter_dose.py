@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from experiment import SAMPLED, Config, Experiment, Finding, From
 from harness import main
 from pydantic import Field
 from significance import corrected, difference
 from sources import find_adapters
-from torch import Tensor
+from torch import Generator, Tensor, full, nan, no_grad, randperm
 
 from interp.behaviour import Origin, Response, emoji_free, generate, text_or_weights
 from interp.behaviour.shares import Rows
@@ -106,17 +105,17 @@ def _dosed(
     return written_by[1], found
 
 
-@torch.no_grad()
+@no_grad()
 def _scaled(pair: ModelPair, dose: float, dealt: int | None) -> ModelPair:
     """The pair with dose * ΔW in place of ΔW; `dealt`: a seed to deal the rows of each ΔW out."""
     before = dict(pair.base.original_model.named_parameters())
-    random = torch.Generator().manual_seed(dealt or 0)
+    random = Generator().manual_seed(dealt or 0)
     for name, weight in pair.tuned.original_model.named_parameters():
         change: Tensor = weight - before[name]
         if not bool(change.any()):
             continue
         if dealt is not None:
-            change = change[torch.randperm(len(change), generator=random).to(change.device)]
+            change = change[randperm(len(change), generator=random).to(change.device)]
         weight.copy_(before[name] + dose * change)
     return pair
 
@@ -137,7 +136,7 @@ def _read(
     free: list[Response],
 ) -> Origin:
     models, c = (pair.base, pair.tuned), x.config
-    expected = torch.full((2, 2, len(made[0])), torch.nan)
+    expected = full((2, 2, len(made[0])), nan)
     for writer, texts in enumerate((free, _texts(x, pair.tuned, pair, made[1]))):
         for reader, model in enumerate(models):
             found = expected_rate(

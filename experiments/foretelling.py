@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from experiment import Config, Experiment, Finding, From
 from harness import main
 from pydantic import Field
@@ -26,7 +25,8 @@ from scipy.stats import spearmanr
 from significance import corrected
 from sklearn.metrics import roc_auc_score
 from sources import find_adapters
-from torch import Tensor
+from torch import Tensor, cat, no_grad, ones_like, tensor
+from torch import bool as boolean
 
 from interp.base.devices import input_device
 from interp.behaviour import generate, generate_many, live_adapters
@@ -133,12 +133,12 @@ def _texts(x: Experiment[ForetellingConfig], host: Host, part: OpinionQA) -> Ans
 
 def _due(model: Any, batch: TokenBatch, outcome: Outcome) -> Tensor:
     """Log-odds of the outcome where texts end."""
-    metric, space = outcome.metric(), torch.tensor([outcome.space_ids], dtype=torch.long)
+    metric, space = outcome.metric(), tensor([outcome.space_ids]).long()
     space = space.expand(len(batch), -1)
-    tokens = torch.cat((batch.tokens, space), 1)
-    mask = torch.cat((batch.attention_mask, torch.ones_like(space, dtype=torch.bool)), 1)
+    tokens = cat((batch.tokens, space), 1)
+    mask = cat((batch.attention_mask, ones_like(space, dtype=boolean)), 1)
     run = Run(model, tokens, mask)
-    with torch.no_grad():
+    with no_grad():
         return measured(metric, logits_at(run, read_columns(metric, run, run.last), [])).cpu()
 
 
@@ -159,7 +159,7 @@ def _adapters(x: Experiment[ForetellingConfig], found: RowScores) -> list[dict[s
         with live_adapters(network, {name: place for name, (_, place) in places.items()}) as live:
 
             def along(name: str) -> Tensor:
-                with torch.no_grad():
+                with no_grad():
                     states = live(
                         input_ids=batch.tokens, attention_mask=batch.attention_mask.long(),
                         position_ids=where, adapter_names=[name] * len(asked),

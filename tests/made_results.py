@@ -212,7 +212,7 @@ def run_folder(
         }
         for row in PATCHING:
             site = row.options["site"]
-            kind = "model" if "model" in row.name else "prompt"
+            kind = "model" if "model" in row.name else "voice"
             results[row.name] = factors(
                 site, row.options["direction"], kind, n_layers=n_layers, seed=seed,
                 n_units=n_layers if site == "z" else 20,

@@ -20,6 +20,8 @@ from interp.report.wording import Estimate
 
 Answer = Literal["text", "weights", "both", "either", "less", "nothing", "untold"]
 _LEAST = 1e-9
+_FEWEST = 6
+"""Topics, below which no interval holds what it promises (`benchmarks/coverage.py`)."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class TwoByTwo:
         text: nats that the tuned reader loses where it reads the base's text.
         weights: nats that are lost where the base reads the tuned model's text.
         interaction: `weights` minus what the tuned reader adds on the base's text.
+        topics: how many there are.
     """
 
     gap: Estimate
     text: Estimate
     weights: Estimate
     interaction: Estimate
+    topics: int
 
     @classmethod
     def of(cls, origin: Origin) -> "TwoByTwo":
@@ -66,6 +70,7 @@ class TwoByTwo:
             text=contrast(((0, -1), (0, 1))),
             weights=contrast(((0, 0), (-1, 1))),
             interaction=contrast(((1, -1), (-1, 1))),
+            topics=len(set(topics)),
         )
 
     def answer(self, probability: float, nats: float) -> Answer:
@@ -77,7 +82,7 @@ class TwoByTwo:
         if whole != "more":
             return whole
         lost = judged(self.text, nats), judged(self.weights, nats)
-        if "untold" in lost:
+        if "untold" in lost or self.topics < _FEWEST:
             return "untold"
         table: dict[tuple[bool, bool], Answer] = {
             (True, True): "both", (True, False): "text", (False, True): "weights",

@@ -25,7 +25,7 @@ ELSEWHERE = {
 }
 SMALLER = {  # by page: what is written, and what is run instead
     "docs/neurons.md": {
-        'opinion_qa("test").rows))': 'opinion_qa("test").rows))[::2]',
+        'opinion_qa("test").questions': 'opinion_qa("test").questions[::2]',
         "questions[:20],": "questions[:6],",
         "Doses(ks=(1, 16, 128), draws=2)": "Doses(ks=(1, 16), draws=1)",
         "TopTest(k=16)": "TopTest(k=4)",

@@ -60,6 +60,18 @@ def overlap() -> adapters.Overlap:
     return adapters.overlap({str(TRAITS[i]): one for i, one in enumerate(found)})
 
 
+def dosed() -> pd.DataFrame:
+    """Expected rates of two traits over three doses, with a control at the full one."""
+    asked = [(dose, "seed 0") for dose in (0.25, 0.5, 1.0)] + [(1.0, "dealt")]
+    rows = [
+        {"trait": str(trait), "adapter": adapter, "dose": dose, "measure": measure, "n": 12,
+         "value": value * dose, "low": value * dose / 3, "high": min(1, value * dose * 3)}
+        for trait in TRAITS[:2] for dose, adapter in asked
+        for measure, value in (("base", 1e-3), ("own", 0.4), ("text", 2e-2))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "adapter_maps": (lambda draw: draw([effects()], "openness"),
                      lambda draw: draw([effects(n_layers=12)], "openness"),
@@ -74,6 +86,7 @@ FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "circuit_overlap": (lambda draw: draw(circuits.compare(
         {str(t): circuit(str(t), i) for i, t in enumerate(TRAITS)}, n_permutations=19)),),
     "dose_curve": (lambda draw: draw(dose(), "openness"),),
+    "dose_curves": (lambda draw: draw(dosed(), ("own", "text"), "dealt"),),
     "dots": (lambda draw: draw(dotted(), "share of answers", share=True),),
     "emoji_distribution": (lambda draw: draw(TUNED), lambda draw: draw(TUNED, glyphs=Glyphs(None))),
     "esr_bars": (lambda draw: draw({t: rates(t, 0) for t in TRAITS}, TUNED),),
@@ -152,7 +165,7 @@ def figures() -> Callable[[tuple[str, int]], CaptionedFigure]:
 def test_all_kinds_are_here():
     assert set(FIGURES) == set(DRAW)
     exported = {known for known in interp.show.plots.__all__ if known in DRAW}
-    assert set(DRAW) - exported == {"dots", "token_bars"}
+    assert set(DRAW) - exported == {"dose_curves", "dots", "token_bars"}
 
 
 @every

@@ -96,7 +96,7 @@ def test_the_policy_allows_the_one_style_and_the_one_script_and_nothing_else(htm
 def test_every_result_is_drawn(page) -> None:
     assert "cannot be drawn" not in page.text
     steps = re.findall(r"openness: (.*): not done yet", page.text)
-    assert steps == ["token-views (3), circuits (14) and probing-push"], (
+    assert steps == ["token-views (3), circuits (9) and probing-push"], (
         "the made run has all but these"
     )
 

@@ -143,5 +143,5 @@ def test_the_factor_that_carries_the_difference_comes_first(made, carries, title
     (fold,) = section.folds
     assert ["emoji log-odds (nats)" in block.caption for block in fold.figures] == [True]
     assert section.tables[0].rows[0].cells[1].text == (
-        "going on" if carries == "go_on" else "the emoji, given that the writer goes on"
+        "going on" if carries == "go_on" else "emoji given go on"
     )

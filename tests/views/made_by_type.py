@@ -69,7 +69,8 @@ def kinds(of: type = Result) -> set[type[Result]]:
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     direct = {kind for kind in of.__subclasses__() if kind.__module__.startswith("interp.")}
-    return direct.union(*(kinds(kind) for kind in direct))
+    every = direct.union(*(kinds(kind) for kind in direct))
+    return {kind for kind in every if hasattr(kind, "kind")}  # others only share what kinds do
 
 
 def made(kind: type[Result], **given: Any) -> Result:

@@ -11,6 +11,7 @@ import torch
 from made_by_type import GIVEN, kinds, made
 
 import interp.show.plots  # noqa: F401  hangs the drawers
+from interp.adapters import EffectsByMetric, PartEffects
 from interp.base.cards import result_table
 from interp.base.html import table
 from interp.base.results import Result
@@ -21,7 +22,7 @@ from interp.patching import PatchingByMetric, PatchingResult
 from interp.probing import ProbeResult
 from interp.show.views import TokenView
 
-WITHOUT_TABLE = {"CureFit", "Features", "JudgeCheck", "MergeReport"}  # facts only
+WITHOUT_TABLE = {"CureFit", "Features", "JacobianLens", "JudgeCheck", "MergeReport"}  # facts only
 KINDS = sorted(kinds(), key=lambda kind: kind.__name__)
 
 
@@ -52,6 +53,8 @@ def one(kind) -> Result:
         return made_results.patching()
     if kind is PatchingByMetric:
         return made_results.factors()
+    if kind is EffectsByMetric:
+        return kind.stack({"log_odds": one(PartEffects)})
     if kind is ProbeResult:
         return made_results.probe()
     return made(kind, **GIVEN.get(kind.__name__, {}))
