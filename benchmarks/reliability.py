@@ -23,7 +23,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -107,9 +106,9 @@ def tried(files: str, chosen: str) -> str:
     """Tests that held of those run."""
     counted = _Counted()
     paths = [str(_TESTS / file) for file in files.split()]
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of plugins that are imported already
-        pytest.main([*paths, "-q", "-n", "0", "-m", "", "-k", chosen], [counted])
+    imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins that are there already
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*paths, "-q", "-n", "0", "-m", "", "-W", imported, "-k", chosen], [counted])
     return f"{sum(counted.held)} / {len(counted.held)}"
 
 

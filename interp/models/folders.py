@@ -160,7 +160,8 @@ def check_is_folder(path: Path, error: type[InputError]) -> None:
         return
     if path.suffix.lower() in _ARCHIVES:
         raise error(f"{path}: is an archive; archives are not unpacked here: unpack it first")
-    raise error(f"{path}: is a file; name the folder with the config and the weights")
+    what = "is a file" if kind_of(path) == "file" else "is no folder"
+    raise error(f"{path}: {what}; name the folder with the config and the weights")
 
 
 def check_inside(path: Path, error: type[InputError]) -> Path:

@@ -28,6 +28,7 @@ from interp.models.folders import (
     Packed,
     allows_code,
     check_folder,
+    check_is_folder,
     check_tokenizer_folder,
     stored_as,
 )
@@ -166,6 +167,8 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
     elif (packed := gguf_file(path)) is not None:
         check_gguf(packed)
         path = packed
+    else:
+        check_is_folder(path, TokenizerError)
     check_tokenizer_folder(path, str(path) if code else None)
     try:
         with _quiet():

@@ -15,8 +15,8 @@ from trained import save_trained
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from interp import ModelPair, load_pair
-from interp.errors import InputError, ModelError
-from interp.models import load_base, load_hooked
+from interp.errors import InputError, ModelError, TokenizerError
+from interp.models import load_base, load_hooked, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and bitsandbytes' advice
 
@@ -144,6 +144,9 @@ def test_what_is_no_gguf_is_refused(tmp_path, content, said):
     os.mkfifo(path)
     with pytest.raises(ModelError, match="is no file"):
         load_base(path, device="cpu")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TokenizerError, match="pipe: is no folder; name the folder with"):
+        load_tokenizer(tmp_path / "pipe")
 
 
 def real() -> Path | None:
