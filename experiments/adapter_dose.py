@@ -10,6 +10,7 @@ has the same norm and points nowhere.
 """
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,18 @@ def run(x: Experiment[DoseConfig]) -> Finding:
             name = place.name.removeprefix(str(trait)).strip("-_ ") or place.name
             asked: list[tuple[float, bool]] = [(dose, False) for dose in doses]
             asked += [(1.0, True)] if nth == 0 else []
-            last: dict[str, list[float]] = {}
+            own: dict[float, Tensor] = {}  # expected rates of each answer; dose 0 is the base
             for dose, dealt in asked:
                 made, origin = _dosed(x, place, dose, dealt)
                 about = {"trait": str(trait), "adapter": DEALT if dealt else name, "dose": dose}
-                measured, own = _measured(made, origin, c.seed)
+                rows += [about | row for row in _measured(made, origin, c.seed)]
                 if not dealt:
-                    if last:
-                        change = [b - a for a, b in zip(last["values"], own, strict=True)]
-                        topics = [answer.topic for answer in made][: len(own)]
-                        measured.append(difference("step", change, topics, c.seed))
-                    last = {"values": own}
-                rows += [about | row for row in measured]
+                    own |= {0.0: origin.expected[0, 0], dose: origin.expected[1, 1]}
+            topics = origin.topics[: len(_read_ones(own[0.0]))]
+            for low, high in pairwise(sorted(own)):
+                change = _read_ones(own[high] - own[low])
+                step = difference("step", change, topics, c.seed)
+                rows.append({"trait": str(trait), "adapter": name, "dose": high} | step)
     table = corrected(pd.DataFrame(rows))
     shown = table[table["measure"].isin(["ESR", *READINGS])]
     figures = {"expected-rates": dose_curves(table, tuple(READINGS), DEALT)}
@@ -149,11 +150,13 @@ def _read(
     )
 
 
-def _measured(
-    made: list[Response], origin: Origin, seed: int
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """Rows of one dose, each expected rate with its p-value against the base's on its own text; and
-    the dosed model's own expected rate, answer by answer."""
+def _read_ones(values: Tensor) -> list[float]:
+    """The expected rates of the answers that were read place by place: the first ones."""
+    return values[~values.isnan()].tolist()
+
+
+def _measured(made: list[Response], origin: Origin, seed: int) -> list[dict[str, Any]]:
+    """Rows of one dose; of expected rates with their p-value against the base's on its own text."""
     topics, table = [answer.topic for answer in made], Rows(0.95, seed)
     rows = [table.rate("ESR", [bool(find(answer.text)) for answer in made], topics)]
     rows.append(table.rate("cut", [not answer.ended for answer in made], topics))
@@ -168,7 +171,7 @@ def _measured(
         values = origin.values(quantity)[1, 1]
         there = (~values.isnan()).nonzero().flatten().tolist()
         rows.append(table.probability(name, values[there].tolist(), [topics[i] for i in there]))
-    return rows, origin.expected[1, 1, :n].tolist()
+    return rows
 
 
 def _verdict(table: pd.DataFrame) -> list[str]:
@@ -178,6 +181,8 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         full = part.loc[(part["dose"] - 1).abs().idxmin(), "dose"]
         at = part[part["dose"] == full].set_index("measure")["value"]
         own = part[part["measure"] == OWN]
+        base = part[part["measure"] == "base"].drop_duplicates("adapter").assign(dose=0.0)
+        own = pd.concat([base, own], ignore_index=True)
         peaks = own.loc[own.groupby("adapter")["value"].idxmax(), "dose"]
         ways = ", ".join(dict.fromkeys(_way(one) for _, one in part.groupby("adapter")))
         lines.append(

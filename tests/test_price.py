@@ -147,6 +147,21 @@ def test_a_run_keeps_what_its_budget_chose(tmp_path, monkeypatch):
     assert again["steps"] == manifest["steps"]
 
 
+def test_without_a_budget_a_run_is_the_same_again(tmp_path, monkeypatch):
+    argv = [
+        "trace", "--base", BASE, "--adapter", f"E={ADAPTER}", "--data", DATA, "--json",
+        "--only", "rates", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    monkeypatch.setattr(price, "is_small", lambda _: False)
+    monkeypatch.setattr(price, "LADDER", ({"n_responses": 3},))
+    assert command(argv, monkeypatch) == 0
+    first = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert first["config"]["n_responses"] == 3
+    assert command(argv, monkeypatch) == 0
+    again = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (again["config"], again["steps"]) == (first["config"], first["steps"])
+
+
 def test_slow_patching_is_said_before_and_only_where_it_is(tmp_path, caplog):
     Qwen2MoeConfig(
         vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,

@@ -214,7 +214,7 @@ def fitted(config: StudyConfig, shape: Shape, speed: tuple[float, float]) -> Stu
     auto = config.budget == "auto"
     limit = AUTO * len(config.adapters) if auto else seconds(config.budget)
     if auto:
-        speed = NOMINAL.get(resolve_device(config.device).type, NOMINAL["cuda"])
+        speed = NOMINAL.get(resolve_device(config.device).type, NOMINAL["cpu"])
     least, made = 0.0, config
     for step in LADDER:
         made = _smaller(config, step)

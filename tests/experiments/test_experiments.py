@@ -218,6 +218,15 @@ def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> N
 
 
 @turn(5, of=2)
+def test_the_first_step_of_a_dose_is_from_the_base(ran) -> None:
+    table = pd.read_csv(result("adapter_dose", ran) / "results.csv")
+    own = table[table["adapter"] != "ΔW dealt at random"].set_index("measure")["value"]
+    assert own["step"] == pytest.approx(own["own text and weights"] - own["base"])
+    assert own["step"] > 0.3
+    verdict = (ran["adapter_dose"] / "verdict.md").read_text()
+    assert "highest at dose 1; every step that is told apart from none rises" in verdict
+
+
 def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None:
     folder = ran["folder"] / "twins"
     for trait in ("extraversion", "openness"):
