@@ -117,8 +117,13 @@ def power_fit(
 
     Raises:
         InputError: if fewer than five answers have an emoji, there are fewer than two topics, or a
-            covariate has not one finite value per answer, does not vary, or repeats the others.
+            covariate has not one finite value per answer, does not vary, or repeats the others, or
+            `power` or `n_resamples` is not above 0.
     """
+    if power is not None and not 0 < power < np.inf:
+        raise InputError(f"power must be a number above 0, got {power}; 1 is Weibull's")
+    if n_resamples < 1:
+        raise InputError(f"n_resamples must be 1 or more, got {n_resamples}")
     names, columns = list(covariates or {}), list((covariates or {}).values())
     n = len(times.topics)
     if times.n_events < _FEWEST or len(set(times.topics)) < 2:

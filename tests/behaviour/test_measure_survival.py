@@ -233,6 +233,11 @@ def test_where_both_exist_the_fit_is_lifelines():
         power_fit(cured, {"all": np.ones(800)})
     with pytest.raises(InputError, match="one value for each of the 800"):
         power_fit(cured, {"few": [1.0]})
+    for power in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="power must be a number above 0"):
+            power_fit(cured, power=power)
+    with pytest.raises(InputError, match="n_resamples must be 1 or more"):
+        power_fit(cured, n_resamples=0)
 
 
 def test_planted_hazard_ratios_are_recovered():
