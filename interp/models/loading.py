@@ -7,7 +7,6 @@ named (`trust_remote_code="org/name"`), never by a plain yes.
 
 import logging
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from interp.models.folders import (
 )
 from interp.models.gguf import check_gguf, gguf_file
 from interp.models.spreading import LESS, Device, check_room, numbers, spreading
+from interp.models.tokens import bare
 from interp.text.emoji.data import rgi
 
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
@@ -226,14 +226,9 @@ def _lost_emojis(tokenizer: Any) -> list[str]:
     return [
         one
         for one, ids, text in zip(every, made, texts, strict=True)
-        if (rewrite and _bare(one) not in _bare(rewrite.normalize_str(one)))
-        or (ids and unknown not in ids and _bare(one) not in _bare(text))
+        if (rewrite and bare(one) not in bare(rewrite.normalize_str(one)))
+        or (ids and unknown not in ids and bare(one) not in bare(text))
     ]
-
-
-def _bare(text: str) -> str:
-    """What of a text Unicode's normal forms and lost variation selectors leave as it is."""
-    return unicodedata.normalize("NFKC", text.replace("\ufe0f", "")).casefold()
 
 
 def identity(source: str | Path, path: Path) -> dict[str, Any]:

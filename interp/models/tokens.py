@@ -12,6 +12,7 @@ last token. Models see ids and masks, never text.
 
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -332,17 +333,36 @@ class ChatFormat:
 
         Raises:
             InputError: for a text that is none.
+            TokenizerError: if the tokenizer takes an emoji out of it.
         """
         if _NO_TEXT.search(text):
             raise InputError(
                 f"{text[:40]!r}: holds half a surrogate pair or U+FDD0, which no text does; take "
                 "it out"
             )
+        self._check_emojis(text)
         read = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         spelled = any(control in text for control in self._controls.values())
         if not spelled and self._controls.keys().isdisjoint(read):  # a normaliser spells, too
             return text
         return "".join(letter + _MARK for letter in text.strip() if letter != _MARK)
+
+    def _check_emojis(self, text: str) -> None:
+        """Refuse what a normaliser does to an emoji beside these very words; alone all were tried.
+
+        Raises:
+            TokenizerError: naming the emoji.
+        """
+        rewrite = self.tokenizer.backend_tokenizer.normalizer
+        if rewrite is None or text.isascii():
+            return
+        before, after = bare(text), bare(rewrite.normalize_str(text))
+        for emoji in {match.text for match in find(text)}:
+            if after.count(bare(emoji)) < before.count(bare(emoji)):
+                raise TokenizerError(
+                    f"{self.tokenizer.name_or_path}: its normalizer takes {emoji} out of "
+                    f"{text[:40]!r}; take that rule out of tokenizer.json"
+                )
 
     def _encode(self, text: str, *, start: bool = True) -> tuple[list[int], list[int]]:
         """Ids of `text`, and where in it each id's characters start.
@@ -390,6 +410,11 @@ class ChatFormat:
             ids += some
             starts += [first + one for one in where]
         return ids, starts
+
+
+def bare(text: str) -> str:
+    """What of a text Unicode's normal forms and lost variation selectors leave as it is."""
+    return unicodedata.normalize("NFKC", text.replace("\ufe0f", "")).casefold()
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
