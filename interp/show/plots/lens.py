@@ -73,7 +73,7 @@ def lens_curves(
         for who, one in by_subject(result, trait).items()
     }
     with style():
-        figure, panels = multiples(len(tables), 3.3 if len(tables) == 1 else 2.9, (2.2, 1))
+        figure, panels = multiples(len(tables), 3.3 if len(tables) == 1 else 3.2, (2.2, 1))
         for (who, (one, table)), (axes, below) in zip(tables.items(), panels, strict=True):
             _curve(axes, below, table, who, quantity)
             if quantity == "log_odds" and bool(one.reference.isfinite().all()):
@@ -99,7 +99,7 @@ def lens_curves(
             first.legend(loc="best")
         else:  # small panels have no room
             shown = first.get_legend_handles_labels()
-            figure.legend(*shown, loc="outside upper right", ncols=len(shown[1]))
+            figure.legend(*shown, loc="outside upper left", ncols=len(shown[1]))
         figure.align_ylabels()
         dotted = "matched words" in first.get_legend_handles_labels()[1]
     one = next(iter(tables.values()))[0]
