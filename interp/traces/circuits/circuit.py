@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.results import Result
+from interp.readout.rules import GRADIENT
 from interp.traces.circuits.graph import Graph
 from interp.traces.circuits.scores import CircuitScores
 from interp.traces.circuits.weights import fingerprint
@@ -229,7 +230,8 @@ def cut(
         there[order[:count]] = True
         reads = (graph.owned & there).any(1)
         members = there[graph.edge_source] & reads[graph.edge_destination]
-    complete = nan if scores.level == "node" else scores.completeness()
+    sums = scores.level == "edge" and scores.rule == GRADIENT.name
+    complete = scores.completeness() if sums else nan
     return Circuit(
         members=graph.prune(members, rooted=scores.rooted), scores=scores.mean(),
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
