@@ -45,6 +45,7 @@ from interp.readout.norms import Norm
 TEMPERATURE = 2.0
 """Of the softmax in GIM's backward pass, where the forward pass has 1."""
 _NEAR = 1e-4  # where an activation's slope at zero is read
+Change = Callable[[Tensor, Tensor], Tensor]  # of a module's input and output
 _NORMS = ("ln1", "ln2", "ln1_post", "ln2_post", "attn.q_norm", "attn.k_norm")
 
 
@@ -128,7 +129,7 @@ def through(
         share: a number, or what gives one when the gradient passes.
     """
     ask: Callable[[], float] = share if callable(share) else lambda: share
-    made: Tensor = _Through.apply(value.detach(), like, ask)  # type: ignore[no-untyped-call]
+    made: Tensor = _Through.apply(value.detach(), like, ask)
     return made
 
 
@@ -162,7 +163,7 @@ class _Placed:
     names: list[str] = field(default_factory=list)
     fired: Counter[str] = field(default_factory=Counter)
 
-    def put(self, module: Any, name: str, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def put(self, module: Any, name: str, change: Change) -> None:
         """Let `change(input, output)` be a module's output."""
 
         def hook(_: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -192,10 +193,7 @@ def applied(bridge: Any, rule: Rule, dropped: set[int] | None = None) -> Iterato
                 _put_norms(placed, block, f"block {i}'s ")
             if rule.activations:
                 act = _activation(block.mlp.original_component, rule)
-                placed.put(
-                    act, f"block {i}'s activation",
-                    lambda x, y, act=act: _straight(act.forward, x, y),
-                )  # fmt: skip
+                placed.put(act, f"block {i}'s activation", _line(act))
             if rule.gates and getattr(block.mlp, "gate", None) is not None:
                 point = bridge.get_hook_point(hook_name(bridge, "mlp_post", i))
                 placed.put(point, f"block {i}'s gate", lambda _, y: _half(y))
@@ -204,9 +202,8 @@ def applied(bridge: Any, rule: Rule, dropped: set[int] | None = None) -> Iterato
             if rule.drops:
                 for site in ("attn_out", "mlp_out"):
                     point = bridge.get_hook_point(hook_name(bridge, site, i))
-                    share = _stands(i, set() if dropped is None else dropped)
-                    placed.put(point, f"block {i}'s {site}",
-                               lambda _, y, share=share: through(y, y, share))  # fmt: skip
+                    change = _standing(i, set() if dropped is None else dropped)
+                    placed.put(point, f"block {i}'s {site}", change)
         if rule.norms:
             _put_norm(placed, bridge.ln_final, "the final norm")
         yield
@@ -222,8 +219,12 @@ def applied(bridge: Any, rule: Rule, dropped: set[int] | None = None) -> Iterato
         )
 
 
-def _stands(layer: int, dropped: set[int]) -> Callable[[], float]:
-    return lambda: 0.0 if layer in dropped else 1.0
+def _line(act: nn.Module) -> Change:
+    return lambda x, y: _straight(act.forward, x, y)  # its hooks stay out
+
+
+def _standing(layer: int, dropped: set[int]) -> Change:
+    return lambda _, y: through(y, y, lambda: 0.0 if layer in dropped else 1.0)
 
 
 def _activation(mlp: Any, rule: Rule) -> nn.Module:
