@@ -10,8 +10,9 @@ default sites is estimated by each rule and patched by `sweep`, in one process.
 
 Order is Spearman's correlation, over nodes, of the sizes of mean estimate and mean exact effect
 (`gradient-drop`: mean size and mean |effect|), by site and over all nodes; `top 10` is how many of
-the ten nodes with the largest exact effect are among the ten largest estimates. Planted contrasts:
-means over seeds of the noise. Costs are CPU seconds of the whole call (one node verified), medians
+the ten nodes with the largest exact effect are among the ten largest estimates; `largest` is the
+share of its exact effect that the node with the largest is given. Planted contrasts: means over
+seeds of the noise. Costs are CPU seconds of the whole call (one node verified), medians
 over rounds, beside those of the plain gradient and of the exact sweeps.
 """
 
@@ -91,6 +92,8 @@ def agreement(guess: Sizes, truth: Sizes) -> dict[str, float]:
         one, other = (torch.cat([sizes[site] for site in sites]) for sizes in (guess, truth))
         made[group] = float(spearmanr(one, other).statistic)
     largest = (set(sizes.argsort(descending=True)[:TOP].tolist()) for sizes in (one, other))
+    most = int(other.argmax())
+    made["largest"] = float(one[most] / other[most])
     made[f"top {TOP}"] = float(len(set.intersection(*largest)))
     return made
 
@@ -116,7 +119,7 @@ def report(name: str, seeds: int, prompts: int, rounds: int) -> None:
     print(
         f"\n{name}, {direction}: {count} nodes, {shape}; exact sweeps {middle['exact']:.2f} CPU s"
     )
-    columns = [*GROUPS, f"top {TOP}"]
+    columns = [*GROUPS, "largest", f"top {TOP}"]
     print(f"| rule | {' | '.join(columns)} | CPU s | times plain | share of exact |")
     print("|---" * (len(columns) + 4) + "|")
     for rule, found in agree.items():

@@ -38,6 +38,17 @@ BACKUPS = {(0, 0): (2, 3), (0, 2): (3, 0), MAIN: (2, 1)}
 SIZES = {(0, 0): 0.3, (0, 2): 0.45, MAIN: 0.6}
 PLAIN = {(1, 1): 0.1, (3, 2): 0.16}
 """Heads that write the emoji themselves, and how much."""
+KEYS = 2  # query heads share a key/value head
+EDGES = frozenset(
+    edge
+    for layer, head in (*SIZES, *PLAIN)
+    for edge in (f"input->a{layer}.kv{head // KEYS}<v>", f"a{layer}.h{head}->logits")
+) | frozenset(
+    edge
+    for main, (layer, head) in BACKUPS.items()
+    for edge in ("a{}.h{}".format(*main) + f"->a{layer}.h{head}<q>", f"a{layer}.h{head}->logits")
+)
+"""Of `planted_backup`, the edges that carry the difference."""
 _LOUD, _LOOKS, _TURNS, _BACKS = 6.0, 0.28, 0.78, 0.5
 
 
