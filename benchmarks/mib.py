@@ -163,7 +163,7 @@ def report(name: str, tasks: Iterator[Task]) -> None:
             )
             found[method].append(measured(scores, task) | {"CPU s": cpu})
         dealt = torch.randn(scores.values.shape[1], generator=torch.Generator().manual_seed(seed))
-        dealt = replace(scores, values=dealt.expand_as(scores.values), rule="gradient")
+        dealt = replace(scores, values=dealt.expand_as(scores.values), rule="gradient", signed=True)
         found["random"].append(measured(dealt, task) | {"CPU s": 0.0})
     halves = f"{len(clean.tokens)} pairs to score and {len(task.half(1)[0].tokens)} to run"
     print(f"\n{name}: {scores.graph.n_edges} edges, {halves}, {len(found['random'])} seeds")

@@ -3,17 +3,18 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/screens.py
     OMP_WAIT_POLICY=PASSIVE python benchmarks/screens.py --contrast backups --seeds 5
 
-Contrasts: `backups` and `loud` are planted (`tests/planted_backup.py`: heads whose backups cancel
-them in the gradient; a head that fills the stream, which the final norm divides by), `organism` is
-the shipped extraversion adapter against its base where answers end. Every node of `screen`'s
-default sites is estimated by each rule and patched by `sweep`, in one process.
+Contrasts: planted are (`tests/planted_backup.py`) `backups`, heads put back whose backups cancel
+them in the gradient, `stepping-in`, the same heads taken away while their backups are silent and
+then step in, and `loud`, a head taken away that fills the stream, which the final norm divides by.
+`organism` is the shipped extraversion adapter against its base where answers end. Every node of
+`screen`'s default sites is estimated by each rule and patched by `sweep`, in one process.
 
-Order is Spearman's correlation, over nodes, of the sizes of mean estimate and mean exact effect
-(`gradient-drop`: mean size and mean |effect|), by site and over all nodes; `top 10` is how many of
-the ten nodes with the largest exact effect are among the ten largest estimates; `largest` is the
-share of its exact effect that the node with the largest is given. Planted contrasts: means over
-seeds of the noise. Costs are CPU seconds of the whole call (one node verified), medians
-over rounds, beside those of the plain gradient and of the exact sweeps.
+Order is Spearman's correlation, over nodes, of the mean over prompts of |estimate| and of |effect|
+(the contribution of Kramár et al. 2024), by site and over all nodes. `largest` is the share
+of its exact effect that the head (`z`) with the largest is given. `top 10` is how many of the ten
+nodes with the largest exact effect are among the ten largest estimates. Planted contrasts: means
+over seeds of the noise. Costs are CPU seconds of the whole call (one node verified), medians over
+rounds, beside those of the plain gradient and of the exact sweeps.
 """
 
 import argparse
@@ -42,7 +43,8 @@ from interp.patching.screen import DEFAULT_SITES
 from interp.readout import Question
 from interp.readout.rules import RULES
 
-CONTRASTS = {"backups": "denoising", "loud": "noising", "organism": "denoising"}
+CONTRASTS = {"backups": "denoising", "stepping-in": "noising", "loud": "noising",
+             "organism": "denoising"}  # fmt: skip
 NOISE, TOP = 0.005, 10
 GROUPS = {"z": ("z",), "q, k, v": ("q", "k", "v"), "mlp_out": ("mlp_out",),
           "mlp_post": ("mlp_post",), "all": tuple(DEFAULT_SITES)}  # fmt: skip
@@ -61,27 +63,25 @@ def contrasts(name: str, seeds: int, prompts: int) -> Iterator[tuple[Run, Run, Q
         found = interp.contrast(pair, ends)
         yield found.clean, found.corrupted, Question(metric=pair.outcome.metric())
         return
-    plant = planted_backup if name == "backups" else planted_loud
+    plant = planted_loud if name == "loud" else planted_backup
     for seed in range(seeds):
         made = plant(NOISE, seed)
         yield made.clean, made.corrupted, Question(metric=made.metric)
 
 
-def exact(clean: Run, corrupted: Run, direction: str, ask: Question) -> tuple[Sizes, Sizes]:
-    """By site, sizes of every node's mean effect, and means of its size."""
+def exact(clean: Run, corrupted: Run, direction: str, ask: Question) -> Sizes:
+    """By site, the mean size of every node's effect."""
     found = {
         site: sweep(clean, corrupted, site, by=by, direction=direction, ask=ask).effect()
         for site, by in DEFAULT_SITES.items()
     }
-    flat = {site: value.flatten(0, 1) for site, value in found.items()}
-    return ({site: value.mean(1).abs() for site, value in flat.items()},
-            {site: value.abs().mean(1) for site, value in flat.items()})  # fmt: skip
+    return {site: value.flatten(0, 1).abs().mean(1) for site, value in found.items()}
 
 
 def estimated(rule: str, clean: Run, corrupted: Run, direction: str, ask: Question) -> Sizes:
-    """By site, sizes of every node's mean estimate."""
+    """By site, the mean size of every node's estimate."""
     found = screen(clean, corrupted, rule=rule, direction=direction, top_k=1, ask=ask)
-    sizes = found.estimate.mean(1).abs()
+    sizes = found.estimate.abs().mean(1)
     return {site: sizes[found.site == i] for i, site in enumerate(found.sites)}
 
 
@@ -92,8 +92,8 @@ def agreement(guess: Sizes, truth: Sizes) -> dict[str, float]:
         one, other = (torch.cat([sizes[site] for site in sites]) for sizes in (guess, truth))
         made[group] = float(spearmanr(one, other).statistic)
     largest = (set(sizes.argsort(descending=True)[:TOP].tolist()) for sizes in (one, other))
-    most = int(other.argmax())
-    made["largest"] = float(one[most] / other[most])
+    most = int(truth["z"].argmax())
+    made["largest"] = float(guess["z"][most] / truth["z"][most])
     made[f"top {TOP}"] = float(len(set.intersection(*largest)))
     return made
 
@@ -106,14 +106,14 @@ def report(name: str, seeds: int, prompts: int, rounds: int) -> None:
     count = 0
     for clean, corrupted, ask in contrasts(name, seeds, prompts):
         for round_ in range(rounds):
-            truths, cpu, _ = timed(partial(exact, clean, corrupted, direction, ask))
+            truth, cpu, _ = timed(partial(exact, clean, corrupted, direction, ask))
             seconds["exact"].append(cpu)
             for rule in RULES:
                 guess, cpu, _ = timed(partial(estimated, rule, clean, corrupted, direction, ask))
                 seconds[rule].append(cpu)
                 if not round_:
-                    agree[rule].append(agreement(guess, truths[not RULES[rule].signed]))
-        count = sum(len(sizes) for sizes in truths[0].values())
+                    agree[rule].append(agreement(guess, truth))
+        count = sum(len(sizes) for sizes in truth.values())
     middle = {rule: statistics.median(each) for rule, each in seconds.items()}
     shape = f"{len(clean.tokens)} prompts of {clean.tokens.shape[1]} tokens"
     print(

@@ -14,7 +14,8 @@ the effect of exchanging them, as the plain gradient is (attribution patching), 
   that holds its value (identity rule), of a product each factor gets half (half rule), attention
   patterns are constants (AH-rule), linear maps pass on what they do (0-rule). So without biases
   relevances, activations times coefficients, add up to what they began from. Nothing flows into
-  queries and keys. (The authors' demonstrations leave the AH-rule out; their table has it.)
+  queries and keys. (The authors' table has the AH-rule, their demonstrations leave it out; without
+  it: `replace(RULES["relp"], attention="plain")`.)
 - `gim`: gradient interaction modifications (Edin et al. 2025, arXiv 2505.17630, and its code). A
   norm's scale is a constant; of every product of two activations, scores and heads' outputs among
   them, each factor gets half; the softmax passes on what it would at twice the temperature, the
@@ -44,6 +45,7 @@ from interp.readout.norms import Norm
 
 TEMPERATURE = 2.0
 """Of the softmax in GIM's backward pass, where the forward pass has 1."""
+_ATTENTION = ("plain", "constant", "softened")
 _NEAR = 1e-4  # where an activation's slope at zero is read
 Change = Callable[[Tensor, Tensor], Tensor]  # of a module's input and output
 _NORMS = ("ln1", "ln2", "ln1_post", "ln2_post", "attn.q_norm", "attn.k_norm")
@@ -59,6 +61,8 @@ class Rule:
         gates: whether of gate times up each gets half.
         attention: `plain`, `constant` patterns, or `softened`.
         drops: whether layers are held fixed in turn.
+        corrected: whether a screen recomputes attention patterns for queries and keys, and takes
+            what the rule has for patterns there (AtP*'s correction).
     """
 
     name: str
@@ -67,6 +71,19 @@ class Rule:
     gates: bool = False
     attention: str = "plain"
     drops: bool = False
+    corrected: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name, and what differs from the rule of that name."""
+        known = RULES.get(self.name, GRADIENT)
+        other = [
+            f"{each.name} {getattr(self, each.name)}"
+            for each in fields(self)
+            if each.name not in ("name", "corrected")
+            and getattr(self, each.name) != getattr(known, each.name)
+        ]
+        return ", ".join((self.name, *other))
 
     @property
     def signed(self) -> bool:
@@ -86,20 +103,27 @@ RULES = {
 }
 
 
-def rule_named(name: str, n_layers: int) -> Rule:
-    """The rule of a name.
+def rule_of(rule: str | Rule, n_layers: int) -> Rule:
+    """A rule by its name, or as it is given.
 
     Raises:
-        InputError: for an unknown name, or a model in which no layer can be dropped.
+        InputError: for an unknown name or kind of attention, or a model in which no layer can be
+            dropped.
     """
-    if name not in RULES:
-        raise InputError(f"unknown rule {name!r}; use one of {', '.join(RULES)}")
-    if RULES[name].drops and n_layers < 2:
+    if isinstance(rule, str):
+        if rule not in RULES:
+            raise InputError(f"unknown rule {rule!r}; use one of {', '.join(RULES)}")
+        rule = RULES[rule]
+    if rule.attention not in _ATTENTION:
         raise InputError(
-            f"rule {name!r} averages over the other layers, and this model has {n_layers} in all; "
-            "use another rule"
+            f"attention of a rule is one of {', '.join(_ATTENTION)}, got {rule.attention!r}"
         )
-    return RULES[name]
+    if rule.drops and n_layers < 2:
+        raise InputError(
+            f"rule {rule.name!r} averages over the other layers, and this model has {n_layers} in "
+            "all; use another rule"
+        )
+    return rule
 
 
 class _Through(torch.autograd.Function):
@@ -322,7 +346,7 @@ def ruled(bridge: Any, rule: Rule, dropped: int | None = None) -> Decoder:
         ModelError: as `Decoder.of`, or for a norm whose derivative is not known.
     """
     decoder = Decoder.of(bridge)
-    if rule == GRADIENT:
+    if rule.label == GRADIENT.label:
         return decoder
 
     def norm(part: Any, plain: Any) -> Any:

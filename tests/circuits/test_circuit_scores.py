@@ -9,7 +9,7 @@ from patching_models import FAMILIES, bridge, pick, prompts
 from slow_circuits import SPACE, TWO, Slow, SlowGIM, SlowRelP, bridged, tiny_llama
 from thinned import thinned
 
-from interp.circuits import discover, select
+from interp.circuits import discover, from_json, select, to_json
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
@@ -114,6 +114,13 @@ def test_rules_are_their_definitions_edge_by_edge(rule, kind, steps):
     options = {"metric": pick, "ig_steps": steps, "rule": rule}
     scores = discover(Run(one, IDS), Run(one, OTHER), **options)
     assert scores.rule == rule
+    asks = [v for name, v in named(scores).items() if name.endswith(("<q>", "<k>"))]
+    assert (max(map(abs, asks)) == 0) == (rule == "relp")
+    if rule == "relp":  # as the authors' demonstrations have it
+        open_ = replace(RULES[rule], attention="plain")
+        scores = discover(Run(one, IDS), Run(one, OTHER), **options | {"rule": open_})
+        slow.softmax = lambda x: x.softmax(-1)
+        check(named(scores), slow_scores(slow, points, acts, base))
     check(named(scores), slow_scores(slow, points, acts, base))
 
 
@@ -182,7 +189,7 @@ def test_rules_are_the_same_on_the_bridge_and_in_the_decoder(family, rule):
     assert nodes.values.abs().max() > 0.01
 
 
-def test_scores_by_a_rule_say_what_they_are_not():
+def test_scores_by_a_rule_say_what_they_are_not(tmp_path):
     one = bridge("llama", 1)
     clean, corrupted = (Run(one, prompts([6, 6], seed=seed)[0]) for seed in (0, 1))
     with pytest.raises(InputError, match="scores by the rule 'relp' add up to nothing; leave"):
@@ -191,7 +198,11 @@ def test_scores_by_a_rule_say_what_they_are_not():
         discover(clean, corrupted, metric=pick, rule="atp")
     sizes = discover(clean, corrupted, metric=pick, rule="gradient-drop", ig_steps=1)
     assert bool((sizes.values >= 0).all())
-    assert select(sizes, 10).complete is None
+    circuit = select(sizes, 10)
+    assert circuit.complete is None
+    for back in (type(circuit).load(circuit.save(tmp_path / "circuit.safetensors")),
+                 from_json(to_json(circuit, tmp_path / "circuit.json"))):  # fmt: skip
+        assert back.rule == "gradient-drop"
     with pytest.raises(InputError, match="'gradient-drop' add up to nothing"):
         sizes.completeness()
     with pytest.raises(InputError, match="are sizes: no sign to flip"):

@@ -1,5 +1,6 @@
 """Estimates against finite differences and recomputed patterns; verified nodes against hooks."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -163,9 +164,10 @@ def test_screen_is_better_with_its_correction():
             corrupted,
             sites={"q": "head"},
             top_k=12,
-            softmax_correction=corrected,
+            rule=replace(RULES["gradient"], corrected=corrected),
             ask=Question(metric=pick),
         )
+        assert found.softmax_correction == corrected
         errors[corrected] = float((found.estimate - found.exact).abs().mean())
     assert errors[True] < errors[False]
 

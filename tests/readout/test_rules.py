@@ -1,5 +1,7 @@
 """Backward rules: values never change, and gradients are what each paper writes out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
@@ -12,7 +14,7 @@ from interp.errors import InputError, ModelError
 from interp.models.pair import hook
 from interp.readout.capture import hook_name
 from interp.readout.decoder import Decoder
-from interp.readout.rules import RULES, _straight, applied, rule_named, through
+from interp.readout.rules import RULES, _straight, applied, rule_of, through
 
 
 def passed(model, tokens, rule, sites, dropped=None, metric=pick):
@@ -139,6 +141,13 @@ def test_relevance_is_conserved_without_biases():
     assert max(abs(one - float(logits[0, -1, 9])) for one in sums["gradient"]) > 0.1
 
 
+def test_a_rule_says_what_it_is_made_of():
+    assert [rule.label for rule in RULES.values()] == list(RULES)
+    one = replace(RULES["relp"], attention="plain", gates=False, corrected=False)
+    assert one.label == "relp, gates False, attention plain"
+    assert rule_of(one, 2) is one
+
+
 def test_an_activation_is_a_line_through_its_value_also_at_zero():
     x = torch.tensor([-2.0, -1e-30, 0.0, 1e-3, 3.0], requires_grad=True)
     for act in (nn.SiLU(), nn.GELU()):
@@ -202,9 +211,11 @@ def test_a_share_is_asked_for_when_the_gradient_passes():
 
 def test_what_a_rule_cannot_change_is_named(monkeypatch):
     with pytest.raises(InputError, match=r"unknown rule 'lrp'; use one of gradient, gradient-drop"):
-        rule_named("lrp", 4)
+        rule_of("lrp", 4)
+    with pytest.raises(InputError, match="one of plain, constant, softened, got 'frozen'"):
+        rule_of(replace(RULES["relp"], attention="frozen"), 4)
     with pytest.raises(InputError, match="averages over the other layers, and this model has 1"):
-        rule_named("gradient-drop", 1)
+        rule_of("gradient-drop", 1)
     model, tokens = bridge("llama", 1), prompts([4])[0]
     mlp = model.blocks[1].mlp.original_component
     act = mlp.act_fn

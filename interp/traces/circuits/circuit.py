@@ -34,7 +34,8 @@ class Circuit(Result):
         members: which edges belong to it, in the order of `graph`, `[edge]`.
         scores: mean score of every edge, chosen or not (of every node, if `level` is `node`).
         name: a label, for instance the trait.
-        level, contrast, rooted, metric, unit, ig_steps, n_prompts: where the scores come from.
+        level, contrast, rooted, metric, unit, ig_steps, n_prompts, rule: where the scores come
+            from.
         search, wanted: how the edges were chosen, and how many (nodes, at level `node`) were asked
             for before those without a path were dropped.
         model: fingerprint of the clean model.
@@ -61,6 +62,7 @@ class Circuit(Result):
     wanted: int
     model: str
     complete: float | None = None
+    rule: str = GRADIENT.name
 
     @cached_property
     def graph(self) -> Graph:
@@ -239,7 +241,7 @@ def cut(
         rooted=scores.rooted, metric=scores.metric, unit=scores.unit, ig_steps=scores.ig_steps,
         n_prompts=scores.n_prompts, search="top" if scores.level == "node" else search,
         wanted=count, model=scores.model,
-        complete=complete if isfinite(complete) else None,
+        complete=complete if isfinite(complete) else None, rule=scores.rule,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from interp.base import memory
 from interp.base.errors import InputError
 from interp.readout.metric import label, unit_of
 from interp.readout.question import Metric, Question, asked
-from interp.readout.rules import GRADIENT, rule_named
+from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.differences import Differences
@@ -58,7 +58,7 @@ def discover(
     *,
     ig_steps: int = 5,
     level: str = "edge",
-    rule: str = GRADIENT.name,
+    rule: str | Rule = GRADIENT.name,
     within: float | None = None,
     metric: Metric | None = None,
     ask: Question | None = None,
@@ -70,7 +70,8 @@ def discover(
         ig_steps: points of the path at which gradients are taken.
         level: `edge`, or `node` (cheaper: no product of all nodes with all destinations).
         rule: what takes the gradient's place: `gradient` (it does), `gradient-drop` (sizes, without
-            a sign), `relp` (nothing into queries and keys) or `gim`. The papers take one step.
+            a sign), `relp` (nothing into queries and keys) or `gim`, or one made of these. The
+            papers take one step.
         within: steps are doubled (three times at most, while that helps) until the scores add up
             to the gap but for this share of it (`CircuitScores.completeness`); left out, they stay.
             Scores that miss more than a tenth of the gap have a note that says so.
@@ -87,9 +88,11 @@ def discover(
         raise InputError(f"ig_steps must be at least 1, got {ig_steps}")
     if level not in ("edge", "node"):
         raise InputError(f"unknown level {level!r}; use 'edge' or 'node'")
-    if within is not None and rule != GRADIENT.name:
-        raise InputError(f"scores by the rule {rule!r} add up to nothing; leave within out")
-    ask, by_rule = asked(ask, metric), rule_named(rule, int(clean.model.cfg.n_layers))
+    ask, by_rule = asked(ask, metric), rule_of(rule, int(clean.model.cfg.n_layers))
+    if within is not None and by_rule.label != GRADIENT.label:
+        raise InputError(
+            f"scores by the rule {by_rule.label!r} add up to nothing; leave within out"
+        )
     contrast = Contrast.of(clean, corrupted, ask).ruled(by_rule)
     made = _made(contrast, ig_steps, level, ask)
     for _ in range(_DOUBLED):
@@ -128,7 +131,7 @@ def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitS
         ig_steps=steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
         noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
-        rule=contrast.rule.name,
+        rule=contrast.rule.label, signed=contrast.rule.signed,
     )  # fmt: skip
 
 

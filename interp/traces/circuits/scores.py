@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
-from interp.readout.rules import GRADIENT, RULES
+from interp.readout.rules import GRADIENT
 from interp.traces.circuits.graph import Graph
 
 _CHUNK = 4_000_000
@@ -38,8 +38,8 @@ class CircuitScores(Result):
         noise_floor: how far batch size and rounding can move a score (for what chance does, see
             `chance_floor`).
         topics: one per prompt, the units of intervals, floors and p-values; None: each prompt.
-        rule: what gradients passed by (`interp.readout.rules`). Scores of `gradient-drop` are
-            sizes, without a sign.
+        rule: what gradients passed by (`interp.readout.rules`).
+        signed: whether scores have a sign; those of `gradient-drop` are sizes.
     """
 
     kind: ClassVar[str] = "circuit scores"
@@ -63,6 +63,7 @@ class CircuitScores(Result):
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
     rule: str = GRADIENT.name
+    signed: bool = True
 
     @cached_property
     def graph(self) -> Graph:
@@ -132,7 +133,7 @@ class CircuitScores(Result):
         Raises:
             InputError: if the clusters do not fit the prompts, or scores have no sign to flip.
         """
-        if not RULES[self.rule].signed:
+        if not self.signed:
             raise InputError(f"scores by the rule {self.rule!r} are sizes: no sign to flip")
         sums, n = self._sums(clusters)
         flips = np.random.default_rng(seed).choice([-1.0, 1.0], (n_resamples, len(sums)))
@@ -201,7 +202,7 @@ class CircuitScores(Result):
         values = self.values[self.defined][:, order].T
         low, high = mean_ends(values, labels, n_resamples=n_resamples, seed=seed)
         floor, p, adjusted = np.nan, np.full(most, np.nan), np.full(most, np.nan)
-        if RULES[self.rule].signed:
+        if self.signed:
             floor = self.chance_floor(clusters=clusters, seed=seed)
             p = sign_flip_ps(values, seed, topics=labels)
             family = np.ones(len(mean))

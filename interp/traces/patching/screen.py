@@ -27,7 +27,7 @@ from interp.base.results import Result
 from interp.readout.capture import run_and_keep
 from interp.readout.metric import Readout, label, measure
 from interp.readout.question import Question, asked
-from interp.readout.rules import GRADIENT, RULES, Rule, rule_named
+from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.patching.attribution import Backward, correction, linear, per_cell
 from interp.traces.patching.chunks import budget_of
@@ -56,6 +56,7 @@ class ScreenResult(Result):
             |effect|, where estimates are sizes) over the verified nodes; None with fewer than
             three.
         rule: what the gradient passed by (`interp.readout.rules`).
+        signed: whether estimates are effects, not sizes of them.
         clean, corrupted: the metric of the unpatched runs, `[batch]`.
     """
 
@@ -78,11 +79,7 @@ class ScreenResult(Result):
     unit: str
     softmax_correction: bool
     rule: str = GRADIENT.name
-
-    @property
-    def signed(self) -> bool:
-        """Whether estimates are effects, not sizes of them."""
-        return RULES[self.rule].signed
+    signed: bool = True
 
     @property
     def effect(self) -> Float[Tensor, "node batch"]:
@@ -120,8 +117,7 @@ def screen(
     sites: Mapping[str, str | None] | None = None,
     top_k: int = 20,
     n_random: int = 0,
-    rule: str = GRADIENT.name,
-    softmax_correction: bool = True,
+    rule: str | Rule = GRADIENT.name,
     direction: str = "denoising",
     ask: Question | None = None,
 ) -> ScreenResult:
@@ -136,9 +132,8 @@ def screen(
         top_k: how many nodes to verify, by size of the mean estimated effect.
         n_random: how many of the others to verify beside them, drawn with the question's seed.
         rule: what takes the gradient's place: `gradient` (it does), `gradient-drop`, `relp` or
-            `gim`, see `interp.readout.rules`.
-        softmax_correction: AtP*'s correction for queries and keys, whatever the rule: the pattern
-            is recomputed, and what the rule has for patterns is taken there.
+            `gim`, or one made of these, see `interp.readout.rules`. AtP*'s correction for queries
+            and keys stands by each (`Rule.corrected`).
 
     Raises:
         InputError, ModelError: as `sweep`; `top_k` below 1, an unknown rule, or one that cannot be
@@ -153,7 +148,7 @@ def screen(
     wanted = {site: by for site, by in wanted.items() if sites or site not in refused}
     if named := next((site for site in wanted if site in refused), None):
         raise ModelError(f"site {named!r} cannot be screened: {refused[named]}; name others")
-    ask, by_rule = asked(ask), rule_named(rule, int(corrupted.model.cfg.n_layers))
+    ask, by_rule = asked(ask), rule_of(rule, int(corrupted.model.cfg.n_layers))
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plans = [
         make_plan(base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by)
@@ -167,15 +162,16 @@ def screen(
         bases = Base.of(base_run, plans[0].columns, tuple(needed))
         before = unpatched(plans[0], bases)
         check_gap(before, source_metric, ask.min_gap)
-        estimates = _estimates(plans, bases[-1], kept.acts, by_rule, softmax_correction)
+        estimates = _estimates(plans, bases[-1], kept.acts, by_rule)
         nodes = [torch.tensor(_nodes(plan, index)) for index, plan in enumerate(plans)]
         table, estimate = torch.cat(nodes), torch.cat(estimates)
         chosen = _choose(estimate, top_k, n_random, ask.seed)
         exact = _verify(plans, bases, kept.acts, table, chosen, before, ask)
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
     known = exact[chosen] if by_rule.signed else exact[chosen].abs()
-    found = _result(plans, table, estimate, exact, chosen, ends, softmax_correction)
-    return replace(found, rule=rule, rank_correlation=_agreement(estimate[chosen], known))
+    agreement = _agreement(estimate[chosen], known)
+    found = _result(plans, table, estimate, exact, chosen, ends, by_rule)
+    return replace(found, rank_correlation=agreement)
 
 
 def _result(
@@ -185,7 +181,7 @@ def _result(
     exact: Float[Tensor, "node batch"],
     chosen: Int[Tensor, " chosen"],
     ends: tuple[Tensor, Tensor],
-    corrected: bool,
+    rule: Rule,
 ) -> ScreenResult:
     verified = torch.zeros(len(table), dtype=torch.bool)
     verified[chosen] = True
@@ -207,7 +203,9 @@ def _result(
         contrast=plan.contrast,
         metric=label(plan.metric),
         unit=plan.metric_unit,
-        softmax_correction=corrected,
+        softmax_correction=rule.corrected,
+        rule=rule.label,
+        signed=rule.signed,
     )
 
 
@@ -217,14 +215,14 @@ def _nodes(plan: Plan, index: int) -> list[tuple[int, int, int, int]]:
 
 
 def _estimates(
-    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], rule: Rule, corrected: bool
+    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], rule: Rule
 ) -> list[Float[Tensor, "node batch"]]:
     """Estimated effects of every cell of every plan, or the sizes that a rule averages."""
     sites = {plan.site for plan in plans}
-    through = corrected and bool(sites & {"q", "k"})
+    through = rule.corrected and bool(sites & {"q", "k"})
     found = Backward(plans[0], sites | ({"q", "k", "pattern"} if through else set()), rule)
     if not rule.drops:
-        return [_estimate(plan, base, source[plan.site], found, corrected) for plan in plans]
+        return [_estimate(plan, base, source[plan.site], found, rule) for plan in plans]
     n_layers = len(base.decoder.layers)
     # A stream that nothing was dropped from has every layer to lose; a part of a layer not its own.
     own = [None if plan.site.startswith("resid") else _layers(plan) for plan in plans]
@@ -232,7 +230,7 @@ def _estimates(
     for layer in range(n_layers):
         found.drop(layer, last=layer == n_layers - 1)
         for index, plan in enumerate(plans):
-            size = _estimate(plan, base, source[plan.site], found, corrected).abs()
+            size = _estimate(plan, base, source[plan.site], found, rule).abs()
             mine = own[index]
             if mine is not None:
                 size[mine == layer] = 0.0
@@ -249,7 +247,7 @@ def _layers(plan: Plan) -> Int[Tensor, " node"]:
 
 
 def _estimate(
-    plan: Plan, base: Base, source: list[Tensor], found: Backward, corrected: bool
+    plan: Plan, base: Base, source: list[Tensor], found: Backward, rule: Rule
 ) -> Float[Tensor, "node batch"]:
     """Estimated effects of every cell of a plan, from the gradients that there are."""
     rotary: list[tuple[Tensor, Tensor] | None] = [None] * len(base.decoder.layers)
@@ -258,7 +256,7 @@ def _estimate(
     rows = []
     for i in plan.layers:
         new = source[i]
-        if corrected and plan.site in ("q", "k"):
+        if rule.corrected and plan.site in ("q", "k"):
             fix = correction(base.decoder, found, base.kept.masks, rotary, i)
             if plan.site == "k" and plan.by == "head":
                 rows.append(fix.all_keys(new).T)
