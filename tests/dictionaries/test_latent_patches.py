@@ -17,7 +17,7 @@ from interp.models.tokens import pad
 from interp.patching import Run, sweep
 from interp.readout import Outcome, Question
 
-LAYER, TOPICS = 1, tuple("aabbccdd")
+LAYER, LAST, TOPICS = 1, 2, tuple("aabbccdd")
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,14 @@ class Two:
 
 
 def two(vector: torch.Tensor | None = None) -> Two:
-    """Random models; the tuned one differs in block 1's MLP, or writes `vector` there, always."""
+    """Random models; the tuned one differs up to block 1, or its last block adds `vector`."""
     base = tiny.llama(mlp_bias=True)
     tuned, draw = copy.deepcopy(base), torch.Generator().manual_seed(5)
-    down = tuned.model.layers[LAYER].mlp.down_proj
     if vector is None:
         for one in tuned.model.layers[: LAYER + 1].parameters():
             one.data += 0.05 * torch.randn(one.shape, generator=draw)
     else:
-        down.bias.data += vector
+        tuned.model.layers[LAST].mlp.down_proj.bias.data += vector
     plain = copy.deepcopy(base), copy.deepcopy(tuned)
     ids = [torch.randint(5, 300, (6 + row,), generator=draw).tolist() for row in range(8)]
     batch = pad(ids, tiny.tokenizer().pad_token_id)
@@ -186,7 +185,7 @@ def test_all_latents_and_the_rest_are_the_whole_activation(pair):
 
 def planted(vector: torch.Tensor) -> Dictionary:
     """Latent 7 reads and writes along the vector, the others along what is at right angles."""
-    held = dictionary("standard", centred=False).at(f"blocks.{LAYER}.hook_resid_post")
+    held = dictionary("standard", centred=False).at(f"blocks.{LAST}.hook_resid_post")
     w, unit = dict(held.weights), vector / vector.norm()
     for name in ("W_enc", "W_dec"):
         rows = w[name].T if name == "W_enc" else w[name]
@@ -214,11 +213,10 @@ def test_the_planted_latent_and_no_other_carries_the_difference():
         @ pair.plain[0].lm_head.weight.T
     )
     assert found.ids[0] == 7
-    said = pair.base.model.tokenizer.convert_ids_to_tokens([int(top.argmax())])[0]
-    assert found.names[0][0] == said
+    assert found.names[0][0] == tiny.tokenizer().decode([int(top.argmax())])
     patched = patch(*pair.runs, held, outcome=pair.outcome, latents=[3, 7, 9], ask=ask)
     gap = patched.tuned - patched.base
-    assert float(gap[0].max()) > 1
+    assert float(gap[0].abs().max()) > 0.3
     for direction in ("denoising", "noising"):
         for place, factor in enumerate(patched.factors):
             effect = patched.effect(direction, factor)
@@ -235,22 +233,17 @@ def test_the_estimate_is_the_slope_of_the_exact_effect(pair):
     """A step of a hundredth of each latent's change, by hand."""
     held = dictionary().at(f"blocks.{LAYER}.hook_resid_post")
     found = patch(*pair.runs, held, outcome=pair.outcome, top=2)
-    row = 1
-    for way, sign in ((0, 1), (1, -1)):
-        for which in range(2):
-            step = sign * 0.01 * found.change[which, row] * held.directions[int(found.ids[which])]
-            ends = [
-                float(
-                    pair.outcome.log_odds(
-                        by_hand(pair.plain[way], pair.ids[row], "resid_post", s)[1][None]
-                    )
-                )
-                for s in (step, -step)
-            ]
-            slope = sign * (ends[0] - ends[1]) / 0.02
-            assert float(found.estimate[way, which, row]) == pytest.approx(
-                slope, rel=0.05, abs=0.01
-            )
+    row, metrics = 1, pair.outcome.metrics().values()
+    for way, which in ((0, 0), (0, 1), (1, 0)):
+        step = 0.01 * found.change[which, row] * held.directions[int(found.ids[which])]
+        ends = [
+            by_hand(pair.plain[way], pair.ids[row], "resid_post", one)[1][None]
+            for one in (step, -step)
+        ]
+        slow = [float(metric(ends[0]) - metric(ends[1])) / 0.02 for metric in metrics]
+        assert found.estimate[way, :, which, row].tolist() == pytest.approx(
+            slow, rel=0.05, abs=0.02
+        )
 
 
 def test_topics_that_judge_have_no_part_in_the_choice(pair):
@@ -261,8 +254,8 @@ def test_topics_that_judge_have_no_part_in_the_choice(pair):
     assert len(set(sides)) == len(set(TOPICS)), "a topic is on one side"
     keep = ~found.judging
     order = patch(*pair.runs, held, outcome=pair.outcome, top=96, ask=ask)
-    mean = order.estimate.mean(0)[:, keep].mean(1).abs()
-    assert bool((mean.diff() <= 1e-6).all())
+    most = order.estimate.mean(0)[..., keep].mean(-1).abs().amax(0)
+    assert bool((most.diff() <= 1e-5).all())
     assert torch.equal(order.ids[:4], found.ids)
     table = found.to_dataframe()
     assert set(table["n"]) == {int(found.judging.sum())}
@@ -290,7 +283,7 @@ def test_what_does_not_fit_is_refused(pair):
             call(*pair.runs, dictionary().at(there), outcome=pair.outcome,
                  ask=Question(topics=["a"] * 8))  # fmt: skip
         with pytest.raises(InputError, match="two models"):
-            call(pair.base, Run(pair.base.model, pair.base.tokens.flip(0), pair.base.mask.flip(0)),
+            call(pair.base, Run(pair.base.model, (pair.base.tokens + 1) % 300, pair.base.mask),
                  dictionary().at(there), outcome=pair.outcome)  # fmt: skip
     wide = made("transcoder", 64, 9, 32).at(there, f"blocks.{LAYER}.hook_mlp_out")
     with pytest.raises(DictionaryError, match="writes activations of width 32"):

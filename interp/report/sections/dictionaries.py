@@ -1,24 +1,28 @@
 """Latents of a dictionary: which differ between base and tuned, and what each does alone."""
 
+from typing import Any
+
 from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import extent, listing, minus, number, percent
+from interp.report.factors import SHORT
+from interp.report.wording import extent, listing, number, percent
 from interp.show import plots
 from interp.study.catalogue import LATENT_PATCHES, LATENTS
 from interp.traces.dictionaries import LatentDifference, LatentPatches
 
 METHOD = (
     "Latents of one dictionary at the slots where the tuned model's answers end, in both models on "
-    "the same tokens. Ranked by their mean difference times the length of their decoder rows, or, "
-    "to be patched, by a first-order estimate of the log-odds' change, on half of the topics; all "
-    "numbers are of the other half. Patched: the other model's value of one latent at the slot, "
-    "the other latents and the error as they were; effects are nats of the emoji log-odds, "
-    "positive where the latent carries what fine-tuning raised. Intervals resample topics "
+    "the same tokens. Explained: 1 minus squared errors over what they are when no latent fires. "
+    "Ranked by their mean difference times the length of their decoder rows, or, "
+    "to be patched, by first-order estimates of their effects, on half of the topics; all numbers "
+    "are of the other half. Patched: the other model's value of one latent at the slot, the other "
+    "latents and the error as they were; effects are nats of the emoji log-odds and its two "
+    "factors, positive where the latent carries what fine-tuning raised. Intervals resample topics "
     "(bootstrap-t); p-values are by sign flips of topics, one family per label."
 )
 ENOUGH = 0.5
-"""Share of the variance that a dictionary has to explain before its latents are spoken of."""
+"""Share of the activations that a dictionary has to explain before its latents are spoken of."""
 
 
 def section(contents: Contents, maker: Maker) -> Section | None:
@@ -42,8 +46,14 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         made.tables.append(maker.table("latents", caption, whole, rows, columns))
     if patched:
         for trait, result in patched.items():
-            figure = maker.figure(f"latents-{trait}", plots.latent_effects(result, trait))
-            made.parts.append(Part(trait, figures=[figure]))
+            figures = [
+                maker.figure(
+                    f"latents-{trait}-{factor.replace('_', '-')}",
+                    plots.latent_effects(result, trait, factor=factor),
+                )
+                for factor in SHORT
+            ]
+            made.parts.append(Part(trait, figures=figures))
         maker.csv("latents-patched", stacked({t: r.to_dataframe() for t, r in patched.items()}))
     return made
 
@@ -51,11 +61,13 @@ def section(contents: Contents, maker: Maker) -> Section | None:
 def _differ(results: dict[Trait, LatentDifference]) -> str:
     one = next(iter(results.values()))
     least = max(0.0, min(float(result.explained.min()) for result in results.values()))
-    says = f"The dictionary {one.dictionary} ({one.hook}) explains {percent(least)} of the variance"
+    says = (
+        f"The dictionary {one.dictionary} ({one.hook}) explains {percent(least)} of the activations"
+    )
     if least < ENOUGH:
         return (
-            f"{says} over slots, too little to speak of its latents: is it of this model, of this "
-            "place, and of such text?"
+            f"{says} at the slots, too little to speak of its latents: is it of this model, this "
+            "place, and such text?"
         )
     values, names = {}, []
     for trait, result in results.items():
@@ -64,24 +76,31 @@ def _differ(results: dict[Trait, LatentDifference]) -> str:
         names.append(f"{int(row['latent'])}")
     which = listing(list(dict.fromkeys(names)))
     return (
-        f"{says} over slots, or more. What it writes differs most by latent {which}: "
+        f"{says} at the slots, or more. What it writes differs most by latent {which}: "
         f"{extent(values, '+')}."
     )
 
 
 def _patched(results: dict[Trait, LatentPatches]) -> str:
-    values, names, sums = {}, [], {}
-    for trait, result in results.items():
-        table = result.to_dataframe()
-        table = table[(table["direction"] == "denoising") & (table["factor"] == "log_odds")]
-        row, every = table.iloc[result.best()], table.iloc[len(result.ids)]
-        values[trait] = (float(row["effect"]), float(row["low"]), float(row["high"]))
-        sums[trait] = (float(every["effect"]), float(every["low"]), float(every["high"]))
-        names.append(str(row["latent"]))
-    return minus(
-        f"Put into the base alone, latent {listing(list(dict.fromkeys(names)))} moves its emoji "
-        f"log-odds by {extent(values, '+')} nats; all latents together by {extent(sums, '+')}."
+    said = []
+    for factor, words in SHORT.items():
+        one, every, names = {}, {}, []
+        for trait, result in results.items():
+            table = result.to_dataframe()
+            table = table[(table["direction"] == "denoising") & (table["factor"] == factor)]
+            best = table.iloc[result.best(factor=factor)]
+            one[trait], every[trait] = (_estimate(r) for r in (best, table.iloc[len(result.ids)]))
+            names.append(str(best["latent"]))
+        which = listing(list(dict.fromkeys(names)))
+        said.append(f"{words}: latent {which} {extent(one, '+')}, all latents {extent(every, '+')}")
+    return (
+        "Put into the base alone, the one that did most on the choosing topics, and all of them "
+        f"together, move (nats) {'; '.join(said)}."
     )
+
+
+def _estimate(row: Any) -> tuple[float, float, float]:
+    return float(row["effect"]), float(row["low"]), float(row["high"])
 
 
 def _cells(result: LatentDifference) -> tuple[Cell, ...]:
@@ -89,7 +108,7 @@ def _cells(result: LatentDifference) -> tuple[Cell, ...]:
     for place in range(min(3, len(table))):
         row = table.iloc[place]
         value = (float(row["difference"]), float(row["low"]), float(row["high"]))
-        tokens = ", ".join(f"“{name}”" for name in result.names[place][:3])
+        tokens = ", ".join(f"“{name.strip()}”" for name in result.names[place][:3])
         cells.append(Cell(f"{int(row['latent'])}: {number(*value, '+')}", value[0], tokens))
     return (*cells, *[Cell("none")] * (3 - len(cells)))
 

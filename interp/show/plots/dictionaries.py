@@ -65,9 +65,9 @@ def latent_effects(
         f"activation. {plural(n, 'prompt')}; lines are 95 % intervals over topics."
     )
     best = table[table["direction"] == "denoising"].set_index("latent").loc[shown, "effect"]
-    figure.alt = minus(
+    first, whole = (minus(f"{best.iloc[place]:+.2f}") for place in (0, -1))
+    figure.alt = (
         f"Dot plot of latents' effects on {_AXES.get(factor, factor)}{who.about}: latent "
-        f"{shown[0]} {best.iloc[0]:+.2f} nats in the base, the whole activation "
-        f"{best.iloc[-1]:+.2f}."
+        f"{shown[0]} {first} nats in the base, the whole activation {whole}."
     )
     return figure

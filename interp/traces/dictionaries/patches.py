@@ -10,9 +10,10 @@ what earlier positions do with the same latent is not in it.
 Beside the latents: all of them at once, the rest (error and bias), and the whole activation, which
 is the sum of the two and the patch that `interp.patching.sweep` makes there.
 
-Latents are proposed by a first-order estimate (attribution patching, Nanda 2023) of the log-odds'
-change on half of the topics, and judged on the other half. Cost: a pass of each model, a forward
-and backward pass of each, and two passes for each latent and each of the three sums.
+Latents are proposed by first-order estimates (attribution patching, Nanda 2023) of their effects on
+half of the topics, those first of which one factor's is largest (in the log-odds two factors may
+cancel), and judged on the other half. Cost: a pass of each model, a forward and three backward
+passes of each, and two passes for each latent and each of the three sums.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ class LatentPatches(Result):
             directions are `DIRECTIONS`.
         sums: the same for each of `SUMS`, `[direction factor sum batch]`.
         base, tuned: the factors of both runs, `[factor batch]`.
-        estimate: the first-order estimate of the log-odds' effect, `[direction latent batch]`.
+        estimate: first-order estimates of the effects, `[direction factor latent batch]`.
         change: tuned minus base of each latent, in its own units, `[latent batch]`.
         ids: the latents' numbers in the dictionary.
         names: the tokens that their decoder rows write.
@@ -66,7 +67,7 @@ class LatentPatches(Result):
     sums: Float[Tensor, "direction factor sum batch"]
     base: Float[Tensor, "factor batch"]
     tuned: Float[Tensor, "factor batch"]
-    estimate: Float[Tensor, "direction latent batch"]
+    estimate: Float[Tensor, "direction factor latent batch"]
     change: Float[Tensor, "latent batch"]
     ids: Int[Tensor, " latent"]
     names: tuple[tuple[str, ...], ...]
@@ -96,7 +97,7 @@ class LatentPatches(Result):
 
         Columns: `direction`, `factor`, `latent` (a number, or one of `SUMS`), `effect` with `low`
         and `high`, `unit`, `recovery` (of the mean gap; NaN where that is no larger than
-        `min_gap`), `change`, `tokens`, `n`.
+        `min_gap`, or may be 0), `change`, `tokens`, `n`.
         """
         tables = [self._table(way, factor) for way in DIRECTIONS for factor in self.factors]
         return pd.concat(tables, ignore_index=True)
@@ -106,8 +107,11 @@ class LatentPatches(Result):
         topics = [topic for topic, kept in zip(self.topics, judge.tolist(), strict=True) if kept]
         effect = self.effect(direction, factor)[:, judge]
         low, high = mean_ends(effect, topics, seed=self.seed)
-        gap = float((self.tuned - self.base)[place, judge].mean())
-        whole = gap if abs(gap) > self.min_gap else float("nan")
+        gaps = (self.tuned - self.base)[[place]][:, judge]
+        (least,), (most,) = mean_ends(gaps, topics, seed=self.seed)
+        gap = float(gaps.mean())
+        settled = abs(gap) > self.min_gap and not least <= 0 <= most
+        whole = gap if settled else float("nan")
         return pd.DataFrame(
             {
                 "direction": direction, "factor": factor,
@@ -115,15 +119,15 @@ class LatentPatches(Result):
                 "effect": effect.mean(1).numpy(), "low": low, "high": high, "unit": "nats",
                 "recovery": effect.mean(1).numpy() / whole,
                 "change": [*self.change[:, judge].mean(1).tolist(), *[float("nan")] * len(SUMS)],
-                "tokens": [*(" ".join(row) for row in self.names), *[""] * len(SUMS)],
+                "tokens": [*(" ".join(" ".join(row).split()) for row in self.names), "", "", ""],
                 "n": int(judge.sum()),
             }
         )  # fmt: skip
 
     def best(self, direction: str = "denoising", factor: str = "log_odds") -> int:
-        """The place among `ids` of the latent with the largest effect on the choosing topics."""
+        """The place among `ids` of the latent that did most on the choosing topics, either way."""
         effect = self.effect(direction, factor)[: len(self.ids), ~self.judging]
-        return int(effect.mean(1).argmax())
+        return int(effect.mean(1).abs().argmax())
 
 
 def patch(
@@ -143,7 +147,7 @@ def patch(
         dictionary: of a place that both have.
         outcome: what is read; where it is read at two positions, prompts end with the lone space,
             and the patch is made left of it.
-        latents: their numbers; left out, the `top` of the largest estimate on half of the topics.
+        latents: their numbers; left out, the `top` of the largest estimates on half of the topics.
         top: how many at most.
         ask: topics, seed, places (each prompt's last token if left out), `min_gap` and progress.
 
@@ -166,7 +170,7 @@ def patch(
     runs = (base, tuned)
     found = [at_slots(run, dictionary, outcome, at) for run in runs]
     slopes = [
-        _slope(run, dictionary, outcome, at, one) for run, one in zip(runs, found, strict=True)
+        _slopes(run, dictionary, outcome, at, one) for run, one in zip(runs, found, strict=True)
     ]
     ids = _chosen(found, slopes, dictionary, first, latents, top)
     values, sums = [], []
@@ -186,7 +190,7 @@ def patch(
         sums=torch.stack(sums),
         base=found[0].values,
         tuned=found[1].values,
-        estimate=torch.stack([(change * (g @ dictionary.directions[ids].T)).T for g in slopes]),
+        estimate=torch.stack([_estimated(change, g, dictionary, ids) for g in slopes]),
         change=change.T.contiguous(),
         ids=ids,
         names=written_tokens(base.model, dictionary, ids, 6),
@@ -211,37 +215,49 @@ def _changes(
     return [*each, every, whole - every, whole]
 
 
-def _slope(
+def _slopes(
     run: Run,
     dictionary: Dictionary,
     outcome: Outcome,
     at: Int[Tensor, "batch *reads"],
     here: AtSlots,
-) -> Float[Tensor, "batch d_out"]:
-    """Gradient of the log-odds by what the dictionary writes at the slots, times its scale."""
+) -> Float[Tensor, "factor batch d_out"]:
+    """Gradients of the factors by what the dictionary writes at the slots, times its scale."""
     with torch.enable_grad():
         change = torch.zeros_like(here.written, requires_grad=True)
         logits = logits_at(run, at, changed(dictionary.config.hook_out, at, change))
-        (found,) = torch.autograd.grad(outcome.log_odds(logits).sum(), change)
-    return found * dictionary.scale(here.read)
+        found = [
+            torch.autograd.grad(metric(logits).sum(), change, retain_graph=True)[0]
+            for metric in outcome.metrics().values()
+        ]
+    return torch.stack(found) * dictionary.scale(here.read)
+
+
+def _estimated(
+    moved: Float[Tensor, "batch some"],
+    slopes: Float[Tensor, "factor batch d_out"],
+    dictionary: Dictionary,
+    ids: Int[Tensor, " some"],
+) -> Float[Tensor, "factor some batch"]:
+    """Effects of some latents' changes, to first order."""
+    return (moved * (slopes @ dictionary.directions[ids].T)).mT.contiguous()
 
 
 def _chosen(
     found: Sequence[AtSlots],
-    slopes: Sequence[Float[Tensor, "batch d_out"]],
+    slopes: Sequence[Float[Tensor, "factor batch d_out"]],
     dictionary: Dictionary,
     first: Bool[Tensor, " batch"],
     latents: Sequence[int] | None,
     top: int,
 ) -> Int[Tensor, " some"]:
-    """The latents asked for, or those of the largest estimate on the choosing topics."""
+    """The latents asked for, or those of the largest estimates on the choosing topics."""
     if latents is not None:
         return torch.tensor(list(latents), dtype=torch.long)
     moved = found[1].latents - found[0].latents
     ids = (moved != 0).any(0).nonzero().flatten()
     if not len(ids):
         raise InputError("no latent differs between the two models at any slot: nothing to patch")
-    slope = (slopes[0] + slopes[1]) / 2
-    mean = (moved[:, ids] * (slope @ dictionary.directions[ids].T))[first].mean(0)
-    order = mean.abs().argsort(descending=True, stable=True)
-    return ids[order[:top]]
+    both = _estimated(moved[:, ids], (slopes[0] + slopes[1]) / 2, dictionary, ids)
+    most = both[..., first].mean(-1).abs().amax(0)
+    return ids[most.argsort(descending=True, stable=True)[:top]]

@@ -26,6 +26,7 @@ from interp.readout.metric import read_columns
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked
 from interp.readout.run import Run, check_pair, metric_columns
+from interp.text.emoji.encode import token_bytes
 from interp.traces.dictionaries.dictionary import Dictionary
 from interp.traces.dictionaries.slots import at_slots
 
@@ -44,7 +45,8 @@ class LatentDifference(Result):
         names: of the first ones, the tokens that their decoder rows write, likeliest first; empty
             where these are not as wide as the stream.
         judging: the prompts of the topics that had no part in the order.
-        explained: share of the variance over prompts that the dictionary explains, `[model]`.
+        explained: share of the activations' squared distance from what no latent says that the
+            latents explain, `[model]`.
         count: latents that fire at each slot, `[model batch]`.
         hook, dictionary: where, and by which.
         topics: of each prompt, the units of intervals.
@@ -85,7 +87,8 @@ class LatentDifference(Result):
                 "fires_base": (base > 0).float().mean(1).numpy(),
                 "fires_tuned": (tuned > 0).float().mean(1).numpy(),
                 "length": self.length[some].numpy(),
-                "tokens": [" ".join(row) for row in self.names], "n": int(judge.sum()),
+                "tokens": [" ".join(" ".join(row).split()) for row in self.names],
+                "n": int(judge.sum()),
             }
         )  # fmt: skip
 
@@ -173,13 +176,20 @@ def written_tokens(
     with torch.no_grad():
         weight = model.unembed.original_component.weight
         read = logit_readout(model, directions.to(weight)).values.topk(count, -1).indices
-    said = model.tokenizer.convert_ids_to_tokens
-    return tuple(tuple(map(str, said(row))) for row in read.tolist())
+    pieces, size = token_bytes(model.tokenizer), len(model.tokenizer)
+
+    def said(token: int) -> str:
+        text = pieces[token].decode(errors="replace") if token < len(pieces) else ""
+        known = token < size and model.tokenizer.convert_ids_to_tokens(token)
+        return text or str(known or f"id {token}")
+
+    return tuple(tuple(map(said, row)) for row in read.tolist())
 
 
 def _explained(
     dictionary: Dictionary, x: Float[Tensor, "batch d_in"], y: Float[Tensor, "batch d_out"]
 ) -> Float[Tensor, ""]:
-    """1 minus squared errors over squared distances from the mean."""
-    spread = (y - y.mean(0)).square().sum().clamp_min(1e-12)
-    return 1 - dictionary.error(x, y).square().sum() / spread
+    """1 minus squared errors over those of the same dictionary when no latent fires."""
+    none = torch.zeros(len(x), dictionary.config.d_sae)
+    distance = (y - dictionary.decode(none, x)).square().sum().clamp_min(1e-12)
+    return 1 - dictionary.error(x, y).square().sum() / distance
