@@ -1,6 +1,7 @@
 """Rows that are made where they are asked for: from the command line to sentences on the page."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from interp.dictionaries import save_dictionary, train
 from interp.models import load_hooked
 from interp.models.tokens import ChatFormat, pad
 from interp.patching import Run
+from interp.report.wording import minus
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
@@ -75,7 +77,9 @@ def test_the_page_says_what_the_results_say(run):
         assert f"{said} {rate:.2f} [" in page
     result = found["latent-patches"]
     table = result.to_dataframe().query("direction == 'denoising' and factor == 'go_on'")
-    row = table.iloc[result.best(factor="go_on")]
-    assert f"going on: latent {row['latent']} {row['effect']:+.2f}".replace("-", "−") in page
+    best, every = result.ids[result.best(factor="go_on")], table.iloc[len(result.ids)]["effect"]
+    assert abs(every) > 0.01
+    said = re.escape(minus(f"{every:+.2f}"))
+    assert re.search(rf"going on: latent {best} .*all latents {said} \[", page)
     best = found["adapter-directions"].to_dataframe().iloc[0]
     assert f"{best['module']} (rank {int(best['rank'])})" in page
