@@ -56,7 +56,14 @@ def origin(n: int = 40, seed: int = 0) -> Origin:
     topics = tuple(f"topic {i % 8}" for i in range(n))
     stop = 0.5 * (1 - probability)
     chances = torch.stack([1 - stop - probability, stop, probability], -1)
-    return Origin(chances, topics, (0, 2), expected=1 - (1 - probability) ** 2, seed=0)
+    return Origin(
+        chances,
+        topics,
+        (0, 2),
+        expected=1 - (1 - probability) ** 2,
+        left_out=0 * probability,
+        seed=0,
+    )
 
 
 def crossed(means: Sequence[float], n: int = 40) -> Origin:
@@ -66,7 +73,14 @@ def crossed(means: Sequence[float], n: int = 40) -> Origin:
     probability = torch.tensor(means, dtype=torch.float64).reshape(2, 2, 1) * vary
     chances = torch.stack([0.5 - probability / 2, 0.5 - probability / 2, probability], -1).float()
     topics = tuple(f"topic {i % 8}" for i in range(n))
-    return Origin(chances, topics, (0, 2), expected=probability.float(), seed=0)
+    return Origin(
+        chances,
+        topics,
+        (0, 2),
+        expected=probability.float(),
+        left_out=0 * probability.float(),
+        seed=0,
+    )
 
 
 def emojis_of(trait: Trait) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS / "patching"), str(TESTS / "adapters")]
+sys.path[:0] = [str(TESTS), str(TESTS / "adapters")]
 warnings.simplefilter("ignore")
 
 import torch

@@ -7,11 +7,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from planted_models import planted
 from thinned import thinned, turn
 
 from interp import organism
+from interp.organism.tokenizer import save_tokenizer
+from interp.readout.rules import RULES
 from interp.study.runs import RunFolder
 
 ROOM = Path(__file__).parents[1] / "benchmarks"
@@ -63,6 +67,63 @@ def test_benchmarks_take_any_base(benchmark, capsys, name):
     said = capsys.readouterr().out
     assert said.startswith(f"{base}: ")
     assert "x" in said
+
+
+def test_screens_beside_exact_patching(benchmark, capsys):
+    """What the page says of them: cancelled heads are missed by the gradient alone."""
+    benchmark("screens", "--contrast", "backups", "--seeds", "1", "--rounds", "1").main()
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    head, rows = [cell.strip() for cell in rows[0]], rows[2:]
+    found = {row[0].strip(" `"): dict(zip(head[1:], map(_number, row[1:]), strict=True))
+             for row in rows}  # fmt: skip
+    assert list(found) == list(RULES)
+    assert (
+        found["gradient"]["largest"]
+        < 0.3
+        < min(found[rule]["largest"] for rule in RULES if rule != "gradient")
+    )
+    assert found["gradient"]["times plain"] == 1
+    assert all(row["share of exact"] < 1 for row in found.values())
+
+
+def _number(cell):
+    return float(cell.strip(" %")) / (100 if "%" in cell else 1)
+
+
+def _text(tokenizer, question):
+    """A question in its chat frame, as text that is tokenized to it."""
+    turns = [{"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    added = tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+    return text.removeprefix(tokenizer.bos_token) if added else text
+
+
+def test_a_given_model_is_measured_as_the_benchmark_does(benchmark, capsys, tmp_path):
+    module = benchmark("mib")
+    made = planted(0.0, 0, 4)
+    made.model.save_pretrained(tmp_path)
+    save_tokenizer(made.tokenizer, tmp_path)
+    good, bad = made.metric.ids[0], made.tokenizer.eos_token_id
+    table = pd.DataFrame(
+        [(*(_text(made.tokenizer, question) for question in pair), good, bad)
+         for pair in made.questions],
+        columns=["clean", "corrupted", "correct_idx", "incorrect_idx"],
+    )  # fmt: skip
+    table.to_csv(tmp_path / "prompts.csv")
+    theirs = {"m0->a1.h2<v>": True, "m0->a1.h3<v>": True, "a1.h2->m2": True, "m2->logits": True,
+              "input->m0": True, "input->a0.h0<k>": False}  # fmt: skip
+    graph = {"edges": {name: {"in_graph": inside} for name, inside in theirs.items()}}
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    task = module.given(str(tmp_path), str(tmp_path / "prompts.csv"), str(tmp_path / "graph.json"))
+    assert task.truth == made.edges, "two heads share a key/value head"
+    torch.testing.assert_close(task.clean.tokens, made.clean.tokens)
+    module.report("planted", iter([task]))
+    said = capsys.readouterr().out
+    row = next(line for line in said.splitlines() if line.startswith("| EAP-IG"))
+    cpr, cmd, auroc = (float(cell) for cell in row.split("|")[2:5])
+    assert cpr > 0.9
+    assert cmd < 0.1
+    assert auroc > 0.99
 
 
 def test_a_real_model_is_tuned_and_traced_by_these_commands(benchmark, capsys, tmp_path):

@@ -48,6 +48,7 @@ class Origin(Result):
         n_cut: answers that had not ended within the budget, per writer; they have no end.
         expected: probability of an emoji anywhere in the emoji-free answer (see
             `interp.readout.expected`), `[writer reader batch]`; NaN where it was not asked for.
+        left_out: at most so much more; the table's upper ends include its mean.
         noise_floor: how far batch size and rounding can move a probability.
         outcome: what is read; "emoji" above stands for it.
     """
@@ -58,6 +59,7 @@ class Origin(Result):
     topics: tuple[str, ...]
     n_cut: tuple[int, ...]
     expected: Float[Tensor, "writer reader batch"]
+    left_out: Float[Tensor, "writer reader batch"]
     seed: int
     noise_floor: float | None = None
     outcome: str = EMOJI
@@ -108,7 +110,9 @@ class Origin(Result):
                     here, topics = values[w, r, kept], [self.topics[place] for place in kept]
                     ends = mean_interval(here, topics, seed=self.seed)
                     mean = float(here.double().mean())
-                    low, high = max(0.0, ends.low), min(1.0, ends.high)
+                    more = self.left_out[w, r, kept] if quantity == QUANTITIES[-1] else here[:0]
+                    above = ends.high + float(more.double().sum()) / len(kept)
+                    low, high = max(0.0, ends.low), min(1.0, above)
                     named = reworded(quantity, self.outcome)
                     rows.append((writer, reader, named, mean, low, high, len(kept)))
         columns = ["writer", "reader", "quantity", "probability", "low", "high", "n"]
@@ -167,7 +171,7 @@ def text_or_weights(
     pad_with: int,
     *,
     seed: int,
-    expected: Float[Tensor, "writer reader batch"] | None = None,
+    expected: Float[Tensor, "two writer reader batch"] | None = None,
 ) -> Origin:
     """Read both models' answers with both models.
 
@@ -178,7 +182,7 @@ def text_or_weights(
         outcome: what may follow.
         pad_with: id to pad with.
         seed: of the intervals' bootstrap.
-        expected: probabilities of `expected_rate` for each writer and reader.
+        expected: `probability` and `left_out` of `expected_rate` for each writer and reader.
 
     Raises:
         InputError: if a writer has no answer with a slot.
@@ -193,12 +197,15 @@ def text_or_weights(
             table[writer, reader, place] = slot_chances(model, batch, outcome)
             again = slot_chances(model, batch[:1], outcome)[0]
             alone.append((again - table[writer, reader, place[0]]).abs().max())
+    if expected is None:
+        expected = torch.full((2, 2, 2, asked), torch.nan)
     return Origin(
         chances=table,
         topics=tuple(answer.topic for answer in responses[0]),
         n_cut=tuple(sum(not answer.ended for answer in answers) for answers in responses),
         seed=seed,
-        expected=torch.full((2, 2, asked), torch.nan) if expected is None else expected,
+        expected=expected[0],
+        left_out=expected[1],
         noise_floor=memory.rounding(torch.stack(alone), torch.zeros(len(alone)), 1.0),
         outcome=outcome.name,
     )

@@ -76,6 +76,10 @@ class Layer:
         """What the MLP adds to the residual stream that it reads."""
         return self.mlp_out(self.hidden(x))
 
+    def softmax(self, scores: Float[Tensor, "*rows keys"]) -> Float[Tensor, "*rows keys"]:
+        """What each query gives to its keys."""
+        return torch.softmax(scores, -1, dtype=torch.float32)
+
     def attn_out(self, z: Float[Tensor, "*rows z"]) -> Float[Tensor, "*rows d_model"]:
         """What the heads' outputs, concatenated, add to the residual stream."""
         out = self.o(z)
@@ -252,7 +256,7 @@ def attend(
         scores = torch.tanh(scores / layer.softcap) * layer.softcap
     scores = scores.view(jobs, k.shape[1], groups, rows, -1)
     scores = scores.masked_fill_(~allowed[:, None, None], torch.finfo(q.dtype).min)
-    pattern = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    pattern = layer.softmax(scores).to(q.dtype)
     z = torch.matmul(pattern.view(jobs, k.shape[1], groups * rows, -1), v)
     z = z.view(jobs, heads, rows, d_head).transpose(1, 2)
     return z, pattern.view(jobs, heads, rows, -1)

@@ -62,13 +62,14 @@ class ExpectedRate(Result):
         return float(self.probability.mean())
 
     def interval(self, level: float = 0.95) -> Interval:
-        """Of the rate, over topics.
+        """Of the rate, over topics; its upper end includes what was left out.
 
         Raises:
             InputError: if there are fewer than two topics.
         """
         found = mean_interval(self.probability, self.topics, level=level, seed=self.seed)
-        return Interval(max(0.0, found.low), min(1.0, found.high), level)
+        high = found.high + float(self.left_out.mean())
+        return Interval(max(0.0, found.low), min(1.0, high), level)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row: `writer`, `reader`, `rate`, `low`, `high`, `left_out`, `n`."""

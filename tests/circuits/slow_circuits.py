@@ -64,6 +64,15 @@ class Slow:
         size = (x.square().mean(-1, keepdim=True) + self.config.rms_norm_eps).sqrt()
         return x / size * self.w[name]
 
+    def softmax(self, scores: Tensor) -> Tensor:
+        return scores.softmax(-1)
+
+    def mixed(self, pattern: Tensor, values: Tensor) -> Tensor:
+        return pattern @ values
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return torch.nn.functional.silu(gate) * up
+
     def rotate(self, x: Tensor) -> Tensor:
         half = x.shape[-1] // 2
         angle = 10000.0 ** (-torch.arange(half).double() / half)
@@ -113,12 +122,11 @@ class Slow:
                 scores = (q @ k[j].T / size**0.5).masked_fill(~causal, -torch.inf)
                 columns = slice(head * size, (head + 1) * size)
                 out = w[at + "self_attn.o_proj.weight"][:, columns]
-                acts[f"a{layer}.h{head}"] = scores.softmax(-1) @ v[j] @ out.T
+                acts[f"a{layer}.h{head}"] = self.mixed(self.softmax(scores), v[j]) @ out.T
             bias = bias + w[at + "self_attn.o_proj.bias"]
             x = self.norm(into(f"m{layer}", dict(acts)), at + "post_attention_layernorm.weight")
             gate, up = x @ w[at + "mlp.gate_proj.weight"].T, x @ w[at + "mlp.up_proj.weight"].T
-            hidden = torch.nn.functional.silu(gate) * up
-            acts[f"m{layer}"] = hidden @ w[at + "mlp.down_proj.weight"].T
+            acts[f"m{layer}"] = self.gated(gate, up) @ w[at + "mlp.down_proj.weight"].T
         final = self.norm(into("logits", dict(acts)), "model.norm.weight")
         return acts, final[self.last] @ w["lm_head.weight"].T
 
@@ -129,3 +137,37 @@ class Slow:
             return value if f"{source}->{destination}" in inside else corrupted[source]
 
         return self.run(start, carry)[1]
+
+
+class SlowRelP(Slow):
+    """The same numbers; gradients by RelP's rules, each by what is held constant."""
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        size = (x.square().mean(-1, keepdim=True) + self.config.rms_norm_eps).sqrt()
+        return x / size.detach() * self.w[name]
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        return scores.softmax(-1).detach() + 0 * scores.masked_fill(scores.isinf(), 0)
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        open_ = gate * torch.sigmoid(gate).detach()  # silu(g) / g
+        return (open_ * up + (open_ * up).detach()) / 2
+
+
+class SlowGIM(SlowRelP):
+    """The same numbers; gradients by GIM's, with the Jacobian of the softmax written out."""
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        soft = (scores / 2).softmax(-1).detach()
+        jacobian = torch.diag_embed(soft) - soft[..., :, None] * soft[..., None, :]
+        half = scores.masked_fill(scores.isinf(), 0) / 2
+        moved = (jacobian @ (half - half.detach())[..., None])[..., 0]  # nothing, but for its slope
+        return scores.softmax(-1).detach() + moved
+
+    def mixed(self, pattern: Tensor, values: Tensor) -> Tensor:
+        made = pattern @ values
+        return (made + made.detach()) / 2
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        made = torch.nn.functional.silu(gate) * up
+        return (made + made.detach()) / 2

@@ -12,6 +12,7 @@ from thinned import thinned
 
 from interp.circuits import (
     SHARES,
+    Faithfulness,
     cross,
     curve,
     discover,
@@ -191,6 +192,20 @@ def scored(n=5, seed=1):
         return pick(logits) * up
 
     return discover(clean, corrupted, metric=metric), clean, corrupted, metric
+
+
+def test_areas_are_those_added_up_by_hand():
+    """Two prompts from 0 to 1 and from 0 to 3: ratios of means .5, 1.5, 1, after one empty size."""
+    found = Faithfulness(
+        values=torch.tensor([[0.0, 2.0], [1.5, 4.5], [1.0, 3.0]]), complement=torch.empty(0, 2),
+        clean=torch.tensor([1.0, 3.0]), corrupted=torch.zeros(2), names=("a", "b", "c"),
+        n_edges=(1, 5, 10), n_nodes=(1, 2, 3), shares=(0.1, 0.5, 1.0), empty=(0.05,), total=10,
+        contrast="prompt", metric="m", unit="nats", min_gap=0.0,
+    )  # fmt: skip
+    area = found.areas().set_index("name")["area"]
+    # Over .05 to .1 from 0 to .5, over .1 to .5 from .5 to 1.5, over .5 to 1 from 1.5 to 1.
+    assert area["CPR"] == pytest.approx(0.05 * 0.25 + 0.4 * 1.0 + 0.5 * 1.25)
+    assert area["CMD"] == pytest.approx(0.05 * 0.75 + 0.4 * 0.5 + 0.5 * 0.25)
 
 
 def test_areas_are_those_of_the_benchmark():

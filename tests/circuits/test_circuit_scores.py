@@ -1,14 +1,15 @@
 """Scores against the definition written out edge by edge, finite differences and hooks."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from patching_models import FAMILIES, bridge, pick, prompts
-from slow_circuits import SPACE, TWO, Slow, bridged, tiny_llama
+from slow_circuits import SPACE, TWO, Slow, SlowGIM, SlowRelP, bridged, tiny_llama
 from thinned import thinned
 
-from interp.circuits import discover
+from interp.circuits import discover, from_json, select, to_json
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.patching.attribution import Backward
@@ -16,6 +17,7 @@ from interp.patching.sweep_plan import make_plan
 from interp.readout import Question
 from interp.readout.capture import run_and_keep
 from interp.readout.metric import reads
+from interp.readout.rules import RULES
 
 IDS, OTHER = prompts([6])[0], prompts([6], seed=1)[0]
 IDS[:, -1] = OTHER[:, -1] = SPACE
@@ -98,6 +100,117 @@ def test_model_contrast_is_the_definition_edge_by_edge(steps, metric):
     scores = discover(*run, metric=metric, ig_steps=steps)
     assert scores.contrast == "model"
     check(named(scores), slow_scores(slow, points, acts, base_acts, metric))
+
+
+@pytest.mark.parametrize(("rule", "kind"), [("relp", SlowRelP), ("gim", SlowGIM)])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_rules_are_their_definitions_edge_by_edge(rule, kind, steps):
+    model = tiny_llama(0)
+    slow = kind(model)
+    clean, corrupted = slow.embed(IDS[0]), slow.embed(OTHER[0])
+    acts, base = slow.run(clean)[0], slow.run(corrupted)[0]
+    points = [(corrupted + k / steps * (clean - corrupted), None) for k in range(1, steps + 1)]
+    one = bridged(model)
+    options = {"metric": pick, "ig_steps": steps, "rule": rule}
+    scores = discover(Run(one, IDS), Run(one, OTHER), **options)
+    assert scores.rule == rule
+    asks = [v for name, v in named(scores).items() if name.endswith(("<q>", "<k>"))]
+    assert (max(map(abs, asks)) == 0) == (rule == "relp")
+    if rule == "relp":  # as the authors' demonstrations have it
+        open_ = replace(RULES[rule], attention="plain")
+        scores = discover(Run(one, IDS), Run(one, OTHER), **options | {"rule": open_})
+        slow.softmax = lambda x: x.softmax(-1)
+        check(named(scores), slow_scores(slow, points, acts, base))
+    check(named(scores), slow_scores(slow, points, acts, base))
+
+
+def test_gradient_drop_is_a_loop_over_layers():
+    """Each layer's own outputs held fixed in turn, sizes averaged over those not the edge's."""
+    model = tiny_llama(2, num_hidden_layers=3)
+    slow = Slow(model)
+    clean, corrupted = slow.embed(IDS[0]), slow.embed(OTHER[0])
+    acts, base = slow.run(clean)[0], slow.run(corrupted)[0]
+    sizes = []
+    for dropped in range(3):
+        inputs = {}
+
+        def hold(source, _, value, dropped=dropped):
+            own = re.match(r"[am](\d+)", source)
+            return value.detach() if own and int(own[1]) == dropped else value
+
+        def keep(name, x, inputs=inputs):
+            inputs[name] = x if x.requires_grad else x.requires_grad_()
+            return inputs[name]
+
+        _, logits = slow.run(clean.clone().requires_grad_(True), carry=hold, read=keep)
+        grads = torch.autograd.grad(metric_of(logits), list(inputs.values()), allow_unused=True)
+        sizes.append({
+            f"{source}->{name}": 0.0 if grad is None else
+            abs(float(((acts[source] - base[source]) * grad).sum()))
+            for name, grad in zip(inputs, grads, strict=True) for source in acts
+        })  # fmt: skip
+    one = bridged(model)
+    options = {"metric": pick, "ig_steps": 1, "rule": "gradient-drop"}
+    scores = named(discover(Run(one, IDS), Run(one, OTHER), **options))
+    wanted = {}
+    for edge in scores:
+        into = edge.split("->")[1]
+        own = None if into == "logits" else int(into.split(".")[0][1:])
+        kept = [size[edge] for layer, size in enumerate(sizes) if layer != own]
+        wanted[edge] = sum(kept) / len(kept)
+    check(scores, wanted)
+
+
+@pytest.mark.parametrize(("family", "rule"), thinned(COVERED, ["relp", "gim"]))
+def test_rules_are_the_same_on_the_bridge_and_in_the_decoder(family, rule):
+    """Hooks on Hugging Face's modules against the decoder's own arithmetic."""
+    one = bridge(family, 1)
+    tokens, mask = prompts([7, 5])
+    changed, _ = prompts([7, 5], seed=1)
+    clean, corrupted = Run(one, tokens, mask), Run(one, changed, mask)
+    options = {"metric": pick, "ig_steps": 1, "rule": rule}
+    nodes = discover(clean, corrupted, level="node", **options)
+    edges = discover(clean, corrupted, **options)
+    sums = torch.zeros_like(nodes.values)
+    sums.index_add_(1, edges.graph.edge_source, edges.values)
+    torch.testing.assert_close(sums, nodes.values, atol=3e-4, rtol=1e-3)
+    plan = make_plan(
+        clean, corrupted, "z", direction="denoising", contrast="prompt", ask=Question(metric=pick)
+    )
+    back = Backward(plan, {"z", "mlp_out"}, RULES[rule])
+    base = run_and_keep(corrupted, ("z", "mlp_out"), plan.at).acts
+    graph = nodes.graph
+    for layer in range(graph.n_layers):
+        heads, mlp = graph.head(layer, 0), graph.mlp(layer)
+        for site, where in (("z", slice(heads, mlp)), ("mlp_out", slice(mlp, mlp + 1))):
+            moved = (back.acts[site][layer] - base[site][layer]) * back.grads[site][layer]
+            found = (moved.sum(-1).view(*mask.shape, -1) * mask[..., None]).sum(1)
+            torch.testing.assert_close(nodes.values[:, where], found, atol=3e-4, rtol=1e-3)
+    assert nodes.values.abs().max() > 0.01
+
+
+def test_scores_by_a_rule_say_what_they_are_not(tmp_path):
+    one = bridge("llama", 1)
+    clean, corrupted = (Run(one, prompts([6, 6], seed=seed)[0]) for seed in (0, 1))
+    with pytest.raises(InputError, match="scores by the rule 'relp' add up to nothing; leave"):
+        discover(clean, corrupted, metric=pick, rule="relp", within=0.1)
+    with pytest.raises(InputError, match="unknown rule 'atp'"):
+        discover(clean, corrupted, metric=pick, rule="atp")
+    sizes = discover(clean, corrupted, metric=pick, rule="gradient-drop", ig_steps=1)
+    assert bool((sizes.values >= 0).all())
+    circuit = select(sizes, 10)
+    assert circuit.complete is None
+    for back in (type(circuit).load(circuit.save(tmp_path / "circuit.safetensors")),
+                 from_json(to_json(circuit, tmp_path / "circuit.json"))):  # fmt: skip
+        assert back.rule == "gradient-drop"
+    with pytest.raises(InputError, match="'gradient-drop' add up to nothing"):
+        sizes.completeness()
+    with pytest.raises(InputError, match="are sizes: no sign to flip"):
+        sizes.chance_floor()
+    table = sizes.to_dataframe(most=5)
+    assert table["p"].isna().all()
+    assert table["p_adjusted"].isna().all()
+    assert not table["above_floor"].any()
 
 
 def test_one_step_is_the_derivative_of_every_edge():

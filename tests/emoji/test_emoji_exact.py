@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from thinned import todays
+from patching_models import FAMILIES
+from thinned import thinned, todays
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -22,6 +22,7 @@ from interp.emoji import EmojiVocab, continuation, find, rgi
 from interp.emoji.data import countable
 from interp.emoji.exact import along
 from interp.errors import InputError, ModelError, TokenizerError
+from interp.models.pair import hook
 
 
 def tiny_llama(size: int, seed: int = 0) -> LlamaForCausalLM:
@@ -269,7 +270,8 @@ def test_along_a_text_it_is_the_continuation_at_every_place(
     small: PreTrainedTokenizerFast, small_vocab: EmojiVocab, llama: LlamaForCausalLM
 ) -> None:
     prompt, answer = ids(small, "What a day"), ids(small, " we had it.  So")
-    ended = along(llama, prompt, answer, small_vocab, ended=True, temperature=1.3, tolerance=0.0)
+    how = {"temperature": 1.3, "share": 0.0, "most": 10**6}
+    ended = along(llama, prompt, answer, small_vocab, ended=True, **how)
     spaces = [small_vocab.pieces[token] == b" " for token in answer]
     assert any(spaces)
     for place in range(len(answer) + 1):
@@ -278,35 +280,31 @@ def test_along_a_text_it_is_the_continuation_at_every_place(
         expected = 0.0 if place and spaces[place - 1] else alone
         assert float(ended.chance[place]) == pytest.approx(expected, rel=1e-4, abs=1e-12)
     assert float(ended.left_out.max()) == 0.0
-    cut = along(llama, prompt, answer, small_vocab, ended=False, temperature=1.3, tolerance=0.0)
+    cut = along(llama, prompt, answer, small_vocab, ended=False, **how)
     torch.testing.assert_close(cut.chance, ended.chance[:-1])
-    some = along(llama, prompt, answer, small_vocab, ended=True, temperature=1.3, tolerance=0.01)
-    assert bool((some.left_out > 0).any())
-    assert bool((some.chance <= ended.chance + 1e-9).all())
-    assert bool((some.chance + some.left_out >= ended.chance - 1e-9).all())
+    for less in ({"share": 0.2}, {"most": 40}):
+        some = along(llama, prompt, answer, small_vocab, ended=True, **(how | less))
+        assert float(some.left_out.sum()) > 0
+        assert bool((some.chance <= ended.chance + 1e-9).all())
+        assert bool((some.chance + some.left_out >= ended.chance - 1e-9).all())
+        if "share" in less:
+            assert float(some.left_out.sum()) <= 0.2 * float(some.chance.sum())
 
 
-@pytest.mark.parametrize("kind", ["sliding", "gpt2"])
-def test_along_a_text_in_other_models(
-    kind: str, small: PreTrainedTokenizerFast, small_vocab: EmojiVocab
+@pytest.mark.parametrize(("family", "hooked"), thinned(sorted(FAMILIES), (False, True), keep=6))
+def test_along_a_text_in_every_family(
+    family: str, hooked: bool, small: PreTrainedTokenizerFast, small_vocab: EmojiVocab
 ) -> None:
-    """Whose cache has lost its beginning, and whose positions are learned."""
+    """With caches that have lost their beginning, and positions that are learned, among them."""
     torch.manual_seed(0)
-    size = small_vocab.size + 3
-    sizes = {"vocab_size": size, "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1}
-    model: Any
-    if kind == "gpt2":
-        model = GPT2LMHeadModel(GPT2Config(**sizes, n_embd=32, n_layer=2, n_head=4)).eval()
-    else:
-        shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 3}
-        model = MistralForCausalLM(MistralConfig(**sizes, **shape, **heads)).eval()
+    config = FAMILIES[family]()
+    config.vocab_size, config.initializer_range = small_vocab.size + 3, 0.3
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    model = hook(model, small) if hooked else model
     prompt, answer = ids(small, "What a day"), ids(small, " we had.")
-    found = along(model, prompt, answer, small_vocab, ended=True, tolerance=0.0)
-    for place in (0, 2, len(answer)):
-        alone = continuation(model, torch.tensor([prompt + answer[:place]]), small_vocab)
-        wanted = float(alone.probability)
-        assert float(found.chance[place]) == pytest.approx(wanted, rel=1e-4)
+    found = along(model, prompt, answer, small_vocab, ended=True, share=0.0, most=10**6)
+    alone = continuation(model, torch.tensor([prompt + answer[:2]]), small_vocab)
+    assert float(found.chance[2]) == pytest.approx(float(alone.probability), rel=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.0, float("nan")])

@@ -1,16 +1,20 @@
 """Estimates against finite differences and recomputed patterns; verified nodes against hooks."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from patching_models import bridge, pick, prompts
+from planted_backup import BACKUPS, MAIN, planted_backup, planted_loud
 from scipy.stats import spearmanr
 from thinned import thinned
 
 from interp.errors import InputError
 from interp.patching import Run, naive, screen
 from interp.readout import Question
+from interp.readout.capture import hook_name
+from interp.readout.rules import RULES, applied
 
 FAMILIES = ("llama", "gemma2", "gpt2", "gpt_neox")
 
@@ -160,11 +164,128 @@ def test_screen_is_better_with_its_correction():
             corrupted,
             sites={"q": "head"},
             top_k=12,
-            softmax_correction=corrected,
+            rule=replace(RULES["gradient"], corrected=corrected),
             ask=Question(metric=pick),
         )
+        assert found.softmax_correction == corrected
         errors[corrected] = float((found.estimate - found.exact).abs().mean())
     assert errors[True] < errors[False]
+
+
+DROPPED = [("z", "head"), ("mlp_post", "neuron_pos"), ("mlp_out", "pos"), ("resid_pre", "pos")]
+
+
+@pytest.mark.parametrize(("family", "case"), thinned(FAMILIES, DROPPED, keep=4))
+def test_gradient_drop_is_a_loop_over_layers(family, case):
+    """Each layer's attention and MLP cut off by hand, a forward and backward pass for each."""
+    site, by = case
+    clean, corrupted = runs(family)
+    found = screen(
+        clean, corrupted, sites={site: by}, top_k=1, rule="gradient-drop", ask=Question(metric=pick)
+    )
+    assert not found.signed
+    n_layers, weight = 3, corrupted.model.embed.original_component.weight
+    sizes = torch.zeros(n_layers, *found.estimate.shape)
+    source = [kept(clean, hook_name(clean.model, site, i)) for i in range(n_layers)]
+    for dropped in range(n_layers):
+        acts = []
+
+        def keep(value, acts=acts, **_):
+            acts.append(value)
+            return value
+
+        hooks = [(hook_name(corrupted.model, part, dropped), lambda value, **_: value.detach())
+                 for part in ("attn_out", "mlp_out")]  # fmt: skip
+        hooks = [(hook_name(corrupted.model, site, i), keep) for i in range(n_layers)] + hooks
+        weight.requires_grad_(True)
+        logits = corrupted.model.run_with_hooks(
+            corrupted.tokens, attention_mask=corrupted.mask.long(), fwd_hooks=hooks
+        )
+        grads = torch.autograd.grad(pick(logits[:, -1]).sum(), acts, allow_unused=True)
+        weight.requires_grad_(False)
+        for node in range(len(found.layer)):
+            layer, element, pos = (int(x[node]) for x in (found.layer, found.element, found.pos))
+            if grads[layer] is None:
+                continue
+            moved = (source[layer] - acts[layer].detach()) * grads[layer]
+            moved = moved if element < 0 else moved[:, :, element]
+            moved = moved if pos < 0 else moved[:, pos]
+            sizes[dropped, node] = moved.reshape(len(moved), -1).sum(1).abs()
+    own = torch.nn.functional.one_hot(found.layer, n_layers).T[:, :, None].float()
+    mean = sizes.mean(0) if site == "resid_pre" else (sizes * (1 - own)).sum(0) / (n_layers - 1)
+    torch.testing.assert_close(found.estimate, mean, atol=1e-5, rtol=1e-3)
+    assert mean.max() > 1e-2
+
+
+@pytest.mark.parametrize("family", thinned(["llama", "gemma2", "gpt2"]))
+def test_screens_by_rules_are_gradients_by_rules(family):
+    """One node's estimate, from a pass under the rule that is written here."""
+    clean, corrupted = runs(family, torch.float32)
+    model = corrupted.model
+    for rule in ("relp", "gim"):
+        found = screen(clean, corrupted, sites={"z": "head"}, top_k=1, rule=rule,
+                       ask=Question(metric=pick))  # fmt: skip
+        acts, name = [], hook_name(model, "z", 1)
+        weight = model.embed.original_component.weight.requires_grad_(True)
+        with applied(model, RULES[rule]):
+            logits = model.run_with_hooks(
+                corrupted.tokens, attention_mask=corrupted.mask.long(),
+                fwd_hooks=[(name, lambda value, acts=acts, **_: acts.append(value) or value)],
+            )  # fmt: skip
+        grad = torch.autograd.grad(pick(logits[:, -1]).sum(), acts)[0]
+        weight.requires_grad_(False)
+        wanted = ((kept(clean, name) - acts[0].detach()) * grad).sum((1, 3)).T
+        torch.testing.assert_close(found.estimate[found.layer == 1], wanted, atol=1e-5, rtol=1e-3)
+        assert found.rule == rule
+        assert found.signed
+
+
+def strongest(made, rule, direction):
+    """Heads by estimate, and all exact effects."""
+    ask = Question(metric=made.metric)
+    found = screen(made.clean, made.corrupted, sites={"z": "head"}, top_k=16, rule=rule,
+                   direction=direction, ask=ask)  # fmt: skip
+    order = found.estimate.mean(1).abs().argsort(descending=True).tolist()
+    names = [(int(found.layer[i]), int(found.element[i])) for i in order]
+    exact = found.exact.mean(1).view(4, 4)
+    return found, names, exact
+
+
+def test_backups_hide_heads_from_the_gradient_and_from_no_other_rule():
+    """What a main head adds and its backup takes away cancel in the gradient alone."""
+    made = planted_backup(noise=0.005)
+    for rule in RULES:
+        found, names, exact = strongest(made, rule, "denoising")
+        assert exact[MAIN] == exact.abs().max() > 1
+        assert all(exact[main] > 2 * exact[(1, 1)] for main in BACKUPS)
+        last = max(names.index(main) for main in BACKUPS)
+        if rule == "gradient":
+            assert min(names.index(main) for main in BACKUPS) >= 5, "behind all that is planted"
+        else:
+            assert names[0] == MAIN, rule
+            assert last < 6, rule
+        order = spearmanr(found.estimate.mean(1).abs(), found.exact.mean(1).abs()).statistic
+        assert (order > 0.9) == (rule != "gradient"), rule
+        signed = spearmanr(found.estimate.mean(1), found.exact.mean(1)).statistic
+        assert found.rank_correlation == pytest.approx(order if not found.signed else signed)
+    table = screen(made.clean, made.corrupted, sites={"z": "head"}, top_k=3, rule="gradient-drop",
+                   ask=Question(metric=made.metric)).to_dataframe()  # fmt: skip
+    assert table["kind"].tolist() == ["exact"] * 3 + ["estimated size"] * 13
+
+
+def test_a_norm_hides_a_head_that_fills_the_stream():
+    """Rules that keep the norm's scale see it; a dropped layer cannot help."""
+    made = planted_loud(noise=0.005)
+    shares = {}
+    for rule in RULES:
+        found, _, exact = strongest(made, rule, "noising")
+        here = (found.layer == MAIN[0]) & (found.element == MAIN[1])
+        shares[rule] = float(found.estimate[here].mean().abs() / exact[MAIN].abs())
+        assert exact[MAIN].abs() > 5
+    assert shares["gradient"] < 0.2
+    assert shares["gradient-drop"] < 0.2
+    assert 0.8 < shares["relp"] < 1.3
+    assert 0.8 < shares["gim"] < 1.3
 
 
 def test_bad_input():
@@ -173,5 +294,7 @@ def test_bad_input():
         screen(clean, corrupted, top_k=0, ask=Question(metric=pick))
     with pytest.raises(InputError, match="no site to screen"):
         screen(clean, corrupted, sites={}, ask=Question(metric=pick))
+    with pytest.raises(InputError, match="unknown rule 'atp'; use one of gradient, gradient-drop"):
+        screen(clean, corrupted, rule="atp", ask=Question(metric=pick))
     with pytest.raises(InputError, match="cannot be swept by 'pos'; use head or head_pos"):
         screen(clean, corrupted, sites={"z": "pos"}, ask=Question(metric=pick))

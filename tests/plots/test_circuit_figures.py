@@ -113,6 +113,9 @@ def test_blocks_without_a_node_are_said() -> None:
     assert "Blocks 1 to 2, 4 of 0 to 4: no node that is drawn." in figure.caption
     whole = circuit_graph(select(scores(), 60), "openness", most=1000)
     assert "no node" not in whole.caption
+    assert "(EAP-IG, 5 steps, mean over 6 prompts)" in whole.caption
+    other = circuit_graph(select(replace(scores(), rule="relp"), 60), "openness")
+    assert "(scores by relp, 5 steps, mean over 6 prompts)" in other.caption
 
 
 def test_only_the_edges_that_can_be_read_are_drawn_and_they_lead_to_the_logits() -> None:

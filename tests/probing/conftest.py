@@ -1,8 +1,6 @@
-"""Planted activations, the tiny tokenizer's emojis, and the bridges of the patching tests."""
+"""Planted activations, and the tiny tokenizer's emojis."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ import torch
 
 from interp.emoji import EmojiVocab
 from interp.probing import Features
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "patching"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,14 @@
-"""A tokenizer that cannot write everything."""
+"""A tokenizer that cannot write everything; the tiny models of other rooms are used here too."""
+
+import sys
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+for room in ("patching", "circuits"):
+    sys.path.append(str(Path(__file__).resolve().parents[1] / room))
 
 
 @pytest.fixture(scope="session")

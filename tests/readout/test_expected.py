@@ -39,7 +39,7 @@ def test_it_is_unbiased_against_sampling_where_rates_are_high(pair):
     found = expected_rate(pair.tuned, texts, known, temperature=1.0, **ROLES)
     error = np.hypot(hits.std() / len(hits) ** 0.5, float(found.probability.std()) / 40**0.5)
     assert abs(found.rate - hits.mean()) < 3 * error + float(found.left_out.mean())
-    assert found.left_out.max() < 1e-3
+    assert bool((found.left_out < 0.02 * found.probability).all())
     # It is the better estimate: its spread over answers is the smaller one.
     assert float(found.probability.std()) < hits.std()
 

@@ -15,6 +15,7 @@ from matplotlib.path import Path
 
 from interp.base.errors import InputError
 from interp.base.traits import Trait
+from interp.readout.rules import GRADIENT
 from interp.show.plots.parts import plural
 from interp.show.plots.style import (
     BASE_COLOUR,
@@ -253,10 +254,11 @@ def _graph_caption(circuit: Circuit, drawn: int, colour: str, who: Subject) -> s
         if colour == "sign"
         else "edges with negative scores dashed"
     )
+    by = "EAP-IG" if circuit.rule == GRADIENT.name else f"scores by {circuit.rule}"
     return (
         f"{who.title}, {circuit.contrast} contrast: circuit of "
         f"{plural(circuit.n_edges, 'edge')} of {circuit.graph.n_edges:,}, {how[circuit.search]} "
-        f"(EAP-IG, {plural(circuit.ig_steps, 'step')}, mean over "
+        f"({by}, {plural(circuit.ig_steps, 'step')}, mean over "
         f"{plural(circuit.n_prompts, 'prompt')}).{left} Width: {width}; {shades}. a0.h1 is head 1 "
         "of block 0, m0 the block's MLP; heads are entered by query, key and value, and heads that "
         "share a key or value head share its edges."

@@ -1,7 +1,8 @@
 """What a token view shows, measured: two passes per model, one for the lens, one for the rest.
 
-The lens reads the text in a batch, the rest reads it alone; where the two come to the same number
-(the log-odds after the last layer), their difference gives the noise floor (`memory.rounding`).
+The lens reads the text alone, the rest reads it twice in a batch; where the two come to the same
+number (the log-odds after the last layer), their difference gives the noise floor
+(`memory.rounding`).
 
 Cost: three forward passes per model over one text (four where the heads are to be chosen), and the
 logit lens' readout at every position. The patterns of the heads kept stand in memory at half
@@ -94,10 +95,9 @@ def token_view(
     pieces = token_bytes(pair.tokenizer)
     _check(ids, top, answer_start, outcome.size)
     heads = _heads(pair, ids, attention)
-    twice = ids.expand(2, -1)  # in a batch, so that the pass below is another way to the same
     shown = outcome.direct
     lens = logit_lens.compare(
-        pair.base, pair.tuned, twice, outcome=shown, ask=Question(progress=progress)
+        pair.base, pair.tuned, ids[None], outcome=shown, ask=Question(progress=progress)
     )
     passes = []
     for done, (name, model) in enumerate((("base", pair.base), ("tuned", pair.tuned)), 1):
@@ -145,9 +145,10 @@ def _read(
 
     layers = sorted({layer for layer, _ in heads})
     hooks = [(f"blocks.{layer}.attn.hook_pattern", partial(keep, layer)) for layer in layers]
+    twice = ids.expand(2, -1)  # in a batch: another way to what the lens reads
     device = next(model.parameters()).device
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        logits = model(ids[None].to(device))[0].float().cpu()
+        logits = model(twice.to(device))[0].float().cpu()
     likeliest = logits.softmax(-1).topk(min(top, logits.shape[-1]), dim=-1)
     chosen = [kept[layer][head] for layer, head in heads]
     patterns = torch.stack(chosen) if chosen else torch.empty(0, len(ids), len(ids))

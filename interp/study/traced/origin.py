@@ -31,11 +31,11 @@ def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> 
 
 def _expected(
     models: TraitModels, written: tuple[list[Response], list[Response]]
-) -> Float[Tensor, "writer reader batch"]:
-    """Of the first answers; NaN of all others, of greedy ones, which draw nothing, and of other
-    outcomes than emojis, of which no trie is known.
+) -> Float[Tensor, "two writer reader batch"]:
+    """Rates and what was left out, of the first answers; NaN of all others, of greedy ones, which
+    draw nothing, and of other outcomes than emojis, of which no trie is known.
     """
-    made = torch.full((2, 2, len(written[0])), torch.nan)
+    made = torch.full((2, 2, 2, len(written[0])), torch.nan)
     pair, how = models.pair, models.study.sampling
     if how.temperature == 0 or models.config.outcome != EMOJI:
         return made
@@ -50,5 +50,5 @@ def _expected(
                 reader, texts, models.vocab, writer=ROLES[w], reader=ROLES[r],
                 temperature=how.temperature, seed=how.seed, progress=models.progress,
             )  # fmt: skip
-            made[w, r, : len(texts)] = found.probability.float()
+            made[:, w, r, : len(texts)] = torch.stack([found.probability, found.left_out]).float()
     return made

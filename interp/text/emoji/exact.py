@@ -16,8 +16,9 @@ calls. Models without a key/value cache are refused.
 """
 
 import copy
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,18 +26,22 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.text.emoji.encode import CONTEXTS
-from interp.text.emoji.plan import Completions, Path, Plan
+from interp.text.emoji.plan import Completions, Path
 from interp.text.emoji.vocab import EmojiVocab
 
-Reached = dict[tuple[int, tuple[int, ...]], Tensor]
-"""By place in a text and path of tokens there: log-probabilities, the path's own among them."""
-_ROWS = 32
+Branch = tuple[int, tuple[int, ...]]
+"""A place in a text, and a path of tokens there."""
+Reached = dict[Branch, Tensor]
+"""Log-probabilities of what follows, the branch's own among them."""
+_ROWS = 64
+_NONE = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -98,57 +103,61 @@ def along(
     *,
     ended: bool,
     temperature: float = 1.0,
-    tolerance: float = 1e-6,
+    share: float = 0.01,
+    most: int = 256,
 ) -> Along:
     """`continuation` at every place of an answer: before each of its tokens, and before its end.
 
     An emoji after a lone space token counts at the place before the space; where the answer itself
-    goes on with that token, the place after it has no chance of its own. Spellings are followed
-    token by token while they are at least as probable as `tolerance`; what the others could add is
-    `left_out`.
+    goes on with that token, the place after it has no chance of its own. Spellings of several
+    tokens are followed token by token, the most probable beginning first, until what the others
+    could add is a small share of the chance, or too many would have to be followed; what they could
+    add is `left_out`.
 
-    Cost: one forward pass over the text, and one of some tokens for each 32 places and spellings
-    of several tokens that are probable enough.
+    Cost: one forward pass over the text, and one token for each beginning that is followed, 64 in a
+    pass.
 
     Args:
         model, vocab, temperature: as for `continuation`.
         prompt, answer: ids.
         ended: whether the writer ended the answer: its end is a place then.
-        tolerance: the least probability of a beginning that is followed.
+        share: of the chance over all places, that may be left out.
+        most: beginnings that are followed at most.
     """
     _check(model, 1, temperature)
-    nodes, device = vocab.plan.nodes, input_device(model)
+    nodes, children, device = vocab.plan.nodes, vocab.plan.children, input_device(model)
     row = torch.tensor([[*prompt, *answer]], device=device)
     stop = row.shape[1] if ended else row.shape[1] - 1
     whole, cache = _forward(model, row, None)
     ahead = _log_probs(vocab.check(whole)[0, len(prompt) - 1 : stop], temperature)
     del whole
-    chance = torch.zeros(len(ahead), dtype=torch.float64)
-    left_out = torch.zeros_like(chance)
+    chance, left = torch.zeros(len(ahead), dtype=torch.float64), 0.0
     spaced = {place for place, token in enumerate(answer, 1) if vocab.pieces[token] == b" "}
     reached: Reached = {(place, ()): row for place, row in enumerate(ahead) if place not in spaced}
+    waiting: list[tuple[float, int, tuple[int, ...]]] = []  # a heap, the most probable first
+    stands: dict[Branch, int] = {}
     while reached:
-        likely: Reached = {}
         for (place, path), log_probs in reached.items():
             chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
-            found, less = _followed(vocab.plan, path, log_probs, tolerance)
-            likely |= {(place, longer): value for longer, value in found.items()}
-            left_out[place] += less
-        reached = _after(model, cache, row, len(prompt), likely, temperature)
+            tokens = children.get(path, _NONE)
+            likely = log_probs[tokens.to(device)].double().cpu()
+            left += float(likely.exp().sum())
+            for token, value in zip(tokens.tolist(), likely.tolist(), strict=True):
+                heapq.heappush(waiting, (-value, place, (*path, token)))
+        some: dict[Branch, float] = {}
+        enough = share * float(chance.sum())
+        while waiting and len(some) < min(_ROWS, most) and left > enough:
+            unlikely, place, path = heapq.heappop(waiting)
+            some[place, path] = -unlikely
+            left -= math.exp(-unlikely)
+        most -= len(some)
+        reached = {}
+        if some:
+            reached = _after(model, cache, row, len(prompt), some, stands, temperature)
+    left_out = torch.zeros_like(chance)
+    for unlikely, place, _ in waiting:
+        left_out[place] += math.exp(-unlikely)
     return Along(chance, left_out)
-
-
-def _followed(
-    plan: Plan, path: tuple[int, ...], ahead: Float[Tensor, " vocab"], tolerance: float
-) -> tuple[dict[tuple[int, ...], Tensor], float]:
-    """The paths one token longer that are probable enough, and what the others have in all."""
-    tokens = plan.children.get(path)
-    if tokens is None:
-        return {}, 0.0
-    chances = ahead[tokens.to(ahead.device)].exp()
-    probable = chances >= tolerance
-    found = {(*path, token): ahead[token] for token in tokens[probable.cpu()].tolist()}
-    return found, float(chances[~probable].double().sum())
 
 
 def _after(
@@ -156,35 +165,43 @@ def _after(
     cache: Any,
     row: Int[Tensor, "1 pos"],
     first: int,
-    likely: Reached,
+    likely: Mapping[Branch, float],
+    stands: dict[Branch, int],
     temperature: float,
 ) -> Reached:
-    """Log-probabilities of what follows each path, all of one length, at its place of the text.
+    """Log-probabilities of what follows each path at its place of the text.
 
-    All places share the text's cache: each sees its keys up to the place, and takes the positions
-    after it. A cache that slides has lost the early ones, so there the whole text is read anew.
+    The last tokens of all paths are appended to the text's cache, one beside the other: each sees
+    the text up to its place and the tokens of its own path (`stands` says where), and has the
+    position after them. A cache that slides has lost the early ones: there the texts are read anew.
     """
-    made: Reached = {}
-    every, device, slides = list(likely), row.device, any(getattr(cache, "is_sliding", ()))
-    for start in range(0, len(every), _ROWS):
-        some = every[start : start + _ROWS]
-        ids = torch.tensor([path for _, path in some], device=device)
-        before = torch.tensor([first + place for place, _ in some], device=device)[:, None]
-        at = before + torch.arange(ids.shape[1], device=device)
-        if slides:
-            texts = torch.cat((row, torch.zeros_like(ids[:1])), 1).repeat(len(some), 1)
-            logits, _ = _forward(model, texts.scatter(1, at, ids), None)
-            ends = logits[torch.arange(len(some)), at[:, -1]]
-        else:
-            repeated = copy.deepcopy(cache)  # a forward pass writes into its cache
-            repeated.batch_repeat_interleave(len(some))
-            mask = torch.arange(row.shape[1], device=device) < before
-            mask = torch.cat((mask, torch.ones_like(ids, dtype=torch.bool)), 1).long()
-            logits, _ = _forward(model, ids, repeated, attention_mask=mask, position_ids=at)
-            ends = logits[:, -1]
-        for key, end in zip(some, _log_probs(ends, temperature), strict=True):
-            made[key] = end + likely[key]
-    return made
+    device = row.device
+    if any(getattr(cache, "is_sliding", ())):
+        texts = [
+            torch.cat((row[0, : first + at], torch.tensor(path).to(row))) for at, path in likely
+        ]
+        ends = torch.tensor([len(text) for text in texts], device=device) - 1
+        logits, _ = _forward(model, pad_sequence(texts, batch_first=True), None)
+        logits = logits[torch.arange(len(texts), device=device), ends]
+    else:
+        length = row.shape[1] + len(stands)
+        seen = torch.zeros(len(likely), length + len(likely), dtype=torch.bool)
+        for i, (place, path) in enumerate(likely):
+            stands[place, path] = length + i
+            seen[i, : first + place] = True
+            seen[i, [stands[place, path[:end]] for end in range(1, len(path) + 1)]] = True
+        ids = torch.tensor([[path[-1] for _, path in likely]], device=device)
+        at = torch.tensor(
+            [[first + place + len(path) - 1 for place, path in likely]], device=device
+        )
+        dtype = next(model.parameters()).dtype
+        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+        logits, _ = _forward(
+            model, ids, cache, attention_mask=mask[None, None].to(device), position_ids=at
+        )
+        logits = logits[0]
+    found = _log_probs(logits, temperature)
+    return {key: after + likely[key] for key, after in zip(likely, found, strict=True)}
 
 
 @torch.no_grad()

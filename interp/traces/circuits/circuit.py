@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
 from interp.base.results import Result
+from interp.readout.rules import GRADIENT
 from interp.traces.circuits.graph import Graph
 from interp.traces.circuits.scores import CircuitScores
 from interp.traces.circuits.weights import fingerprint
@@ -33,7 +34,8 @@ class Circuit(Result):
         members: which edges belong to it, in the order of `graph`, `[edge]`.
         scores: mean score of every edge, chosen or not (of every node, if `level` is `node`).
         name: a label, for instance the trait.
-        level, contrast, rooted, metric, unit, ig_steps, n_prompts: where the scores come from.
+        level, contrast, rooted, metric, unit, ig_steps, n_prompts, rule: where the scores come
+            from.
         search, wanted: how the edges were chosen, and how many (nodes, at level `node`) were asked
             for before those without a path were dropped.
         model: fingerprint of the clean model.
@@ -60,6 +62,7 @@ class Circuit(Result):
     wanted: int
     model: str
     complete: float | None = None
+    rule: str = GRADIENT.name
 
     @cached_property
     def graph(self) -> Graph:
@@ -229,7 +232,8 @@ def cut(
         there[order[:count]] = True
         reads = (graph.owned & there).any(1)
         members = there[graph.edge_source] & reads[graph.edge_destination]
-    complete = nan if scores.level == "node" else scores.completeness()
+    sums = scores.level == "edge" and scores.rule == GRADIENT.name
+    complete = scores.completeness() if sums else nan
     return Circuit(
         members=graph.prune(members, rooted=scores.rooted), scores=scores.mean(),
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
@@ -237,7 +241,7 @@ def cut(
         rooted=scores.rooted, metric=scores.metric, unit=scores.unit, ig_steps=scores.ig_steps,
         n_prompts=scores.n_prompts, search="top" if scores.level == "node" else search,
         wanted=count, model=scores.model,
-        complete=complete if isfinite(complete) else None,
+        complete=complete if isfinite(complete) else None, rule=scores.rule,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from interp.readout.capture import Kept, run_and_keep
 from interp.readout.decoder import Decoder
 from interp.readout.metric import measure, read_columns, reads, resolve
 from interp.readout.question import Metric, Question
+from interp.readout.rules import GRADIENT, Rule, ruled
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.circuits.graph import Graph
 from interp.traces.circuits.weights import constant_of, fingerprint, weight_of
@@ -144,6 +145,7 @@ class Contrast:
     Attributes:
         kind: `prompt`, `model` or `model and prompt`.
         at, first: as in `Frame`, for all prompts.
+        rule: what gradients pass by, as they do in `decoder`.
     """
 
     clean: Run
@@ -155,6 +157,7 @@ class Contrast:
     metric: Metric
     at: Int[Tensor, " batch"]
     first: Int[Tensor, " batch"]
+    rule: Rule = GRADIENT
 
     @classmethod
     def of(
@@ -212,6 +215,14 @@ class Contrast:
             self, clean=clean, corrupted=corrupted, metric=metric, at=self.at[rows],
             first=self.first[rows],
         )  # fmt: skip
+
+    def ruled(self, rule: Rule, dropped: int | None = None) -> "Contrast":
+        """The same contrast, with gradients by a rule, and one layer held still if it drops any.
+
+        Raises:
+            ModelError: for a norm whose derivative is not known.
+        """
+        return replace(self, decoder=ruled(self.clean.model, rule, dropped), rule=rule)
 
     @cached_property
     def model_hash(self) -> str:

@@ -16,10 +16,16 @@ clean (tuned) model while every layer reads the point between both runs' residua
 mixtures of tuned and base activations under tuned weights that `faithfulness` puts in. Interpolated
 weights would instead ask about models that no intervention makes.
 
+**Rules.** What takes the gradient's place is a rule's (`interp.readout.rules`): under `relp` and
+`gim` the same products with other coefficients, under `gradient-drop` the mean size of the scores
+with each of the other layers' contributions held fixed in turn (a destination's own layer left
+out). Such scores add up to nothing.
+
 Cost: two forward passes of the bridge, `ig_steps` forward and backward passes, and one product of
-all differences with all gradients. Memory: see `needed`; `Question.chunk` bounds it by chunks of
-prompts, and writes heads out layer by layer where all at once does not fit. The scores take four
-bytes for each edge and prompt (Llama-2-7B: 1.6 million edges, 6.6 MB per prompt).
+all differences with all gradients; for `gradient-drop` that once for every layer. Memory: see
+`needed`; `Question.chunk` bounds it by chunks of prompts, and writes heads out layer by layer where
+all at once does not fit. The scores take four bytes for each edge and prompt (Llama-2-7B: 1.6
+million edges, 6.6 MB per prompt).
 """
 
 from dataclasses import replace
@@ -33,6 +39,7 @@ from interp.base import memory
 from interp.base.errors import InputError
 from interp.readout.metric import label, unit_of
 from interp.readout.question import Metric, Question, asked
+from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.differences import Differences
@@ -51,6 +58,7 @@ def discover(
     *,
     ig_steps: int = 5,
     level: str = "edge",
+    rule: str | Rule = GRADIENT.name,
     within: float | None = None,
     metric: Metric | None = None,
     ask: Question | None = None,
@@ -61,6 +69,9 @@ def discover(
         clean, corrupted: two prompts of equal length, or two models on the same tokens.
         ig_steps: points of the path at which gradients are taken.
         level: `edge`, or `node` (cheaper: no product of all nodes with all destinations).
+        rule: what takes the gradient's place: `gradient` (it does), `gradient-drop` (sizes, without
+            a sign), `relp` (nothing into queries and keys) or `gim`, or one made of these. The
+            papers take one step.
         within: steps are doubled (three times at most, while that helps) until the scores add up
             to the gap but for this share of it (`CircuitScores.completeness`); left out, they stay.
             Scores that miss more than a tenth of the gap have a note that says so.
@@ -69,15 +80,20 @@ def discover(
             takes 1 GiB if left out, or what one prompt needs.
 
     Raises:
-        InputError: prompts that do not pair, no step, or nothing to explain on any prompt.
-        ModelError: a model that circuits do not cover.
+        InputError: prompts that do not pair, no step, an unknown rule, `within` for scores that add
+            up to nothing, or nothing to explain on any prompt.
+        ModelError: a model that circuits or the rule do not cover.
     """
     if ig_steps < 1:
         raise InputError(f"ig_steps must be at least 1, got {ig_steps}")
     if level not in ("edge", "node"):
         raise InputError(f"unknown level {level!r}; use 'edge' or 'node'")
-    ask = asked(ask, metric)
-    contrast = Contrast.of(clean, corrupted, ask)
+    ask, by_rule = asked(ask, metric), rule_of(rule, int(clean.model.cfg.n_layers))
+    if within is not None and by_rule.label != GRADIENT.label:
+        raise InputError(
+            f"scores by the rule {by_rule.label!r} add up to nothing; leave within out"
+        )
+    contrast = Contrast.of(clean, corrupted, ask).ruled(by_rule)
     made = _made(contrast, ig_steps, level, ask)
     for _ in range(_DOUBLED):
         if within is None or _missing(made) <= within:
@@ -98,7 +114,7 @@ def discover(
 
 def _missing(made: CircuitScores) -> float:
     """Share of the gap that scores do not add up to; 0 where there is no such sum."""
-    if made.level == "node" and not made.rooted:
+    if made.rule != GRADIENT.name or (made.level == "node" and not made.rooted):
         return 0.0
     complete = made.completeness()
     return abs(1 - complete) if isfinite(complete) else 0.0  # gaps that cancel have no share
@@ -115,6 +131,7 @@ def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitS
         ig_steps=steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
         noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
+        rule=contrast.rule.label, signed=contrast.rule.signed,
     )  # fmt: skip
 
 
@@ -155,7 +172,7 @@ def _scored(
         with torch.no_grad():
             taken = contrast.take(torch.tensor(rows, device=device))
         ends = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
-        made = (_edges if level == "edge" else _nodes)(contrast, taken, steps, size // 4)
+        made = _by_rule(contrast, taken, steps, level, size // 4)
         if not bool(torch.isfinite(made).all()):
             raise InputError(f"the gradient of metric {label(contrast.metric)!r} is not finite")
         return made.cpu(), ends[0].cpu(), ends[1].cpu()
@@ -169,6 +186,27 @@ def _scored(
     one = int((contrast.at - contrast.first).argmax())
     again = some([one])[0]
     return values, up, down, memory.rounding(values[[one]], again, float(values.abs().max()))
+
+
+def _by_rule(
+    contrast: Contrast, taken: Taken, steps: int, level: str, size: int
+) -> Float[Tensor, "chunk item"]:
+    """Scores, or the mean of their sizes with each layer but an item's own held still."""
+    score, graph = (_edges if level == "edge" else _nodes), contrast.graph
+    if not contrast.rule.drops:
+        return score(contrast, taken, steps, size)
+    if level == "edge":
+        place, each = graph.edge_destination, graph.per_layer
+    else:
+        place, each = torch.arange(len(graph.sources)) - 1, graph.n_heads + 1
+    own = place.div(each, rounding_mode="floor")
+    total = torch.zeros(())
+    for layer in range(graph.n_layers):
+        sizes = score(contrast.ruled(contrast.rule, layer), taken, steps, size).abs()
+        sizes[:, own == layer] = 0.0
+        total = total.to(sizes.device) + sizes
+    others = graph.n_layers - ((own >= 0) & (own < graph.n_layers)).to(total)
+    return total / others
 
 
 def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Tensor, "chunk edge"]:

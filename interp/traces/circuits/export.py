@@ -6,7 +6,7 @@ JSON (format `interp circuit 1`, read back by `from_json`):
      "graph": {"n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "parallel": false},
      "name": "extraversion", "model": "<fingerprint>", "contrast": "model", "metric": ..., "unit":
      ..., "level": "edge", "search": "greedy", "wanted": 40, "ig_steps": 5, "n_prompts": 16,
-     "rooted": false,
+     "rooted": false, "rule": "gradient",
      "nodes": [{"name": "a1.h2", "kind": "head", "layer": 1}, ...],
      "edges": [{"source": "m0", "destination": "a1.kv0<v>", "score": 0.41, "member": true}, ...]}
 
@@ -29,12 +29,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interp.base.errors import InputError, visible
 from interp.base.files import read_json, write_bytes, write_json
+from interp.readout.rules import GRADIENT
 from interp.traces.circuits.circuit import Circuit
 from interp.traces.circuits.graph import Graph
 
 FORMAT = "interp circuit 1"
 _FACTS = ("name", "model", "contrast", "metric", "unit", "level", "search", "wanted", "ig_steps",
-          "n_prompts", "rooted")  # fmt: skip
+          "n_prompts", "rooted", "rule")  # fmt: skip
 _SHAPE = ("n_layers", "n_heads", "n_kv_heads", "parallel")
 
 
@@ -76,6 +77,7 @@ class _File(_Strict):
     ig_steps: int
     n_prompts: int
     rooted: bool
+    rule: str = GRADIENT.name
     nodes: list[_Node]
     edges: list[_Edge]
 

@@ -10,6 +10,7 @@ that over steps `k` the sum of a head's gradients is
 with `g_k` in the head's own `d_head` dimensions, because `x^ . (w * W^T g) = g . (q - b)`, `b`
 being what the projection makes of the norm's bias. Kept are the first sum in head space, and per
 step one number per head and the normed row, put together once, after the last step (`Reads`).
+Under a rule that takes sigma for a constant (`interp.readout.rules`) the second sum is nothing.
 
 In the last layer only the metric columns have queries, an MLP and logits.
 """
@@ -24,8 +25,9 @@ from torch import Tensor
 
 from interp.base.errors import ModelError
 from interp.readout.decoder import Decoder, Layer, attend
+from interp.readout.norms import Norm
 from interp.traces.circuits.contrast import Contrast, Frame, Taken
-from interp.traces.circuits.weights import Norm, constant_of, weight_of
+from interp.traces.circuits.weights import constant_of, weight_of
 from interp.traces.patching.engine import turned
 
 
@@ -150,7 +152,7 @@ class Reads:
     def __init__(self, contrast: Contrast, layer: int, like: Tensor) -> None:
         block = contrast.clean.model.blocks[layer]
         one = contrast.decoder.layers[layer]
-        self.norm = Norm.of(block.ln1.original_component)
+        self.norm, self.frozen = Norm.of(block.ln1.original_component), contrast.rule.norms
         self.rows = layer == len(contrast.decoder.layers) - 1
         self.d_head = one.d_head
         self.weight = []
@@ -173,10 +175,12 @@ class Reads:
             at = self.rows and j == 0
             xhat, s = (frame.row(unit), frame.row(scale)) if at else (unit, scale)
             g = self._heads(grad) * s[..., None, None]
+            self._sum(j, g)
+            if self.frozen:
+                continue
             moved = self._heads(head.detach()) - self.constant[j]
             self.units[j].append(xhat)
             self.shares[j].append((g * moved).sum(-1) / xhat.shape[-1])
-            self._sum(j, g)
         self._sum(3, grads[3].float())
 
     def _heads(self, x: Tensor) -> Float[Tensor, "batch pos head d_head"]:
@@ -202,6 +206,8 @@ class Reads:
             return total[None]
         made = torch.bmm(rearrange(total, "pos head e -> head pos e"), self.weight[j])
         made = self.norm.centre(made.mul_(self.norm.weight.float()))
+        if self.frozen:
+            return made
         shares = torch.stack([share[prompt, rows] for share in self.shares[j]], -1)
         units = torch.stack([unit[prompt, rows] for unit in self.units[j]], 1)
         return made.sub_(rearrange(torch.bmm(shares, units), "pos head d -> head pos d"))

@@ -15,6 +15,7 @@ from torch import Tensor
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_ps
+from interp.readout.rules import GRADIENT
 from interp.traces.circuits.graph import Graph
 
 _CHUNK = 4_000_000
@@ -37,6 +38,8 @@ class CircuitScores(Result):
         noise_floor: how far batch size and rounding can move a score (for what chance does, see
             `chance_floor`).
         topics: one per prompt, the units of intervals, floors and p-values; None: each prompt.
+        rule: what gradients passed by (`interp.readout.rules`).
+        signed: whether scores have a sign; those of `gradient-drop` are sizes.
     """
 
     kind: ClassVar[str] = "circuit scores"
@@ -59,6 +62,8 @@ class CircuitScores(Result):
     notes: tuple[str, ...] = ()
     noise_floor: float | None = None
     topics: tuple[str, ...] | None = None
+    rule: str = GRADIENT.name
+    signed: bool = True
 
     @cached_property
     def graph(self) -> Graph:
@@ -86,9 +91,12 @@ class CircuitScores(Result):
         as steps grow; else through what every layer reads, and it is all edges into the logits.
 
         Raises:
-            InputError: for scores of nodes of two models, which have no such sum.
+            InputError: for scores of nodes of two models, or by another rule than the gradient,
+                which have no such sum.
         """
         graph = self.graph
+        if self.rule != GRADIENT.name:
+            raise InputError(f"scores by the rule {self.rule!r} add up to nothing")
         if self.level == "node":
             if not self.rooted:
                 raise InputError("scores of nodes of two models add up to nothing; score edges")
@@ -123,8 +131,10 @@ class CircuitScores(Result):
         make it coarse: n of them have only 2^n flips.
 
         Raises:
-            InputError: if the clusters do not fit the prompts.
+            InputError: if the clusters do not fit the prompts, or scores have no sign to flip.
         """
+        if not self.signed:
+            raise InputError(f"scores by the rule {self.rule!r} are sizes: no sign to flip")
         sums, n = self._sums(clusters)
         flips = np.random.default_rng(seed).choice([-1.0, 1.0], (n_resamples, len(sums)))
         size = np.abs(sums.sum(0)) / n
@@ -181,19 +191,23 @@ class CircuitScores(Result):
             NaN with fewer than two prompts or clusters), `p` (sign-flip test of zero),
             `p_adjusted` (false discovery rate over all items, those not shown counted as p = 1, so
             the values are upper bounds), `stability` (share of bootstrap resamples with the item
-            among the `most` largest) and `above_floor` (see `chance_floor`).
+            among the `most` largest) and `above_floor` (see `chance_floor`). Sizes have no test of
+            zero: their p are NaN, and none is above a floor.
         """
         mean = self.mean()
         most = min(most, len(mean))
         order = mean.abs().argsort(descending=True)[:most].tolist()
         labels = self._labels(clusters)
         stable = self.stability(most, clusters=clusters, n_resamples=200, seed=seed)
-        floor = self.chance_floor(clusters=clusters, seed=seed)
         values = self.values[self.defined][:, order].T
         low, high = mean_ends(values, labels, n_resamples=n_resamples, seed=seed)
-        p = sign_flip_ps(values, seed, topics=labels)
-        family = np.ones(len(mean))
-        family[: len(p)] = p
+        floor, p, adjusted = np.nan, np.full(most, np.nan), np.full(most, np.nan)
+        if self.signed:
+            floor = self.chance_floor(clusters=clusters, seed=seed)
+            p = sign_flip_ps(values, seed, topics=labels)
+            family = np.ones(len(mean))
+            family[:most] = p
+            adjusted = fdr_bh(family)[:most]
         score = mean[order].double().numpy()
         return pd.DataFrame(
             {
@@ -203,7 +217,7 @@ class CircuitScores(Result):
                 "low": low,
                 "high": high,
                 "p": p,
-                "p_adjusted": fdr_bh(family)[: len(p)],
+                "p_adjusted": adjusted,
                 "stability": stable[order].double().numpy(),
                 "above_floor": np.abs(score) > floor,
             }

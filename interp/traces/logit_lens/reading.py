@@ -134,6 +134,7 @@ def read_through(
     found = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in _MEASURED}
     log_odds = found["log_odds"]
     one = int(valid.int().sum(1).argmax())
+    alone = some([one])[0].log_odds if len(tokens) > 1 else log_odds  # else it was read alone
     attended = tokens.masked_fill(~mask.to(tokens.device), -1)
     return LensReading(
         **found,
@@ -142,9 +143,7 @@ def read_through(
         onset=onset,
         labels=tuple(through.points),
         readout_error=max(errors),
-        noise_floor=memory.rounding(
-            log_odds[:, [one]], some([one])[0].log_odds, float(log_odds.abs().max())
-        ),
+        noise_floor=memory.rounding(log_odds[:, [one]], alone, float(log_odds.abs().max())),
         topics=ask.topics_of(len(tokens), attended),
         outcome=outcome.name,
         lens=through.lens,

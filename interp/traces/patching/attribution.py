@@ -6,8 +6,11 @@ To first order, patching an activation changes the metric by its gradient times 
 For a key at one position the new pattern follows in closed form, so that all of them cost no more
 than one attention layer.
 
-Cost: two forward passes and one backward, with every layer's activations and attention patterns in
-memory. Not here: AtP*'s gradient drop, its second correction, for direct effects that cancel.
+Another rule may take the gradient's place (`interp.readout.rules`): AtP*'s gradient drop, its
+second correction, for effects that cancel; RelP; GIM.
+
+Cost: two forward passes and one backward (for the gradient drop one per layer), with every layer's
+activations and attention patterns in memory.
 """
 
 from collections.abc import Iterator
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from interp.readout.capture import at_columns, hook_name
 from interp.readout.decoder import Decoder, Layer, attend
+from interp.readout.rules import GRADIENT, Rule, applied
 from interp.traces.patching.engine import turned
 from interp.traces.patching.sweep_plan import EVERYWHERE, Plan
 
@@ -47,10 +51,11 @@ class Backward:
 
     Attributes:
         acts: `acts[site][layer]`, as the hooks give them.
-        grads: the gradient of each prompt's metric there (a prompt depends on its row alone).
+        grads: the gradient of each prompt's metric there (a prompt depends on its row alone), as
+            the rule lets it pass; where the rule drops layers, after `drop` only.
     """
 
-    def __init__(self, plan: Plan, sites: set[str]) -> None:
+    def __init__(self, plan: Plan, sites: set[str], rule: Rule = GRADIENT) -> None:
         model, layers = plan.base.model, range(int(plan.base.model.cfg.n_layers))
         # The bridge's hook_resid_mid is the input of the second norm, whose gradient lacks the way
         # around the MLP; attn_out has the gradient of the stream that it is added to.
@@ -65,22 +70,42 @@ class Backward:
             return hook
 
         hooks = [(hook_name(model, site, i), keep(site)) for site in read for i in layers]
+        self._dropped: set[int] = set()
         with gradients(model):
-            logits = model.run_with_hooks(
-                plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
-            )
-            total = plan.metric(at_columns(logits, plan.columns)).sum()
-            flat = [value for site in read for value in taken[site]]
-            found = torch.autograd.grad(total, flat, allow_unused=True)
-        values = iter(zip(flat, found, strict=True))
-        self.acts: dict[str, list[Tensor]] = {}
+            with applied(model, rule, self._dropped):
+                logits = model.run_with_hooks(
+                    plan.base.tokens, attention_mask=plan.base.mask.long(), fwd_hooks=hooks
+                )
+            self._total = plan.metric(at_columns(logits, plan.columns)).sum()
+        self._taken, self._middle = taken, "resid_mid" in sites
+        self.acts = {site: [value.detach() for value in taken[site]] for site in read}
         self.grads: dict[str, list[Tensor]] = {}
-        for site in read:
-            pairs = [next(values) for _ in layers]
-            self.acts[site] = [value.detach() for value, _ in pairs]
-            self.grads[site] = [torch.zeros_like(v) if g is None else g for v, g in pairs]
-        if "resid_mid" in sites:
+        if not rule.drops:
+            self._back(keep_graph=False)
+
+    def drop(self, layer: int, *, last: bool) -> None:
+        """Gradients with one layer's contribution to the residual stream held fixed.
+
+        Args:
+            last: whether no other layer comes after it, so that the graph can go.
+        """
+        self._dropped.clear()
+        self._dropped.add(layer)
+        self._back(keep_graph=not last)
+
+    def _back(self, *, keep_graph: bool) -> None:
+        flat = [value for values in self._taken.values() for value in values]
+        found = iter(
+            torch.autograd.grad(self._total, flat, allow_unused=True, retain_graph=keep_graph)
+        )
+        self.grads = {
+            site: [torch.zeros_like(v) if (g := next(found)) is None else g for v in values]
+            for site, values in self._taken.items()
+        }
+        if self._middle:
             self.grads["resid_mid"] = self.grads["attn_out"]
+        if not keep_graph:
+            del self._taken, self._total
 
 
 def linear(

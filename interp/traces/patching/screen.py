@@ -1,12 +1,14 @@
 """Screen, then verify: estimate every patch from one backward pass, then do the best exactly.
 
 `screen` ranks all nodes (positions, heads, neurons, as many sites as asked for) by attribution
-patching with AtP*'s softmax correction (see `attribution`), patches the top ones exactly, and says
-for each node whether its value is exact or an estimate, and how well the two agree in rank where
-both are known. That rank correlation speaks about the verified nodes; `n_random` adds nodes drawn
-at random, without which it says nothing about the rest.
+patching with AtP*'s softmax correction (see `attribution`), or by another backward rule in the
+gradient's place (`interp.readout.rules`), patches the top ones exactly, and says for each node
+whether its value is exact or an estimate, and how well the two agree in rank where both are known.
+That rank correlation speaks about the verified nodes; `n_random` adds nodes drawn at random,
+without which it says nothing about the rest.
 
-Sign: effects are patched minus unpatched metric, in the metric's unit.
+Sign: effects are patched minus unpatched metric, in the metric's unit. Estimates of the rule
+`gradient-drop` are sizes: means of |effect|, without a sign.
 """
 
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ from interp.base.results import Result
 from interp.readout.capture import run_and_keep
 from interp.readout.metric import Readout, label, measure
 from interp.readout.question import Question, asked
+from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.patching.attribution import Backward, correction, linear, per_cell
 from interp.traces.patching.chunks import budget_of
@@ -43,13 +46,17 @@ class ScreenResult(Result):
     """Estimated effect of every node, exact where verified.
 
     Attributes:
-        estimate: effect by attribution patching, `[node batch]`.
+        estimate: effect by attribution patching, `[node batch]`; its size where the rule has no
+            sign (`signed`).
         exact: effect of the patch itself, NaN where it was not verified, `[node batch]`.
         verified: whether a node's `exact` is known.
         sites: names of the sites; site: index into it; layer, element (head or neuron, -1 where
             there is none), pos (column, -1 for all): `[node]`.
-        rank_correlation: Spearman's correlation of mean estimate and mean exact effect over the
-            verified nodes; None with fewer than three.
+        rank_correlation: Spearman's correlation of mean estimate and mean exact effect (mean
+            |effect|, where estimates are sizes) over the verified nodes; None with fewer than
+            three.
+        rule: what the gradient passed by (`interp.readout.rules`).
+        signed: whether estimates are effects, not sizes of them.
         clean, corrupted: the metric of the unpatched runs, `[batch]`.
     """
 
@@ -71,6 +78,8 @@ class ScreenResult(Result):
     metric: str
     unit: str
     softmax_correction: bool
+    rule: str = GRADIENT.name
+    signed: bool = True
 
     @property
     def effect(self) -> Float[Tensor, "node batch"]:
@@ -81,9 +90,11 @@ class ScreenResult(Result):
         """One row per node, verified ones first, then by size of the mean effect.
 
         Columns: `site`, `layer`, `element`, `pos`, `effect` (mean over prompts, in `unit`), `kind`
-        (`exact` or `estimated`) and `estimate` (mean).
+        (`exact`, `estimated`, or `estimated size` where estimates have no sign) and `estimate`
+        (mean).
         """
         effect = self.effect.mean(1).numpy()
+        guessed = "estimated" if self.signed else "estimated size"
         table = pd.DataFrame(
             {
                 "site": np.array(self.sites, dtype=object)[self.site.numpy()],
@@ -91,7 +102,7 @@ class ScreenResult(Result):
                 "element": self.element.numpy(),
                 "pos": self.pos.numpy(),
                 "effect": effect,
-                "kind": np.where(self.verified.numpy(), "exact", "estimated"),
+                "kind": np.where(self.verified.numpy(), "exact", guessed),
                 "estimate": self.estimate.mean(1).numpy(),
             }
         )
@@ -106,7 +117,7 @@ def screen(
     sites: Mapping[str, str | None] | None = None,
     top_k: int = 20,
     n_random: int = 0,
-    softmax_correction: bool = True,
+    rule: str | Rule = GRADIENT.name,
     direction: str = "denoising",
     ask: Question | None = None,
 ) -> ScreenResult:
@@ -120,10 +131,13 @@ def screen(
             engine takes of them), `mlp_post` by neuron.
         top_k: how many nodes to verify, by size of the mean estimated effect.
         n_random: how many of the others to verify beside them, drawn with the question's seed.
-        softmax_correction: AtP*'s correction for queries and keys.
+        rule: what takes the gradient's place: `gradient` (it does), `gradient-drop`, `relp` or
+            `gim`, or one made of these, see `interp.readout.rules`. AtP*'s correction for queries
+            and keys stands by each (`Rule.corrected`).
 
     Raises:
-        InputError, ModelError: as `sweep`; or `top_k` below 1.
+        InputError, ModelError: as `sweep`; `top_k` below 1, an unknown rule, or one that cannot be
+            applied to the model.
     """
     if top_k < 1 or n_random < 0:
         raise InputError(f"top_k must be at least 1 and n_random at least 0: {top_k}, {n_random}")
@@ -134,7 +148,7 @@ def screen(
     wanted = {site: by for site, by in wanted.items() if sites or site not in refused}
     if named := next((site for site in wanted if site in refused), None):
         raise ModelError(f"site {named!r} cannot be screened: {refused[named]}; name others")
-    ask = asked(ask)
+    ask, by_rule = asked(ask), rule_of(rule, int(corrupted.model.cfg.n_layers))
     base_run, source, way, contrast = oriented(clean, corrupted, direction)
     plans = [
         make_plan(base_run, source, site, direction=way, contrast=contrast, ask=ask, by=by)
@@ -148,14 +162,16 @@ def screen(
         bases = Base.of(base_run, plans[0].columns, tuple(needed))
         before = unpatched(plans[0], bases)
         check_gap(before, source_metric, ask.min_gap)
-        estimates = _estimates(plans, bases[-1], kept.acts, softmax_correction)
+        estimates = _estimates(plans, bases[-1], kept.acts, by_rule)
         nodes = [torch.tensor(_nodes(plan, index)) for index, plan in enumerate(plans)]
         table, estimate = torch.cat(nodes), torch.cat(estimates)
         chosen = _choose(estimate, top_k, n_random, ask.seed)
         exact = _verify(plans, bases, kept.acts, table, chosen, before, ask)
     ends = (source_metric, before) if way == "denoising" else (before, source_metric)
-    agreement = _agreement(estimate[chosen], exact[chosen])
-    return _result(plans, table, estimate, exact, chosen, ends, agreement, softmax_correction)
+    known = exact[chosen] if by_rule.signed else exact[chosen].abs()
+    agreement = _agreement(estimate[chosen], known)
+    found = _result(plans, table, estimate, exact, chosen, ends, by_rule)
+    return replace(found, rank_correlation=agreement)
 
 
 def _result(
@@ -165,8 +181,7 @@ def _result(
     exact: Float[Tensor, "node batch"],
     chosen: Int[Tensor, " chosen"],
     ends: tuple[Tensor, Tensor],
-    agreement: float | None,
-    corrected: bool,
+    rule: Rule,
 ) -> ScreenResult:
     verified = torch.zeros(len(table), dtype=torch.bool)
     verified[chosen] = True
@@ -183,12 +198,14 @@ def _result(
         clean=ends[0].cpu(),
         corrupted=ends[1].cpu(),
         sites=tuple(each.site for each in plans),
-        rank_correlation=agreement,
+        rank_correlation=None,
         direction=plan.direction,
         contrast=plan.contrast,
         metric=label(plan.metric),
         unit=plan.metric_unit,
-        softmax_correction=corrected,
+        softmax_correction=rule.corrected,
+        rule=rule.label,
+        signed=rule.signed,
     )
 
 
@@ -198,33 +215,59 @@ def _nodes(plan: Plan, index: int) -> list[tuple[int, int, int, int]]:
 
 
 def _estimates(
-    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], corrected: bool
+    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], rule: Rule
 ) -> list[Float[Tensor, "node batch"]]:
-    """Estimated effects of every cell of every plan."""
+    """Estimated effects of every cell of every plan, or the sizes that a rule averages."""
     sites = {plan.site for plan in plans}
-    through = corrected and bool(sites & {"q", "k"})
-    found = Backward(plans[0], sites | ({"q", "k", "pattern"} if through else set()))
+    through = rule.corrected and bool(sites & {"q", "k"})
+    found = Backward(plans[0], sites | ({"q", "k", "pattern"} if through else set()), rule)
+    if not rule.drops:
+        return [_estimate(plan, base, source[plan.site], found, rule) for plan in plans]
+    n_layers = len(base.decoder.layers)
+    # A stream that nothing was dropped from has every layer to lose; a part of a layer not its own.
+    own = [None if plan.site.startswith("resid") else _layers(plan) for plan in plans]
+    total = [torch.zeros(()) for _ in plans]
+    for layer in range(n_layers):
+        found.drop(layer, last=layer == n_layers - 1)
+        for index, plan in enumerate(plans):
+            size = _estimate(plan, base, source[plan.site], found, rule).abs()
+            mine = own[index]
+            if mine is not None:
+                size[mine == layer] = 0.0
+            total[index] = total[index].to(size.device) + size
+    return [
+        size / (n_layers if mine is None else n_layers - 1)
+        for size, mine in zip(total, own, strict=True)
+    ]
+
+
+def _layers(plan: Plan) -> Int[Tensor, " node"]:
+    """The layer of every cell of a plan."""
+    return torch.tensor(plan.layers).repeat_interleave(len(plan.cells))
+
+
+def _estimate(
+    plan: Plan, base: Base, source: list[Tensor], found: Backward, rule: Rule
+) -> Float[Tensor, "node batch"]:
+    """Estimated effects of every cell of a plan, from the gradients that there are."""
     rotary: list[tuple[Tensor, Tensor] | None] = [None] * len(base.decoder.layers)
     if base.cos is not None and base.sin is not None:
         rotary = list(zip(base.cos, base.sin, strict=True))
-    out = []
-    for plan in plans:
-        rows = []
-        for i in plan.layers:
-            new = source[plan.site][i]
-            if corrected and plan.site in ("q", "k"):
-                fix = correction(base.decoder, found, base.kept.masks, rotary, i)
-                if plan.site == "k" and plan.by == "head":
-                    rows.append(fix.all_keys(new).T)
-                    continue
-                by_pos = fix.queries(new) if plan.site == "q" else fix.keys(new)
-            else:
-                old = base.kept.acts["resid_pre"][i] + found.acts["attn_out"][i] if (
-                    plan.site == "resid_mid") else found.acts[plan.site][i]  # fmt: skip
-                by_pos = linear(plan.site, found.grads[plan.site][i], new - old)
-            rows.append(per_cell(by_pos, plan.cells))
-        out.append(torch.cat(rows))
-    return out
+    rows = []
+    for i in plan.layers:
+        new = source[i]
+        if rule.corrected and plan.site in ("q", "k"):
+            fix = correction(base.decoder, found, base.kept.masks, rotary, i)
+            if plan.site == "k" and plan.by == "head":
+                rows.append(fix.all_keys(new).T)
+                continue
+            by_pos = fix.queries(new) if plan.site == "q" else fix.keys(new)
+        else:
+            old = base.kept.acts["resid_pre"][i] + found.acts["attn_out"][i] if (
+                plan.site == "resid_mid") else found.acts[plan.site][i]  # fmt: skip
+            by_pos = linear(plan.site, found.grads[plan.site][i], new - old)
+        rows.append(per_cell(by_pos, plan.cells))
+    return torch.cat(rows)
 
 
 def _choose(estimate: Tensor, top_k: int, n_random: int, seed: int) -> Int[Tensor, " chosen"]:
