@@ -36,6 +36,7 @@ _READ_BY_PLACE = 24 * (PROMPT + 256)  # tokens of the texts whose emojis are sou
 _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
              "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
 _SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers above it
+_LATENTS = 2 * (1 + 3 + 16 + 3)  # both ways: read, forward and backward, latents and their sums
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _SMALL = 32 * 2**20  # bytes of a base's files
@@ -144,6 +145,7 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "probing": n * text * min(shape.layers, PUSHED) * _PUSHES
         if what == "push"
         else 2 * _PROBED * text,
+        "dictionaries": n * text * (_LATENTS if what == "patches" else 2),
         "components": n * text * (_SCREENED if what == "screen" else 2),
         "tokens": _SHOWN * text,
     }.get(made, 2 * n * text), 0

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from looking import check_legible, is_in_view, texts
-from made_results import lens, origin, patching, probe, rates
+from made_results import latents, lens, origin, patching, probe, rates
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from test_adapter_figures import effects, interpolation, smallest
@@ -94,6 +94,8 @@ FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "faithfulness_curve": (
         lambda draw: draw(faithfulness(), "openness"),
         lambda draw: draw({"openness": faithfulness(), "neuroticism": faithfulness(seed=1)})),
+    "latent_effects": (lambda draw: draw(latents(), "openness"),
+                       lambda draw: draw(latents(), factor="go_on", top=3)),
     "lens_curves": (lambda draw: draw(lens(n_layers=32), "openness", clusters=CLUSTERS),
                     lambda draw: draw({str(t): lens(seed=i) for i, t in enumerate(TRAITS)})),
     "lens_heatmap": (lambda draw: draw(lens(), "openness"),
