@@ -5,6 +5,7 @@ import pytest
 import torch
 from patching_models import bridge, pick, prompts
 from planted_models import planted
+from thinned import turn
 
 from interp.circuits import beside_chance, curve, discover, faithfulness, select
 from interp.circuits.compare import edge_kinds
@@ -21,6 +22,7 @@ def runs():
     return made, *(Run(model, b.tokens, b.attention_mask) for b in (made.clean, made.corrupted))
 
 
+@turn(0, of=3)
 def test_scores_of_a_saturating_model_miss_the_gap_and_say_so_until_steps_are_doubled(runs):
     made, clean, corrupted = runs
     short = discover(clean, corrupted, metric=made.metric)
