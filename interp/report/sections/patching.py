@@ -12,6 +12,7 @@ import pandas as pd
 from interp.base.traits import Trait
 from interp.readout.factors import PARTS, Split
 from interp.report import factors, places
+from interp.report.best_places import SITES, Maps, Place
 from interp.report.blocks import (
     LAST,
     Cell,
@@ -25,7 +26,6 @@ from interp.report.blocks import (
     Section,
 )
 from interp.report.collect import Contents
-from interp.report.places import SITES, Maps, Place
 from interp.report.wording import extent, number, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range, plural
