@@ -18,7 +18,7 @@ from thinned import part
 from interp.study import catalogue
 
 KILLS = int(os.environ.get("INTERP_KILLS", "2"))
-SEED = int(os.environ.get("INTERP_KILL_SEED", "20"))
+SEED = int(os.environ.get("INTERP_KILL_SEED", os.environ["INTERP_SEED"]))
 FULL = bool(os.environ.get("INTERP_FULL_DEMO"))
 TRAIT = "extraversion"
 ROWS = part([row.name for row in catalogue.ROWS if row.default], of=4)
