@@ -1,7 +1,7 @@
 """Latents in two models and their patches: modules hooked by hand, sums, a planted latent."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -76,18 +76,20 @@ def of(layers: Any, name: str) -> Any:
     }[name]  # fmt: skip
 
 
-def by_hand(model: Any, ids: list[int], name: str, change: torch.Tensor | None = None) -> Any:
-    """One prompt through Hugging Face's own modules: the activation at its end, and logits."""
+def by_hand(
+    model: Any, ids: list[int], name: str, change: torch.Tensor | None = None, place: int = -1
+) -> Any:
+    """One prompt through Hugging Face's own modules: the activation at a place, logits from it."""
     module, at_input = of(model.model.layers, name)
     kept: list[torch.Tensor] = []
 
     def edit(value: Any) -> Any:
         inner = value[0] if isinstance(value, tuple) else value
-        kept.append(inner[0, -1].clone())
+        kept.append(inner[0, place].clone())
         if change is None:
             return None
         inner = inner.clone()
-        inner[0, -1] += change
+        inner[0, place] += change
         return (inner, *value[1:]) if isinstance(value, tuple) else inner
 
     handle = (
@@ -95,9 +97,9 @@ def by_hand(model: Any, ids: list[int], name: str, change: torch.Tensor | None =
         if at_input
         else module.register_forward_hook(lambda *given: edit(given[-1]))
     )
-    logits = model(torch.tensor([ids])).logits[0, -1]
+    logits = model(torch.tensor([ids])).logits[0]
     handle.remove()
-    return kept[0], logits
+    return kept[0], logits[-1] if place == -1 else logits[place:]
 
 
 HOOKS = {
@@ -160,6 +162,23 @@ def test_a_patch_between_the_layers_halves_reaches_both_ways_around_the_mlp(pair
     slow = float(pair.outcome.log_odds(out[None]))
     assert float(found.values[0, 0, 0, row]) == pytest.approx(slow, abs=1e-3)
     assert abs(slow - float(found.base[0, row])) > 1e-3
+
+
+def test_left_of_a_lone_space_the_patch_is_at_the_slot_and_both_rows_are_read(pair):
+    space = 20
+    outcome = replace(pair.outcome, space=space, after_ids=pair.outcome.ids, _tensors={})
+    ids = [[*row, space] for row in pair.ids]
+    batch = pad(ids, tiny.tokenizer().pad_token_id)
+    runs = [Run(run.model, batch.tokens, batch.attention_mask) for run in pair.runs]
+    held = dictionary().at(f"blocks.{LAYER}.hook_resid_post")
+    found = patch(*runs, held, outcome=outcome, top=1)
+    row, latent = 2, int(found.ids[0])
+    x = [by_hand(model, ids[row], "resid_post", place=-2)[0] for model in pair.plain]
+    f = [held.encode(one) for one in x]
+    change = (f[1] - f[0])[latent] * held.directions[latent]
+    _, out = by_hand(pair.plain[0], ids[row], "resid_post", change, place=-2)
+    slow = [float(metric(out[None])) for metric in outcome.metrics().values()]
+    assert found.values[0, :, 0, row].tolist() == pytest.approx(slow, abs=1e-3)
 
 
 def test_all_latents_and_the_rest_are_the_whole_activation(pair):

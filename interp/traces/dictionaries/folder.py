@@ -5,7 +5,8 @@ Both forms of the config are read, that of sae-lens 6 (`metadata.hook_name`) and
 or activation function that is not computed, a normalisation whose constant lies in the training
 data (`expected_average_only_in`, `covariance_whitening`: fold it with sae-lens, and save again),
 one head of several, a scaling factor for fine-tuning. Shapes are compared with the config before
-any weight is read.
+any weight is read. Memory: the file, and the weights as float32: 16,384 latents of a stream 2,304
+wide are 300 MB.
 """
 
 import json
