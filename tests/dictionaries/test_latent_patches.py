@@ -8,13 +8,15 @@ import pytest
 import tiny
 import torch
 from made_dictionaries import made
+from patching_models import FAMILIES, VOCAB, bridge, prompts
+from thinned import thinned
 from torch.nn import functional as F
 
 from interp.dictionaries import Dictionary, DictionaryConfig, LatentPatches, compare, patch
 from interp.errors import DictionaryError, InputError
 from interp.models import hook
 from interp.models.tokens import pad
-from interp.patching import Run, sweep
+from interp.patching import Cells, Run, naive, sweep
 from interp.readout import Outcome, Question
 
 LAYER, LAST, TOPICS = 1, 2, tuple("aabbccdd")
@@ -200,6 +202,26 @@ def test_all_latents_and_the_rest_are_the_whole_activation(pair):
     _, out = by_hand(pair.plain[0], pair.ids[row], "resid_post", parts)
     slow = float(pair.outcome.log_odds(out[None]))
     assert float(found.sums[0, 0, 0, row]) == pytest.approx(slow, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "site"),
+    thinned(
+        list(FAMILIES), ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"], keep=5
+    ),
+)
+def test_in_every_family_the_whole_activation_is_the_patch_of_the_sweep(family, site):
+    one, other = bridge(family, 1), bridge(family, 2)
+    tokens, mask = prompts([7, 5, 6, 7], size=VOCAB)
+    clean, corrupted = Run(one, tokens, mask), Run(other, tokens, mask)
+    if one.get_hook_point(f"blocks.{LAYER}.hook_{site}") is None:
+        pytest.skip(f"{family} has no such place")
+    held = made("topk", 32, 48, k=12).at(f"blocks.{LAYER}.hook_{site}")
+    found = patch(corrupted, clean, held, outcome=tiny.emoji(), top=1)
+    end = Cells(layers=[LAYER], positions=[6])
+    slow = naive.sweep(clean, corrupted, site, metric=tiny.emoji().metric(), cells=end)
+    assert torch.allclose(found.sums[0, 0, 2], slow.values[0, 0], atol=1e-3)
+    assert float((found.sums[0, 0, 2] - found.base[0]).abs().max()) > 0.01
 
 
 def planted(vector: torch.Tensor) -> Dictionary:
