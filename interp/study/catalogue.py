@@ -146,7 +146,9 @@ ORIGIN: "Row[Origin]" = Row(
     "origin", "origin:origin", {}, _BOTH,
     ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
-LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
+LENS: "Row[LensResult]" = Row(
+    "lens", "lens:lens", {}, _TUNED, ("n_trace", "n_positions", "outcome"), "lens"
+)
 JACOBIAN: "Row[LensResult]" = Row(
     "jacobian-lens",
     "lens:jacobian",

@@ -59,9 +59,9 @@ class StudyConfig(BaseModel):
     n_responses: int = Field(default=200, ge=2, le=_MOST)
     """Answers sampled per model."""
     n_trace: int = Field(default=24, ge=2, le=_MOST)
-    """Onset prompts that lens and patching look at."""
+    """Prompts that lens and patching look at, each up to its slot."""
     n_positions: int = Field(default=32, ge=1, le=_MOST)
-    """Positions up to the onset that are patched one by one; earlier ones cost most, show least."""
+    """Positions up to the slot, of lens and patching; earlier ones cost most and show least."""
     n_switched: int = Field(default=48, ge=0, le=_MOST)
     """Questions answered without each module of the adapter in turn; 0 leaves that out."""
     max_new_tokens: int = Field(default=96, ge=1, le=_MOST)

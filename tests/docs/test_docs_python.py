@@ -36,7 +36,7 @@ HERE = [p.name for p in pages().values() if p.blocks("python") and p.name not in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", thinned(HERE, keep=4))
+@pytest.mark.parametrize("name", thinned(HERE, keep=5))
 def test_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labels, "_ADDED", {})  # what a page makes known, it alone knows

@@ -156,7 +156,7 @@ def found() -> dict[str, Callable[..., CaptionedFigure]]:
 
 DRAW = found()
 CASES = [(kind, i) for kind, made in FIGURES.items() for i in range(len(made))]
-every = pytest.mark.parametrize("case", thinned(CASES))
+every = pytest.mark.parametrize("case", thinned(CASES, keep=5))
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ NEUTRAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NEUTRAL)
+@pytest.mark.parametrize("kind", thinned(list(NEUTRAL), keep=4))
 def test_without_a_trait_none_is_named_and_no_traits_colour_is_used(kind):
     figure = DRAW[kind](NEUTRAL[kind])
     check_legible(figure)

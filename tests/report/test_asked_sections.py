@@ -1,11 +1,10 @@
 """Rows that are made where they are asked for: from the command line to sentences on the page."""
 
-import json
 import re
-import subprocess
-import sys
 
 import pytest
+from test_bad_input import command
+from thinned import turn
 
 from interp import dictionaries, organism
 from interp.dictionaries import save_dictionary, train
@@ -16,6 +15,7 @@ from interp.report.wording import minus
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
+pytestmark = turn(1, of=2)
 FAMILIES = ("words", "differences", "dictionaries", "decoding", "components", "jacobian-lens")
 SMALL = ("--n-responses", "8", "--n-trace", "4", "--n-switched", "4", "--max-new-tokens", "48")
 
@@ -34,14 +34,14 @@ def dictionary(folder):
 @pytest.fixture(scope="module")
 def run(once) -> RunFolder:
     def make(folder) -> None:
-        command = [sys.executable, "-m", "interp", "demo", "--traits", "extraversion", *SMALL]
-        command += ["--only", ",".join(FAMILIES), "--out", str(folder / "run"), "--json"]
-        command += ["--dictionary", str(dictionary(folder / "trained"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["skipped"] == {}
+        argv = ["demo", "--traits", "extraversion", *SMALL, "--only", ",".join(FAMILIES)]
+        argv += ["--dictionary", str(dictionary(folder / "trained"))]
+        with pytest.MonkeyPatch.context() as patch:
+            assert command([*argv, "--out", str(folder / "run")], patch) == 0
 
-    return RunFolder.open(once("asked", make) / "run")
+    made = RunFolder.open(once("asked", make) / "run")
+    assert not made.manifest["skipped"]
+    return made
 
 
 def test_every_row_that_is_asked_for_is_made_and_shown(run):
