@@ -1,6 +1,6 @@
 """A run killed at any moment, again and again, ends in the bytes of an undisturbed one.
 
-Here a quarter of one trait's rows, by the day; `make soak` kills the whole demo 30 times.
+Here a third of one trait's rows, by the day; `make soak` kills the whole demo 30 times.
 """
 
 import json
@@ -13,15 +13,15 @@ import pytest
 from forked import Server
 from killing import SMALL, contents, demo, ended_steps, started, survive
 from test_bad_input import command
-from thinned import part
+from thinned import part, turn
 
 from interp.study import catalogue
 
 KILLS = int(os.environ.get("INTERP_KILLS", "2"))
-SEED = int(os.environ.get("INTERP_KILL_SEED", "20"))
+SEED = int(os.environ.get("INTERP_KILL_SEED", os.environ["INTERP_SEED"]))
 FULL = bool(os.environ.get("INTERP_FULL_DEMO"))
 TRAIT = "extraversion"
-ROWS = part([row.name for row in catalogue.ROWS if row.default], of=4)
+ROWS = part([row.name for row in catalogue.ROWS if row.default], of=3)
 OPTIONS = () if FULL else ("--traits", TRAIT, *SMALL[2:], "--only", ",".join(ROWS))
 
 
@@ -42,6 +42,7 @@ def server():
         yield made
 
 
+@turn(0, of=2)
 def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, server, tmp_path):
     killed = tmp_path / "killed"
     n_steps = ended_steps(whole) if FULL else len(catalogue.chosen(ROWS))
@@ -65,6 +66,7 @@ def test_killed_run_ends_in_the_bytes_of_an_undisturbed_one(whole, server, tmp_p
     assert {record["state"] for record in manifest["steps"].values()} <= {"done", "skipped"}
 
 
+@turn(1, of=2)
 def test_stopped_run_says_so_keeps_what_is_done_and_lets_no_other_in(
     server, finished, tmp_path, monkeypatch, capfd
 ):

@@ -184,7 +184,11 @@ def test_a_dictionary_of_the_hub_is_read_from_the_cache(monkeypatch, tmp_path):
     root = tmp_path / "models--someone--saes"
     (root / "refs").mkdir(parents=True)
     (root / "refs" / "main").write_text("c" * 40)
-    save_dictionary(made("topk"), root / "snapshots" / ("c" * 40) / "layer 1" / HOOK)
+    folder = save_dictionary(made("topk"), root / "snapshots" / ("c" * 40) / "layer 1" / HOOK)
+    (root / "blobs").mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):  # as the library keeps them
+        file.rename(root / "blobs" / str(number))
+        file.symlink_to(root / "blobs" / str(number))
     found = read_dictionary(f"someone/saes:layer 1/{HOOK}")
     assert found.name == f"someone/saes:layer 1/{HOOK}"
     assert torch.equal(found.weights["W_dec"], made("topk").weights["W_dec"])

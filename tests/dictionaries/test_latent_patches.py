@@ -1,20 +1,22 @@
 """Latents in two models and their patches: modules hooked by hand, sums, a planted latent."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import tiny
 import torch
 from made_dictionaries import made
+from patching_models import FAMILIES, VOCAB, bridge, prompts
+from thinned import thinned
 from torch.nn import functional as F
 
 from interp.dictionaries import Dictionary, DictionaryConfig, LatentPatches, compare, patch
 from interp.errors import DictionaryError, InputError
 from interp.models import hook
 from interp.models.tokens import pad
-from interp.patching import Run, sweep
+from interp.patching import Cells, Run, naive, sweep
 from interp.readout import Outcome, Question
 
 LAYER, LAST, TOPICS = 1, 2, tuple("aabbccdd")
@@ -76,18 +78,20 @@ def of(layers: Any, name: str) -> Any:
     }[name]  # fmt: skip
 
 
-def by_hand(model: Any, ids: list[int], name: str, change: torch.Tensor | None = None) -> Any:
-    """One prompt through Hugging Face's own modules: the activation at its end, and logits."""
+def by_hand(
+    model: Any, ids: list[int], name: str, change: torch.Tensor | None = None, place: int = -1
+) -> Any:
+    """One prompt through Hugging Face's own modules: the activation at a place, logits from it."""
     module, at_input = of(model.model.layers, name)
     kept: list[torch.Tensor] = []
 
     def edit(value: Any) -> Any:
         inner = value[0] if isinstance(value, tuple) else value
-        kept.append(inner[0, -1].clone())
+        kept.append(inner[0, place].clone())
         if change is None:
             return None
         inner = inner.clone()
-        inner[0, -1] += change
+        inner[0, place] += change
         return (inner, *value[1:]) if isinstance(value, tuple) else inner
 
     handle = (
@@ -95,9 +99,9 @@ def by_hand(model: Any, ids: list[int], name: str, change: torch.Tensor | None =
         if at_input
         else module.register_forward_hook(lambda *given: edit(given[-1]))
     )
-    logits = model(torch.tensor([ids])).logits[0, -1]
+    logits = model(torch.tensor([ids])).logits[0]
     handle.remove()
-    return kept[0], logits
+    return kept[0], logits[-1] if place == -1 else logits[place:]
 
 
 HOOKS = {
@@ -162,6 +166,23 @@ def test_a_patch_between_the_layers_halves_reaches_both_ways_around_the_mlp(pair
     assert abs(slow - float(found.base[0, row])) > 1e-3
 
 
+def test_left_of_a_lone_space_the_patch_is_at_the_slot_and_both_rows_are_read(pair):
+    space = 20
+    outcome = replace(pair.outcome, space=space, after_ids=pair.outcome.ids, _tensors={})
+    ids = [[*row, space] for row in pair.ids]
+    batch = pad(ids, tiny.tokenizer().pad_token_id)
+    runs = [Run(run.model, batch.tokens, batch.attention_mask) for run in pair.runs]
+    held = dictionary().at(f"blocks.{LAYER}.hook_resid_post")
+    found = patch(*runs, held, outcome=outcome, top=1)
+    row, latent = 2, int(found.ids[0])
+    x = [by_hand(model, ids[row], "resid_post", place=-2)[0] for model in pair.plain]
+    f = [held.encode(one) for one in x]
+    change = (f[1] - f[0])[latent] * held.directions[latent]
+    _, out = by_hand(pair.plain[0], ids[row], "resid_post", change, place=-2)
+    slow = [float(metric(out[None])) for metric in outcome.metrics().values()]
+    assert found.values[0, :, 0, row].tolist() == pytest.approx(slow, abs=1e-3)
+
+
 def test_all_latents_and_the_rest_are_the_whole_activation(pair):
     """The whole one is the exact engine's patch; linear in between where the model is."""
     held = dictionary().at(f"blocks.{LAYER}.hook_resid_post")
@@ -181,6 +202,26 @@ def test_all_latents_and_the_rest_are_the_whole_activation(pair):
     _, out = by_hand(pair.plain[0], pair.ids[row], "resid_post", parts)
     slow = float(pair.outcome.log_odds(out[None]))
     assert float(found.sums[0, 0, 0, row]) == pytest.approx(slow, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "site"),
+    thinned(
+        list(FAMILIES), ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"], keep=5
+    ),
+)
+def test_in_every_family_the_whole_activation_is_the_patch_of_the_sweep(family, site):
+    one, other = bridge(family, 1), bridge(family, 2)
+    tokens, mask = prompts([7, 5, 6, 7], size=VOCAB)
+    clean, corrupted = Run(one, tokens, mask), Run(other, tokens, mask)
+    if one.get_hook_point(f"blocks.{LAYER}.hook_{site}") is None:
+        pytest.skip(f"{family} has no such place")
+    held = made("topk", 32, 48, k=12).at(f"blocks.{LAYER}.hook_{site}")
+    found = patch(corrupted, clean, held, outcome=tiny.emoji(), top=1)
+    end = Cells(layers=[LAYER], positions=[6])
+    slow = naive.sweep(clean, corrupted, site, metric=tiny.emoji().metric(), cells=end)
+    assert torch.allclose(found.sums[0, 0, 2], slow.values[0, 0], atol=1e-3)
+    assert float((found.sums[0, 0, 2] - found.base[0]).abs().max()) > 0.01
 
 
 def planted(vector: torch.Tensor) -> Dictionary:

@@ -5,7 +5,8 @@ Both forms of the config are read, that of sae-lens 6 (`metadata.hook_name`) and
 or activation function that is not computed, a normalisation whose constant lies in the training
 data (`expected_average_only_in`, `covariance_whitening`: fold it with sae-lens, and save again),
 one head of several, a scaling factor for fine-tuning. Shapes are compared with the config before
-any weight is read.
+any weight is read. Memory: the file, and the weights as float32: 16,384 latents of a stream 2,304
+wide are 300 MB.
 """
 
 import json
@@ -29,6 +30,7 @@ from interp.traces.dictionaries.dictionary import ARCHITECTURES, Dictionary, Dic
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _FORMAT = "6.54.0"
 _LARGEST_CONFIG = 16 * 2**20
+_NAME = r"^[\w.]{1,200}$"
 _FLOATS = ("F64", "F32", "BF16", "F16")
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 _AT_RUN_TIME = ("none", "constant_norm_rescale", "layer_norm")
@@ -43,8 +45,8 @@ class _Place(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    hook_name: str | None = None
-    hook_name_out: str | None = None
+    hook_name: str | None = Field(default=None, pattern=_NAME)
+    hook_name_out: str | None = Field(default=None, pattern=_NAME)
     hook_head_index: int | None = None
     hook_head_index_out: int | None = None
     model_name: str | None = None
@@ -228,8 +230,8 @@ def _is_new(raw: Mapping[str, Any]) -> bool:
     said = raw.get("sae_lens_version")
     if not said and isinstance(inside, dict):
         said = inside.get("sae_lens_version")
-    major = re.match(r"(\d+)\.", str(said))
-    return major is not None and int(major[1]) >= 6
+    major = re.match(r"\d{1,9}", str(said))
+    return major is not None and int(major[0]) >= 6
 
 
 def _renewed(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
