@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.base.traits import Trait
 from interp.readout.factors import PARTS, Split
-from interp.report import factors, places
+from interp.report import best_places, factors
 from interp.report.best_places import SITES, Maps, Place
 from interp.report.blocks import (
     LAST,
@@ -52,7 +52,7 @@ _DIFFERENCE = {
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Which layers, positions and heads carry the decision."""
-    made = places.maps(contents)
+    made = best_places.maps(contents)
     if not made:
         return None
     splits = {
