@@ -43,13 +43,15 @@ from interp.models import load_hooked, pad, pad_id
 from interp.models.pair import hook
 from interp.patching import Run
 from interp.readout import Question
+from interp.readout.rules import RULES, Rule
 
 NOISE = 0.01
-METHODS = {
+METHODS: dict[str, tuple[str | Rule, int]] = {
     "EAP": ("gradient", 1),
     "EAP-IG, 5 steps": ("gradient", 5),
     "`gradient-drop`": ("gradient-drop", 1),
     "`relp`": ("relp", 1),
+    "`relp`, attention plain": (replace(RULES["relp"], attention="plain"), 1),
     "`gim`": ("gim", 1),
 }
 

@@ -14,11 +14,11 @@ two names' logits. Every node of `screen`'s default sites (of a real model not t
 estimated by each rule and patched by `sweep`, in one process.
 
 Order is Spearman's correlation, over nodes, of the mean over prompts of |estimate| and of |effect|
-(the contribution of Kramár et al. 2024), by site and over all nodes. `largest` is the share
-of its exact effect that the head (`z`) with the largest is given. `top 10` is how many of the ten
-nodes with the largest exact effect are among the ten largest estimates. Planted contrasts: means
-over seeds of the noise. Costs are CPU seconds of the whole call (one node verified), medians over
-rounds, beside those of the plain gradient and of the exact sweeps.
+(the contribution of Kramár et al. 2024), by site and over all whose effect is not exactly 0.
+`largest` is the share of its exact effect that the head (`z`) with the largest is given. `top 10`
+is how many of the ten nodes with the largest exact effect are among the ten largest estimates.
+Planted contrasts: means over seeds of the noise. Costs are CPU seconds of the whole call (one node
+verified), medians over rounds, beside those of the plain gradient and of the exact sweeps.
 """
 
 import argparse
@@ -109,7 +109,8 @@ def agreement(guess: Sizes, truth: Sizes) -> dict[str, float]:
             continue
         one, other = (torch.cat([sizes[site] for site in sites if site in sizes])
                       for sizes in (guess, truth))  # fmt: skip
-        made[group] = float(spearmanr(one, other).statistic)
+        lives = other > 0  # columns before the prompts differ, or after the metric's, do nothing
+        made[group] = float(spearmanr(one[lives], other[lives]).statistic)
     largest = (set(sizes.argsort(descending=True)[:TOP].tolist()) for sizes in (one, other))
     most = int(truth["z"].argmax())
     made["largest"] = float(guess["z"][most] / truth["z"][most])
