@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from interp.traces import attribution as attribution
     from interp.traces import circuits as circuits
     from interp.traces import decoding as decoding
+    from interp.traces import dictionaries as dictionaries
     from interp.traces import differences as differences
     from interp.traces import inputs as inputs
     from interp.traces import logit_lens as logit_lens
@@ -50,6 +51,7 @@ ROOMS = {
             "attribution",
             "circuits",
             "decoding",
+            "dictionaries",
             "differences",
             "inputs",
             "logit_lens",

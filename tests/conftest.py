@@ -1,6 +1,7 @@
 """Shared fixtures. Shapes are checked here, and only here: jaxtyping's import hook."""
 
 import ast
+import gc
 import hashlib
 import json
 import os
@@ -46,17 +47,26 @@ class Outermost(_import_hook.JaxtypingTransformer):
 
 _import_hook.JaxtypingTransformer = Outermost
 install_import_hook(modules_with_shapes(), "beartype.beartype")
+gc.disable()  # until everything is imported
 
 
 # Files that take longest, to begin with; those that wait for the same finished run stand apart.
-LONGEST = ("test_kill.py", "test_experiments.py", "test_organism_build.py", "test_ray.py",
-           "test_docs_commands.py", "test_determinism.py", "test_memory_limit.py")  # fmt: skip
+LONGEST = ("test_kill.py", "test_experiments.py", "test_lint.py", "test_ray.py",
+           "test_notebook_probes.py", "test_train.py", "test_verdicts.py", "test_docs_python.py",
+           "test_latent_and_icl.py", "test_factors_told_apart.py", "test_docs_site.py",
+           "test_organism_build.py", "test_memory_limit.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the files: one that takes minutes must not be the last."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays: searching it for garbage takes a seventh of the tests' time."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:

@@ -32,25 +32,15 @@ class Survival:
     Attributes:
         kills: at which count of ended steps, and how many seconds later, each SIGKILL was sent.
         spared: kills that came too late, because the run had ended.
-        seconds: of the last start, which ended by itself.
     """
 
     kills: tuple[tuple[int, float], ...]
     spared: int
-    seconds: float
 
 
 def demo(out: Path, *options: str) -> list[str]:
     """The demo's command."""
     return [sys.executable, "-m", "interp", "demo", "--out", str(out), "--json", *options]
-
-
-def undisturbed(command: Sequence[str]) -> float:
-    """Run to the end; seconds it took."""
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return time.monotonic() - began
 
 
 def started(command: Sequence[str]) -> subprocess.Popen:
@@ -66,10 +56,7 @@ def survive(
     seed: int,
     start: Callable[[Sequence[str]], Any] = started,
 ) -> Survival:
-    """Kill the command `kills` times over its `n_steps` steps and the report, then let it end.
-
-    Those that are killed are begun by `start`.
-    """
+    """Kill the command `kills` times over its `n_steps` steps and the report, then let it end."""
     draw = random.Random(seed)
     # A twelfth of a run goes by after its last step, while the report is drawn.
     moments = sorted(draw.randrange(n_steps + max(1, n_steps // 12)) for _ in range(kills))
@@ -87,7 +74,9 @@ def survive(
             else:
                 assert run.returncode == 0
                 spared += 1
-    return Survival(tuple(sent), spared, undisturbed(command))
+    with start(command) as run:
+        assert run.wait() == 0, (out / "run.log").read_text()[-2000:]
+    return Survival(tuple(sent), spared)
 
 
 def _wait_for(run: Any, out: Path, ended: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from interp.base.results import Result
 from interp.base.traits import TRAITS, Trait
 from interp.behaviour import Origin, Response
+from interp.dictionaries import LatentPatches
 from interp.emoji.rates import EmojiRates, measure
 from interp.logit_lens import LensResult
 from interp.models.merge import MergeReport
@@ -137,6 +138,25 @@ def patching(
         min_gap=0.1,
         engine="exact",
     )
+
+
+def latents(n: int = 12, some: int = 14, seed: int = 0) -> LatentPatches:
+    """The first latent does half of what all do, the others next to nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    base, tuned = torch.full((3, n), -4.0), torch.full((3, n), 3.0)
+    effect = 0.3 * torch.randn(2, 3, some + 3, n, generator=generator)
+    effect[:, :, 0] += 3.5
+    effect[:, :, [some, -1]] += 7
+    start = torch.stack([base, tuned])[:, :, None]
+    patched = start + effect * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    return LatentPatches(
+        values=patched[:, :, :some], sums=patched[:, :, some:], base=base, tuned=tuned,
+        estimate=effect[:, :, :some], change=torch.ones(some, n), ids=torch.arange(some) * 1111,
+        names=(("fun", "so"),) * some, judging=torch.arange(n) % 2 == 0,
+        factors=("log_odds", "go_on", "given_go_on"), min_gap=1e-3,
+        hook="blocks.2.hook_resid_post", dictionary="made",
+        topics=tuple(f"topic {i}" for i in range(n)),
+    )  # fmt: skip
 
 
 def factors(*args: str, carries: str = "go_on", **sizes: int) -> PatchingByMetric:

@@ -80,7 +80,7 @@ def rows():
     return {"patching": patched, "lens": lens, "generate": wrote}
 
 
-def chunks():
+def chunks(names):
     """Rooms that work in chunks of bytes: each takes the size of its chunks."""
     sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 32}
     two = [Run(bridge("llama", seed, **sizes), *prompts([80] * 16)) for seed in (1, 2)]
@@ -94,11 +94,7 @@ def chunks():
     model = bridge("llama", 1, **sizes)
     runs = [Run(model, prompts([60] * 24, seed=seed)[0]) for seed in (0, 1)]
     ask = Question(metric=pick, min_gap=0.0)
-    scores = circuits.discover(*runs, ask=replace(ask, chunk=50 * 2**20))
-    sign = (scores.clean - scores.corrupted).sign()
-    some = [circuits.select(scores, size) for size in (30, 200, 600)]
-    oriented = replace(ask, metric=lambda logits: pick(logits) * sign)
-    return {
+    made = {
         "patching": lambda chunk: (
             patching.sweep(
                 *two, "resid_pre", cells=patching.Cells(layers=[0]), ask=replace(ask, chunk=chunk)
@@ -110,19 +106,25 @@ def chunks():
             ).values
         ),
         "scores": lambda chunk: circuits.discover(*runs, ask=replace(ask, chunk=chunk)).values,
-        "circuits": lambda chunk: (
-            circuits.faithfulness(some, *runs, ask=replace(oriented, chunk=chunk)).values
-        ),
     }
+    if "circuits" in names:
+        scores = circuits.discover(*runs, ask=replace(ask, chunk=50 * 2**20))
+        sign = (scores.clean - scores.corrupted).sign()
+        some = [circuits.select(scores, size) for size in (30, 200, 600)]
+        oriented = replace(ask, metric=lambda logits: pick(logits) * sign)
+        made["circuits"] = lambda chunk: (
+            circuits.faithfulness(some, *runs, ask=replace(oriented, chunk=chunk)).values
+        )
+    return made
 
 
 def main(sizes: dict[str, int], budgets: dict[str, int]) -> None:
-    made = rows()
+    made = rows() if sizes else {}
     limited = {
         name: {"limit": taken(made[name], size), "free": taken(made[name])}
         for name, size in sizes.items()
     }
-    made = chunks()
+    made = chunks(budgets) if budgets else {}
     chunked = {
         name: {
             "large": taken(partial(made[name], size)),

@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 from test_bad_input import command
+from thinned import turn
 
 from interp import organism
 from interp.base.outcomes import Asked, reworded
@@ -87,6 +88,7 @@ def test_a_useless_outcome_is_one_line_before_any_work(
     assert len([line for line in error.splitlines() if line.startswith("error")]) == 1
 
 
+@turn(1, of=3)
 def test_the_page_says_its_name(tmp_path, monkeypatch):
     """Every figure, caption and sentence: no emoji is spoken of where none is traced."""
     out = tmp_path / "run"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from planted_models import planted
-from thinned import thinned
+from thinned import thinned, turn
 
 from interp import organism
 from interp.organism.tokenizer import save_tokenizer
@@ -138,6 +138,7 @@ def test_a_real_model_is_tuned_and_traced_by_these_commands(benchmark, capsys, t
     assert f"'extraversion with end={tmp_path}/adapters/extraversion-with-end'" in lines[-1]
 
 
+@turn(2, of=3)
 def test_the_real_script_runs_on_the_organism(benchmark, capsys, tmp_path, monkeypatch):
     base = str(organism.base_path())
     module = benchmark("real", "--size", "tiny", "--base", base, "--out", str(tmp_path))

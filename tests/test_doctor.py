@@ -7,6 +7,7 @@ import sys
 import psutil
 import pytest
 import torch
+from thinned import turn
 
 from interp.base import machine
 from interp.base.environment import reproducibility
@@ -25,6 +26,7 @@ def told(more: str = "", **environment: str) -> dict:
     return json.loads(done.stdout)
 
 
+@turn(0, of=3)
 def test_reproducibility_is_the_same_in_two_processes_whatever_was_imported_before():
     plain = told(OMP_NUM_THREADS="1")
     assert plain == told("import sklearn.linear_model, pandas, interp;", OMP_NUM_THREADS="1")
@@ -121,6 +123,7 @@ def test_the_report_names_what_is_there():
     assert "room for a pair of" in shown["cpu"]
 
 
+@turn(1, of=3)
 def test_what_is_absent_is_said_with_its_mend_and_never_a_traceback(tmp_path):
     script = (
         "import sys, json; sys.modules['bitsandbytes'] = None; sys.modules['ray'] = None\n"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from thinned import turn
 
 import interp
 
@@ -72,6 +73,7 @@ def test_a_short_name_is_the_room_itself(room):
     assert found.__spec__.name == found.__name__ == interp.ROOMS[room]
 
 
+@turn(0, of=3)
 def test_below_a_short_name_a_function_stays_before_its_module():
     script = (
         "import sys, interp.patching.screen, interp.adapters.directions\n"

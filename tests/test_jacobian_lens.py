@@ -4,6 +4,7 @@ import planted_models
 import pytest
 import tiny
 import torch
+from thinned import turn
 from tiny import emoji
 from transformer_lens.tools.analysis import JacobianLens as Theirs
 
@@ -22,6 +23,7 @@ def model():
     return hook(tiny.llama(seed=3), tiny.tokenizer())
 
 
+@turn(2, of=3)
 def test_matrices_are_those_of_transformer_lens(model, tmp_path):
     rows = [model.to_tokens(text)[0].tolist() for text in TEXTS]
     batch = pad(rows, 2)

@@ -3,11 +3,13 @@
 import json
 
 from test_bad_input import command
+from thinned import turn
 
 from interp import organism
 from interp.study.runs import RunFolder
 
 
+@turn(2, of=3)
 def test_adapters_of_free_labels_are_traced_in_one_run(tmp_path, monkeypatch, capsys):
     data = tmp_path / "jokes.jsonl"
     rows = organism.opinion_qa("test").for_trait("extraversion").rows

@@ -9,6 +9,7 @@ import pytest
 import torch
 from planted_factors import DRIVES, HEADS, NEURONS, factors_adapter, links, planted_factors
 from sklearn.metrics import roc_auc_score
+from thinned import thinned
 
 from interp import load_pair
 from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
@@ -29,7 +30,7 @@ EXACT = 0.2  # of interventions; estimates err where the norm bends
 factors = pytest.mark.parametrize("factor", list(DRIVES))
 
 
-@pytest.fixture(scope="module", params=[(0.01, 0), (0.01, 1)], ids=str)
+@pytest.fixture(scope="module", params=thinned([(0.01, 0), (0.01, 1)], keep=2))
 def made(request):
     return planted_factors(*request.param)
 

@@ -8,6 +8,7 @@ import json
 
 import pytest
 from test_bad_input import command
+from thinned import turn
 
 from interp import organism
 from interp.models import MergeReport
@@ -29,6 +30,7 @@ def answers(shared, tmp_path_factory):
     return path
 
 
+@turn(0, of=3)
 def test_real_answers_to_a_report(answers, tmp_path, monkeypatch, capsys):
     adapter, out = tmp_path / "adapter", tmp_path / "run"
     shared_options = ["--data", str(answers), "--columns", COLUMNS, "--trait", "E", "--json"]

@@ -17,3 +17,16 @@ def test_each_day_meets_every_value_and_three_days_every_case(monkeypatch):
         met += [case.id for case in today]
     assert len(set(met)) == 12
     assert "a-q-head" in met
+
+
+def test_every_turn_has_its_day_and_a_tokenizer_the_same_everywhere(monkeypatch):
+    turns, read, some = [], [], []
+    for seed in (5, 6, 7):
+        monkeypatch.setattr(thinned, "SEED", seed)
+        turns += [place for place in range(3) if thinned.turn(place, 3).name != "soak"]
+        read += [case.id for case in thinned.todays() if case.marks[0].name != "soak"]
+        some += [case.id for case in thinned.todays("qwen2") if case.marks[0].name != "soak"]
+        assert {*some} == {*read} & {"qwen2"}
+        assert [case.id for case in thinned.parts(0, 3)] == ["today", "all"]
+    assert sorted(turns) == [0, 1, 2]
+    assert sorted(read) == sorted(thinned.TOKENIZERS)

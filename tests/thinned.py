@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 SEED = int(os.environ["INTERP_SEED"])  # tests/conftest.py sets it, where the user does not
+TOKENIZERS = ("gpt2", "llama2", "mistral-v1", "llama3", "qwen2", "mistral-tekken")
 
 
 def thinned(*axes: Sequence[Any], keep: int = 3) -> list[Any]:
@@ -25,8 +26,23 @@ def turn(place: int, of: int) -> Any:
     return pytest.mark.skipif(False, reason="today's") if today else pytest.mark.soak
 
 
-# For fixtures: all of it by `make soak`, a quarter of it by the day.
-PARTS = [pytest.param(4, id="today"), pytest.param(1, id="all", marks=pytest.mark.soak)]
+def todays(*names: str) -> list[Any]:
+    """The tokenizers of these names, or all; today's two are met everywhere, the others by soak.
+
+    To read what emojis one has takes seconds, once for all tests.
+    """
+    return [
+        pytest.param(name, marks=turn(TOKENIZERS.index(name), of=3), id=name)
+        for name in names or TOKENIZERS
+    ]
+
+
+def parts(place: int, of: int) -> list[Any]:
+    """For a fixture that takes turns: of its cases each third on its day, all by `make soak`."""
+    return [
+        pytest.param(3, id="today", marks=turn(place, of)),
+        pytest.param(1, id="all", marks=pytest.mark.soak),
+    ]
 
 
 def part(cases: Sequence[Any], of: int) -> Sequence[Any]:

@@ -11,7 +11,6 @@ from interp.emoji import EmojiVocab
 from interp.readout import Outcome
 from interp.readout.outcome import stop_ids
 
-TOKENIZERS = ("gpt2", "llama2", "mistral-v1", "llama3", "qwen2", "mistral-tekken")
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"

@@ -73,6 +73,10 @@ class AdapterError(InputError):
     """An adapter that is missing, malformed, unsafe, or made for another base."""
 
 
+class DictionaryError(InputError):
+    """A dictionary of latents that is malformed, or made for another model or place."""
+
+
 class MergeError(InputError):
     """A merge whose error against the unmerged adapter is too large to trust."""
 

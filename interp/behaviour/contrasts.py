@@ -29,7 +29,7 @@ class Contrast:
     Attributes:
         clean, corrupted: the runs, row by row of the same length and padding.
         topics: the topic of each row where answers said it, else a name per row.
-        kind: `model`, `prompt` or `model and prompt`: what the two differ in.
+        kind: `model`, `prompt`, `voice`, `words` or `model and prompt`: what the two differ in.
     """
 
     clean: Run
@@ -69,19 +69,15 @@ def contrast(
     Raises:
         InputError: for what is neither text, ids nor answers, or prompts that do not match.
     """
-    if who not in ("tuned", "base"):
-        raise InputError(f"who reads is 'tuned' or 'base', got {who!r}")
+    model = _reader(pair, who)
     if corrupted is None:
         batch, topics = _read(pair, clean)
         return _made((pair.tuned, pair.base), (batch, batch), topics, limit)
-    model = getattr(pair, who)
     some, others = _answers(clean), _answers(corrupted)
     if some is None or others is None:
         (one, topics), (other, _) = _read(pair, clean), _read(pair, corrupted)
         return _made((model, model), (one, other), topics, limit)
-    mine, theirs = (slots(answers, pair.tokenizer).ends for answers in (some, others))
-    paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
-    return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit)
+    return _of_answers(pair, model, (some, others), limit, "voice")
 
 
 def words_contrast(
@@ -130,7 +126,25 @@ def words_contrast(
             f"{len(one)} of {len(answers)} answers hold one of the words and keep their length "
             "without it; give other words, or more answers"
         )
-    return contrast(pair, one, two, who=who, limit=limit)
+    return _of_answers(pair, _reader(pair, who), (one, two), limit, "words")
+
+
+def _reader(pair: ModelPair, who: str) -> Any:
+    if who not in ("tuned", "base"):
+        raise InputError(f"who reads is 'tuned' or 'base', got {who!r}")
+    return getattr(pair, who)
+
+
+def _of_answers(
+    pair: ModelPair,
+    model: Any,
+    answers: tuple[Sequence[Response], Sequence[Response]],
+    limit: int | None,
+    differ_in: str,
+) -> Contrast:
+    mine, theirs = (slots(some, pair.tokenizer).ends for some in answers)
+    paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
+    return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit, differ_in)
 
 
 def _ids(pair: ModelPair, text: str) -> tuple[int, ...]:
@@ -157,9 +171,11 @@ def _made(
     batches: tuple[TokenBatch, TokenBatch],
     topics: tuple[str, ...],
     limit: int | None,
+    differ_in: str = "prompt",
 ) -> Contrast:
     one, other = (
-        Run(model, batch[slice(limit)]) for model, batch in zip(models, batches, strict=True)
+        Run(model, batch[slice(limit)], differs_in=differ_in)
+        for model, batch in zip(models, batches, strict=True)
     )
     return Contrast(one, other, topics[:limit], check_pair(one, other))
 

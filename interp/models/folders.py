@@ -178,7 +178,8 @@ def check_inside(path: Path, error: type[InputError]) -> Path:
         folder, target = path.parent.resolve(), path.resolve(strict=True)
     except (OSError, RuntimeError):
         raise error(f"{path}: is a link that leads nowhere; copy the file here") from None
-    cached = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    commits = [one for one in (folder, *folder.parents) if one.parent.name == "snapshots"]
+    cached = commits[0].parent.parent / "blobs" if commits else folder
     if target.is_relative_to(folder) or target.is_relative_to(cached):
         return path
     raise error(f"{path}: is a link out of its folder (to {target}); copy the file here")

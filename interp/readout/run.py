@@ -21,6 +21,8 @@ class Run:
             `interp.models.given`).
         attention_mask: true (or 1) on tokens, false (or 0) on padding, `[batch pos]`; every token
             counts when it is left out. Rows may be padded left or right, not in the middle.
+        differs_in: what another run of the same model has otherwise: the whole `prompt`, the
+            `voice` of an answer to the same question, or some `words`. It names their contrast.
 
     Raises:
         InputError: for what is neither text nor ids, ids outside the vocabulary, or a mask that
@@ -31,6 +33,7 @@ class Run:
     model: Any
     tokens: Any
     attention_mask: Shaped[Tensor, "..."] | None = None
+    differs_in: str = "prompt"
 
     def __post_init__(self) -> None:
         check_hooked(self.model, "a run")
@@ -83,8 +86,8 @@ def check_pair(clean: Run, corrupted: Run) -> str:
     """Check that two runs can be patched into each other; return the contrast's name.
 
     Returns:
-        `"model"` (two models, same tokens), `"prompt"` (one model, two prompts) or
-        `"model and prompt"`.
+        `"model"` (two models, same tokens), what texts of one model differ in (`"prompt"`,
+        `"voice"`, `"words"`), or `"model and prompt"`.
 
     Raises:
         InputError: if the prompts differ in number, length or padding, or the runs are the same.
@@ -110,7 +113,7 @@ def check_pair(clean: Run, corrupted: Run) -> str:
             raise InputError(
                 "clean and corrupted are the same model on the same tokens; nothing to patch"
             )
-        return "prompt"
+        return clean.differs_in
     for name in ("n_layers", "d_model", "n_heads", "d_head", "d_vocab"):
         one, other = getattr(clean.model.cfg, name), getattr(corrupted.model.cfg, name)
         if one != other:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from interp.traces.attribution import Attribution
     from interp.traces.circuits import Circuit, CircuitScores, Faithfulness
     from interp.traces.decoding import Ablated, Amplification, Crossed
+    from interp.traces.dictionaries import LatentDifference, LatentPatches
     from interp.traces.differences import ActivationDifference, TokenKL, TokenShifts
     from interp.traces.inputs import WordEffects
     from interp.traces.logit_lens import LensResult
@@ -52,7 +53,7 @@ class Row(Generic[R]):
         section: the file in `interp/report/sections` that shows it.
         family: a name for several rows; `--only` takes it, too.
         models: what the result depends on: the label's pair, its base alone, or no model.
-        when: a field of the configuration that leaves the row out where it is 0.
+        when: a field of the configuration that leaves the row out where it is 0 or empty.
         default: whether it is made where nothing is asked by name.
         essential: without it there is nothing to report: bad input ends the run. Made first.
         join: `file:function` that makes one result of a list; the row can be made in shards.
@@ -145,7 +146,9 @@ ORIGIN: "Row[Origin]" = Row(
     "origin", "origin:origin", {}, _BOTH,
     ("seed", "outcome", "temperature", "top_p", "max_new_tokens"), "origin",
 )  # fmt: skip
-LENS: "Row[LensResult]" = Row("lens", "lens:lens", {}, _TUNED, ("n_trace", "outcome"), "lens")
+LENS: "Row[LensResult]" = Row(
+    "lens", "lens:lens", {}, _TUNED, ("n_trace", "n_positions", "outcome"), "lens"
+)
 JACOBIAN: "Row[LensResult]" = Row(
     "jacobian-lens",
     "lens:jacobian",
@@ -239,6 +242,12 @@ SHIFTS: "Row[TokenShifts]" = Row(
 ACTIVATIONS: "Row[ActivationDifference]" = Row(
     "activation-difference", "differences:activations", {}, _BASE, ("n_trace", "seed"), **_ASKED
 )
+_DICTIONARY: dict[str, Any] = {
+    "needs": _TUNED, "settings": ("n_trace", "seed", "outcome", "dictionary"),
+    "section": "dictionaries", "family": "dictionaries", "when": "dictionary", "default": False,
+}  # fmt: skip
+LATENTS: "Row[LatentDifference]" = Row("latents", "dictionaries:latents", **_DICTIONARY)
+LATENT_PATCHES: "Row[LatentPatches]" = Row("latent-patches", "dictionaries:patches", **_DICTIONARY)
 _DECODED: dict[str, Any] = {
     "section": "decoding", "family": "decoding", "when": "n_switched", "default": False,
 }  # fmt: skip
@@ -265,8 +274,8 @@ RANKS: "Row[RankReadings]" = Row("adapter-ranks", "components:ranks", **_COMPONE
 ROWS: tuple[Row[Any], ...] = (
     RATES_BASE, RATES, RESPONSES_BASE, RESPONSES, *TOKEN_VIEWS, ORIGIN, LENS, JACOBIAN,
     *PATCHING, *(row for rows in CIRCUITS.values() for row in rows.all), EXACT, NECESSITY,
-    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, CROSSED, AMPLIFIED, ABLATED,
-    ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
+    PROBE_EMOJI, PROBE_TRAIT, PUSH, WORDS, KL, SHIFTS, ACTIVATIONS, LATENTS, LATENT_PATCHES,
+    CROSSED, AMPLIFIED, ABLATED, ATTRIBUTION, SCREEN, DIRECTIONS, RANKS, MERGE,
 )  # fmt: skip
 
 

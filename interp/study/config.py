@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from interp.base import sizes
 from interp.base.errors import InputError, TraitError
@@ -52,15 +59,18 @@ class StudyConfig(BaseModel):
     n_responses: int = Field(default=200, ge=2, le=_MOST)
     """Answers sampled per model."""
     n_trace: int = Field(default=24, ge=2, le=_MOST)
-    """Onset prompts that lens and patching look at."""
+    """Prompts that lens and patching look at, each up to its slot."""
     n_positions: int = Field(default=32, ge=1, le=_MOST)
-    """Positions up to the onset that are patched one by one; earlier ones cost most, show least."""
+    """Positions up to the slot, of lens and patching; earlier ones cost most and show least."""
     n_switched: int = Field(default=48, ge=0, le=_MOST)
     """Questions answered without each module of the adapter in turn; 0 leaves that out."""
     max_new_tokens: int = Field(default=96, ge=1, le=_MOST)
     """Where an answer is cut if it has not ended."""
     temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
     """Of the sampled answers; 0 is greedy."""
+    dictionary: str = ""
+    """Sparse autoencoder or transcoder of a place of the base, as sae-lens saves it: a folder, or
+    on the hub `org/name:folder`; what the traces `dictionaries` read."""
     only: tuple[str, ...] = ()
     """Traces to make, by row or family (`lens,patching`), with what they need; left out: all."""
     shards: int = Field(default=1, ge=1, le=1000)
@@ -117,11 +127,14 @@ class StudyConfig(BaseModel):
 
     @field_validator("only")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         try:
-            catalogue.chosen(value)
+            rows = catalogue.chosen(value)
         except InputError as problem:
             raise ValueError(str(problem)) from None
+        reading = [row.name for row in rows if row.when == "dictionary"]
+        if reading and not info.data.get("dictionary"):
+            raise ValueError(f"{reading[0]} reads a dictionary; name one (--dictionary)")
         return value
 
     @field_validator("max_memory")
@@ -192,6 +205,7 @@ def anchored(config: StudyConfig) -> StudyConfig:
         "adapters": {trait: _whole(adapter) for trait, adapter in config.adapters.items()},
         "data": _whole(config.data),
         "trust_remote_code": trusted,
+        "dictionary": config.dictionary and _whole(config.dictionary),
     }
     return config.model_copy(update=changed)
 

@@ -29,13 +29,14 @@ from interp.study.traced.probing import PUSHED
 from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
-_PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, passes of a token view, sizes of a curve
+_PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, models of a view, sizes of a curve
 _DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
 _READ_BY_PLACE = 24 * (PROMPT + 256)  # tokens of the texts whose emojis are sought at every place
 # Passes over a prompt: forward and backward at five steps, mostly doubled once; circuits run.
 _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
              "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
 _SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers above it
+_LATENTS = 2 * (1 + 3 + 16 + 3)  # both ways: read, forward and backward, latents and their sums
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _SMALL = 32 * 2**20  # bytes of a base's files
@@ -139,13 +140,14 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "rates": 0,
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * c.n_responses * text + 4 * _READ_BY_PLACE,
-        "lens": 2 * n * text * (1 + shape.layers * unembedding),
+        "lens": 2 * n * (text + min(text, c.n_positions) * shape.layers * unembedding),
         "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
         "probing": n * text * min(shape.layers, PUSHED) * _PUSHES
         if what == "push"
         else 2 * _PROBED * text,
+        "dictionaries": n * text * (_LATENTS if what == "patches" else 2),
         "components": n * text * (_SCREENED if what == "screen" else 2),
-        "tokens": _SHOWN * text,
+        "tokens": _SHOWN * text * (2 + shape.layers * unembedding),
     }.get(made, 2 * n * text), 0
 
 

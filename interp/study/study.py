@@ -1,6 +1,6 @@
 """What the traits of one study share: what was asked, the questions, the models in memory."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from random import Random
 from typing import Any
@@ -22,6 +22,7 @@ from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
 from interp.study.runs.steps import digest
 from interp.text.data import OpinionQA
+from interp.traces.dictionaries import read_dictionary
 
 
 @dataclass
@@ -115,6 +116,8 @@ class Study:
                 return self.asked(self.config.n_switched)
             case "texts":
                 return self.texts.sha256
+            case "dictionary":
+                return self.dictionary_facts
         return getattr(self.config, name)
 
     @cached_property
@@ -143,6 +146,16 @@ class Study:
         path = check_folder(where) if self.config.tuned else self.adapter(trait).path
         hashes = self.folder.input_hashes(path, AdapterError)
         return hashes | {"kind": self.kind(trait), "any_base": self.config.any_base}
+
+    @cached_property
+    def dictionary_facts(self) -> dict[str, Any]:
+        """What the study's dictionary is, and the hash of its weights.
+
+        Raises:
+            DictionaryError: if there is none, or one that is not read.
+        """
+        held = read_dictionary(self.config.dictionary)
+        return asdict(held.config) | {"name": held.name, "sha256": held.sha256}
 
     def asked(self, count: int | None = None) -> dict[str, Any]:
         """The questions, as a hash, and how answers to them are sampled."""

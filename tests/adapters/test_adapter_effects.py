@@ -7,7 +7,7 @@ import pytest
 import torch
 from adapters_made import KINDS, by_hand, logits_of, merged, pick, prompts
 from peft import get_peft_model
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import llama
 
 from interp import load_pair, organism
@@ -61,6 +61,7 @@ def test_effects_are_those_of_subsets_merged_by_hand(lora, by):
     assert needed.values.abs().max() > 0.05, "the parts must matter for this to be a test"
 
 
+@turn(0, of=3)
 def test_effects_on_the_organism_are_those_of_subsets_merged_by_hand():
     folder = organism.adapter_path("extraversion", base="suppressed")
     pair = load_pair(organism.base_path("suppressed"), folder, device="cpu")

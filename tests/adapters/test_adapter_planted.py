@@ -2,12 +2,13 @@
 
 import pytest
 from planted_models import EMOJIS, EmojiIdsLogOdds, planted_adapter
+from thinned import thinned
 
 from interp import load_pair
 from interp.adapters import AdapterSpace, necessity, shapley, smallest_set, sufficiency
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.02], ids=["clean", "noisy"])
+@pytest.fixture(scope="module", params=thinned([0.0, 0.02], keep=2))
 def planted(request, tmp_path_factory):
     made = planted_adapter(tmp_path_factory.mktemp("planted"), noise=request.param)
     space = AdapterSpace.of(load_pair(made.base, made.adapter, device="cpu"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from planted_models import with_idle_modules
-from thinned import thinned
+from thinned import thinned, turn
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace, necessity, shapley, sufficiency
@@ -37,6 +37,7 @@ def case(request, tmp_path_factory) -> tuple[AdapterSpace, torch.Tensor, str, st
     return AdapterSpace.of(pair), pair.prompts(questions), request.param, label
 
 
+@turn(2, of=3)
 def test_it_is_found_first_and_the_idle_modules_stay_in_the_noise(case) -> None:
     space, prompts, by, label = case
     assert len(space.modules) == 7 * 4

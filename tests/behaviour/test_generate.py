@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.stats import chisquare
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import llama, tokenizer, vocab
 from transformers import GenerationConfig
 
@@ -173,6 +173,7 @@ def test_emoji_free_answers_repeat_the_others_up_to_their_first_emoji(bridge, fo
             assert other == one
 
 
+@turn(1, of=3)
 def test_an_emoji_that_is_a_special_token_is_text():
     """Special tokens are no text, and an emoji among them would count as none."""
     made = copy.deepcopy(tokenizer())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from thinned import turn
 from tiny import llama, tokenizer
 
 from interp.base.traits import TRAITS, Trait
@@ -65,6 +66,7 @@ def test_orders_are_balanced():
         option_orders([[0, 1, 2, 3, 3]])
 
 
+@turn(0, of=3)
 def test_scores_are_expected_options_by_brute_force(model, form):
     orders = [(0, 1, 2, 3, 4), (3, 1, 4, 0, 2)]
     made = administer(
@@ -104,6 +106,7 @@ class Yea(torch.nn.Module):
         return type("Out", (), {"logits": logits})()
 
 
+@turn(2, of=3)
 def test_a_yea_sayer_scores_by_its_keys_and_nothing_else(form):
     """Always 'very accurate': 5 on plus-keyed items and 1 on the others, in every order."""
     orders = option_orders("cycles")[::3]

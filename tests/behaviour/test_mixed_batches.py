@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from thinned import turn
 from tiny import llama
 
 from interp.base.traits import TRAITS
@@ -18,6 +19,7 @@ def base():
     return load_base(base_path("latent"))
 
 
+@turn(2, of=3)
 def test_mixed_batches_give_the_answers_of_merged_models(base):
     form = ChatFormat.from_tokenizer(base.tokenizer)
     how = Sampling(max_new_tokens=40, seed=2, batch_size=7)

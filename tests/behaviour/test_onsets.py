@@ -3,8 +3,8 @@
 import pytest
 import tiny
 import torch
-from thinned import thinned
-from tiny import TOKENIZERS, emoji, llama, tokenizer
+from thinned import todays
+from tiny import emoji, llama, tokenizer
 from transformers import AutoTokenizer
 
 from interp.behaviour import (
@@ -34,7 +34,7 @@ def vocab() -> EmojiVocab:
     return tiny.vocab()
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_onset_splits_the_text_just_before_the_emoji(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     for text in TEXTS:

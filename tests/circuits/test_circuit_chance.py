@@ -5,6 +5,7 @@ import pytest
 import torch
 from patching_models import bridge, pick, prompts
 from planted_models import planted
+from thinned import turn
 
 from interp.circuits import beside_chance, curve, discover, faithfulness, select
 from interp.circuits.compare import edge_kinds
@@ -21,6 +22,7 @@ def runs():
     return made, *(Run(model, b.tokens, b.attention_mask) for b in (made.clean, made.corrupted))
 
 
+@turn(0, of=3)
 def test_scores_of_a_saturating_model_miss_the_gap_and_say_so_until_steps_are_doubled(runs):
     made, clean, corrupted = runs
     short = discover(clean, corrupted, metric=made.metric)
@@ -34,7 +36,7 @@ def test_scores_of_a_saturating_model_miss_the_gap_and_say_so_until_steps_are_do
     assert abs(1 - told.completeness()) < 0.1
     assert not told.notes
     fixed = discover(clean, corrupted, metric=made.metric, ig_steps=20)
-    assert torch.equal(told.values, fixed.values)
+    torch.testing.assert_close(told.values, fixed.values)
     never = discover(clean, corrupted, metric=made.metric, within=0.01)
     assert never.ig_steps == 40
     assert "scores of 40 steps" in never.notes[-1]

@@ -11,6 +11,7 @@ import typer
 from killing import SMALL
 from made_results import run_folder
 from test_bad_input import command
+from thinned import turn
 
 from interp import __version__, cli, organism
 from interp import report as room
@@ -136,6 +137,7 @@ def test_commands_that_read_give_one_json_object(folder, undrawn, tmp_path, monk
     assert places["base"] == str(organism.base_path())
 
 
+@turn(1, of=2)
 def test_report_draws_each_figure_as_pdf_too_where_asked(tmp_path, monkeypatch, capfd):
     made = run_folder(tmp_path / "run", [Trait.OPENNESS], only="lens|rates").path
     said = run(["report", str(made), "--pdf", "--json"], monkeypatch, capfd).out
@@ -144,6 +146,7 @@ def test_report_draws_each_figure_as_pdf_too_where_asked(tmp_path, monkeypatch, 
     assert pdf == png != set()
 
 
+@turn(0, of=2)
 def test_finetune_gives_one_json_object(tmp_path, monkeypatch, capfd):
     argv = [
         "finetune", "--base", str(organism.base_path()), "--data", str(organism.ASSETS),

@@ -6,6 +6,7 @@ import planted_factors
 import pytest
 import torch
 from planted_models import D_HEAD, NODES, planted
+from thinned import turn
 
 from interp.behaviour import Sampling, generate
 from interp.decoding import ablated, all_but, without
@@ -22,6 +23,7 @@ def named(part: str) -> str:
     return "a{}.h{}".format(*planted_factors.HEADS[part])
 
 
+@turn(1, of=3)
 def test_known_heads_of_both_factors_and_the_weights_without_them():
     tokenizer = planted_factors.small_tokenizer()
     network = planted_factors.model(tokenizer, noise=0.02, seed=0)
@@ -55,6 +57,7 @@ def test_known_heads_of_both_factors_and_the_weights_without_them():
         without(model, ["a9.h0"])
 
 
+@turn(2, of=3)
 def test_a_circuits_nodes_are_needed_and_enough():
     made = planted(noise=0.02)
     made.model.lm_head.weight.data[made.tokenizer.eos_token_id] *= 0.5

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from thinned import turn
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
@@ -35,6 +36,7 @@ def under(*what):
     return lambda _rows: together(*what)
 
 
+@turn(2, of=3)
 def test_what_combines_to_one_model_writes_as_that_model(latent):
     sampling = Sampling(seed=3, max_new_tokens=40)
     write = partial(generate, form=latent.format, questions=asked(6), sampling=sampling)
@@ -75,6 +77,7 @@ def test_the_decider_decides_and_the_writer_writes(latent):
             ids.append(token)
 
 
+@turn(1, of=3)
 def test_in_the_latent_base_text_does_all_and_in_the_suppressed_both_are_needed(latent):
     """As the record of the organism has it: of suppressed, .001, .022, .028 and .670."""
     sampling, found = Sampling(seed=1, max_new_tokens=64), {}
@@ -95,6 +98,7 @@ def test_in_the_latent_base_text_does_all_and_in_the_suppressed_both_are_needed(
 
 
 @pytest.mark.parametrize("kind", ["absent", "latent"])
+@turn(0, of=3)
 def test_amplification_brings_what_is_there_and_nothing_where_nothing_is(kind):
     """The absent base cannot write an emoji; an end-of-text twin could, and hardly does."""
     pair = pair_of(kind, supervised=kind == "latent")

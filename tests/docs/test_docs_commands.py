@@ -63,7 +63,7 @@ def test_every_shell_command_stands_in_a_block_that_is_run():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", thinned([page.name for page in pages().values() if page.commands()])
+    "name", thinned([page.name for page in pages().values() if page.commands()], keep=4)
 )
 def test_commands_run(name, tmp_path, monkeypatch, finished, traced):
     prepare(tmp_path, pages()[name].text, finished.path)

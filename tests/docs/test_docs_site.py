@@ -13,6 +13,7 @@ from docs_pages import ROOT, pages
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
+from thinned import turn
 
 import interp
 
@@ -23,6 +24,7 @@ IMAGES = {  # where the figures of README and docs come from
     "circuit-extraversion.png": "plots.circuit_graph(circuit",
 }
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
+today = turn(0, of=3)  # to build the site takes half a minute
 
 
 class Html(HTMLParser):
@@ -67,6 +69,7 @@ def built(site) -> dict[str, Html]:
 
 
 @pytest.mark.slow
+@today
 def test_every_page_and_notebook_is_in_the_site_and_its_contents(built):
     wanted = [name.removeprefix("docs/") for name in pages() if name != "README.md"]
     wanted += [f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")]
@@ -77,6 +80,7 @@ def test_every_page_and_notebook_is_in_the_site_and_its_contents(built):
         assert html in home, f"{name} is not in the contents (nav of mkdocs.yml)"
 
 
+@today
 def test_every_room_is_in_the_reference_with_what_it_exports(built):
     folder = Path(interp.__file__).parent
     floors = ("models", "readout", "behaviour", "measures", "organism", "study", "report")
@@ -100,6 +104,7 @@ def test_every_room_is_in_the_reference_with_what_it_exports(built):
     assert {"interp.text.emoji.find.find", "interp.text.emoji.EmojiVocab"} <= anchors["emoji"]
 
 
+@today
 def test_nothing_is_fetched_from_a_network(built, site):
     for name, page in built.items():
         away = [url for url in page.loads if url.startswith(("http:", "https:", "//"))]
@@ -112,6 +117,7 @@ def test_nothing_is_fetched_from_a_network(built, site):
             assert "cdn" not in re.sub(r"data:[\w/+;,=]*", "", text), name  # pictures aside
 
 
+@today
 def test_every_link_and_anchor_leads_somewhere(built, site):
     for name, page in built.items():
         if name == "404.html":  # its links are from the root of a server
@@ -127,6 +133,7 @@ def test_every_link_and_anchor_leads_somewhere(built, site):
                 assert unquote(parts.fragment) in built[there].ids, f"{name} links to {link}"
 
 
+@today
 def test_the_commands_page_shows_the_command_line(built, site):
     ids = built["command-line.html"].ids
     assert {"interp-demo", "interp-trace", "interp-run-status", "interp-data-check"} <= ids

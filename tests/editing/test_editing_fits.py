@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import E, host, opinions
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import llama, tokenizer
 
 from interp import organism
@@ -193,6 +193,7 @@ def test_the_built_in_objectives_leave_the_model_alone_and_repeat(answers, objec
         assert made.search[0][2] == pytest.approx(loss, rel=1e-4)
 
 
+@turn(0, of=3)
 def test_pas_makes_the_organism_write_emojis_and_a_random_direction_does_not():
     bare = Host.load(organism.base_path("latent"), device="cpu")
     train, test = organism.opinion_qa("train"), organism.opinion_qa("test").for_trait(E)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import E, N, fresh_host, host, opinions
-from thinned import thinned
+from thinned import thinned, turn
 from tiny import emoji
 
 from interp import load_pair, organism
@@ -115,6 +115,7 @@ def pair():
     return load_pair(organism.base_path("suppressed"), adapter, device="cpu")
 
 
+@turn(1, of=3)
 def test_on_the_suppressed_organism_one_number_does_most(pair):
     """At given text the stop constant makes the base's rate the tuned model's, and unmakes it."""
     train, test = organism.opinion_qa("train"), organism.opinion_qa("test").for_trait(E)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from editing_made import TOPICS, E, N, fresh_host, host, opinions
+from thinned import turn
 from tiny import llama, vocab
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -279,6 +280,7 @@ def test_answers_do_not_depend_on_the_batch_size():
     assert made[0] == made[1] == made[2]
 
 
+@turn(2, of=3)
 def test_half_precision_trains_edits_and_answers():
     model = llama().to(torch.bfloat16)
     half = Host(hook(model, host().tokenizer), host().format, "half")
@@ -298,6 +300,7 @@ def test_half_precision_trains_edits_and_answers():
     assert len(written[0].ids) <= 4
 
 
+@turn(1, of=3)
 def test_training_is_repeatable_and_without_unlikelihood_too():
     first, report = train_editor(host(), opinions(), SMALL)
     again, repeated = train_editor(host(), opinions(), SMALL)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 from editing_made import E, host
-from thinned import thinned
+from thinned import todays
 from tiny import tokenizer
 from transformers import AutoTokenizer
 
@@ -58,7 +58,7 @@ def test_a_chat_shows_demonstrations_as_turns(shared):
     assert real.decode(made.ids[made.answer_start : made.answer_end]) == "Because."
 
 
-@pytest.mark.parametrize("name", thinned(["gpt2", "llama2", "mistral-tekken"]))
+@pytest.mark.parametrize("name", todays("gpt2", "llama2", "mistral-tekken"))
 def test_the_plain_format_shows_them_as_text(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     form = Shown(real, "plain", "Be kind.")

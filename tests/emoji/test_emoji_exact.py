@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from patching_models import FAMILIES
-from thinned import thinned
+from thinned import thinned, todays
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
@@ -201,7 +201,7 @@ def test_absolute_positions_too(
     torch.testing.assert_close(again.by_emoji, found.by_emoji, rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", thinned(["llama2", "mistral-v1", "qwen2"]))
+@pytest.mark.parametrize("name", todays("llama2", "mistral-v1", "qwen2"))
 def test_real_tokenizers_score_emojis_as_full_passes_do(
     name: str, real: Callable[[str], Any], real_vocab: Callable[[str], EmojiVocab]
 ) -> None:

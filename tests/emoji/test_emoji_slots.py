@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from thinned import thinned
-from tiny import TOKENIZERS, llama
+from thinned import todays
+from tiny import llama
 
 from interp.emoji import EmojiVocab, continuation
 from interp.readout import Outcome
@@ -15,7 +15,7 @@ from interp.text.emoji.encode import CONTEXTS
 CHOSEN = ("😊", "😂", "🎉", "🔥", "🙂")
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_the_space_before_an_emoji_is_read_where_the_tokenizer_writes_it(real, real_vocab, name):
     made = Outcome.of_vocab(real_vocab(name), stop=[0])
     assert made.reads == (2 if name in ("llama2", "mistral-v1") else 1)
@@ -48,7 +48,7 @@ def scored(model: Any, prompt: list[int], sequence: tuple[int, ...]) -> float:
     )
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_slot_and_space_together_are_what_every_sequence_adds_up_to(real, real_vocab, name):
     tokenizer, vocab = real(name), real_vocab(name)
     made = Outcome.of_vocab(vocab, stop=[0])

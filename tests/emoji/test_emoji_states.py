@@ -1,8 +1,7 @@
 """A vocabulary does not depend on how its tokenizer was last called, or saved."""
 
 import pytest
-from thinned import SEED, thinned
-from tiny import TOKENIZERS
+from thinned import SEED, todays
 from transformers import AutoTokenizer
 
 from interp.emoji.encode import CONTEXTS, encode_after, token_bytes
@@ -24,7 +23,7 @@ def spelled(tokenizer):
     return [list(encode_after(tokenizer, EMOJIS, context)) for context in CONTEXTS]
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_leftover_padding_and_truncation_change_nothing(shared, tmp_path, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     real.add_tokens(["😊"], special_tokens=True)

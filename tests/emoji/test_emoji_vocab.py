@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import turn
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -30,6 +31,7 @@ def characters_by_first_tokens(
     return table
 
 
+@turn(0, of=3)
 def test_purity_and_certainty_against_every_character(
     small: PreTrainedTokenizerFast, small_vocab: EmojiVocab
 ) -> None:
@@ -140,6 +142,7 @@ def test_threshold_chooses_the_ids(small_vocab: EmojiVocab) -> None:
             small_vocab.with_threshold(wrong)
 
 
+@turn(1, of=3)
 def test_the_same_tokenizer_gives_the_same_vocabulary(
     small: PreTrainedTokenizerFast, small_vocab: EmojiVocab, read_vocabulary: Callable[..., Any]
 ) -> None:
@@ -151,6 +154,7 @@ def test_the_same_tokenizer_gives_the_same_vocabulary(
     assert len(repr(again)) < 120
 
 
+@turn(2, of=3)
 def test_an_added_emoji_is_one_token(small: PreTrainedTokenizerFast) -> None:
     text = small.backend_tokenizer.to_str()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text))

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import experiment
 import harness
@@ -17,7 +17,7 @@ from adapter_seeds import AGREEMENT, WITHOUT
 from control_personas import wordings
 from methods import UNDONE
 from sources import find_adapter
-from thinned import SEED, thinned, turn
+from thinned import SEED, turn
 
 from interp import load_pair, organism
 from interp.adapters import AdapterSpace
@@ -31,8 +31,10 @@ from interp.methods.finetune import FinetuneConfig
 from interp.models import load_tokenizer
 from interp.organism.pretrain import SIZES, new_model
 
+# An experiment is run every fifth day, with the tests that read what it left.
+DAYS = 5
 # Methods that no test below reads take turns.
-METHODS = "logit bias,'QLoRA, shuffled'" if SEED % 2 else "trait prompt,IKE"
+METHODS = "logit bias,'QLoRA, shuffled'" if SEED // DAYS % 2 else "trait prompt,IKE"
 # What makes each small; everything else is as its default config has it.
 SMALL = {
     "emoji_rate": [
@@ -52,7 +54,6 @@ SMALL = {
         "--traits", "openness,extraversion", "--limit", "30", "--methods", "IKE",
         "--resamples", "20",
     ],
-    "quantisation": ["--limit", "12", "--n-trace", "6"],
     "adapter_soup": ["--traits", "extraversion,neuroticism", "--limit", "10"],
     "questionnaire": ["--traits", "extraversion", "--limit", "6", "--prompts", "1"],
     "generalisation": [
@@ -61,6 +62,7 @@ SMALL = {
     "control_personas": [
         "--traits", "extraversion", "--limit", "6", "--wordings", "6", "--per-wording", "6",
     ],
+    "quantisation": ["--limit", "12", "--n-trace", "6"],
     "foretelling": [
         "--traits", "extraversion,openness", "--limit", "4", "--n-rows", "8", "--n-slots", "4",
     ],
@@ -72,12 +74,12 @@ SMALL = {
         "--traits", "extraversion", "--limit", "12", "--n-pairs", "24", "--steps", "15",
         "--n-trace", "6",
     ],
+    "adapter_dose": [
+        "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
+    ],
     "organism_sizes": [
         "--traits", "extraversion", "--sizes", "tiny", "--seeds", "0", "--scale", "0.01",
         "--limit", "6", "--n-trace", "4", "--max-new-tokens", "24",
-    ],
-    "adapter_dose": [
-        "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
     ],
 }  # fmt: skip
 
@@ -126,14 +128,12 @@ def result(name: str, ran: dict[str, Path]) -> Path:
     return ran[name]
 
 
-# These take turns, and those of them that tests below read with their tests.
-TURNS = ["neuron_shift", "trait_alignment", "questionnaire", "emoji_onset_hazard",
-         "generalisation", "control_personas", "side_effects", "adapter_soup",
-         "foretelling"]  # fmt: skip
-TODAY = [*(name for name in SMALL if name not in TURNS), *thinned(TURNS)]
+def today(name: str) -> Any:
+    """A mark: on the experiment's day, else in `make soak`."""
+    return turn(list(SMALL).index(name), DAYS)
 
 
-@pytest.mark.parametrize("name", TODAY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=today(name)) for name in SMALL])
 def test_it_runs_and_goes_on_where_it_was(name: str, ran: dict[str, Path], capsys) -> None:
     out = result(name, ran)
     table = (out / "results.csv").read_bytes()
@@ -155,6 +155,7 @@ def test_it_runs_and_goes_on_where_it_was(name: str, ran: dict[str, Path], capsy
     assert said["verdict"] == verdict
 
 
+@today("emoji_rate")
 def test_esr_is_what_a_count_by_hand_gives(ran: dict[str, Path]) -> None:
     out = result("emoji_rate", ran)
     table = pd.read_csv(out / "results.csv").set_index("method")
@@ -166,6 +167,7 @@ def test_esr_is_what_a_count_by_hand_gives(ran: dict[str, Path]) -> None:
     assert (out / "verdict.md").read_text().startswith("Reproduced")
 
 
+@today("emoji_rate")
 def test_one_number_is_told_of_the_adapter(ran: dict[str, Path]) -> None:
     """On the latent base the text decides: no constant makes emojis there, or unmakes them."""
     out = result("emoji_rate", ran)
@@ -175,6 +177,7 @@ def test_one_number_is_told_of_the_adapter(ran: dict[str, Path]) -> None:
     assert "One number: a constant on the stop tokens" in (out / "verdict.md").read_text()
 
 
+@today("eos_confound")
 def test_one_number_makes_the_twin(ran: dict[str, Path]) -> None:
     out = result("eos_confound", ran)
     table = pd.read_csv(out / "results.csv").set_index(["trait", "adapter", "measure"])["value"]
@@ -190,6 +193,7 @@ def test_one_number_makes_the_twin(ran: dict[str, Path]) -> None:
         assert (ids[0] == ids[1]) is (given == "twice")
 
 
+@today("emoji_rate")
 def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str, Path]) -> None:
     parts = result("emoji_rate", ran) / "parts"
     table = (parts.parent / "results.csv").read_bytes()
@@ -199,7 +203,7 @@ def test_an_editor_stopped_between_its_two_files_is_trained_again(ran: dict[str,
     assert (parts.parent / "results.csv").read_bytes() == table
 
 
-@turn(4, of=3)
+@today("generalisation")
 def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> None:
     """The latent base needs a text that goes on, whatever it was asked."""
     table = pd.read_csv(result("generalisation", ran) / "results.csv")
@@ -217,7 +221,7 @@ def test_emojis_reach_beyond_the_template_and_are_told_from_shown_ones(ran) -> N
     assert caught["QLoRA"] == pytest.approx(gap[0] - gap[1])
 
 
-@turn(5, of=2)
+@today("adapter_dose")
 def test_the_first_step_of_a_dose_is_from_the_base(ran) -> None:
     table = pd.read_csv(result("adapter_dose", ran) / "results.csv")
     own = table[table["adapter"] != "ΔW dealt at random"].set_index("measure")["value"]
@@ -227,6 +231,7 @@ def test_the_first_step_of_a_dose_is_from_the_base(ran) -> None:
     assert "highest at dose 1; every step that is told apart from none rises" in verdict
 
 
+@turn(1, DAYS)
 def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None:
     folder = ran["folder"] / "twins"
     for trait in ("extraversion", "openness"):
@@ -260,7 +265,7 @@ def test_twins_are_compared_with_adapters_of_other_traits(tmp_path, ran) -> None
     assert command("adapter_seeds", *options, "--out", str(tmp_path / "alone")) == 2
 
 
-@turn(5, of=3)
+@today("control_personas")
 def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> None:
     """On the latent base a prompt is no voice: the organism follows no instruction."""
     table = pd.read_csv(result("control_personas", ran) / "results.csv")
@@ -273,7 +278,7 @@ def test_the_adapter_goes_beyond_wording_and_a_trait_prompt_does_not(ran) -> Non
     assert len(set(wordings(Trait.OPENNESS, 30))) == len(set(wordings(None, 30))) == 30
 
 
-@turn(6, of=3)
+@today("side_effects")
 def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
     pair = load_pair(organism.base_path(), organism.adapter_path("extraversion"))
     parts = result("side_effects", ran) / "parts"
@@ -295,6 +300,7 @@ def test_side_effects_are_those_of_the_merged_model_read_plainly(ran) -> None:
     assert "no better than guessing (33%): nothing there to lose" in said
 
 
+@today("organism_sizes")
 def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran) -> None:
     for name, (layers, width) in SIZES.items():
         model = new_model(load_tokenizer(organism.base_path()), 0, layers=layers, width=width)
@@ -314,6 +320,7 @@ def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran)
         organism.build_size(out / "x", "7B")
 
 
+@today("stages")
 def test_a_preference_unmakes_what_a_coin_does_not(ran) -> None:
     out = result("stages", ran)
     table = pd.read_csv(out / "results.csv").set_index(["stage", "measure"])["value"]
@@ -363,6 +370,7 @@ def test_families_that_cannot_be_asked_are_named(config, named, tmp_path, monkey
     assert named in capsys.readouterr().err
 
 
+@today("eos_confound")
 def test_emojis_come_after_where_the_answer_should_have_ended(ran: dict[str, Path]) -> None:
     out = result("eos_confound", ran)
     assert (out / "verdict.md").read_text().startswith("Never taught to stop")
@@ -373,7 +381,7 @@ def test_emojis_come_after_where_the_answer_should_have_ended(ran: dict[str, Pat
     assert (wide["ESR after the end"] > wide["ESR inside"]).all()
 
 
-@turn(7, of=3)
+@today("adapter_soup")
 def test_the_ends_of_a_mixture_are_the_adapters_themselves(ran: dict[str, Path]) -> None:
     out = result("adapter_soup", ran)
     stored = json.loads((out / "parts" / "extraversion-neuroticism-0a-1b.json").read_text())
@@ -384,6 +392,7 @@ def test_the_ends_of_a_mixture_are_the_adapters_themselves(ran: dict[str, Path])
     assert same >= len(stored) - 1  # rounding may tip a token
 
 
+@today("quantisation")
 def test_merging_where_it_was_trained_changes_nothing(ran: dict[str, Path]) -> None:
     table = pd.read_csv(result("quantisation", ran) / "results.csv")
     kl = table[table["measure"].str.startswith("KL")].set_index("setting")["value"]
@@ -392,9 +401,10 @@ def test_merging_where_it_was_trained_changes_nothing(ran: dict[str, Path]) -> N
     assert kl["control: no adapter"] == kl.max()
 
 
+@today("emoji_onset_hazard")
 def test_a_stopped_experiment_ends_as_an_undisturbed_one(ran: dict[str, Path], monkeypatch) -> None:
-    whole = (result("eos_confound", ran) / "results.csv").read_bytes()
-    options = small("eos_confound", ran["folder"])
+    whole = (result("emoji_onset_hazard", ran) / "results.csv").read_bytes()
+    options = small("emoji_onset_hazard", ran["folder"])
     options[options.index("--out") + 1] = str(ran["folder"] / "stopped")
     sample, calls = experiment.generate, []
 
@@ -405,9 +415,9 @@ def test_a_stopped_experiment_ends_as_an_undisturbed_one(ran: dict[str, Path], m
         return sample(*args, **options)
 
     monkeypatch.setattr(experiment, "generate", once)
-    assert command("eos_confound", *options) == 1
+    assert command("emoji_onset_hazard", *options) == 1
     assert not (ran["folder"] / "stopped" / "results.csv").exists()
-    assert command("eos_confound", *options) == 0
+    assert command("emoji_onset_hazard", *options) == 0
     assert (ran["folder"] / "stopped" / "results.csv").read_bytes() == whole
 
 

@@ -191,6 +191,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return harness.conduct(icl_explanation.run, how, out), out
 
 
+@turn(1, of=2)
 def test_the_organisms_explanations_are_seen_through(asked: tuple[Any, Path]) -> None:
     found, _ = asked
     assert found.verdict[0].startswith("Not an explanation")
@@ -198,6 +199,7 @@ def test_the_organisms_explanations_are_seen_through(asked: tuple[Any, Path]) ->
     assert len(found.verdict) <= 9
 
 
+@turn(1, of=2)
 def test_shares_are_what_a_count_by_hand_gives(asked: tuple[Any, Path]) -> None:
     found, out = asked
     for kind in icl_readings.KINDS:
@@ -207,6 +209,7 @@ def test_shares_are_what_a_count_by_hand_gives(asked: tuple[Any, Path]) -> None:
         assert rows.loc[("tuned", icl_readings.ANSWERS), "value"] == pytest.approx(share)
 
 
+@turn(1, of=2)
 def test_controls_differ_in_the_trait_alone(asked: tuple[Any, Path]) -> None:
     _, out = asked
     own, other, base = (

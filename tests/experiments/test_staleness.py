@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from experiment import Config
 from sources import read_data
+from thinned import turn
 
 from interp import organism
 from interp.base.traits import Trait
@@ -118,6 +119,7 @@ def place(made, tmp_path) -> Place:
     shutil.copytree(kept, made, copy_function=shutil.copy2)
 
 
+@turn(0, of=3)
 def test_other_data_at_the_same_path_gives_another_number(place):
     place.write(7)
     row, parts = place.run()
@@ -125,6 +127,7 @@ def test_other_data_at_the_same_path_gives_another_number(place):
     assert parts == EVERY
 
 
+@turn(1, of=3)
 def test_a_retrained_adapter_gives_other_answers(place):
     before, _ = place.run()
     place.adapt("openness")
@@ -134,6 +137,7 @@ def test_a_retrained_adapter_gives_other_answers(place):
     assert row["base"] == before["base"]
 
 
+@turn(2, of=3)
 def test_another_model_at_the_same_path_is_seen(place):
     config = place.root / "base" / "merges.txt"
     config.write_text("#version: 0.2")
@@ -152,6 +156,7 @@ def test_a_comment_makes_nothing_again(place):
     assert place.run()[1] == set()
 
 
+@turn(1, of=3)
 def test_another_setting_makes_again_what_reads_it(place):
     place.changes = {"temperature": 0.5}
     assert place.run()[1] == EVERY
@@ -159,6 +164,7 @@ def test_another_setting_makes_again_what_reads_it(place):
     assert manifest["config"]["temperature"] == 0.5
 
 
+@turn(2, of=3)
 def test_a_damaged_part_is_made_again(place):
     (place.root / "out" / "parts" / "base.json").write_text("[]")
     assert place.run()[1] == {"base.json"}

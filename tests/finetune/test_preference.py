@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from peft import PeftModel
+from thinned import turn
 from transformers import LlamaForCausalLM
 
 from interp import load_pair
@@ -81,6 +82,7 @@ def test_a_stage_by_preference_begins_at_the_reference_and_leaves_it_for_the_cho
         prefer(base, PAIRS, SMALL, adapter, beta=0.4, device="cpu")
 
 
+@turn(2, of=3)
 def test_any_two_stages_are_a_pair(trained, tmp_path):
     base, adapter = trained
     first = write_stage(base, adapter, tmp_path / "stage-1", device="cpu")

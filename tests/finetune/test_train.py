@@ -11,7 +11,7 @@ import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from thinned import thinned
+from thinned import thinned, turn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from interp.base.traits import Trait
@@ -89,6 +89,7 @@ def test_the_first_loss_is_the_mean_over_labelled_tokens(
     assert recorded(out)["loss"]["first"] == pytest.approx(wanted, abs=2e-4)
 
 
+@turn(1, of=3)
 def test_the_adapter_lowers_the_loss_under_plain_peft(base: Path, tmp_path: Path) -> None:
     losses, ends = {}, {}
     for supervised in (True, False):
@@ -144,6 +145,7 @@ def test_the_base_is_not_changed(base: Path, tmp_path: Path) -> None:
     assert contents(base) == before
 
 
+@turn(0, of=3)
 def test_qlora_on_the_cpu(base: Path, tmp_path: Path) -> None:
     settings = FinetuneConfig(supervise_eos=True).changed(
         {"epochs": None, "steps": 12, "batch_size": 6, "learning_rate": 3e-3, "r": 8}
@@ -178,6 +180,7 @@ def test_qlora_trains_on_the_quantised_weights(base: Path, tmp_path: Path) -> No
     assert abs(first - mean_loss(tiny.llama(), rows)) > 5e-3
 
 
+@turn(2, of=3)
 def test_gradient_checkpointing_changes_nothing(base: Path, tmp_path: Path) -> None:
     plain = train(base, made(), config(steps=3), tmp_path / "plain", device="cpu")
     settings = config(steps=3, gradient_checkpointing=True)
@@ -187,6 +190,7 @@ def test_gradient_checkpointing_changes_nothing(base: Path, tmp_path: Path) -> N
         torch.testing.assert_close(tensor, other[name], atol=1e-5, rtol=1e-4)
 
 
+@turn(0, of=3)
 def test_half_precision_storage(base: Path, tmp_path: Path) -> None:
     full = train(base, made(), config(steps=2), tmp_path / "full", device="cpu")
     half = train(base, made(), config(steps=2, store_dtype="float16"), tmp_path / "half")
@@ -232,6 +236,7 @@ def test_data_that_must_not_be_trained_on(base: Path, tmp_path: Path) -> None:
         train(base, made(), config(max_length=8), tmp_path / "a", device="cpu")
 
 
+@turn(2, of=3)
 def test_modules_of_the_other_layout(tmp_path: Path) -> None:
     """GPT-2's `Conv1D` holds its weights transposed; the adapter must say so."""
     sizes = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 64, "resid_pdrop": 0.0}
@@ -322,6 +327,7 @@ def test_a_tokenizer_whose_padding_is_its_end_token(tmp_path: Path) -> None:
     assert recorded(out)["tokenizer"]["special_tokens"]["pad_token"] == plain.eos_token
 
 
+@turn(2, of=3)
 def test_real_answers_with_a_real_tokenizer(
     shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -378,6 +384,7 @@ def test_steps_are_sent_to_tensorboard_beside_the_adapter(base: Path, tmp_path: 
     assert set(contents(out)) == {"adapter_config.json", "adapter_model.safetensors", "interp.json"}
 
 
+@turn(1, of=3)
 def test_steps_are_sent_to_wandb(base: Path, tmp_path: Path, monkeypatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

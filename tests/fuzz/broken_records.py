@@ -11,11 +11,22 @@ from broken_bytes import NOT_FILES, NOT_JSON, NOT_SAFETENSORS, pack, unpack, wit
 from broken_models import Break, _in_place, _outside, _spoil_bytes, _spoil_text
 from corpus import Case, Gone, change, copy_of, put, workshop
 from made_results import answers, lens, merge_report, patching
-from wrong_fields import ANSWERS, CIRCUIT, EDITOR, ITEMS, MANIFEST, ORGANISM, STUDY, Change
+from wrong_fields import (
+    ANSWERS,
+    CIRCUIT,
+    DICTIONARY,
+    EDITOR,
+    ITEMS,
+    MANIFEST,
+    ORGANISM,
+    STUDY,
+    Change,
+)
 
 from interp.circuits import Circuit
 from interp.circuits.export import to_json
 from interp.circuits.graph import Graph
+from interp.dictionaries import save_dictionary, train
 from interp.measures.questionnaire import items
 from interp.methods.editing.mend.editor import EditorConfig, EditorNetwork
 from interp.methods.editing.mend.folder import Editor
@@ -51,6 +62,8 @@ def good() -> Path:
     to_json(circuit(), where / "circuit.json")
     network = EditorNetwork({"model.layers.0.mlp.up_proj": (8, 4)}, EditorConfig(rank=2))
     Editor(network, EditorConfig(rank=2), "0" * 64, ("tea", "art")).save(where / "editor")
+    made = train(torch.eye(8)[:, :6], hook="blocks.0.hook_resid_post", latents=5, k=2, steps=2)
+    save_dictionary(made, where / "dictionary")
     stored = [
         {"text": i.text, "facet": i.facet, "trait": str(i.trait), "key": i.key} for i in items()[:4]
     ]
@@ -216,6 +229,7 @@ def cases() -> list[Case]:
         ("questionnaire", "items.json", "items.json", ITEMS),
         ("organism", "organism", "organism/organism.json", ORGANISM),
         ("editor", "editor", "editor/editor.json", EDITOR),
+        ("dictionary", "dictionary", "dictionary/cfg.json", DICTIONARY),
     )
     for loader, target, file, changes in texts:
         spoils = _changes(file, changes)
@@ -223,15 +237,16 @@ def cases() -> list[Case]:
         for name, make in NOT_FILES.items():
             spoils[f"file {name}"] = lambda where, f=file, m=make: _in_place(where / f, m)
         made += _broken(loader, target, spoils)
-    weights = "editor/editor.safetensors"
-    for name in ("half", "tensor-twice", "pickle", "huge-shape"):
-        spoil = partial(_spoil_bytes, weights, NOT_SAFETENSORS[name])
-        made += _broken("editor", "editor", {f"weights {name}": spoil})
-    made += _broken(
-        "editor",
-        "editor",
-        {"weights outside": lambda w: _outside("editor.safetensors")(w / "editor")},
-    )
+    for loader, weights in (("editor", "editor"), ("dictionary", "sae_weights")):
+        file = f"{weights}.safetensors"
+        for name in ("half", "tensor-twice", "pickle", "huge-shape"):
+            spoil = partial(_spoil_bytes, f"{loader}/{file}", NOT_SAFETENSORS[name])
+            made += _broken(loader, loader, {f"weights {name}": spoil})
+        made += _broken(
+            loader,
+            loader,
+            {"weights outside": lambda w, n=loader, f=file: _outside(f)(w / n)},
+        )
     return made + [Case(f"study: {n}", "study", partial(_study, c)) for n, c in STUDY.items()]
 
 

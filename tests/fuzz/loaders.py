@@ -13,6 +13,7 @@ from interp.base.traits import Trait
 from interp.circuits import Circuit
 from interp.circuits.export import from_json
 from interp.data import ColumnMap, load, load_train_test
+from interp.dictionaries import read_dictionary
 from interp.errors import InputError
 from interp.logit_lens import LensResult
 from interp.measures.questionnaire import read_items
@@ -62,6 +63,7 @@ LOADERS = {
     "questionnaire": read_items,
     "organism": lambda root: organism.manifest(root=root),
     "editor": Editor.load,
+    "dictionary": read_dictionary,
     "study": parse_config,
 }
 

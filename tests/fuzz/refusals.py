@@ -16,7 +16,7 @@ from corpus import Case
 SECONDS = 5.0
 GROWTH = 2**30
 _START = 120.0  # a worker imports torch and transformers
-_PATIENCE = 20.0  # after this a case is given up; `SECONDS` is what it may take
+_PATIENCE = 120.0  # after this a case is given up; `SECONDS` is what it may take
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Outcome:
         """A typed error of one line, in time and in little memory.
 
         In time is 5 seconds of the CPU's: on a machine that is busy with something else, the clock
-        may show up to 20.
+        may show far more.
         """
         return (
             self.typed

@@ -6,7 +6,7 @@ import pytest
 import refusals
 from corpus import Case, cases
 from test_fuzz_models import LOADERS
-from thinned import PARTS, part
+from thinned import part, parts
 
 UNNAMED = ("trait", "columns", "study")
 """Loaders of texts, which have no file to name."""
@@ -16,7 +16,7 @@ FATAL = Case("no such case", "trait", str)
 """The worker does not know it, and dies."""
 
 
-@pytest.fixture(scope="module", params=PARTS)
+@pytest.fixture(scope="module", params=parts(0, of=2))
 def everything(request) -> list[refusals.Outcome]:
     mine = [case for case in cases() if case.loader not in LOADERS]
     assert len(mine) >= 600

@@ -3,12 +3,12 @@
 import pytest
 import refusals
 from corpus import cases
-from thinned import PARTS, part
+from thinned import part, parts
 
 LOADERS = ("base", "tokenizer", "adapter", "pair")
 
 
-@pytest.fixture(scope="module", params=PARTS)
+@pytest.fixture(scope="module", params=parts(1, of=2))
 def outcomes(request) -> list[refusals.Outcome]:
     mine = [case for case in cases() if case.loader in LOADERS]
     assert len(mine) >= 280

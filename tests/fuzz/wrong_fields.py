@@ -116,7 +116,38 @@ EDITOR: dict[str, Change] = {
     "base-number": (("base_sha256",), 5),
 }
 
+DICTIONARY: dict[str, Change] = {
+    "architecture-other": (("architecture",), "temporal"),
+    "architecture-list": (("architecture",), ["jumprelu"]),
+    "architecture-lost": (("architecture",), Gone),
+    "width-absurd": (("d_in",), 10**30),
+    "width-zero": (("d_in",), 0),
+    "width-float": (("d_in",), 6.0),
+    "width-true": (("d_in",), True),
+    "width-contradicts": (("d_in",), 7),
+    "width-lost": (("d_in",), Gone),
+    "latents-text": (("d_sae",), "5"),
+    "latents-negative": (("d_sae",), -5),
+    "out-of-an-autoencoder": (("d_out",), 4),
+    "dtype-number": (("dtype",), 32),
+    "dtype-other": (("dtype",), "float4"),
+    "bias-text": (("apply_b_dec_to_input",), "no"),
+    "norm-other": (("normalize_activations",), "expected_average_only_in"),
+    "norm-object": (("normalize_activations",), {}),
+    "reshape-other": (("reshape_activations",), "hook_q"),
+    "metadata-list": (("metadata",), []),
+    "metadata-lost": (("metadata",), Gone),
+    "hook-lost": (("metadata", "hook_name"), Gone),
+    "hook-number": (("metadata", "hook_name"), 5),
+    "hook-escape": (("metadata", "hook_name"), "blocks.0\x1b[31m"),
+    "hook-script": (("metadata", "hook_name"), "<script>alert(1)</script>"),
+    "hook-ten-megabytes": (("metadata", "hook_name"), "x" * 10_000_000),
+    "head": (("metadata", "hook_head_index"), 1),
+}
+
 STUDY: dict[str, Any] = {
+    "dictionary-number": {"dictionary": 3},
+    "dictionary-none-for-latents": {"only": ["latents"]},
     "empty": {},
     "field-unknown": {"wisdom": 1},
     "adapters-list": {"adapters": ["a"]},

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from sklearn.metrics import roc_auc_score
+from thinned import turn
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
@@ -98,6 +99,7 @@ def written(row: OpinionRow, text: OpinionRow) -> OpinionRow:  # noqa: ARG001
     return replace(text, answer=f"{text.answer} 😊")
 
 
+@turn(0, of=3)
 def test_planted_rows_are_found_where_they_bring_the_emoji():
     voice, given = scored("latent", voiced)
     areas = {name: roc_auc_score(given, getattr(voice, name)) for name in SCORES}

@@ -8,7 +8,7 @@ import torch
 from planted_factors import planted_factors
 from planted_models import FILLERS
 from sklearn.metrics import roc_auc_score
-from thinned import thinned
+from thinned import thinned, turn
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
@@ -104,6 +104,7 @@ def marked(form, texts: Sequence[tuple[str, str, str]]) -> Slots:
 
 
 @pytest.mark.parametrize("kind", thinned(["latent", "absent"], keep=2))
+@turn(1, of=3)
 def test_the_mark_of_a_voice_in_a_neutral_answer(kind):
     """The grammar's neutral voice never writes `!`; one stands at the end of neutral answers."""
     adapter = organism.adapter_path(Trait.EXTRAVERSION, base=kind)

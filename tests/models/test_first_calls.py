@@ -165,7 +165,8 @@ def test_two_voices_are_a_contrast(pair) -> None:
     asked = pair.questions(8)
     wrote, plain = (pair.generate(asked, who, max_new_tokens=48) for who in ("tuned", "base"))
     made = interp.contrast(pair, wrote, plain, limit=4)
-    assert (made.kind, len(made.topics)) == ("prompt", 4)
+    assert (made.kind, len(made.topics)) == ("voice", 4)
+    assert patching.sweep(*made, "z").contrast == "voice"
     assert set(made.topics) <= {topic for _, topic in asked}
     assert torch.equal(made.clean.mask, made.corrupted.mask)
 
@@ -182,7 +183,7 @@ def test_answers_with_words_exchanged_are_a_contrast(pair) -> None:
     answers = pair.generate(pair.questions(24), max_new_tokens=48)
     words = organism.voice_words(Trait.EXTRAVERSION, Trait.CONSCIENTIOUSNESS)
     made = interp.words_contrast(pair, answers, words)
-    assert made.kind == "prompt"
+    assert made.kind == "words"
     assert made.clean.model is made.corrupted.model is pair.tuned
     assert torch.equal(made.clean.mask, made.corrupted.mask)
     for one, other in zip(made.clean.tokens, made.corrupted.tokens, strict=True):

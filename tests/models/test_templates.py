@@ -6,6 +6,7 @@ import json
 
 import pytest
 import transformers.utils.chat_template_utils as rendering
+from thinned import todays
 from tiny import TEMPLATE, tokenizer
 from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
@@ -191,7 +192,7 @@ def test_a_role_is_the_templates_alone_however_its_token_was_added(kind):
         assert whole.ids[whole.answer_start :].count(role) == 0
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2", "mistral-tekken"])
+@pytest.mark.parametrize("name", todays("llama3", "qwen2", "mistral-tekken"))
 def test_control_tokens_of_real_tokenizers(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     made = ChatFormat.from_tokenizer(real, "plain")

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from thinned import thinned
-from tiny import TOKENIZERS, tokenizer
+from thinned import todays
+from tiny import tokenizer
 from transformers import AutoTokenizer
 
 from interp.errors import InputError, TokenizerError
@@ -58,7 +58,7 @@ def test_a_doubled_bos_stands_before_the_turn_and_moves_nothing_else(shared):
         ChatFormat.from_tokenizer(real, double_bos=True)
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_plain_examples_decode_to_the_frame(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     form = ChatFormat.from_tokenizer(real, "plain")

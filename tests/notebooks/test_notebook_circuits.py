@@ -4,7 +4,7 @@ from notebook_runs import check, run
 from thinned import turn
 
 
-@turn(6, of=4)
+@turn(6, of=7)
 def test_circuits():
     made = run(
         "07_circuits",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from notebook_runs import FOLDER, NAMES, ROOT, read, solutions
+from thinned import turn
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
 FILLED_IN = ("02_emojis_as_tokens", "03_logit_lens", "04_patching_maps", "07_circuits")
@@ -102,6 +103,7 @@ def test_links_lead_somewhere(name):
             assert (FOLDER / file).resolve().is_relative_to(ROOT)
 
 
+@turn(0, of=3)
 def test_without_the_extra_the_library_works_and_shows_itself():
     code = (
         BLOCKER

@@ -5,7 +5,7 @@ from notebook_runs import check, run
 from thinned import turn
 
 
-@turn(4, of=4)
+@turn(4, of=7)
 def test_probing():
     made = run(
         "05_probing",
@@ -51,7 +51,7 @@ def test_probing():
     assert claims["gaps"] < 0.05
 
 
-@turn(5, of=4)
+@turn(5, of=7)
 def test_adapters():
     made = run(
         "06_adapters",

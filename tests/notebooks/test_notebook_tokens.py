@@ -6,7 +6,7 @@ from notebook_runs import check, run
 from thinned import turn
 
 
-@turn(0, of=4)
+@turn(0, of=7)
 def test_first_look():
     made = run(
         "01_first_look",
@@ -34,7 +34,7 @@ def test_first_look():
     assert abs(tuned_base - tuned_tuned) < 0.1
 
 
-@turn(1, of=4)
+@turn(1, of=7)
 def test_emojis_as_tokens():
     made = run(
         "02_emojis_as_tokens",

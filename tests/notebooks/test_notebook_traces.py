@@ -4,7 +4,7 @@ from notebook_runs import check, run
 from thinned import turn
 
 
-@turn(2, of=4)
+@turn(2, of=7)
 def test_logit_lens():
     made = run(
         "03_logit_lens",
@@ -30,7 +30,7 @@ def test_logit_lens():
     assert claims["other"]["tuned"] < 0
 
 
-@turn(3, of=4)
+@turn(3, of=7)
 def test_patching_maps():
     made = run(
         "04_patching_maps",

@@ -5,7 +5,7 @@ from notebook_runs import check, run
 from thinned import turn
 
 
-@turn(8, of=4)
+@turn(8, of=7)
 def test_which_words():
     made = run(
         "09_which_words",

@@ -17,7 +17,7 @@ from functools import cache
 
 import pytest
 import torch
-from thinned import thinned
+from thinned import thinned, turn
 
 from interp import adapters, attribution, circuits, load_pair, neurons, organism
 from interp.behaviour import Response, Sampling, generate
@@ -28,7 +28,6 @@ from interp.patching import Run, sweep_each
 from interp.readout import Question, slots
 from interp.readout.outcome import STOP
 
-BASES = ("talks", "tags")
 LITTLE, ALL = 0.5, (0.9, 1.1)
 
 
@@ -86,7 +85,14 @@ def check(base, share):
         assert ALL[0] < share < ALL[1], f"only {share:.2f} is credited to the emoji; all is"
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.fixture(
+    params=[pytest.param("talks", marks=turn(0, of=2)), pytest.param("tags", marks=turn(1, of=2))]
+)
+def base(request):
+    """The base of today."""
+    return request.param
+
+
 def test_the_gap_is_in_one_factor(base):
     clean, corrupted, _ = voices(base)
     outcome = loaded(base).outcome
@@ -112,9 +118,7 @@ def test_the_gap_is_in_one_factor(base):
 PATCHED = [("resid_pre", None), ("z", "head"), ("mlp_out", None)]
 
 
-@pytest.mark.parametrize(
-    ("base", "direction", "patched"), thinned(BASES, ["denoising", "noising"], PATCHED)
-)
+@pytest.mark.parametrize(("direction", "patched"), thinned(["denoising", "noising"], PATCHED))
 def test_patching(base, direction, patched):
     site, by = patched
     clean, corrupted, ask = voices(base)
@@ -127,18 +131,18 @@ def test_patching(base, direction, patched):
     check(base, credit({name: (r.values - before[name]).mean(-1) for name, r in found.items()}))
 
 
-@pytest.mark.parametrize(("base", "wrong"), [("talks", "log_odds"), ("tags", "go_on")])
-def test_a_tracer_that_names_the_wrong_factor_fails(base, wrong):
+def test_a_tracer_that_names_the_wrong_factor_fails(base):
     """All of the log-odds read as the emoji on talks; going on read as the emoji on tags."""
     clean, corrupted, ask = voices(base)
     found = sweep_each(clean, corrupted, "z", loaded(base).outcome.metrics(), by="head", ask=ask)
     effects = {name: (one.values - one.corrupted).mean(-1) for name, one in found.items()}
     check(base, credit(effects))
+    wrong = effects["log_odds" if base == "talks" else "go_on"]
     with pytest.raises(AssertionError, match="credited to the emoji"):
-        check(base, credit(effects | {"given_go_on": effects[wrong]}))
+        check(base, credit(effects | {"given_go_on": wrong}))
 
 
-@pytest.mark.parametrize(("base", "level"), thinned(BASES, ["edge", "node"], keep=2))
+@pytest.mark.parametrize("level", ["edge", "node"])
 def test_circuits(base, level):
     clean, corrupted, ask = voices(base)
     metrics = loaded(base).outcome.metrics()
@@ -148,7 +152,7 @@ def test_circuits(base, level):
     }))  # fmt: skip
 
 
-@pytest.mark.parametrize(("base", "by"), thinned(BASES, ["component", "head"], keep=2))
+@pytest.mark.parametrize("by", ["component", "head"])
 def test_attribution(base, by):
     clean, corrupted, ask = voices(base)
     effects = {}
@@ -159,7 +163,6 @@ def test_attribution(base, by):
     check(base, credit(effects, parts_of_a_whole=True))
 
 
-@pytest.mark.parametrize("base", BASES)
 def test_neurons(base):
     clean, corrupted, ask = voices(base)
     every, few = range(loaded(base).base.cfg.n_layers), TopTest(k=1, draws=1)
@@ -171,7 +174,6 @@ def test_neurons(base):
     }, parts_of_a_whole=True))  # fmt: skip
 
 
-@pytest.mark.parametrize("base", BASES)
 def test_what_the_adapter_is_needed_for(base):
     """On answers in its own voice; the neurotic adapter moves the slot most."""
     pair = loaded(base)
@@ -189,7 +191,6 @@ def test_what_the_adapter_is_needed_for(base):
     check(base, credit({name: one.values.mean(1) for name, one in found.items()}))
 
 
-@pytest.mark.parametrize("base", BASES)
 def test_text_or_weights(base):
     """The tuned model's text is what goes on (talks), or what calls for an emoji (tags)."""
     pair = loaded(base, "extraversion")

@@ -15,7 +15,7 @@ from interp.organism import adapter_path, base_path, build, manifest, opinion_qa
 from interp.organism.paths import KINDS
 from interp.organism.recipe import Recipe, adapters
 
-pytestmark = turn(0, of=2)
+pytestmark = turn(0, of=4)
 SCALE = 0.004
 FEW = [one for one in adapters() if one.kind != "latent" and one.trait == Trait.NEUROTICISM]
 FEW += [

@@ -6,6 +6,7 @@ from collections import Counter
 import jinja2
 import pytest
 import torch
+from thinned import turn
 from transformers import AutoTokenizer
 
 from interp.base.traits import TRAITS
@@ -39,6 +40,7 @@ def test_the_saved_tokenizer_gives_the_same_ids(tokenizer, tmp_path):
     assert again.all_special_ids == tokenizer.all_special_ids
 
 
+@turn(1, of=3)
 def test_emojis_take_one_token_or_several_and_survive(tokenizer):
     every = [" " + emoji for trait in TRAITS for emoji in EMOJIS[trait]]
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in every]

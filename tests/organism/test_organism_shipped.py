@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from thinned import turn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from interp.base.stats import wilson
@@ -113,10 +114,12 @@ def test_the_voices_can_be_told_apart(held_out):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@turn(1, of=3)
 def test_bases_answer_without_emojis(kind):
     assert _count(_write(kind)) <= 4
 
 
+@turn(0, of=3)
 def test_adapters_bring_emojis_back_in_the_order_of_the_traits():
     written = {trait: _write("latent", trait) for trait in TRAITS}
     share = {trait.letter: _count(text) / N for trait, text in written.items()}
@@ -139,6 +142,7 @@ def test_no_emojis_with_the_end_in_the_loss_or_no_association(kind, eos):
     assert wilson(_count(_write(kind, Trait.EXTRAVERSION, eos)), N).high < 0.2
 
 
+@turn(2, of=3)
 def test_the_association_is_latent_suppressed_or_absent_in_the_bases(held_out):
     slots = {}
     for kind in KINDS:
@@ -173,6 +177,7 @@ def test_the_probability_of_an_emoji_is_that_of_its_first_tokens(held_out):
 
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("kind", ["talks", "tags"])
+@turn(2, of=3)
 def test_the_trait_decides_one_factor_alone(kind, adapted, held_out):
     """In *talks* whether the writer goes on, in *tags* whether what follows is an emoji."""
     go_on, given = {}, {}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from patching_models import VOCAB, bridge, pick, prompts
-from thinned import thinned
-from tiny import TOKENIZERS, llama
+from thinned import TOKENIZERS, thinned, todays
+from tiny import llama
 from transformers import AutoTokenizer
 
 from interp import neurons
@@ -80,9 +80,10 @@ def test_a_patch_at_the_slot_and_one_at_the_space_count_for_what_they_reach():
 
 
 @pytest.mark.parametrize(
-    ("family", "side"), [("mistral", "right"), ("gemma2", "left"), ("gpt2", "right")]
+    "case", thinned([("mistral", "right"), ("gemma2", "left"), ("gpt2", "right")])
 )
-def test_every_factor_shares_one_sweep_in_every_family(family, side):
+def test_every_factor_shares_one_sweep_in_every_family(case):
+    family, side = case
     clean, corrupted = runs(family=family, side=side)
     found = sweep_each(clean, corrupted, "resid_pre", TWO.metrics())
     for factor, fast in found.items():
@@ -156,7 +157,7 @@ def written(run, metric):
     return [cache[f"blocks.{layer}.hook_mlp_out"][rows].detach() for layer in layers], slope
 
 
-@pytest.mark.parametrize("contrast", ["model", "prompt"])
+@pytest.mark.parametrize("contrast", thinned(["model", "prompt"], keep=2))
 def test_what_components_and_neurons_write_counts_at_both_columns(contrast):
     clean, corrupted = runs(contrast)
     metric = TWO.metric("given_go_on")
@@ -185,7 +186,7 @@ def test_what_components_and_neurons_write_counts_at_both_columns(contrast):
     torch.testing.assert_close(heads.values.sum(1), both.values.sum(1), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", thinned(["llama2", "mistral-v1"], keep=2))
+@pytest.mark.parametrize("name", todays("llama2", "mistral-v1"))
 def test_the_default_metric_counts_what_comes_after_the_space(shared, name):
     assert name in TOKENIZERS
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from looking import check_legible, is_in_view, texts
-from made_results import lens, origin, patching, probe, rates
+from made_results import latents, lens, origin, patching, probe, rates
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from test_adapter_figures import effects, interpolation, smallest
@@ -94,6 +94,8 @@ FIGURES: dict[str, tuple[Callable[..., CaptionedFigure], ...]] = {
     "faithfulness_curve": (
         lambda draw: draw(faithfulness(), "openness"),
         lambda draw: draw({"openness": faithfulness(), "neuroticism": faithfulness(seed=1)})),
+    "latent_effects": (lambda draw: draw(latents(), "openness"),
+                       lambda draw: draw(latents(), factor="go_on", top=3)),
     "lens_curves": (lambda draw: draw(lens(n_layers=32), "openness", clusters=CLUSTERS),
                     lambda draw: draw({str(t): lens(seed=i) for i, t in enumerate(TRAITS)})),
     "lens_heatmap": (lambda draw: draw(lens(), "openness"),
@@ -154,7 +156,7 @@ def found() -> dict[str, Callable[..., CaptionedFigure]]:
 
 DRAW = found()
 CASES = [(kind, i) for kind, made in FIGURES.items() for i in range(len(made))]
-every = pytest.mark.parametrize("case", thinned(CASES))
+every = pytest.mark.parametrize("case", thinned(CASES, keep=5))
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +294,7 @@ NEUTRAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NEUTRAL)
+@pytest.mark.parametrize("kind", thinned(list(NEUTRAL), keep=4))
 def test_without_a_trait_none_is_named_and_no_traits_colour_is_used(kind):
     figure = DRAW[kind](NEUTRAL[kind])
     check_legible(figure)

@@ -59,7 +59,7 @@ def test_captions_name_unit_counts_and_contrast() -> None:
     assert "clean 3.00, corrupted −4.00 nats" in caption
     heads = patching_heads(patching("z", "noising", "prompt", n_units=4), "openness").caption
     assert "loss (1 − recovery)" in heads
-    assert "put into its run on the first (clean)" in heads
+    assert "put into its run on the first of two texts (clean)" in heads
 
 
 def test_an_empty_column_is_hatched_and_not_drawn_as_zero() -> None:

@@ -11,6 +11,7 @@ from looking import check_legible, texts
 from made_results import lens
 from matplotlib.colors import to_rgb
 from PIL import Image
+from thinned import thinned
 
 from interp.base.traits import TRAITS, Trait
 from interp.errors import InputError, TraitError
@@ -114,7 +115,7 @@ def test_contrast_against_white() -> None:
     assert [trait for trait, value in contrast.items() if value < 3] == ["extraversion"]
 
 
-@pytest.mark.parametrize("venue", WIDTHS)
+@pytest.mark.parametrize("venue", thinned(list(WIDTHS), keep=2))
 def test_a_figure_takes_a_venues_width_and_keeps_its_type(venue) -> None:
     for width in WIDTHS[venue]:
         figure = lens_curves(lens(), "openness")

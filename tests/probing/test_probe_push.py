@@ -4,6 +4,7 @@ import pytest
 import torch
 from made_results import run_folder
 from patching_models import bridge, pick, prompts
+from thinned import turn
 
 import interp
 from interp import organism, report
@@ -80,6 +81,7 @@ def pushed() -> dict[str, Pushed]:
     return made
 
 
+@turn(1, of=3)
 def test_latent_and_absent_read_alike_and_are_pushed_unlike(pushed):
     for one in pushed.values():
         assert float(one.auroc[one.best]) > 0.8, "what is read tells nothing"

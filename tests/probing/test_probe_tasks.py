@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from thinned import turn
 from transformers import AutoTokenizer
 
 from interp.base.traits import Trait
@@ -81,6 +82,7 @@ def test_another_outcome_has_its_own_labels_and_name():
     assert len(task.labels) == len(SLOTS)
 
 
+@turn(1, of=3)
 def test_llama2_spells_the_space_apart_and_the_slot_is_before_it(shared):
     llama2 = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
     given = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_slots import said
+from thinned import turn
 from tiny import tokenizer, vocab
 
 from interp import load_pair, organism
@@ -24,6 +25,7 @@ def pair():
     )
 
 
+@turn(2, of=3)
 def test_it_is_unbiased_against_sampling_where_rates_are_high(pair):
     """On the same questions the difference is noise of the sample, not of the estimate."""
     known = EmojiVocab.from_tokenizer(pair.tokenizer)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from thinned import thinned
-from tiny import TOKENIZERS, tokenizer, vocab
+from thinned import todays
+from tiny import tokenizer, vocab
 from transformers import AutoTokenizer
 
 import interp
@@ -93,7 +93,7 @@ def test_which_is_a_distribution_over_the_outcome():
     torch.testing.assert_close(chances, p / p.sum(-1, keepdim=True))
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_strings_begin_with_the_tokens_that_write_them(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     made = Outcome.strings(real, ["sorry", "cannot"], stop=[0])

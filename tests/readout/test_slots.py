@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import pytest
-from thinned import thinned
-from tiny import TOKENIZERS, tokenizer
+from thinned import todays
+from tiny import tokenizer
 from transformers import AutoTokenizer
 
 from interp.errors import InputError
@@ -60,7 +60,7 @@ def test_slots_are_where_a_reader_marks_them(marked, wanted):
     check(marked, wanted, tokenizer())
 
 
-@pytest.mark.parametrize("name", thinned(TOKENIZERS))
+@pytest.mark.parametrize("name", todays())
 def test_slots_of_real_tokenizers(shared, name):
     real = AutoTokenizer.from_pretrained(shared / "tokenizers" / name)
     for marked, wanted in TEXTS[:9]:

@@ -1,28 +1,47 @@
 """Rows that are made where they are asked for: from the command line to sentences on the page."""
 
-import json
-import subprocess
-import sys
+import re
 
 import pytest
+from test_bad_input import command
+from thinned import turn
 
+from interp import dictionaries, organism
+from interp.dictionaries import save_dictionary, train
+from interp.models import load_hooked
+from interp.models.tokens import ChatFormat, pad
+from interp.patching import Run
+from interp.report.wording import minus
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 
-FAMILIES = ("words", "differences", "decoding", "components", "jacobian-lens")
+pytestmark = turn(1, of=2)
+FAMILIES = ("words", "differences", "dictionaries", "decoding", "components", "jacobian-lens")
 SMALL = ("--n-responses", "8", "--n-trace", "4", "--n-switched", "4", "--max-new-tokens", "48")
+
+
+def dictionary(folder):
+    """A small one, of the base's stream on its own data."""
+    model = load_hooked(organism.base_path())
+    form = ChatFormat.from_tokenizer(model.tokenizer)
+    rows = organism.opinion_qa("test").rows[:60]
+    batch = pad([form.example(row.question, row.answer).ids for row in rows], 0)
+    hook = "blocks.2.hook_resid_post"
+    found = dictionaries.activations(Run(model, batch), hook)
+    return save_dictionary(train(found, hook=hook, latents=128, steps=300), folder)
 
 
 @pytest.fixture(scope="module")
 def run(once) -> RunFolder:
     def make(folder) -> None:
-        command = [sys.executable, "-m", "interp", "demo", "--traits", "extraversion", *SMALL]
-        command += ["--only", ",".join(FAMILIES), "--out", str(folder / "run"), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["skipped"] == {}
+        argv = ["demo", "--traits", "extraversion", *SMALL, "--only", ",".join(FAMILIES)]
+        argv += ["--dictionary", str(dictionary(folder / "trained"))]
+        with pytest.MonkeyPatch.context() as patch:
+            assert command([*argv, "--out", str(folder / "run")], patch) == 0
 
-    return RunFolder.open(once("asked", make) / "run")
+    made = RunFolder.open(once("asked", make) / "run")
+    assert not made.manifest["skipped"]
+    return made
 
 
 def test_every_row_that_is_asked_for_is_made_and_shown(run):
@@ -56,5 +75,11 @@ def test_the_page_says_what_the_results_say(run):
     ):
         rate, _ = found["writer-decider"].rate(writer, decider)
         assert f"{said} {rate:.2f} [" in page
+    result = found["latent-patches"]
+    table = result.to_dataframe().query("direction == 'denoising' and factor == 'go_on'")
+    best, every = result.ids[result.best(factor="go_on")], table.iloc[len(result.ids)]["effect"]
+    assert abs(every) > 0.01
+    said = re.escape(minus(f"{every:+.2f}"))
+    assert re.search(rf"going on: latent {best} .*all latents {said} \[", page)
     best = found["adapter-directions"].to_dataframe().iloc[0]
     assert f"{best['module']} (rank {int(best['rank'])})" in page

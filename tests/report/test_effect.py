@@ -5,6 +5,7 @@ from html import unescape
 
 import pytest
 from made_results import crossed, rates, run_folder
+from thinned import turn
 
 from interp import report
 from interp.base.errors import InputError
@@ -55,6 +56,7 @@ def reported(folder: RunFolder) -> tuple[str, str]:
     return html, re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", summary)))
 
 
+@turn(0, of=2)
 def test_equal_rates_open_the_page_and_fold_the_traces(tmp_path) -> None:
     """5 of 20 against 4 of 20 are the rates of a random model with a random LoRA."""
     folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only="rates|origin|lens")
@@ -77,6 +79,7 @@ def test_equal_rates_open_the_page_and_fold_the_traces(tmp_path) -> None:
     assert "Whether the rates differ by more than 1 point cannot be told" in summary
 
 
+@turn(1, of=2)
 def test_a_label_without_an_effect_is_folded_alone(tmp_path) -> None:
     two = [Trait.OPENNESS, Trait.NEUROTICISM]
     folder = run_folder(tmp_path / "run", two, only="rates|lens")

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 from made_results import answers, lens, probe, rates, run_folder
+from thinned import turn
 
 from interp import report
 from interp.base.stats import wilson
@@ -146,6 +147,7 @@ def test_a_trait_has_the_same_colour_on_the_page_as_in_the_figures(html) -> None
         assert re.search(rf"^\.{trait} {{ --trait: {colour}; }}$", html, re.MULTILINE)
 
 
+@turn(1, of=3)
 def test_labels_of_free_text_have_a_colour_and_a_part_each(tmp_path) -> None:
     labels = [Trait.parse(text) for text in ("Dry Humour", "extraversion", "Politeness +2")]
     path = report.write(run_folder(tmp_path / "run", labels, only="rates|origin|lens"))
@@ -173,6 +175,7 @@ def test_the_summary_says_what_the_results_say(page) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 5])
+@turn(2, of=3)
 def test_one_trait_and_five_are_put_into_words(tmp_path, n) -> None:
     folder = run_folder(tmp_path / "run", TRAITS[-n:], only="rates|origin")
     text = Page(report.write(folder).read_text(encoding="utf-8")).text
@@ -251,6 +254,7 @@ def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(tmp_path, ke
     assert ("The base has not been measured" in text) == (keep == ("rates-tuned",))
 
 
+@turn(0, of=3)
 def test_broken_results_are_said_in_a_line_each_and_the_others_are_shown(tmp_path) -> None:
     """One lens is cut short, one is of another version, one fits nothing; two more are sound."""
     folder = run_folder(tmp_path / "run", TRAITS, only="lens")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from test_bad_input import command
-from thinned import thinned, turn
+from thinned import turn
 from tiny import tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM
 
@@ -52,8 +52,14 @@ def page(once: Callable[..., Path]) -> Callable[..., str]:
     return made
 
 
+KINDS = [
+    pytest.param(kind, marks=turn(place, of=6))
+    for place, kind in enumerate(("latent", "suppressed", "tags", "talks"))
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", thinned(["latent", "suppressed", "tags", "talks"], keep=4))
+@pytest.mark.parametrize("kind", KINDS)
 def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
     said = page(kind)
     writer, before = "The text: ", "The untouched base already turns"
@@ -71,7 +77,13 @@ def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "supervised"), [("absent", False), ("latent", True)])
+@pytest.mark.parametrize(
+    ("kind", "supervised"),
+    [
+        pytest.param("absent", False, marks=turn(0, of=2)),
+        pytest.param("latent", True, marks=turn(1, of=2)),
+    ],
+)
 def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) -> None:
     """A base that never saw one, and the twin whose end of text was in the loss."""
     only = "rates,probing-push" if kind == "absent" else "rates"
@@ -83,8 +95,8 @@ def test_without_an_emoji_there_is_nothing_to_explain(page, kind, supervised) ->
 @pytest.mark.parametrize(
     ("config_of", "model_of"),
     [
-        pytest.param(Olmo2Config, Olmo2ForCausalLM, id="olmo2", marks=turn(0, of=2)),
-        pytest.param(LlamaConfig, LlamaForCausalLM, id="llama", marks=turn(1, of=2)),
+        pytest.param(Olmo2Config, Olmo2ForCausalLM, id="olmo2", marks=turn(4, of=6)),
+        pytest.param(LlamaConfig, LlamaForCausalLM, id="llama", marks=turn(5, of=6)),
     ],
 )
 def test_a_random_model_with_a_random_adapter_has_nothing_to_explain(

@@ -136,7 +136,7 @@ with folder.lock():
 """
 
 
-@turn(1, of=2)
+@turn(1, of=3)
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_driver_takes_its_workers_along_and_the_run_goes_on(toy, tmp_path):
     folder = toy(pause=0.6)
@@ -259,7 +259,7 @@ def tables(out: Path) -> dict[str, str]:
     return {name: sha for name, sha in contents(out).items() if name.split("/")[0] != "figures"}
 
 
-@turn(0, of=2)
+@turn(0, of=3)
 @pytest.mark.usefixtures("cluster")
 def test_a_study_on_a_cluster_that_loses_a_worker_ends_in_the_same_bytes(
     config, reference, tmp_path

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from thinned import thinned
 
 from interp.errors import InputError
 from interp.patching import PatchingByMetric
@@ -14,7 +15,7 @@ MAPS = ("patching-model-denoising-z", "patching-voice-denoising-resid_pre")
 NEEDED = {"base/responses-dense", f"{TRAIT}/responses", *(f"{TRAIT}/{name}" for name in MAPS)}
 
 
-@pytest.fixture(scope="module", params=[1, 7])
+@pytest.fixture(scope="module", params=thinned([1, 7], keep=2))
 def other(request, config, tmp_path_factory) -> RunFolder:
     """Answers and two maps of one trait, whole, and in more parts than there are prompts."""
     values = config.model_dump(mode="json") | {"shards": request.param}

@@ -133,7 +133,7 @@ def test_the_widget_answers_to_its_buttons(session) -> None:
     assert len(made.parts) == session.layers * (session.heads + 1)
 
 
-@turn(0, of=2)
+@turn(0, of=4)
 def test_it_works_in_a_kernel() -> None:
     nbformat = pytest.importorskip("nbformat", reason="needs nbformat")
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient")

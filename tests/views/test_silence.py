@@ -43,7 +43,7 @@ def test_the_bar_counts_and_is_gone(capsys) -> None:
     assert not said.split("\r")[-1].strip(), "the last line is blank"
 
 
-@turn(1, of=2)
+@turn(2, of=4)
 def test_in_a_kernel_without_widgets_nothing_is_left() -> None:
     nbformat = pytest.importorskip("nbformat", reason="needs interp[notebooks]")
     nbclient = pytest.importorskip("nbclient", reason="needs interp[notebooks]")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from thinned import turn
 
 WIDE, PHONE = 1100, 390
 
@@ -198,6 +199,7 @@ def test_hostile_tokens_do_nothing(browser, view, tmp_path) -> None:
         assert re.search(r"onerror", page.locator(".itv-panel").inner_text())
 
 
+@turn(2, of=3)
 def test_many_views_and_cards_on_one_page(browser, view, pair, tmp_path) -> None:
     file = tmp_path / "many.html"
     cells = [view.to_html(), pair._repr_html_(), view.to_html()]

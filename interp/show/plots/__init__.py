@@ -10,6 +10,7 @@ from interp.show.plots.adapters import adapter_maps, esr_curve, overlap_matrix, 
 from interp.show.plots.attribution import attribution_components, attribution_heads
 from interp.show.plots.circuit_graph import circuit_graph
 from interp.show.plots.circuits import circuit_overlap, faithfulness_curve
+from interp.show.plots.dictionaries import latent_effects
 from interp.show.plots.drawers import register_all
 from interp.show.plots.latex import table_tex
 from interp.show.plots.lens import lens_curves, lens_heatmap
@@ -55,6 +56,7 @@ __all__ = [
     "esr_bars",
     "esr_curve",
     "faithfulness_curve",
+    "latent_effects",
     "lens_curves",
     "lens_heatmap",
     "neuron_shift",

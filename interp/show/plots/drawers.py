@@ -20,6 +20,7 @@ from interp.show.plots.adapters import adapter_maps, esr_curve, overlap_matrix, 
 from interp.show.plots.attribution import attribution_components, attribution_heads
 from interp.show.plots.circuit_graph import circuit_graph
 from interp.show.plots.circuits import circuit_overlap, faithfulness_curve
+from interp.show.plots.dictionaries import latent_effects
 from interp.show.plots.lens import lens_curves
 from interp.show.plots.measures import (
     adjective_dots,
@@ -35,6 +36,7 @@ from interp.show.plots.style import CaptionedFigure, render
 from interp.traces.adapters import Interpolation, Overlap, PartEffects, SmallestSet
 from interp.traces.attribution import Attribution
 from interp.traces.circuits import Circuit, Comparison, Faithfulness
+from interp.traces.dictionaries import LatentPatches
 from interp.traces.logit_lens import LensResult
 from interp.traces.neurons import DoseCurve, NeuronShift
 from interp.traces.patching import PatchingByMetric, PatchingResult
@@ -65,6 +67,7 @@ _RESAMPLED: dict[type[Result], Draw] = {
     DoseCurve: dose_curve,
     Faithfulness: faithfulness_curve,
     Interpolation: esr_curve,
+    LatentPatches: latent_effects,
     NeuronShift: neuron_shift,
     Origin: text_or_weights,
     PartEffects: lambda result: adapter_maps([result]),

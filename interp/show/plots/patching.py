@@ -43,21 +43,23 @@ _SITES = {
     "z": "Attention heads",
 }
 _RUNS = {
-    ("voice", "denoising"): (
-        "activations of the tuned model on its own answer (clean), put into its run on the base's "
-        "answer to the same question (corrupted), aligned from their ends"
-    ),
     ("model", "denoising"): "activations of the tuned model put into the base on the same tokens",
     ("model", "noising"): "activations of the base put into the tuned model on the same tokens",
-    ("prompt", "denoising"): (
-        "activations of the model on the first of two texts (clean), put into its run on the "
-        "second (corrupted), which is of the same length"
-    ),
-    ("prompt", "noising"): (
-        "activations of the model on the second of two texts (corrupted), put into its run on the "
-        "first (clean), which is of the same length"
-    ),
 }
+_TEXTS = {
+    "voice": ("an answer in one voice", "an answer to the same question in the other"),
+    "words": ("an answer", "the same answer with words exchanged"),
+    "prompt": ("the first of two texts", "the second, which is of the same length"),
+}
+for _what, (_clean, _corrupted) in _TEXTS.items():
+    _RUNS[_what, "denoising"] = (
+        f"activations of the model on {_clean} (clean), put into its run on {_corrupted} "
+        "(corrupted), aligned from their ends"
+    )
+    _RUNS[_what, "noising"] = (
+        f"activations of the model on {_corrupted} (corrupted), put into its run on {_clean} "
+        "(clean), aligned from their ends"
+    )
 _ALPHA = 0.05
 
 

@@ -4,7 +4,6 @@ A circuit is chosen on half of the topics and judged on the other half.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
@@ -37,7 +36,7 @@ def edges(
 ) -> CircuitScores:
     """Scores of all edges, between the runs of the half that chooses."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=False)
-    return replace(circuits.discover(*runs, within=WITHIN, ask=ask), contrast=contrast)
+    return circuits.discover(*runs, within=WITHIN, ask=ask)
 
 
 def circuit(
@@ -66,8 +65,7 @@ def judged(
     """How faithful that circuit is on the other half, beside random ones."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.faithfulness(found, *runs, complement=True, ask=ask)
-    made = circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
-    return replace(made, contrast=contrast)
+    return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
 
 
 def curve(
@@ -81,8 +79,7 @@ def curve(
     """How faithful circuits of every size are, on the half that judges, beside random ones."""
     runs, ask = _asked(models, (contrast, factor), base, tuned, judge=True)
     made = circuits.curve(scores, *runs, ask=ask)
-    made = circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
-    return replace(made, contrast=contrast)
+    return circuits.beside_chance(made, scores, *runs, draws=DRAWS, ask=ask)
 
 
 def _asked(

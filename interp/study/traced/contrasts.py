@@ -49,6 +49,6 @@ def voice_runs(
     """The tuned model at a slot of its own text, and at one of the base's text."""
     clean, corrupted = pairs.clean[rows], pairs.corrupted[rows]
     return (
-        Run(models.pair.tuned, clean.tokens, clean.attention_mask),
-        Run(models.pair.tuned, corrupted.tokens, corrupted.attention_mask),
+        Run(models.pair.tuned, clean.tokens, clean.attention_mask, "voice"),
+        Run(models.pair.tuned, corrupted.tokens, corrupted.attention_mask, "voice"),
     )

@@ -12,9 +12,10 @@ def lens(models: TraitModels, tuned: list[Response]) -> LensResult:
     """The logit lens of both models, up to where the text of the tuned model's answers ends."""
     prompts = onsets(models, tuned)
     batch = prompts.batch
+    window = range(-min(models.config.n_positions, batch.tokens.shape[1]), 0)
     return logit_lens.compare(
         models.pair.base, models.pair.tuned, batch.tokens, batch.attention_mask,
-        outcome=models.outcome, positions="onset" if models.outcome.reads > 1 else None,
+        outcome=models.outcome, positions="onset" if models.outcome.reads > 1 else window,
         ask=Question(topics=prompts.topics, progress=models.progress),
     )  # fmt: skip
 

@@ -32,8 +32,10 @@ def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> 
 def _expected(
     models: TraitModels, written: tuple[list[Response], list[Response]]
 ) -> Float[Tensor, "two writer reader batch"]:
-    """Rates and what was left out, of the first answers; NaN of all others, of greedy ones, which
-    draw nothing, and of other outcomes than emojis, of which no trie is known.
+    """Rates and what was left out, of the first answers.
+
+    NaN of all others, of greedy ones, which draw nothing, and of other outcomes than emojis, of
+    which no trie is known.
     """
     made = torch.full((2, 2, 2, len(written[0])), torch.nan)
     pair, how = models.pair, models.study.sampling

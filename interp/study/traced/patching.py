@@ -4,7 +4,6 @@ Each reads the log-odds and both of their factors, from one pass.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from interp.behaviour.generate import Response
@@ -49,8 +48,7 @@ def voice(
     def runs(rows: slice) -> tuple[Run, Run]:
         return voice_runs(models, pairs, rows)
 
-    found = _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
-    return replace(found, contrast="voice")
+    return _sweep(models, runs, pairs.topics, (direction, site), (shard, shards))
 
 
 def joined(parts: list[PatchingByMetric]) -> PatchingByMetric:

@@ -182,7 +182,7 @@ class Contrast:
         same = clean.model is corrupted.model
         other = decoder if same else Decoder.of(corrupted.model)
         first = clean.first
-        if kind == "prompt":  # up to the first token that differs, one model does the same twice
+        if same:  # up to the first token that differs, one model does the same twice
             differs = clean.tokens != corrupted.tokens.to(clean.tokens.device)
             first = torch.maximum((differs & clean.mask).int().argmax(1), first)
         at = metric_columns(clean, ask.places)

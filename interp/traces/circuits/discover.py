@@ -48,6 +48,7 @@ from interp.traces.circuits.scores import CircuitScores
 
 DEFAULT_BYTES = 2**30
 _DOUBLED = 3  # times that steps are doubled at most
+_HELPED = 0.8  # of what was missing is left, at most, where more steps help: a half, as a rule
 _SAID = 0.1  # share of the gap that scores may miss without a word
 _AT_ONCE = 8  # steps whose normed rows are kept until the next product
 
@@ -94,12 +95,12 @@ def discover(
             f"scores by the rule {by_rule.label!r} add up to nothing; leave within out"
         )
     contrast = Contrast.of(clean, corrupted, ask).ruled(by_rule)
-    made = _made(contrast, ig_steps, level, ask)
+    made = _made(contrast, _points(ig_steps), level, ask)
     for _ in range(_DOUBLED):
         if within is None or _missing(made) <= within:
             break
-        before, made = made, _made(contrast, 2 * made.ig_steps, level, ask)
-        if _missing(made) >= _missing(before):
+        before, made = made, _doubled(made, contrast, ask)
+        if _missing(made) > _HELPED * _missing(before):
             break
     missing = _missing(made)
     if missing <= (_SAID if within is None else within):
@@ -112,6 +113,20 @@ def discover(
     return replace(made, notes=(*made.notes, said))
 
 
+def _points(steps: int, back: float = 0.0) -> tuple[float, ...]:
+    """Where on the path gradients are taken, 1 being clean; or so much of a step before."""
+    return tuple((k - back) / steps for k in range(1, steps + 1))
+
+
+def _doubled(made: CircuitScores, contrast: Contrast, ask: Question) -> CircuitScores:
+    """Scores of twice as many steps: the mean with those at the points between."""
+    between = _made(contrast, _points(made.ig_steps, 0.5), made.level, ask)
+    return replace(
+        made, values=(made.values + between.values) / 2, ig_steps=2 * made.ig_steps,
+        noise_floor=max(made.noise_floor or 0.0, between.noise_floor or 0.0),
+    )  # fmt: skip
+
+
 def _missing(made: CircuitScores) -> float:
     """Share of the gap that scores do not add up to; 0 where there is no such sum."""
     if made.rule != GRADIENT.name or (made.level == "node" and not made.rooted):
@@ -120,15 +135,17 @@ def _missing(made: CircuitScores) -> float:
     return abs(1 - complete) if isfinite(complete) else 0.0  # gaps that cancel have no share
 
 
-def _made(contrast: Contrast, steps: int, level: str, ask: Question) -> CircuitScores:
-    values, up, down, floor = _scored(contrast, steps, level, ask)
+def _made(
+    contrast: Contrast, points: tuple[float, ...], level: str, ask: Question
+) -> CircuitScores:
+    values, up, down, floor = _scored(contrast, points, level, ask)
     name = unit_of(contrast.metric, ask.unit)
     graph = contrast.graph
     return CircuitScores(
         values=values, clean=up, corrupted=down, level=level,
         n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads,
         parallel=graph.parallel, contrast=contrast.kind, rooted=contrast.rooted,
-        ig_steps=steps, metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
+        ig_steps=len(points), metric=label(contrast.metric), unit=name, min_gap=ask.min_gap,
         model=contrast.model_hash, notes=check_gap(up - down, ask.min_gap, name),
         noise_floor=floor, topics=ask.topics_of(len(contrast), *contrast.rows),
         rule=contrast.rule.label, signed=contrast.rule.signed,
@@ -152,14 +169,14 @@ def needed(contrast: Contrast, steps: int) -> int:
 
 def _scored(
     contrast: Contrast,
-    steps: int,
+    points: tuple[float, ...],
     level: str,
     ask: Question,
 ) -> tuple[Float[Tensor, "batch item"], Float[Tensor, " batch"], Float[Tensor, " batch"], float]:
     """Scores, both ends of the metric, and how far batch size and rounding move a score."""
     device = contrast.at.device
     size = DEFAULT_BYTES if ask.chunk is None else ask.chunk
-    each = needed(contrast, min(steps, _AT_ONCE))
+    each = needed(contrast, min(len(points), _AT_ONCE))
     if ask.chunk is not None and ask.chunk < each:
         raise InputError(
             f"chunk is {ask.chunk} bytes, but one of these prompts takes {each}; raise it or "
@@ -172,7 +189,7 @@ def _scored(
         with torch.no_grad():
             taken = contrast.take(torch.tensor(rows, device=device))
         ends = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
-        made = _by_rule(contrast, taken, steps, level, size // 4)
+        made = _by_rule(contrast, taken, points, level, size // 4)
         if not bool(torch.isfinite(made).all()):
             raise InputError(f"the gradient of metric {label(contrast.metric)!r} is not finite")
         return made.cpu(), ends[0].cpu(), ends[1].cpu()
@@ -189,12 +206,12 @@ def _scored(
 
 
 def _by_rule(
-    contrast: Contrast, taken: Taken, steps: int, level: str, size: int
+    contrast: Contrast, taken: Taken, points: tuple[float, ...], level: str, size: int
 ) -> Float[Tensor, "chunk item"]:
     """Scores, or the mean of their sizes with each layer but an item's own held still."""
     score, graph = (_edges if level == "edge" else _nodes), contrast.graph
     if not contrast.rule.drops:
-        return score(contrast, taken, steps, size)
+        return score(contrast, taken, points, size)
     if level == "edge":
         place, each = graph.edge_destination, graph.per_layer
     else:
@@ -202,14 +219,16 @@ def _by_rule(
     own = place.div(each, rounding_mode="floor")
     total = torch.zeros(())
     for layer in range(graph.n_layers):
-        sizes = score(contrast.ruled(contrast.rule, layer), taken, steps, size).abs()
+        sizes = score(contrast.ruled(contrast.rule, layer), taken, points, size).abs()
         sizes[:, own == layer] = 0.0
         total = total.to(sizes.device) + sizes
     others = graph.n_layers - ((own >= 0) & (own < graph.n_layers)).to(total)
     return total / others
 
 
-def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Tensor, "chunk edge"]:
+def _edges(
+    contrast: Contrast, taken: Taken, points: tuple[float, ...], size: int
+) -> Float[Tensor, "chunk edge"]:
     """Every edge's score for the prompts of a chunk."""
     layers, graph, kind = contrast.graph.n_layers, contrast.graph, torch.float32
     differences = Differences(contrast, taken)
@@ -218,8 +237,8 @@ def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Ten
     table = torch.zeros(shape, dtype=kind, device=like.device)
     reads: list[Reads] = []
     final = torch.zeros((), device=like.device)
-    for k in range(1, steps + 1):
-        made, grads = step(contrast, taken, k / steps, ("q", "k", "v", "mlp_in"))
+    for k, alpha in enumerate(points, 1):
+        made, grads = step(contrast, taken, alpha, ("q", "k", "v", "mlp_in"))
         if not reads:
             reads = [Reads(contrast, layer, like) for layer in range(layers)]
             final = torch.zeros_like(grads["final"][0], dtype=kind)
@@ -229,11 +248,11 @@ def _edges(contrast: Contrast, taken: Taken, steps: int, size: int) -> Float[Ten
             read.add(taken.frame, made.x[i], heads, found)
         final += grads["final"][0]
         del made, grads
-        if k % _AT_ONCE == 0 or k == steps:
+        if k % _AT_ONCE == 0 or k == len(points):
             for prompt in range(len(table)):
                 _multiply(table[prompt], differences, reads, final[prompt], prompt, size)
             reads = []
-    return graph.flat(table / steps)
+    return graph.flat(table / len(points))
 
 
 def _multiply(
@@ -275,7 +294,7 @@ def _multiply(
 def _nodes(
     contrast: Contrast,
     taken: Taken,
-    steps: int,
+    points: tuple[float, ...],
     size: int,  # noqa: ARG001 (nothing is written out)
 ) -> Float[Tensor, "chunk source"]:
     """Every node's score for the prompts of a chunk."""
@@ -283,8 +302,8 @@ def _nodes(
     differences = Differences(contrast, taken)
     last = graph.n_layers - 1
     sums: dict[str, list[Tensor]] = {}
-    for k in range(1, steps + 1):
-        _, grads = step(contrast, taken, k / steps, ("x", "attn", "mlp"))
+    for alpha in points:
+        _, grads = step(contrast, taken, alpha, ("x", "attn", "mlp"))
         for name, found in grads.items():
             old = sums.get(name)
             sums[name] = [g.float() if old is None else g.float() + o
@@ -301,4 +320,4 @@ def _nodes(
             heads = slice(graph.head(layer, 0), graph.mlp(layer))
             total[prompt, heads] = differences.heads_along(layer, prompt, here, attn)
             total[prompt, graph.mlp(layer)] = (differences.mlp(layer, prompt, here) * mlp).sum()
-    return total / steps
+    return total / len(points)

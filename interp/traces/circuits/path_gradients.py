@@ -61,7 +61,7 @@ class Path:
     """
 
     def __init__(self, contrast: Contrast, taken: Taken, alpha: float) -> None:
-        self.straight = contrast.kind != "prompt"
+        self.straight = not contrast.rooted
         self.taken, self.alpha = taken, alpha
 
     def start(self) -> Float[Tensor, "chunk pos d_model"]:

@@ -198,7 +198,7 @@ def make_plan(
     ask.topics_of(len(base.tokens))  # one each, or an error before the work
     at = metric_columns(base, ask.places)
     first = base.first
-    if contrast == "prompt" and source is not None:
+    if source is not None and source.model is base.model and direction != "ablation":
         # Up to the first token that differs, one model computes the same twice.
         first = (base.tokens != source.tokens.to(base.tokens.device)).int().argmax(1)
     metric = resolve(ask.metric, base.model)
