@@ -22,7 +22,7 @@ from interp.traces.logit_lens.results import LOGIT_LENS, MEASURED, LensReading, 
 
 Positions = Sequence[int] | str | None
 
-_CHUNK = 64
+_LOGITS = 2**23  # numbers that are held at a time, and some copies of them
 # How far the last reading may be from the model's own logits, as a share of their spread: a right
 # readout is off by 1e-6 in float32 and by up to 1e-2 in bfloat16, a wrong one by about 1.
 _IDENTITY_TOLERANCE = 0.1
@@ -289,7 +289,7 @@ def _measure(
     ids, row = _sought(outcome)
     best_of = torch.tensor(ids)
     parts: list[tuple[Tensor, ...]] = []
-    for chunk in vectors.split(_CHUNK):
+    for chunk in vectors.split(max(1, _LOGITS // outcome.size // vectors.shape[1])):
         logits = _readout(model, chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
         sums = outcome.sums(logits[:, 0] if outcome.reads == 1 else logits)
         factors = [factor(sums) for factor in FACTORS.values()]
