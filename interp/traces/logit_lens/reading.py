@@ -333,7 +333,7 @@ def _readout(model: TransformerBridge, vectors: Float[Tensor, "n d_model"]) -> T
     try:
         there = model.unembed.original_component.weight.device
         here = input_device(model) if there.type == "meta" else there
-        return logit_readout(model, vectors.to(here), chunk_size=_CHUNK).values
+        return logit_readout(model, vectors.to(here), chunk_size=len(vectors)).values
     except (ValueError, NotImplementedError, TypeError) as problem:
         raise ModelError(f"the logit lens cannot read this model: {problem}") from None
 
