@@ -10,10 +10,11 @@ against the true circuit, which is what the benchmark's code asks of InterpBench
 circuit is known. Higher is better, but for CMD. `random` deals scores out at random.
 
 Without `--model`, on models whose circuit is written into the weights (`tests/planted_models.py`,
-`tests/planted_backup.py`); means over seeds of their noise. With it: a folder (or hub id) that
+`tests/planted_backup.py`); means over seeds of their noise. With it: a folder, GGUF or hub id that
 `interp` loads, a CSV with the columns `clean`, `corrupted`, `correct_idx` and `incorrect_idx` (as
-MIB's task files; the metric is the difference of those two logits), and, for an AUROC, the true
-circuit as EAP-IG's graphs are written (`{"edges": {"a0.h1->m2": {"in_graph": true}}}`).
+MIB's task files; the metric is the difference of those two logits; left out, `ioi.py` asks for
+indirect objects), and, for an AUROC, the true circuit as EAP-IG's graphs are written
+(`{"edges": {"a0.h1->m2": {"in_graph": true}}}`).
 """
 
 import argparse
@@ -33,22 +34,24 @@ import pandas as pd
 import planted_backup
 import planted_models
 import torch
+from ioi import Difference, indirect_objects
 from patching import timed
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from interp.circuits import CircuitScores, curve, discover
 from interp.models import load_hooked, pad, pad_id
 from interp.models.pair import hook
 from interp.patching import Run
 from interp.readout import Question
+from interp.readout.rules import RULES, Rule
 
 NOISE = 0.01
-METHODS = {
+METHODS: dict[str, tuple[str | Rule, int]] = {
     "EAP": ("gradient", 1),
     "EAP-IG, 5 steps": ("gradient", 5),
     "`gradient-drop`": ("gradient-drop", 1),
     "`relp`": ("relp", 1),
+    "`relp`, attention plain": (replace(RULES["relp"], attention="plain"), 1),
     "`gim`": ("gim", 1),
 }
 
@@ -71,23 +74,6 @@ class Task:
         return *runs, Question(metric=metric)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The logit of each prompt's right token less that of its wrong one."""
-
-    right: Tensor
-    wrong: Tensor
-    name: str = "logit difference"
-    unit: str = "logits"
-
-    def of(self, rows: list[int]) -> "Difference":
-        """Of some prompts."""
-        return Difference(self.right[rows], self.wrong[rows])
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return (logits.gather(1, self.right[:, None]) - logits.gather(1, self.wrong[:, None]))[:, 0]
-
-
 def planted(seeds: int, prompts: int) -> dict[str, Iterator[Task]]:
     """Models whose circuit is known, once for each seed of their noise."""
 
@@ -106,10 +92,17 @@ def planted(seeds: int, prompts: int) -> dict[str, Iterator[Task]]:
             "planted backups": map(backups, range(seeds))}  # fmt: skip
 
 
-def given(model: str, prompts: str, truth: str | None) -> Task:
+def given(model: str, prompts: str | None, truth: str | None, count: int) -> Task:
     """A model from outside with its prompts, and its circuit where that is known."""
-    bridge, table = load_hooked(model), pd.read_csv(prompts)
-    sides = []
+    bridge, edges = load_hooked(model), None
+    if truth is not None:
+        heads = int(bridge.cfg.n_heads)
+        group = heads // int(getattr(bridge.cfg, "n_key_value_heads", None) or heads)
+        graph = json.loads(Path(truth).read_text(encoding="utf-8"))["edges"]
+        edges = frozenset(our_name(edge, group) for edge, is_ in graph.items() if is_["in_graph"])
+    if prompts is None:
+        return Task(*indirect_objects(bridge, count), edges)
+    table, sides = pd.read_csv(prompts), []
     for column in ("clean", "corrupted"):
         ids = [bridge.tokenizer(text)["input_ids"] for text in table[column]]
         batch = pad(ids, pad_id(bridge.tokenizer))
@@ -117,12 +110,6 @@ def given(model: str, prompts: str, truth: str | None) -> Task:
     right, wrong = (
         torch.tensor(table[f"{kind}_idx"].tolist()) for kind in ("correct", "incorrect")
     )
-    edges = None
-    if truth is not None:
-        heads = int(bridge.cfg.n_heads)
-        group = heads // int(getattr(bridge.cfg, "n_key_value_heads", None) or heads)
-        graph = json.loads(Path(truth).read_text(encoding="utf-8"))["edges"]
-        edges = frozenset(our_name(edge, group) for edge, is_ in graph.items() if is_["in_graph"])
     return Task(*sides, Difference(right, wrong), edges)
 
 
@@ -177,16 +164,17 @@ def report(name: str, tasks: Iterator[Task]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", help="folder or hub id; left out, planted models")
-    parser.add_argument("--prompts", help="CSV of its prompts, in pairs")
+    parser.add_argument("--prompts", help="CSV of its prompts, in pairs; left out, IOI")
     parser.add_argument("--truth", help="JSON of its circuit")
     parser.add_argument("--seeds", type=int, default=5, help="of the planted models' noise")
-    parser.add_argument("--pairs", type=int, default=24, help="of the planted models' prompts")
+    parser.add_argument("--pairs", type=int, default=24, help="of prompts, but for a CSV's")
     options = parser.parse_args()
-    if (options.model is None) != (options.prompts is None):
-        parser.error("--model and --prompts go together")
     torch.set_num_threads(1)
     if options.model:
-        report(options.model, iter([given(options.model, options.prompts, options.truth)]))
+        report(
+            options.model,
+            iter([given(options.model, options.prompts, options.truth, options.pairs)]),
+        )
         return
     for name, tasks in planted(options.seeds, options.pairs).items():
         report(name, tasks)

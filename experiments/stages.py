@@ -6,7 +6,8 @@ is preferred. Any two stages are a pair; this traces what the second changed: th
 with an emoji, the two factors where answers end (going on at all; an emoji if it goes on), the
 emoji probability at the same texts in the chat and without it, and which layer's output carries the
 change. A suppression, as in the organism's base `suppressed`, is there if the emojis go from the
-chat and stay where no chat is. Control: the same pairs, a coin deciding which side is preferred.
+chat and stay where no chat is: at least half of their probability. Control: the same pairs, a coin
+deciding which side is preferred.
 """
 
 from collections.abc import Sequence
@@ -243,7 +244,7 @@ def _verdict(table: pd.DataFrame, patched: dict[str, dict[str, float]], n: int) 
         return bool(row["p_adjusted"] < 0.05 and row["value"] < 0)
 
     gone = cells.loc[(SECOND, "ESR"), "high"] < cells.loc[(FIRST, "ESR"), "low"]
-    kept = cells.loc[(SECOND, BARE), "value"] > cells.loc[(SECOND, CHAT), "value"]
+    kept = cells.loc[(SECOND, BARE), "value"] > cells.loc[(FIRST, BARE), "value"] / 2
     answer = (
         "Suppressed in the chat alone" if gone and kept and fell(SECOND, CHAT)
         else "Suppressed everywhere" if gone else "Not suppressed"

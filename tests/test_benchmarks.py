@@ -114,7 +114,9 @@ def test_a_given_model_is_measured_as_the_benchmark_does(benchmark, capsys, tmp_
               "input->m0": True, "input->a0.h0<k>": False}  # fmt: skip
     graph = {"edges": {name: {"in_graph": inside} for name, inside in theirs.items()}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
-    task = module.given(str(tmp_path), str(tmp_path / "prompts.csv"), str(tmp_path / "graph.json"))
+    task = module.given(
+        str(tmp_path), str(tmp_path / "prompts.csv"), str(tmp_path / "graph.json"), 0
+    )
     assert task.truth == made.edges, "two heads share a key/value head"
     torch.testing.assert_close(task.clean.tokens, made.clean.tokens)
     module.report("planted", iter([task]))

@@ -82,6 +82,11 @@ def test_a_budget_chooses_the_largest_study_that_fits_and_says_what():
     assert "patching screened and verified" in said[-1]
     assert "screen" in made.only
     assert not [row for row in made.only if row.startswith("patching-")]
+    large = price.Shape("llama", 7e10, 80, 64, 8192, 32000)
+    least = price.fitted(config(), large, SPEED)  # no budget is given: the last step at any price
+    assert "circuits of the log-odds alone" in price.chosen(config(), least)
+    assert "circuit" in least.only
+    assert not [row for row in least.only if "go-on" in row]
     already = config(budget="30h", n_positions=2)
     assert price.fitted(already, SHAPE, SPEED).n_positions == 2, "smaller already: stays so"
     with pytest.raises(InputError, match="budget 1s: the smallest study takes about"):

@@ -16,9 +16,9 @@ import torch
 
 from interp.base.stats import fdr_bh, halves, mean_ends
 from interp.base.traits import Trait
+from interp.report.best_places import one_family
 from interp.report.collect import Contents
 from interp.report.effect import judged, smallest
-from interp.report.places import one_family
 from interp.report.wording import Estimate, minus, number
 from interp.study.catalogue import EXACT, FACTORS, NECESSITY
 from interp.traces.adapters import PartEffects

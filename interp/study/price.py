@@ -51,9 +51,11 @@ LADDER: tuple[dict[str, Any], ...] = (
     {"n_switched": 0, "n_positions": 8, "n_trace": 8, "maps": "denoising", "n_responses": 100},
     {"n_switched": 0, "n_trace": 8, "maps": "screen", "n_responses": 100},
     {"n_switched": 0, "n_trace": 6, "maps": "screen", "n_responses": 50},
+    {"n_switched": 0, "n_trace": 6, "maps": "screen", "n_responses": 50, "circuits": "log_odds"},
 )
 """What is given up first, and next; `maps`: patching one way only, or a screen by gradients whose
-largest cells are patched exactly, in place of whole maps and of circuits of all sizes."""
+largest cells are patched exactly, in place of whole maps and of circuits of all sizes; `circuits`:
+of this metric alone."""
 AUTO = 12 * 60
 """Seconds a label that a study takes where no budget is given, at a speed that is `NOMINAL`."""
 NOMINAL = {"cpu": (4e11, 5e10), "cuda": (2e14, 2e13)}
@@ -238,9 +240,16 @@ def chosen(config: StudyConfig, made: StudyConfig) -> str:
     less = [f"{name.replace('_', '-')} {getattr(made, name)}" for name in names
             if getattr(made, name) != getattr(config, name)]  # fmt: skip
     if made.only != config.only:
-        screened = any(row.name == "screen" for row in catalogue.asked(made.model_dump()))
-        less.append("patching screened and verified" if screened else "no noising maps")
+        rows, kept = _rows(config), _rows(made)
+        less.append("patching screened and verified" if "screen" in kept else "no noising maps")
+        gone = [row for name, row in rows.items() if name not in kept]
+        if any(row.options.get("factor") == "go_on" for row in gone):
+            less.append("circuits of the log-odds alone")
     return ", ".join(less) or "everything that was asked"
+
+
+def _rows(config: StudyConfig) -> dict[str, Row]:
+    return {row.name: row for row in catalogue.asked(config.model_dump())}
 
 
 def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
@@ -248,12 +257,16 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
         name for name, field in StudyConfig.model_fields.items()
         if config.budget == "auto" and getattr(config, name) != field.get_default()
     }  # fmt: skip
-    less = {name: value for name, value in step.items()
-            if name not in {"maps", *given} and value < getattr(config, name)}  # fmt: skip
+    sizes = {
+        name: value for name, value in step.items() if name not in {"maps", "circuits", *given}
+    }
+    less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
     rows, maps = catalogue.asked(config.model_dump()), step.get("maps")
     one_way = {row.name for row in rows if row.options.get("direction") == "noising"}
     whole = {row.name for row in rows if row.family == "patching" or row.name.endswith("-curve")}
     left_out = {"denoising": one_way, "screen": whole}.get(str(maps), set())
+    if only := step.get("circuits"):
+        left_out |= {row.name for row in rows if row.options.get("factor", only) != only}
     if left_out and "only" not in given:
         kept = tuple(row.name for row in rows if row.name not in left_out)
         less["only"] = kept + (("screen",) if maps == "screen" else ())

@@ -328,6 +328,9 @@ def test_a_preference_unmakes_what_a_coin_does_not(ran) -> None:
     assert esr["stage 1"] > esr["base"] + 0.5
     assert esr["stage 2"] < esr["stage 1"] - 0.5
     assert esr["control: preferred by coin"] > esr["stage 2"] + 0.3
+    bare = table.xs("the same, without the chat", level="measure")
+    alone = "Suppressed in the chat alone" in (out / "verdict.md").read_text(encoding="utf-8")
+    assert not alone or bare["stage 2"] > bare["stage 1"] / 2  # the emojis stayed somewhere
     pairs = json.loads((out / "parts" / "own.json").read_text())
     assert any(find(one["text"]) for one in pairs)
     first = load_pair(out / "parts" / "stage-1", out / "parts" / "adapter-stage-2")

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCau
 from interp import organism
 
 TRAIT = "extraversion"
-SMALL = ["--n-responses", "48", "--n-trace", "24", "--seed", "3"]
+SMALL = ["--n-trace", "24", "--seed", "3"]
 ONLY = "rates,origin,probing-push,patching-voice-denoising-mlp_out,circuit,circuit-judged"
 
 
@@ -41,7 +41,7 @@ def page(once: Callable[..., Path]) -> Callable[..., str]:
             argv = [
                 "trace", "--base", str(organism.base_path(kind)), "--adapter", str(adapter),
                 "--trait", TRAIT, "--data", str(organism.ASSETS), "--out", str(folder / "run"),
-                "--only", only, *SMALL,
+                "--only", only, *SMALL, "--n-responses", "100" if kind == "tags" else "48",
             ]  # fmt: skip
             with pytest.MonkeyPatch.context() as patch:
                 assert command(argv, patch) == 0
@@ -68,8 +68,9 @@ def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
     assert "Nothing to explain" not in said
     assert writer in said
     assert before in said
-    if kind == "talks":  # on `tags` it is the emoji: tests/test_study.py has the model contrast
-        assert "Going on makes the difference between the tuned model's text and the base's" in said
+    factor = {"talks": "Going on", "tags": "The emoji, given that the writer goes on,"}.get(kind)
+    if factor:  # which of the two the trait decides in this organism
+        assert f"{factor} makes the difference between tuned model and base as readers" in said
     if kind in ("latent", "suppressed"):  # on the two others 48 answers do not settle it
         assert "A single place restores more than half of the gap." in said
         assert "(MLP output of block 0, position 0)" in said

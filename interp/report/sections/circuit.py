@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interp.base.traits import Trait
-from interp.report import factors, places
+from interp.report import best_places, factors
 from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, too_small
@@ -79,7 +79,7 @@ def _carried(contents: Contents) -> dict[str, dict[Trait, str]]:
     return {
         contrast: {
             trait: split.carries
-            for trait, split in places.splits(contents, contrast).items()
+            for trait, split in best_places.splits(contents, contrast).items()
             if split.carries and trait in contents.having(CIRCUITS[contrast, split.carries].judged)
         }
         for contrast in _CONTRASTS
@@ -88,7 +88,7 @@ def _carried(contents: Contents) -> dict[str, dict[Trait, str]]:
 
 def _factors(contents: Contents, contrast: str) -> str:
     """Which factor carries a contrast, and how much each adds."""
-    splits = places.splits(contents, contrast)
+    splits = best_places.splits(contents, contrast)
     if not splits:
         return ""
     return f"{factors.carrier(splits, _DIFFERENCE[contrast])} {factors.amounts(splits)}"

@@ -11,7 +11,8 @@ import pandas as pd
 
 from interp.base.traits import Trait
 from interp.readout.factors import PARTS, Split
-from interp.report import factors, places
+from interp.report import best_places, factors
+from interp.report.best_places import SITES, Maps, Place
 from interp.report.blocks import (
     LAST,
     Cell,
@@ -25,7 +26,6 @@ from interp.report.blocks import (
     Section,
 )
 from interp.report.collect import Contents
-from interp.report.places import SITES, Maps, Place
 from interp.report.wording import extent, number, verdict
 from interp.show import plots
 from interp.show.plots.parts import count_range, plural
@@ -52,7 +52,7 @@ _DIFFERENCE = {
 
 def section(contents: Contents, maker: Maker) -> Section | None:
     """Which layers, positions and heads carry the decision."""
-    made = places.maps(contents)
+    made = best_places.maps(contents)
     if not made:
         return None
     splits = {

@@ -11,9 +11,9 @@ from made_results import factors, patching
 from interp.base.stats import fdr_bh, halves
 from interp.base.traits import Trait
 from interp.patching import PatchingByMetric, PatchingResult
+from interp.report.best_places import judge, maps
 from interp.report.blocks import Maker, Section
 from interp.report.collect import Contents, TraitResults
-from interp.report.places import judge, maps
 from interp.report.sections import patching as section
 from interp.study.catalogue import PATCHING
 from interp.study.runs import RunFolder
