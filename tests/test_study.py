@@ -169,7 +169,7 @@ BASE = {"base/responses-dense"}
     ("changes", "redone"),
     [
         ({"n_trace": 7}, TRACED),
-        ({"n_positions": 7}, PATCHING),
+        ({"n_positions": 7}, {"lens"} | PATCHING),
         ({"n_switched": 7}, {"adapter-necessity"}),
         ({"temperature": 0.1}, {"responses", "adapter-necessity", "origin"} | BASE),
         ({"n_responses": 300}, {"responses"} | BASE),

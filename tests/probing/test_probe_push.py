@@ -92,6 +92,7 @@ def test_latent_and_absent_read_alike_and_are_pushed_unlike(pushed):
     assert max(absent.probabilities()) < 1e-3
 
 
+@turn(1, of=3)
 def test_the_page_says_which_base_brought_the_emoji(pushed, tmp_path):
     for base, said in (("latent", "The untouched base already turns"), ("absent", "No: what")):
         folder = run_folder(tmp_path / base, [Trait.EXTRAVERSION], only="rates|probing-emoji")
