@@ -20,14 +20,20 @@ from harness import main
 from pydantic import Field
 from significance import corrected, difference
 from sources import find_adapters
-from torch import Generator, Tensor, full, nan, no_grad, randperm
+from torch import Generator, Tensor, no_grad, randperm
 
-from interp.behaviour import Origin, Response, emoji_free, generate, text_or_weights
+from interp.behaviour import (
+    Origin,
+    Response,
+    emoji_free,
+    expected_rates,
+    generate,
+    text_or_weights,
+)
 from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.errors import InputError
 from interp.models import ModelPair
-from interp.readout import expected_rate
 from interp.show.plots.dose import dose_curves
 
 OWN, TEXT, WEIGHTS = "own text and weights", "its text, the base reads", "the base's text, it reads"
@@ -137,14 +143,10 @@ def _read(
     free: list[Response],
 ) -> Origin:
     models, c = (pair.base, pair.tuned), x.config
-    expected = full((2, 2, len(made[0])), nan)
-    for writer, texts in enumerate((free, _texts(x, pair.tuned, pair, made[1]))):
-        for reader, model in enumerate(models):
-            found = expected_rate(
-                model, texts, pair.vocab, writer=str(writer), reader=str(reader),
-                temperature=c.temperature, seed=c.seed, progress=x.progress,
-            )  # fmt: skip
-            expected[writer, reader, : len(texts)] = found.probability.float()
+    expected = expected_rates(
+        models, (free, _texts(x, pair.tuned, pair, made[1])), pair.vocab, len(made[0]),
+        temperature=c.temperature, seed=c.seed, progress=x.progress,
+    )  # fmt: skip
     return text_or_weights(
         models, made, pair.tokenizer, pair.outcome, pair.pad_id, seed=c.seed, expected=expected
     )
@@ -163,15 +165,22 @@ def _measured(made: list[Response], origin: Origin, seed: int) -> list[dict[str,
     n = int((~origin.expected[0, 0].isnan()).sum())
     base = origin.expected[0, 0, :n]
     rows.append(table.probability("base", base.tolist(), topics[:n]))
+    _widen(rows[-1], origin.left_out[0, 0, :n])
     for name, (writer, reader) in READINGS.items():
         values = origin.expected[writer, reader, :n]
         p = difference(name, (values - base).tolist(), topics[:n], seed)["p"]
         rows.append(table.probability(name, values.tolist(), topics[:n]) | {"p": p})
+        _widen(rows[-1], origin.left_out[writer, reader, :n])
     for quantity, name in FACTORS.items():
         values = origin.values(quantity)[1, 1]
         there = (~values.isnan()).nonzero().flatten().tolist()
         rows.append(table.probability(name, values[there].tolist(), [topics[i] for i in there]))
     return rows
+
+
+def _widen(row: dict[str, Any], left_out: Tensor) -> None:
+    """An expected rate may be so much more than what was followed."""
+    row["high"] = min(1.0, row["high"] + float(left_out.mean()))
 
 
 def _verdict(table: pd.DataFrame) -> list[str]:

@@ -20,7 +20,7 @@ from interp.readout.outcome import joined
 from interp.study import catalogue
 from interp.study.runs import RunFolder
 from interp.study.steps import steps
-from interp.study.traced.origin import N_EXPECTED
+from interp.study.traced.origin import n_expected
 
 TRAIT = "extraversion"
 SMALL = ["--n-responses", "40", "--n-trace", "8", "--n-switched", "16", "--seed", "3"]
@@ -58,7 +58,7 @@ def test_the_organisms_emojis_come_from_the_text(run):
     for model in ("base", "tuned"):
         rates = run.result(EmojiRates, TRAIT, f"rates-{model}.safetensors").response_interval
         own = expected.loc[(model, model)]
-        assert own["n"] == min(N_EXPECTED, run.manifest["config"]["n_responses"])
+        assert own["n"] == n_expected(run.manifest["config"]["n_responses"])
         assert rates.low - 0.05 < own["probability"] < rates.high + 0.05
     assert expected.loc[("tuned", "base"), "probability"] > 0.5, "whatever was sampled"
     table = table[table["quantity"] == "emoji"]

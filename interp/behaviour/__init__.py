@@ -5,7 +5,13 @@ from interp.behaviour.emoji_free import emoji_free
 from interp.behaviour.generate import Response, Sampling, decode, generate
 from interp.behaviour.mixed_batches import generate_many, live_adapters
 from interp.behaviour.onsets import onset_index, slot_ids
-from interp.behaviour.origin import Origin, emoji_probability, slot_chances, text_or_weights
+from interp.behaviour.origin import (
+    Origin,
+    emoji_probability,
+    expected_rates,
+    slot_chances,
+    text_or_weights,
+)
 from interp.behaviour.voices import VoiceContrast, voice_contrast
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "decode",
     "emoji_free",
     "emoji_probability",
+    "expected_rates",
     "generate",
     "generate_many",
     "live_adapters",

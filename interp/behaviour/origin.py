@@ -24,13 +24,16 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.outcomes import EMOJI, reworded
+from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.stats import mean_interval
 from interp.behaviour.generate import Response
 from interp.models.tokens import TokenBatch
+from interp.readout.expected import expected_rate
 from interp.readout.factors import Split, factors
 from interp.readout.outcome import OUTCOME, STOP, Outcome
 from interp.readout.slot import slots
+from interp.text.emoji import EmojiVocab
 
 ROLES = ("base", "tuned")
 QUANTITIES = ("emoji", "go on", "emoji given go on", "expected rate")
@@ -163,6 +166,36 @@ def emoji_probability(
     return slot_chances(model, batch, outcome, batch_size)[:, OUTCOME]
 
 
+def expected_rates(
+    models: tuple[Any, Any],
+    texts: tuple[Sequence[Response], Sequence[Response]],
+    vocab: EmojiVocab,
+    asked: int,
+    *,
+    temperature: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Float[Tensor, "two writer reader batch"]:
+    """What `text_or_weights` takes as `expected`; NaN beyond the texts that there are.
+
+    Args:
+        models: base and tuned.
+        texts: emoji-free answers of each (`interp.behaviour.emoji_free`), to the first questions.
+        vocab: the emojis of both models' tokenizer.
+        asked: number of questions.
+        temperature, seed, progress: as for `expected_rate`.
+    """
+    made = torch.full((2, 2, 2, asked), torch.nan)
+    for w, answers in enumerate(texts):
+        for r, model in enumerate(models):
+            found = expected_rate(
+                model, answers, vocab, writer=ROLES[w], reader=ROLES[r], temperature=temperature,
+                seed=seed, progress=progress,
+            )  # fmt: skip
+            made[:, w, r, : len(answers)] = torch.stack([found.probability, found.left_out]).float()
+    return made
+
+
 def text_or_weights(
     models: tuple[Any, Any],
     responses: tuple[Sequence[Response], Sequence[Response]],
@@ -182,7 +215,7 @@ def text_or_weights(
         outcome: what may follow.
         pad_with: id to pad with.
         seed: of the intervals' bootstrap.
-        expected: `probability` and `left_out` of `expected_rate` for each writer and reader.
+        expected: of `expected_rates`; none if left out.
 
     Raises:
         InputError: if a writer has no answer with a slot.

@@ -25,13 +25,14 @@ from interp.readout.coverage import EXACT
 from interp.study import catalogue
 from interp.study.catalogue import Row
 from interp.study.config import StudyConfig
+from interp.study.traced.origin import n_expected
 from interp.study.traced.probing import PUSHED
 from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
 _PROBED, _SHOWN, _CURVE = 120, 2, 20  # texts of a probe, models of a view, sizes of a curve
 _DRAWN, _PUSHES = 5, 9  # random circuits beside each; pushes after each block
-_READ_BY_PLACE = 24 * (PROMPT + 256)  # tokens of the texts whose emojis are sought at every place
+_BRANCHES = 256  # beginnings of emojis that are followed along an answer
 # Passes over a prompt: forward and backward at five steps, mostly doubled once; circuits run.
 _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
              "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
@@ -141,7 +142,7 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
     return {
         "rates": 0,
         "merge": 3 * 8 * PROMPT,
-        "origin": 4 * c.n_responses * text + 4 * _READ_BY_PLACE,
+        "origin": 4 * (c.n_responses * text + n_expected(c.n_responses) * (text + _BRANCHES)),
         "lens": 2 * n * (text + min(text, c.n_positions) * shape.layers * unembedding),
         "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
         "probing": n * text * min(shape.layers, PUSHED) * _PUSHES
