@@ -16,7 +16,7 @@ def n_expected(n_responses: int) -> int:
     """Answers of each writer that are read place by place: far dearer than a slot, and far surer
     than a sample.
     """
-    return min(MOST_EXPECTED, max(8, n_responses // 4))
+    return min(MOST_EXPECTED, n_responses, max(8, n_responses // 4))
 
 
 def origin(models: TraitModels, base: list[Response], tuned: list[Response]) -> Origin:
