@@ -59,7 +59,7 @@ largest cells are patched exactly, in place of whole maps and of circuits of all
 of this metric alone."""
 AUTO = 12 * 60
 """Seconds a label that a study takes where no budget is given, at a speed that is `NOMINAL`."""
-NOMINAL = {"cpu": (4e11, 5e10), "cuda": (2e14, 2e13)}
+NOMINAL = {"cpu": (2e11, 4e10), "cuda": (2e14, 2e13)}
 """Operations per second of products of many rows and of few: of two laptop cores, of one GPU."""
 
 

@@ -7,6 +7,7 @@ from thinned import todays
 from tiny import emoji, llama, tokenizer
 from transformers import AutoTokenizer
 
+from interp.base.stats import mean_interval
 from interp.behaviour import (
     Response,
     emoji_probability,
@@ -111,14 +112,18 @@ def test_an_answer_without_a_slot_counts_in_no_mean():
     model = hook(llama(0), tokenizer())
     base = [answer("I plan.", topic) for topic in "abc"]
     tuned = [answer("😊", "a"), *base[1:]]
-    expected = torch.rand(2, 2, 3)
+    expected = torch.rand(2, 2, 2, 3)  # rates, and what was left out
     found = text_or_weights(
         (model, model), (base, tuned), tokenizer(), emoji(), 0, seed=0, expected=expected
     )
     assert found.probability[1].isnan().sum() == 2
     table = found.to_dataframe().set_index(["quantity", "writer", "reader"])
     assert table.loc[("emoji", "tuned", "base"), "n"] == 2
-    assert table.loc[("expected rate", "tuned", "base"), "n"] == 3
+    row = table.loc[("expected rate", "tuned", "base")]
+    assert row["n"] == 3
+    assert row["probability"] == pytest.approx(float(expected[0, 1, 0].mean()))
+    surely = mean_interval(expected[0, 1, 0], list("abc"), seed=0).high
+    assert row["high"] == min(1.0, surely + float(expected[1, 1, 0].mean()))
 
 
 def test_two_positions_need_the_space_at_the_end():

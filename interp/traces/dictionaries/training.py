@@ -24,6 +24,7 @@ from interp.readout.run import Run
 from interp.traces.dictionaries.dictionary import Dictionary, DictionaryConfig
 from interp.traces.dictionaries.slots import check_hook
 
+_BATCH, _RATE = 256, 3e-3  # rows of a step, and the rate of Adam
 _DEAD = 200
 """Steps without firing after which a latent is started again."""
 
@@ -62,8 +63,6 @@ def train(
     latents: int = 256,
     k: int = 8,
     steps: int = 2000,
-    batch: int = 256,
-    rate: float = 3e-3,
     seed: int = 0,
 ) -> Dictionary:
     """Train a dictionary; the same arguments and threads give the same one.
@@ -74,7 +73,7 @@ def train(
         hook, hook_out: where these are, for who reads the dictionary.
         latents: how many.
         k: how many fire at a row, on average.
-        steps, batch, rate: of Adam, whose rate falls to zero over the last fifth.
+        steps: of Adam with 256 rows each, whose rate of .003 falls to zero over the last fifth.
         seed: of the first weights and the rows of each step.
 
     Raises:
@@ -97,7 +96,7 @@ def train(
     W_enc = other.T.clone()
     w = [W_enc, torch.zeros(latents), W_dec, torch.zeros(y.shape[1])]
     with torch.enable_grad():
-        _fit(w, x, y, k, steps, batch, rate, draw)
+        _fit(w, x, y, k, steps, draw)
     W_enc, b_enc, W_dec, b_dec = (one.detach() for one in w)
     seen = (x @ W_enc + b_enc).relu().flatten()
     most = min(k * len(x), int((seen > 0).sum()))
@@ -123,17 +122,15 @@ def _fit(
     y: Float[Tensor, "row d_out"],
     k: int,
     steps: int,
-    batch: int,
-    rate: float,
     draw: torch.Generator,
 ) -> None:
     """Adam on the squared error, in place."""
     W_enc, b_enc, W_dec, b_dec = (one.requires_grad_(True) for one in w)
-    adam = torch.optim.Adam(w, lr=rate, betas=(0.9, 0.99))
+    adam = torch.optim.Adam(w, lr=_RATE, betas=(0.9, 0.99))
     idle = torch.zeros(W_dec.shape[0])
     for step in range(steps):
-        adam.param_groups[0]["lr"] = rate * min(1.0, 5 * (1 - step / steps))
-        rows = torch.randint(len(x), (min(batch, len(x)),), generator=draw)
+        adam.param_groups[0]["lr"] = _RATE * min(1.0, 5 * (1 - step / steps))
+        rows = torch.randint(len(x), (min(_BATCH, len(x)),), generator=draw)
         seen = (x[rows] @ W_enc + b_enc).relu()
         least = seen.detach().flatten().topk(k * len(rows)).values[-1]
         fired = seen * (seen >= least)
