@@ -16,8 +16,9 @@ EXPERIMENTS := trait_alignment emoji_rate latent_or_learned neuron_shift questio
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## set up, then run the main job on the shipped organism
-	$(BIN)/interp demo --out runs/demo
+WORKERS ?= 2
+demo: $(STAMP)  ## set up, then run the main job on the shipped organism; WORKERS=1 in one process
+	$(BIN)/interp demo --out runs/demo $(if $(filter-out 1,$(WORKERS)),--executor ray --workers $(WORKERS))
 
 SIZE ?= full
 real: $(STAMP)  ## a real model (SmolLM2-135M): fetched, tuned, traced to one report; SIZE=small
