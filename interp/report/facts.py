@@ -17,7 +17,8 @@ def facts(contents: Contents) -> list[str]:
         found.append(f"begun {started[:16].replace('T', ' ')} UTC")
     seconds = manifest.get("seconds")
     if isinstance(seconds, int | float):
-        found.append(f"took {seconds / 60:.1f} min" if seconds >= 90 else f"took {seconds:.0f} s")
+        took = f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        found.append(f"steps took {took}")
     if manifest.get("seed") is not None:
         found.append(f"seed {manifest['seed']}")
     return found
