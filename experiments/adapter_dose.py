@@ -180,7 +180,8 @@ def _measured(made: list[Response], origin: Origin, seed: int) -> list[dict[str,
 
 def _widen(row: dict[str, Any], left_out: Tensor) -> None:
     """An expected rate may be so much more than what was followed."""
-    row["high"] = min(1.0, row["high"] + float(left_out.mean()))
+    if row["high"] is not None:  # answers to one topic have no interval
+        row["high"] = min(1.0, row["high"] + float(left_out.mean()))
 
 
 def _verdict(table: pd.DataFrame) -> list[str]:
