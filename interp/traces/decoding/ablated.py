@@ -48,6 +48,7 @@ class Ablated(Result):
         nodes: how many nodes each holds.
         emoji: whether an answer holds an emoji.
         expected: probability that one comes up along the emoji-free answer.
+        left_out: at most so much more; the table's upper ends include its mean.
         ended: whether the answer ended within the budget.
         topics: of each question, the units of intervals.
         using: `mean` or `zero`.
@@ -59,6 +60,7 @@ class Ablated(Result):
     nodes: Int[Tensor, " set"]
     emoji: Bool[Tensor, "set batch"]
     expected: Float[Tensor, "set batch"]
+    left_out: Float[Tensor, "set batch"]
     ended: Bool[Tensor, "set batch"]
     topics: tuple[str, ...]
     using: str
@@ -75,7 +77,8 @@ class Ablated(Result):
             hits, chances = self.emoji[place], self.expected[place]
             ends = share_interval(hits.tolist(), self.topics)
             inner = mean_interval(chances, self.topics, seed=self.seed)
-            inner = Interval(max(0.0, inner.low), min(1.0, inner.high), inner.level)
+            high = min(1.0, inner.high + float(self.left_out[place].mean()))
+            inner = Interval(max(0.0, inner.low), high, inner.level)
             rows.append((name, int(self.nodes[place]), float(hits.float().mean()), ends.low,
                          ends.high, float(chances.mean()), inner.low, inner.high,
                          float(self.ended[place].float().mean()), len(self.topics)))  # fmt: skip
@@ -170,7 +173,7 @@ def ablated(
         raise InputError("give questions of two or more topics, and a temperature above 0")
     ask = asked(ask)
     every = {"none": (), **{name: tuple(nodes) for name, nodes in sets.items()}}
-    emoji, chances, ended = [], [], []
+    emoji, chances, left_out, ended = [], [], [], []
     for place, nodes in enumerate(every.values()):
         with without(model, nodes, reference):
             answers = generate(model, form, questions, sampling)
@@ -181,6 +184,7 @@ def ablated(
             )  # fmt: skip
         emoji.append([one.responses_with_emoji > 0 for one in (measure([a.text]) for a in answers)])
         chances.append(found.probability)
+        left_out.append(found.left_out)
         ended.append([answer.ended for answer in answers])
         ask.tell("ablated writing", place + 1, len(every))
     return Ablated(
@@ -188,6 +192,7 @@ def ablated(
         nodes=torch.tensor([len(nodes) for nodes in every.values()]),
         emoji=torch.tensor(emoji),
         expected=torch.stack(chances).float(),
+        left_out=torch.stack(left_out).float(),
         ended=torch.tensor(ended),
         topics=tuple(topic for _, topic in questions),
         using="zero" if reference is None else "mean",
