@@ -26,7 +26,7 @@ from interp.behaviour import Response
 from interp.emoji import find
 from interp.errors import InputError
 from interp.measures import TraitClassifier, trait_alignment
-from interp.methods.editing import Host, TraitPrompt
+from interp.methods.editing import HookedBase, TraitPrompt
 from interp.show.plots.dots import dots
 
 OPENINGS = (
@@ -116,11 +116,11 @@ def _under(
     each = len(asked)
 
     def make() -> list[Response]:
-        host: Host = build(x, "base", first).host
+        base: HookedBase = build(x, "base", first).base
         found: list[Response] = []
         for number, text in enumerate(texts):
             x.say(f"wordings of {trait or CONTROL}", number, len(texts))
-            found += TraitPrompt(host, trait or first, text).answers(asked, x.sampling())
+            found += TraitPrompt(base, trait or first, text).answers(asked, x.sampling())
         return found
 
     made = x.answers(f"{trait or 'assistant'}-wordings", make, From((first,)))

@@ -31,7 +31,7 @@ from interp.behaviour import Response
 from interp.behaviour.shares import Row, Rows
 from interp.emoji import find
 from interp.measures import EndSplit, natural_ends, split_at_end
-from interp.methods.editing import Host, LogitBias, Steered, logit_bias
+from interp.methods.editing import HookedBase, LogitBias, Steered, logit_bias
 from interp.methods.finetune import FinetuneConfig, train
 from interp.show.plots.dots import dots
 
@@ -108,17 +108,17 @@ def _with_constant(x: Experiment[EosConfig], trait: Trait) -> tuple[LogitBias, l
     place = find_adapter(x.config.adapters_with_end, trait, supervise_eos=True)
     of = From((trait, place), SHARED, code=(_with_constant, *SAMPLED))
 
-    def host() -> Host:
+    def base() -> HookedBase:
         pair = x.pair(trait)
-        return replace(Host.of(pair), model=pair.tuned)
+        return replace(HookedBase.of(pair), model=pair.tuned)
 
     def fit() -> LogitBias:
         twin, outcome = x.load(place), x.pair(trait).outcome
-        return logit_bias(host(), twin.tuned, trait, x.data()[0], stop_alone=True,
+        return logit_bias(base(), twin.tuned, trait, x.data()[0], stop_alone=True,
                           outcome=outcome, seed=x.config.seed, progress=x.progress)  # fmt: skip
 
     made = x.kept(LogitBias, f"{trait}-stop-bias", fit, of)
-    steered = lambda: Steered.of(host(), made)  # noqa: E731 (not loaded where answers are there)
+    steered = lambda: Steered.of(base(), made)  # noqa: E731 (not loaded where answers are there)
     answers = x.answers(
         f"{trait}-with-stop-bias",
         lambda: steered().answers(x.questions(), x.sampling(), progress=x.progress),

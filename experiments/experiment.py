@@ -35,7 +35,7 @@ from interp.emoji import EmojiVocab
 from interp.errors import AdapterError, InputError
 from interp.models import ChatFormat, ModelPair, load_pair, load_tokenizer
 from interp.show.plots import CaptionedFigure
-from interp.study.inputs import model_facts, prompts_digest
+from interp.study.identity import model_facts, prompts_digest
 from interp.study.runs import RunFolder, Step, produce
 
 R = TypeVar("R", bound=Result)

@@ -36,9 +36,9 @@ from interp.data import OpinionQA, split_by_topic
 from interp.emoji import find
 from interp.errors import InputError
 from interp.inputs import RowScores, score
-from interp.methods.editing import Host
-from interp.methods.editing.contrast import Answers
-from interp.methods.editing.host import plain_copy
+from interp.methods.editing import HookedBase
+from interp.methods.editing.opposed import Answers
+from interp.methods.editing.plain_copy import plain_copy
 from interp.models.tokens import TokenBatch, pad
 from interp.patching import Run
 from interp.readout import Outcome, Question, slots
@@ -97,10 +97,10 @@ def _scored(x: Experiment[ForetellingConfig]) -> RowScores:
 
     def make() -> RowScores:
         pair = x.load(first)
-        host, layer = Host.of(pair), int(pair.base.cfg.n_layers) // 2
+        base, layer = HookedBase.of(pair), int(pair.base.cfg.n_layers) // 2
         asked = split_by_topic(x.data()[0], test_share=0.5, seed=x.config.seed)
-        fitting, rows = (_texts(x, host, part) for part in asked)
-        states = fitting.features(host, "resid_post", [layer])[0]
+        fitting, rows = (_texts(x, base, part) for part in asked)
+        states = fitting.features(base, "resid_post", [layer])[0]
         odds = _due(pair.base, fitting.batch, pair.outcome)
         order, third = odds.argsort(), max(len(odds) // 3, 1)
         answers = generate(pair.base, pair.format, x.questions()[: x.config.n_slots], x.sampling())
@@ -115,7 +115,7 @@ def _scored(x: Experiment[ForetellingConfig]) -> RowScores:
     return x.kept(RowScores, "rows", make, From((first,)))
 
 
-def _texts(x: Experiment[ForetellingConfig], host: Host, part: OpinionQA) -> Answers:
+def _texts(x: Experiment[ForetellingConfig], base: HookedBase, part: OpinionQA) -> Answers:
     """Rows of each trait, and the base's own answers to their questions; an empty one is a stop."""
     texts = []
     for trait in x.config.traits:
@@ -124,11 +124,11 @@ def _texts(x: Experiment[ForetellingConfig], host: Host, part: OpinionQA) -> Ans
             raise InputError(f"n_rows: {trait} has {len(rows)} rows in half of the topics")
         given = [rows[place * len(rows) // x.config.n_rows] for place in range(x.config.n_rows)]
         asked = [(row.question, row.topic) for row in given]
-        own = generate(host.model, host.format, asked, x.sampling(), progress=x.progress,
+        own = generate(base.model, base.format, asked, x.sampling(), progress=x.progress,
                        label="base")  # fmt: skip
         texts += given
         texts += [replace(r, answer=a.text.strip() or ".") for r, a in zip(given, own, strict=True)]
-    return Answers.encode(host, texts, [True] * len(texts))
+    return Answers.encode(base, texts, [True] * len(texts))
 
 
 def _due(model: Any, batch: TokenBatch, outcome: Outcome) -> Tensor:

@@ -31,7 +31,7 @@ from interp.models import ModelPair
 from interp.readout import slots
 from interp.readout.outcome import OUTCOME, STOP
 from interp.show.plots.dots import dots
-from interp.text.data.reading import read_file
+from interp.text.data.records import read_file
 
 METHODS = ("base", "trait prompt", "QLoRA")
 TRAINED, CONTAGION = "opinion (as trained)", "of 4 shown have one"

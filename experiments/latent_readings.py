@@ -23,8 +23,16 @@ from interp.data import OpinionRow
 from interp.emoji import continuation, find
 from interp.errors import InputError
 from interp.logit_lens import LensResult
-from interp.methods.editing import Contrast, Host, Steered, Steering, contrast, pas, persona_vector
-from interp.methods.editing.contrast import AGAINST
+from interp.methods.editing import (
+    HookedBase,
+    OpposedAnswers,
+    Steered,
+    Steering,
+    opposed_answers,
+    pas,
+    persona_vector,
+)
+from interp.methods.editing.opposed import AGAINST
 from interp.methods.editing.strength import Search
 from interp.models import pad, pad_id
 from interp.probing import ProbeResult
@@ -289,26 +297,26 @@ def steered(x: X, trait: Trait) -> list[Row]:
 
 def _answers(x: X, trait: Trait, name: str, steering: Steering) -> list[Response]:
     def make() -> list[Response]:
-        method = Steered.of(Host.of(x.pair(trait)), steering)
+        method = Steered.of(HookedBase.of(x.pair(trait)), steering)
         return method.answers(x.questions(), x.sampling(), progress=x.progress)
 
     return x.answers(f"{trait}-{name}".replace(" ", "-"), make)
 
 
-def _sides(x: X, trait: Trait) -> Contrast:
-    host, c = Host.of(x.pair(trait)), x.config
-    return contrast(host, trait, x.data()[0], against=_against(x, trait), limit=c.n_fitted,
+def _sides(x: X, trait: Trait) -> OpposedAnswers:
+    base, c = HookedBase.of(x.pair(trait)), x.config
+    return opposed_answers(base, trait, x.data()[0], against=_against(x, trait), limit=c.n_fitted,
                     seed=c.seed, progress=x.progress)  # fmt: skip
 
 
-def _steering(x: X, trait: Trait, kind: str, sides: Callable[[], Contrast]) -> Steering:
+def _steering(x: X, trait: Trait, kind: str, sides: Callable[[], OpposedAnswers]) -> Steering:
     def fit() -> Steering:
-        host, c = Host.of(x.pair(trait)), x.config
+        base, c = HookedBase.of(x.pair(trait)), x.config
         how = Search(evaluations=c.evaluations, questions=c.search_questions, seed=c.seed)
         if kind == "PAS":
-            return pas(host, sides(), search=how, seed=c.seed, progress=x.progress)
+            return pas(base, sides(), search=how, seed=c.seed, progress=x.progress)
         return persona_vector(
-            host, sides(), layers=c.layers, search=how, seed=c.seed, progress=x.progress
+            base, sides(), layers=c.layers, search=how, seed=c.seed, progress=x.progress
         )
 
     return x.kept(Steering, f"{trait}-steering-{kind}".replace(" ", "-"), fit)

@@ -23,7 +23,7 @@ from interp.methods.editing import (
     Base,
     Editor,
     EditorConfig,
-    Host,
+    HookedBase,
     Ike,
     LogitBias,
     Mend,
@@ -31,8 +31,8 @@ from interp.methods.editing import (
     Steered,
     Steering,
     TraitPrompt,
-    contrast,
     logit_bias,
+    opposed_answers,
     pas,
     persona_vector,
     shuffled,
@@ -109,26 +109,26 @@ def answers(x: Experiment[Any], name: str, trait: Trait) -> list[Response]:
 def build(x: Experiment[Any], name: str, trait: Trait) -> Method:
     """A method for one trait, fitted on the train split if it needs to be."""
     pair = x.pair(trait)
-    host = Host.of(pair)
+    base = HookedBase.of(pair)
     train_rows, test_rows = x.data()
     if name == "base":
-        return Base(host, trait)
+        return Base(base, trait)
     if name == "trait prompt":
-        return TraitPrompt(host, trait)
+        return TraitPrompt(base, trait)
     if name == "IKE":
-        return Ike(host, trait, train_rows, k=x.config.ike_demonstrations)
+        return Ike(base, trait, train_rows, k=x.config.ike_demonstrations)
     if name == "MEND":
-        return Mend(host, trait, _editor(x, host), test_rows)
+        return Mend(base, trait, _editor(x, base), test_rows)
     if name == "QLoRA":
         return Adapted.of(pair, trait, train_rows.topics)
     if name == "QLoRA, shuffled":
         return Adapted.of(_shuffled_pair(x), trait, train_rows.topics)
     if name == UNDONE:
         made = _bias(x, pair, "stop bias", trait).at(-1.0)
-        return Steered.of(replace(host, model=pair.tuned), made)
+        return Steered.of(replace(base, model=pair.tuned), made)
     if name in SCALAR:
-        return Steered.of(host, _bias(x, pair, name, trait))
-    return Steered.of(host, _steering(x, host, name, trait))
+        return Steered.of(base, _bias(x, pair, name, trait))
+    return Steered.of(base, _steering(x, base, name, trait))
 
 
 def _bias(x: Experiment[Any], pair: ModelPair, name: str, trait: Trait) -> LogitBias:
@@ -138,36 +138,36 @@ def _bias(x: Experiment[Any], pair: ModelPair, name: str, trait: Trait) -> Logit
         LogitBias,
         f"{trait}-{name.replace(' ', '-')}",
         lambda: logit_bias(
-            Host.of(pair), pair.tuned, trait, x.data()[0], stop_alone=name == "stop bias",
+            HookedBase.of(pair), pair.tuned, trait, x.data()[0], stop_alone=name == "stop bias",
             outcome=pair.outcome, seed=x.config.seed, progress=x.progress,
         ),
         of,
     )  # fmt: skip
 
 
-def _editor(x: Experiment[Any], host: Host) -> Editor:
+def _editor(x: Experiment[Any], base: HookedBase) -> Editor:
     """MEND's editor for the base, one for all traits."""
 
     def fit(folder: Path) -> None:
         how = EditorConfig(c_edit=x.config.mend_c_edit, steps=x.config.mend_steps)
-        editor, report = train_editor(host, x.data()[0], how, progress=x.progress)
+        editor, report = train_editor(base, x.data()[0], how, progress=x.progress)
         report.save(folder.with_name("mend-training.safetensors"))
         editor.save(folder)
 
     made = x.part("mend", fit, From((), (*SHARED, "mend_c_edit", "mend_steps"), code=(_editor,)))
-    return Editor.load(made, device=host.device)
+    return Editor.load(made, device=base.device)
 
 
-def _steering(x: Experiment[Any], host: Host, name: str, trait: Trait) -> Steering:
+def _steering(x: Experiment[Any], base: HookedBase, name: str, trait: Trait) -> Steering:
     if name == "random direction":
-        return _steering(x, host, "persona vector", trait).random(x.config.seed)
+        return _steering(x, base, "persona vector", trait).random(x.config.seed)
     c = x.config
 
     def fit() -> Steering:
-        sides = contrast(host, trait, x.data()[0], seed=c.seed, progress=x.progress)
+        sides = opposed_answers(base, trait, x.data()[0], seed=c.seed, progress=x.progress)
         how = Search(evaluations=c.evaluations, questions=c.search_questions, seed=c.seed)
         method = pas if name == "PAS" else persona_vector
-        return method(host, sides, search=how, seed=c.seed, progress=x.progress)
+        return method(base, sides, search=how, seed=c.seed, progress=x.progress)
 
     of = From((trait,), (*SHARED, "evaluations", "search_questions"), code=(_steering,))
     return x.kept(Steering, f"steering-{trait}-{name.replace(' ', '-').lower()}", fit, of)

@@ -31,7 +31,7 @@ from interp.emoji import find
 from interp.errors import DataError, InputError
 from interp.methods.editing import Method, TraitPrompt
 from interp.show.plots.dots import dots
-from interp.text.data.reading import read_file
+from interp.text.data.records import read_file
 
 SHIPPED = Path(__file__).with_name("multiple_choice.csv")
 BY_QUESTION = ("IKE", "MEND")  # another prompt, or another model, for each question
@@ -177,7 +177,7 @@ def _log_probs(
     method: Method, question: str, answer: str
 ) -> tuple[Tensor, Float[Tensor, "token vocab"]]:
     """The ids of an answer and what ends it, and the log-probabilities at each of them."""
-    form = method.host.format
+    form = method.base.format
     if isinstance(method, TraitPrompt):
         form = replace(form, instruction=method.instruction)
     example = form.example(question, answer)

@@ -10,7 +10,7 @@ from thinned import turn
 from interp import organism
 from interp.base.outcomes import Asked, reworded
 from interp.behaviour import Response
-from interp.behaviour.holding import holds, matches
+from interp.behaviour.occurrences import holds, matches
 from interp.emoji import EmojiRates
 from interp.errors import InputError
 from interp.models import load_tokenizer

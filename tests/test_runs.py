@@ -17,7 +17,7 @@ from interp.behaviour import Response
 from interp.errors import AdapterError, InputError, RunError
 from interp.models import MergeReport
 from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform
-from interp.study.runs.steps import ordered
+from interp.study.runs.step import ordered
 
 CONFIG = {"seed": 1, "adapters": {"openness": "a", "neuroticism": "b"}}
 ANSWER = Response("Why?", "t", (1, 2), (3,), "Because 😊 <b>", True)
@@ -111,10 +111,10 @@ def test_results_of_other_settings_are_marked_until_they_are_redone(sums):
 
 
 def test_other_code_is_another_step(sums, monkeypatch):
-    from interp.study.runs import steps
+    from interp.study.runs import step
 
     sums.run()
-    monkeypatch.setattr(steps, "closure", lambda _: "another")
+    monkeypatch.setattr(step, "closure", lambda _: "another")
     assert sums.run() == "abcd"
 
 

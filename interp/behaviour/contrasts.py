@@ -15,7 +15,7 @@ from typing import Any, Literal
 from interp.base.errors import InputError
 from interp.behaviour.generate import Response
 from interp.behaviour.voices import voice_contrast
-from interp.models.given import Given, as_batch
+from interp.models.given_prompts import Given, as_batch
 from interp.models.pair import ModelPair
 from interp.models.tokens import TokenBatch
 from interp.readout import SlotPrompts, Slots, slots

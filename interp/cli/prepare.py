@@ -10,7 +10,7 @@ from interp import __version__
 from interp.base import console
 from interp.base.files import read_json
 from interp.base.traits import TRAITS, Trait
-from interp.cli import inputs
+from interp.cli import check_inputs
 from interp.cli.fields import options
 from interp.cli.from_file import ConfigFile
 from interp.cli.options import Base, Clean, Columns, Data, Drop, Json, Out, Seed, TestShare
@@ -69,7 +69,7 @@ def finetune(
     how: dict[str, Any] = {"supervise_eos": supervise_eos, "seed": seed}
     begun = FinetuneConfig.small(**how) if preset == "small" else FinetuneConfig(**how)
     chosen = begun.changed(fields)
-    inputs.check_places(base, (), data)
+    check_inputs.check_places(base, (), data)
     rows, held_out = load_train_test(
         data,
         test_share=test_share,

@@ -102,7 +102,7 @@ def run_push(
 ) -> None:
     """Put a finished run on the Hugging Face hub, as a dataset repository."""
     from interp.study.runs import open_run
-    from interp.study.runs.push import push
+    from interp.study.runs.to_hub import push
 
     url = push(open_run(run), repo, public=public)
     if json:

@@ -10,7 +10,7 @@ from interp.base.errors import RunError
 from interp.base.outcomes import reworded
 from interp.base.sizes import show_time
 from interp.base.traits import TRAITS, Trait
-from interp.cli import inputs, runs
+from interp.cli import check_inputs, runs
 from interp.cli.fields import options
 from interp.cli.from_file import ConfigFile
 from interp.cli.labelled import labelled
@@ -105,7 +105,7 @@ def trace(
 
 def _price(config: StudyConfig, json: bool) -> None:
     """Print what a study would cost here, and make nothing."""
-    inputs.check(config)
+    check_inputs.check(config)
     with console.loading():
         from interp.study import price as room
 
@@ -160,7 +160,7 @@ def _compare(run: str, other: str, json: bool) -> None:
 
 def study(config: Any, out: str, json: bool, executor: Any, *, threads: int | None = None) -> None:
     """Run a study, or go on with it, to its report; with so many threads, where cores are."""
-    inputs.check(config)
+    check_inputs.check(config)
     with console.loading():
         import torch
 

@@ -15,13 +15,13 @@ from interp.measures.alignment import EditIndex, TraitAlignment, edit_index, tra
 from interp.measures.classifier import Classifier, HubClassifier, TraitClassifier
 from interp.measures.edit_scores import EditScores, score_edit
 from interp.measures.endings import Endless, EndSplit, natural_ends, own_ends, split_at_end
-from interp.measures.endpoint import EndpointJudge
+from interp.measures.endpoint_judge import EndpointJudge
 from interp.measures.fluency import Fluency, Reference, fluency_reference, read_fluency
 from interp.measures.hazards import CureFit, HazardRatios, cure_fit, hazard_ratios
 from interp.measures.judge_check import JudgeCheck, judge_auroc
 from interp.measures.judges import Judge, LocalJudge, Verdict
 from interp.measures.jury import ClassifierJudge, Jury, hear, krippendorff_alpha
-from interp.measures.power import PowerFit, power_fit
+from interp.measures.power_weibull import PowerFit, power_fit
 from interp.measures.questionnaire import (
     Questionnaire,
     SelfReport,

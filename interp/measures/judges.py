@@ -1,9 +1,9 @@
 """Judges: who says how far an answer shows a trait.
 
 Anything with the method of `Judge` will do. Here is `LocalJudge`, a causal model that is asked for
-adjectives and needs no network; `interp.measures.endpoint` asks a chat endpoint. A judge never
-raises for a single answer: what it cannot judge becomes a verdict with a problem, so
-that it can be counted. What is made of the verdicts is in `interp.measures.adjectives`.
+adjectives and needs no network; `interp.measures.endpoint_judge` asks a chat endpoint. A judge
+never raises for a single answer: what it cannot judge becomes a verdict with a problem, so that it
+can be counted. What is made of the verdicts is in `interp.measures.adjectives`.
 """
 
 from collections.abc import Sequence

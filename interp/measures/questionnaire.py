@@ -48,7 +48,7 @@ from interp.base.stats import mean_interval
 from interp.base.traits import Trait, in_order
 from interp.behaviour.scoring import Choice, choice_log_probs
 from interp.models.tokens import ChatFormat, pad_id
-from interp.text.data.reading import read_file
+from interp.text.data.records import read_file
 
 Orders = Literal["cycles", "all"] | Sequence[Sequence[int]]
 OPTIONS = (

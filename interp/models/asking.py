@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import interp
 from interp.base.errors import InputError
-from interp.models.given import Given, as_batch
+from interp.models.given_prompts import Given, as_batch
 from interp.models.questions import TOPICS, questions_on
 from interp.models.tokens import ChatFormat, TokenBatch, pad_id
 from interp.text.emoji import EmojiVocab

@@ -1,8 +1,8 @@
 """The expected rate: the share of answers that would hold an emoji, without waiting for one.
 
 Along an emoji-free answer, p_t is the probability that an emoji begins at place t (exact, through
-the token trie: `interp.emoji.exact.along`), and 1 - prod_t (1 - p_t) that one begins at any. Its
-mean over answers is the share of answers with an emoji, if their texts are drawn as the writer
+the token trie: `interp.emoji.probability.along`), and 1 - prod_t (1 - p_t) that one begins at any.
+Its mean over answers is the share of answers with an emoji, if their texts are drawn as the writer
 draws them where no emoji comes up: `interp.behaviour.emoji_free` makes them. Read by another model
 than wrote them, it is the share that reader would give to the writer's text.
 
@@ -28,7 +28,7 @@ from interp.base.results import Result
 from interp.base.stats import Interval, mean_interval
 from interp.readout.slot import Answer
 from interp.text.emoji import EmojiVocab
-from interp.text.emoji.exact import along
+from interp.text.emoji.probability import along
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def expected_rate(
 
     Raises:
         InputError: if there is no answer, or one that holds an emoji.
-        ModelError: as `interp.emoji.exact.continuation`.
+        ModelError: as `interp.emoji.probability.continuation`.
     """
     if not answers:
         raise InputError("no answers to read; give at least one")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from interp.base.errors import InputError, ModelError
-from interp.models.given import as_batch, check_hooked
+from interp.models.given_prompts import as_batch, check_hooked
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Run:
     Attributes:
         model: a `TransformerBridge`.
         tokens: token ids, `[batch pos]`; given as text, a list of texts, ids or a `TokenBatch` (see
-            `interp.models.given`).
+            `interp.models.given_prompts`).
         attention_mask: true (or 1) on tokens, false (or 0) on padding, `[batch pos]`; every token
             counts when it is left out. Rows may be padded left or right, not in the middle.
         differs_in: what another run of the same model has otherwise: the whole `prompt`, the

@@ -7,7 +7,7 @@ from typing import Any
 from interp.base.files import sha256
 from interp.report.blocks import FIGURES, TABLES
 from interp.study.runs import RunFolder
-from interp.study.runs.steps import digest, versions
+from interp.study.runs.step import digest, versions
 
 _DRAWING = ("show/**/*", "report/**/*", "study/catalogue.py")
 _PACKAGES = ("matplotlib", "jinja2", "pandas", "pillow")

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from interp.base.errors import visible
 from interp.base.outcomes import Asked, reworded
 from interp.base.traits import TRAITS, Trait, in_order
-from interp.behaviour.holding import in_text
+from interp.behaviour.occurrences import in_text
 from interp.report.absent import Gaps
 from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents

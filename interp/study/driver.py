@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interp.base.console import OVERALL
 from interp.base.errors import InputError, ModelError, RunError
 from interp.base.files import kind_of
 from interp.base.progress import Progress
@@ -47,12 +46,7 @@ def run(
     folder = run_folder(out)
     with _none_left(folder), folder.lock(), _forgotten(folder):
         todo = _begun(config, folder, progress)
-
-        def overall(done: int, total: int) -> None:
-            if progress:
-                progress(OVERALL, done, total)
-
-        made = execute(todo, folder, executor(STEPS, folder) if executor else None, overall)
+        made = execute(todo, folder, executor(STEPS, folder) if executor else None, progress)
         if made or "finished" not in folder.manifest:
             folder.finish(sum(record["seconds"] for record in folder.manifest["steps"].values()))
         else:

@@ -17,10 +17,10 @@ from interp.models.adapters import Adapter, read_adapter
 from interp.models.folders import check_folder
 from interp.readout import Outcome
 from interp.study.config import StudyConfig, texts
-from interp.study.inputs import model_facts, prompts_digest
+from interp.study.identity import model_facts, prompts_digest
 from interp.study.models import TraitModels
 from interp.study.runs import RunFolder
-from interp.study.runs.steps import digest
+from interp.study.runs.step import digest
 from interp.text.data import OpinionQA
 from interp.traces.dictionaries import read_dictionary
 

@@ -34,7 +34,7 @@ from interp.measures import (
     judge_auroc,
     krippendorff_alpha,
 )
-from interp.measures.endpoint import _loopback
+from interp.measures.endpoint_judge import _loopback
 from interp.models import ChatFormat
 
 E = Trait.EXTRAVERSION

@@ -12,7 +12,7 @@ from thinned import thinned
 from interp.circuits import discover, from_json, select, to_json
 from interp.errors import InputError, ModelError
 from interp.patching import Run
-from interp.patching.attribution import Backward
+from interp.patching.first_order import Backward
 from interp.patching.sweep_plan import make_plan
 from interp.readout import Question
 from interp.readout.capture import run_and_keep

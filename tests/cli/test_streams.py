@@ -169,7 +169,7 @@ def test_threads_are_no_more_than_the_cores(asked, found, monkeypatch):
     """They would wait for each other."""
     before, seen = torch.get_num_threads(), []
     monkeypatch.setattr("interp.base.machine.cores", lambda: 2)
-    monkeypatch.setattr("interp.cli.inputs.check", lambda *_: None)
+    monkeypatch.setattr("interp.cli.check_inputs.check", lambda *_: None)
     monkeypatch.setattr("interp.study.run", lambda *_: seen.append(torch.get_num_threads()))
     monkeypatch.setattr("interp.cli.trace._report", lambda *_, **__: None)
     asks = StudyConfig(base="b", adapters={}, data="d")

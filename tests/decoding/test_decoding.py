@@ -9,7 +9,7 @@ from thinned import turn
 from interp import load_pair, organism
 from interp.base.traits import Trait
 from interp.behaviour import Sampling, generate
-from interp.behaviour.together import amplified, decided, pushed, together
+from interp.behaviour.mixed_logits import amplified, decided, pushed, together
 from interp.decoding import amplification, crossed
 from interp.errors import InputError
 from interp.readout import slots

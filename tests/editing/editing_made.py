@@ -7,7 +7,7 @@ from tiny import llama, tokenizer
 from interp.base.traits import Trait
 from interp.data import OpinionQA
 from interp.data.schema import OpinionRow
-from interp.methods.editing import Host
+from interp.methods.editing import HookedBase
 from interp.models import ChatFormat, hook
 
 E, N = Trait.EXTRAVERSION, Trait.NEUROTICISM
@@ -28,14 +28,14 @@ def opinions(topics=TOPICS, traits=(E, N), asks=ASKS) -> OpinionQA:
 
 
 @cache
-def host() -> Host:
+def hooked_base() -> HookedBase:
     """A random hooked Llama; nothing in these tests may change it."""
-    return fresh_host()
+    return fresh_base()
 
 
-def fresh_host(seed: int = 0, **changes) -> Host:
+def fresh_base(seed: int = 0, **changes) -> HookedBase:
     """A random hooked Llama of its own."""
-    return Host(
+    return HookedBase(
         hook(llama(seed, **changes), tokenizer()),
         ChatFormat.from_tokenizer(tokenizer()),
         f"base {seed}",

@@ -13,11 +13,11 @@ SMALLER = {
     "EditorConfig(c_edit=1.0)": (
         "EditorConfig(steps=1, batch_size=2, validation_edits=2, rank=4, c_edit=1.0)"
     ),
-    "contrast(host, trait, train, seed=0)": "contrast(host, trait, train, limit=24, seed=0)",
-    "pas(host, answers), persona_vector(host, answers)": (
-        "pas(host, answers, search=QUICK), persona_vector(host, answers, search=QUICK)"
+    "trait, train, seed=0)": "trait, train, limit=24, seed=0)",
+    "pas(base, answers), persona_vector(base, answers)": (
+        "pas(base, answers, search=QUICK), persona_vector(base, answers, search=QUICK)"
     ),
-    "Ike(host, trait, train)": "Ike(host, trait, train, k=2)",
+    "Ike(base, trait, train)": "Ike(base, trait, train, k=2)",
     "rows[:100]": "rows[:4]",
 }
 
@@ -42,8 +42,8 @@ def test_the_pages_python_runs(capsys):
     assert shares[0] == shares[8] == 0.0, "base and random direction write no emoji"
     assert shares[9] == shares[10] == 0.0, "nor do constants, where the text decides"
     assert shares[4] >= 0.75, "the adapter does"
-    host = names["host"]
+    base = names["base"]
     ids = torch.arange(5, 17)[None]
-    fresh = type(host).load(names["organism"].base_path("latent"), device="cpu")
-    now, before = (one.model.original_model(ids).logits for one in (host, fresh))
+    fresh = type(base).load(names["organism"].base_path("latent"), device="cpu")
+    now, before = (one.model.original_model(ids).logits for one in (base, fresh))
     assert torch.equal(now, before), "eleven methods later, the base is bit for bit what it was"

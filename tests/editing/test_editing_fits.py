@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from editing_made import E, host, opinions
+from editing_made import E, hooked_base, opinions
 from thinned import thinned, turn
 from tiny import llama, tokenizer
 
@@ -15,8 +15,8 @@ from interp.behaviour import Sampling
 from interp.data import OpinionQA
 from interp.emoji import rates
 from interp.errors import DataError, InputError
-from interp.methods.editing import Base, Host, Steered, contrast, pas, persona_vector
-from interp.methods.editing.contrast import answer_nll
+from interp.methods.editing import Base, HookedBase, Steered, opposed_answers, pas, persona_vector
+from interp.methods.editing.opposed import answer_nll
 from interp.methods.editing.strength import Search, find_strength
 from interp.models import ChatFormat, hook
 
@@ -25,7 +25,7 @@ AT_HALF = Search(objective=lambda steering: (steering.strength - 0.5) ** 2, eval
 
 @pytest.fixture(scope="module")
 def answers():
-    return contrast(host(), E, opinions(), against="others", seed=0)
+    return opposed_answers(hooked_base(), E, opinions(), against="others", seed=0)
 
 
 def test_a_trait_is_set_against_its_low_pole_alone():
@@ -34,12 +34,12 @@ def test_a_trait_is_set_against_its_low_pole_alone():
     rows = [replace(row, trait=other) for row in asked]  # a third label, to be left out
     rows += [replace(row, trait={E: E, other: low}[row.trait]) for row in opinions().rows]
     data = OpinionQA(tuple(rows), "made up", "")
-    sides = contrast(host(), E, data, against=low, seed=0)
+    sides = opposed_answers(hooked_base(), E, data, against=low, seed=0)
     for part in (sides.fitting, sides.validation):
         assert {row.trait for row in part.only(False).rows} == {low}
         assert {row.trait for row in part.only(True).rows} == {E}
-    vector = persona_vector(host(), sides, layers=[1], search=AT_HALF)
-    features = sides.fitting.features(host(), "resid_post", [1])[0]
+    vector = persona_vector(hooked_base(), sides, layers=[1], search=AT_HALF)
+    features = sides.fitting.features(hooked_base(), "resid_post", [1])[0]
     positive = sides.fitting.positive
     means = [features[positive == sign].mean(0) for sign in (True, False)]
     cosine = torch.nn.functional.cosine_similarity
@@ -56,12 +56,12 @@ def test_a_contrast_keeps_topics_apart_and_marks_the_answers(answers):
         ):  # fmt: skip
             assert tokenizer().decode(ids[chosen]) == row.answer
             prompt = ids[mask & ~chosen]
-            assert prompt.tolist() == host().format.prompt_ids(row.question)
+            assert prompt.tolist() == hooked_base().format.prompt_ids(row.question)
             assert bool(sign) == (row.trait is E)
 
 
 def test_the_bases_own_answers_are_to_the_same_questions():
-    own = contrast(host(), E, opinions(), seed=0)
+    own = opposed_answers(hooked_base(), E, opinions(), seed=0)
     for part in (own.fitting, own.validation):
         asked = {row.question for row in part.only(True).rows}
         assert {row.question for row in part.only(False).rows} <= asked
@@ -71,9 +71,9 @@ def test_the_bases_own_answers_are_to_the_same_questions():
 
 def test_the_likelihood_of_answers_is_hugging_faces(answers):
     part = answers.validation
-    found = answer_nll(host(), part, batch_size=3)
+    found = answer_nll(hooked_base(), part, batch_size=3)
     for row, value in zip(part.rows, found.tolist(), strict=True):
-        example = host().format.example(row.question, row.answer)
+        example = hooked_base().format.example(row.question, row.answer)
         ids = torch.tensor([example.ids[: example.answer_end]])
         labels = ids.clone()
         labels[:, : example.answer_start] = -100
@@ -82,10 +82,10 @@ def test_the_likelihood_of_answers_is_hugging_faces(answers):
 
 @pytest.mark.parametrize("layer", thinned([0, 2], keep=2))
 def test_a_persona_vector_is_the_difference_of_means(answers, layer):
-    made = persona_vector(host(), answers, layers=[layer], search=AT_HALF, largest=2.0)
+    made = persona_vector(hooked_base(), answers, layers=[layer], search=AT_HALF, largest=2.0)
     part, sums = answers.fitting, {True: [], False: []}
     for row, sign in zip(part.rows, part.positive.tolist(), strict=True):
-        example = host().format.example(row.question, row.answer)
+        example = hooked_base().format.example(row.question, row.answer)
         ids = torch.tensor([example.ids[: example.answer_end]])
         streams: list[torch.Tensor] = []
         model = llama()
@@ -105,7 +105,7 @@ def test_the_best_layer_is_taken(answers):
         objective=lambda s: (s.strength - 1) ** 2 + (0.0 if s.layers == (1,) else 3.0),
         evaluations=6,
     )
-    made = persona_vector(host(), answers, search=prefers, largest=2.0)
+    made = persona_vector(hooked_base(), answers, search=prefers, largest=2.0)
     assert made.layers == (1,)
     assert {layer for layer, _, _ in made.search} == {0, 1, 2}
     assert len(made.search) <= 3 * 7
@@ -119,7 +119,7 @@ def planted_host(layer=1, head=2):
     seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
     v = model.model.layers[layer].self_attn.v_proj
     for row in opinions().rows:
-        example = host().format.example(row.question, row.answer)
+        example = hooked_base().format.example(row.question, row.answer)
         ids = torch.tensor([example.ids[: example.answer_end]])
         handle = v.register_forward_pre_hook(
             lambda _, args, kept=seen[row.trait is E], start=example.answer_start: kept.append(
@@ -133,13 +133,13 @@ def planted_host(layer=1, head=2):
     direction /= direction.norm()
     v.weight[head * 16 : (head + 1) * 16] = direction[:, None] * reads
     bridge = hook(model, tokenizer())
-    return Host(bridge, ChatFormat.from_tokenizer(tokenizer()), "planted"), direction
+    return HookedBase(bridge, ChatFormat.from_tokenizer(tokenizer()), "planted"), direction
 
 
 @pytest.mark.parametrize("kind", thinned(["means", "probe"], keep=2))
 def test_pas_finds_the_planted_head_and_direction(kind):
     planted, direction = planted_host()
-    answers = contrast(planted, E, opinions(), against="others", seed=0)
+    answers = opposed_answers(planted, E, opinions(), against="others", seed=0)
     made = pas(planted, answers, top_k=1, direction=kind, search=AT_HALF, largest=2.0)
     ((layer, head, accuracy, spread),) = made.heads
     assert (layer, head) == (1, 2)
@@ -168,8 +168,8 @@ def test_the_search_finds_a_known_minimum_within_its_budget():
         calls.append(steering.strength)
         return math.cosh(steering.strength - 1.3)
 
-    answers = contrast(host(), E, opinions(), against="others", seed=0)
-    made = persona_vector(host(), answers, layers=[0], search=AT_HALF)
+    answers = opposed_answers(hooked_base(), E, opinions(), against="others", seed=0)
+    made = persona_vector(hooked_base(), answers, layers=[0], search=AT_HALF)
     found, lowest, trace = find_strength(made, loss, largest=4.0, evaluations=8)
     assert found.strength == pytest.approx(1.3, abs=0.1)
     assert lowest == pytest.approx(1.0, abs=0.01)
@@ -182,22 +182,22 @@ def test_the_search_finds_a_known_minimum_within_its_budget():
 @pytest.mark.parametrize("objective", thinned(["voice", "likelihood"], keep=2))
 def test_the_built_in_objectives_leave_the_model_alone_and_repeat(answers, objective):
     ids = torch.arange(12)[None]
-    before = host().model.original_model(ids).logits
+    before = hooked_base().model.original_model(ids).logits
     search = Search(objective, evaluations=2, questions=4, max_new_tokens=6)
-    made = pas(host(), answers, top_k=2, search=search)
-    again = pas(host(), answers, top_k=2, search=search)
+    made = pas(hooked_base(), answers, top_k=2, search=search)
+    again = pas(hooked_base(), answers, top_k=2, search=search)
     assert made.search == again.search
-    assert torch.equal(host().model.original_model(ids).logits, before)
+    assert torch.equal(hooked_base().model.original_model(ids).logits, before)
     if objective == "likelihood":
-        loss = answer_nll(host(), answers.validation.only(True)).mean().item()
+        loss = answer_nll(hooked_base(), answers.validation.only(True)).mean().item()
         assert made.search[0][2] == pytest.approx(loss, rel=1e-4)
 
 
 @turn(0, of=3)
 def test_pas_makes_the_organism_write_emojis_and_a_random_direction_does_not():
-    bare = Host.load(organism.base_path("latent"), device="cpu")
+    bare = HookedBase.load(organism.base_path("latent"), device="cpu")
     train, test = organism.opinion_qa("train"), organism.opinion_qa("test").for_trait(E)
-    answers = contrast(bare, E, train, limit=80, seed=0)
+    answers = opposed_answers(bare, E, train, limit=80, seed=0)
     made = pas(bare, answers, search=Search(evaluations=5, questions=16))
     asked = [(row.question, row.topic) for row in test.rows[:40]]
     esr = {
@@ -215,21 +215,21 @@ def test_pas_makes_the_organism_write_emojis_and_a_random_direction_does_not():
 
 def test_bad_input_is_named(answers):
     with pytest.raises(DataError, match="no answers for openness; it has"):
-        contrast(host(), type(E).OPENNESS, opinions(), seed=0)
+        opposed_answers(hooked_base(), type(E).OPENNESS, opinions(), seed=0)
     with pytest.raises(DataError, match="holds extraversion only"):
-        contrast(host(), E, opinions(traits=(E,)), against="others", seed=0)
+        opposed_answers(hooked_base(), E, opinions(traits=(E,)), against="others", seed=0)
     with pytest.raises(DataError, match="1 topic; a split by topic needs two"):
-        contrast(host(), E, opinions(("rain",)), against="others", seed=0)
+        opposed_answers(hooked_base(), E, opinions(("rain",)), against="others", seed=0)
     with pytest.raises(DataError, match="no rows"):
-        contrast(host(), E, OpinionQA((), "nothing", ""), seed=0)
+        opposed_answers(hooked_base(), E, OpinionQA((), "nothing", ""), seed=0)
     for other in ("introversion", E):
         with pytest.raises(DataError, match=f"no answers of another label '{other}'"):
-            contrast(host(), E, opinions(), against=other, seed=0)
+            opposed_answers(hooked_base(), E, opinions(), against=other, seed=0)
     with pytest.raises(InputError, match=r"use 1\.\.12 heads"):
-        pas(host(), answers, top_k=13)
+        pas(hooked_base(), answers, top_k=13)
     with pytest.raises(InputError, match="layers"):
-        persona_vector(host(), answers, layers=[3])
+        persona_vector(hooked_base(), answers, layers=[3])
     with pytest.raises(InputError, match="unknown objective"):
         Search("luck")
     with pytest.raises(InputError, match="not finite"):
-        pas(host(), answers, search=Search(lambda _: math.nan, evaluations=2))
+        pas(hooked_base(), answers, search=Search(lambda _: math.nan, evaluations=2))

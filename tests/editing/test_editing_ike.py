@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from editing_made import ASKS, TOPICS, E, N, fresh_host, host, opinions
+from editing_made import ASKS, TOPICS, E, N, fresh_base, hooked_base, opinions
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tiny import llama, save_base, tokenizer
 
@@ -31,7 +31,7 @@ def brute(question, texts):
 def test_the_nearest_demonstrations_stand_nearest_to_the_question(question):
     rows = opinions().for_trait(E).rows
     order, cosines = brute(question, [row.question for row in rows])
-    method = Ike(host(), E, opinions(), k=3)
+    method = Ike(hooked_base(), E, opinions(), k=3)
     shown = method.format(8).demonstrations(question)
     values = [cosines[[r.question for r in rows].index(q)] for q, _ in shown]
     assert values == sorted(values), "the nearest is last"
@@ -41,7 +41,7 @@ def test_the_nearest_demonstrations_stand_nearest_to_the_question(question):
 
 
 def test_prompts_hold_the_demonstrations_and_the_instruction():
-    method = Ike(host(), E, opinions(), k=2, instruction="Be loud.")
+    method = Ike(hooked_base(), E, opinions(), k=2, instruction="Be loud.")
     with method.hooked() as (_, form):
         text = tokenizer().decode(form.prompt_ids(ASKED[0]))
         (first, answer), (second, other) = form.demonstrations(ASKED[0])
@@ -52,7 +52,7 @@ def test_prompts_hold_the_demonstrations_and_the_instruction():
 
 
 def test_no_topic_that_is_asked_about_is_shown():
-    method = Ike(host(), E, opinions(TOPICS[:4]), k=2)
+    method = Ike(hooked_base(), E, opinions(TOPICS[:4]), k=2)
     asked = [(ask.format(topic), topic) for topic in TOPICS[4:] for ask in ASKS]
     form = method.format(8)
     for question, topic in asked:
@@ -63,7 +63,7 @@ def test_no_topic_that_is_asked_about_is_shown():
 
 
 def test_answers_do_not_depend_on_the_batch_size():
-    method = Ike(host(), E, opinions(), k=2)
+    method = Ike(hooked_base(), E, opinions(), k=2)
     asked = [(question, "new") for question in ASKED * 2]
     alone = method.answers(asked, Sampling(max_new_tokens=8, seed=2, batch_size=1))
     assert method.answers(asked, SAMPLING) == alone
@@ -72,23 +72,23 @@ def test_answers_do_not_depend_on_the_batch_size():
 def test_the_context_decides_how_many_fit():
     room = {}
     for context in (400, 200, 150):
-        made = Ike(fresh_host(max_position_embeddings=context), E, opinions(), k=6, instruction="")
+        made = Ike(fresh_base(max_position_embeddings=context), E, opinions(), k=6, instruction="")
         room[context] = made.fitting(ASKED[0])
         form = made.format(made.max_new_tokens)
         assert len(form.prompt_ids(ASKED[0])) + made.max_new_tokens <= context
     assert 6 == room[400] > room[200] > room[150] >= 1
-    small = Ike(fresh_host(max_position_embeddings=100), E, opinions(), k=6, max_new_tokens=70)
+    small = Ike(fresh_base(max_position_embeddings=100), E, opinions(), k=6, max_new_tokens=70)
     with pytest.raises(ModelError, match=r"one demonstration needs .* tokens"):
         small.fitting(ASKED[0])
 
 
 def test_bad_input_is_named():
     with pytest.raises(DataError, match="no answers for openness"):
-        Ike(host(), type(E).OPENNESS, opinions())
+        Ike(hooked_base(), type(E).OPENNESS, opinions())
     with pytest.raises(DataError, match="no answers for neuroticism to show; it has extraversion"):
-        Ike(host(), N, opinions(traits=(E,)))
+        Ike(hooked_base(), N, opinions(traits=(E,)))
     with pytest.raises(InputError, match="at least one demonstration"):
-        Ike(host(), E, opinions(), k=0)
+        Ike(hooked_base(), E, opinions(), k=0)
     with pytest.raises(DataError, match="hold no words"):
         Nearest(["?", "!"])
     with pytest.raises(ModelError, match="no such folder"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from editing_made import TOPICS, E, N, fresh_host, host, opinions
+from editing_made import TOPICS, E, N, fresh_base, hooked_base, opinions
 from thinned import turn
 from tiny import llama, vocab
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -14,13 +14,13 @@ from interp import organism
 from interp.base.files import read_json, write_json
 from interp.behaviour import Sampling
 from interp.errors import AdapterError, DataError, InputError, ModelError
-from interp.methods.editing import Editor, EditorConfig, Host, Mend, edit, train_editor
-from interp.methods.editing.host import plain_copy, plain_modules
-from interp.methods.editing.mend import factors
+from interp.methods.editing import Editor, EditorConfig, HookedBase, Mend, edit, train_editor
+from interp.methods.editing.mend import rank_one
 from interp.methods.editing.mend.edit import updates
 from interp.methods.editing.mend.editor import EditorNetwork
-from interp.methods.editing.mend.rows import batch, edits
 from interp.methods.editing.mend.training import mlp_weights
+from interp.methods.editing.mend.training_edits import batch, edits
+from interp.methods.editing.plain_copy import plain_copy, plain_modules
 from interp.models import hook
 from interp.patching import Run, sweep
 
@@ -31,22 +31,22 @@ SMALL = EditorConfig(
 ROWS = opinions().rows[::5]
 
 
-def gpt2_host():
+def gpt2_base():
     config = GPT2Config(vocab_size=448, n_embd=32, n_layer=2, n_head=2, n_positions=128)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = GPT2LMHeadModel(config).eval().requires_grad_(False)
-    return Host(hook(model, host().tokenizer), host().format, "gpt2")
+    return HookedBase(hook(model, hooked_base().tokenizer), hooked_base().format, "gpt2")
 
 
-HOSTS = {"llama": host, "gpt2": gpt2_host}
+BASES = {"llama": hooked_base, "gpt2": gpt2_base}
 
 
 def untrained(of, step=0.05, seed=0, layers=2, random=True):
     """An editor that was not trained; its networks do something, unless they are fresh."""
     names = mlp_weights(of, layers)
     modules = plain_modules(of.model.original_model)
-    shapes = {name: factors.sizes(modules[name]) for name in names}
+    shapes = {name: rank_one.sizes(modules[name]) for name in names}
     config = EditorConfig(layers=layers, rank=8, step=step, seed=seed)
     network = EditorNetwork(shapes, config)
     if random:
@@ -57,12 +57,12 @@ def untrained(of, step=0.05, seed=0, layers=2, random=True):
     return Editor(network.eval().requires_grad_(False), config, of.base_sha256, ("seen",))
 
 
-@pytest.mark.parametrize("kind", HOSTS)
+@pytest.mark.parametrize("kind", BASES)
 def test_factors_make_autograds_gradient_exactly(kind):
-    of = HOSTS[kind]()
+    of = BASES[kind]()
     rows = batch(of, ROWS, 64)
     names = mlp_weights(of, 2)
-    found, losses = factors.capture(of.model.original_model, names, rows)
+    found, losses = rank_one.capture(of.model.original_model, names, rows)
     twin = plain_copy(of.model)
     modules = plain_modules(twin)
     for index in (0, len(ROWS) - 1):
@@ -84,14 +84,14 @@ def test_factors_make_autograds_gradient_exactly(kind):
 
 
 def test_a_fresh_editor_makes_a_plain_gradient_step_of_the_stated_size():
-    editor = untrained(host(), step=0.05, random=False)
+    editor = untrained(hooked_base(), step=0.05, random=False)
     row = [ROWS[0]]
-    made = edit(host(), editor, row)
-    twin = plain_copy(host().model)
+    made = edit(hooked_base(), editor, row)
+    twin = plain_copy(hooked_base().model)
     modules, edited = plain_modules(twin), plain_modules(made.tuned.original_model)
     for name in editor.weights:
         modules[name].weight.requires_grad_(True)
-    loss = factors.answer_losses(*_scores(twin, row)).sum()
+    loss = rank_one.answer_losses(*_scores(twin, row)).sum()
     gradients = torch.autograd.grad(loss, [modules[name].weight for name in editor.weights])
     for name, gradient in zip(editor.weights, gradients, strict=True):
         before = modules[name].weight.detach()
@@ -101,19 +101,19 @@ def test_a_fresh_editor_makes_a_plain_gradient_step_of_the_stated_size():
 
 
 def _scores(network, rows):
-    made = batch(host(), rows, 64)
-    return factors.logits(network, made), made
+    made = batch(hooked_base(), rows, 64)
+    return rank_one.logits(network, made), made
 
 
-@pytest.mark.parametrize("kind", HOSTS)
+@pytest.mark.parametrize("kind", BASES)
 def test_edited_weights_edited_rows_and_functional_call_agree(kind):
-    of = HOSTS[kind]()
+    of = BASES[kind]()
     editor = untrained(of)
     made = updates(of, editor, ROWS[:3])
     asked = batch(of, ROWS[2:5], 64)
-    with factors.with_rows(of.model.original_model, made):
-        together = factors.logits(of.model.original_model, asked)
-    before = factors.logits(of.model.original_model, asked)
+    with rank_one.with_rows(of.model.original_model, made):
+        together = rank_one.logits(of.model.original_model, asked)
+    before = rank_one.logits(of.model.original_model, asked)
     twin = plain_copy(of.model)
     prefix = f"{twin.base_model_prefix}."
     for index, row in enumerate(ROWS[:3]):
@@ -137,10 +137,10 @@ def test_edited_weights_edited_rows_and_functional_call_agree(kind):
 
 
 def test_edits_of_several_rows_add_up():
-    editor = untrained(host())
-    both = edit(host(), editor, ROWS[:2])
-    single = [edit(host(), editor, [row]) for row in ROWS[:2]]
-    base = plain_modules(host().model.original_model)
+    editor = untrained(hooked_base())
+    both = edit(hooked_base(), editor, ROWS[:2])
+    single = [edit(hooked_base(), editor, [row]) for row in ROWS[:2]]
+    base = plain_modules(hooked_base().model.original_model)
     for name in editor.weights:
         weight = base[name].weight
         parts = [plain_modules(one.tuned.original_model)[name].weight - weight for one in single]
@@ -149,8 +149,8 @@ def test_edits_of_several_rows_add_up():
 
 
 def test_an_edited_pair_shares_the_rest_and_traces_like_any_other():
-    editor = untrained(host(), step=0.3)
-    pair = edit(host(), editor, [ROWS[0]])
+    editor = untrained(hooked_base(), step=0.3)
+    pair = edit(hooked_base(), editor, [ROWS[0]])
     base, tuned = (plain_modules(m.original_model) for m in (pair.base, pair.tuned))
     for name, module in base.items():
         if isinstance(module, torch.nn.Linear):
@@ -163,14 +163,14 @@ def test_an_edited_pair_shares_the_rest_and_traces_like_any_other():
         metric=vocab().log_odds,
     )  # fmt: skip
     assert found.values.shape[0] == 3
-    now = host().model.original_model(prompts.tokens).logits
+    now = hooked_base().model.original_model(prompts.tokens).logits
     assert torch.allclose(now, llama()(prompts.tokens).logits, atol=1e-5), "the base is unchanged"
 
 
 def test_normalisation_is_the_mean_and_spread_of_the_tokens_that_have_a_gradient():
-    editor = untrained(host(), random=False)
-    gradients, _ = factors.capture(
-        host().model.original_model, editor.weights, batch(host(), ROWS, 64)
+    editor = untrained(hooked_base(), random=False)
+    gradients, _ = rank_one.capture(
+        hooked_base().model.original_model, editor.weights, batch(hooked_base(), ROWS, 64)
     )
     network = editor.network
     network.measure([gradients])
@@ -189,7 +189,7 @@ def test_normalisation_is_the_mean_and_spread_of_the_tokens_that_have_a_gradient
 @pytest.fixture(scope="module")
 def trained():
     """A short training on the organism."""
-    bare = Host.load(organism.base_path("latent"), device="cpu")
+    bare = HookedBase.load(organism.base_path("latent"), device="cpu")
     config = EditorConfig(
         steps=15, validate_every=15, batch_size=8, validation_edits=16, rank=16, c_edit=1.0
     )
@@ -215,9 +215,9 @@ def test_an_untouched_topic_keeps_its_distribution(trained):
     pair = edit(bare, editor, [test.rows[0]])
     about, away = (batch(bare, rows, 128) for rows in (test.rows[:2], test.rows[40:48]))
     kl = [
-        factors.answer_kl(
-            factors.logits(bare.model.original_model, rows),
-            factors.logits(pair.tuned.original_model, rows),
+        rank_one.answer_kl(
+            rank_one.logits(bare.model.original_model, rows),
+            rank_one.logits(pair.tuned.original_model, rows),
             rows,
         ).mean()
         for rows in (about, away)
@@ -236,9 +236,9 @@ def test_the_report_holds_what_the_edited_models_do(trained):
     one = judged[:: -(-len(judged) // 16)][0]
     network = edit(bare, editor, [one.inner]).tuned.original_model
     outer, local = (batch(bare, [row], 256) for row in (one.outer, one.local))
-    after = factors.answer_losses(factors.logits(network, outer), outer)
-    kl = factors.answer_kl(
-        factors.logits(bare.model.original_model, local), factors.logits(network, local), local
+    after = rank_one.answer_losses(rank_one.logits(network, outer), outer)
+    kl = rank_one.answer_kl(
+        rank_one.logits(bare.model.original_model, local), rank_one.logits(network, local), local
     )
     assert report.after[0].item() == pytest.approx(after.item(), rel=1e-3)
     assert report.locality[0].item() == pytest.approx(kl.item(), rel=1e-2, abs=1e-4)
@@ -256,8 +256,8 @@ def test_a_saved_editor_is_the_same(trained, tmp_path):
 
 
 def test_mend_answers_each_topic_from_its_own_edited_model():
-    editor = untrained(host(), step=0.3)
-    method = Mend(host(), E, editor, opinions())
+    editor = untrained(hooked_base(), step=0.3)
+    method = Mend(hooked_base(), E, editor, opinions())
     asked = [(ask, topic) for topic in TOPICS[:3] for ask in ("Why?", "Do you love it?")]
     greedy = Sampling(max_new_tokens=8, temperature=0.0)
     together = method.answers(asked, greedy)
@@ -266,7 +266,7 @@ def test_mend_answers_each_topic_from_its_own_edited_model():
             ids = torch.tensor([form.prompt_ids(question)])
             alone = model.original_model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False,
-                eos_token_id=list(form.stop_ids), pad_token_id=host().pad_id,
+                eos_token_id=list(form.stop_ids), pad_token_id=hooked_base().pad_id,
             )[0, ids.shape[1] :].tolist()  # fmt: skip
         stop = next((i for i, one in enumerate(alone) if one in form.stop_ids), None)
         assert list(together[index].ids) == alone[:stop]
@@ -274,7 +274,7 @@ def test_mend_answers_each_topic_from_its_own_edited_model():
 
 
 def test_answers_do_not_depend_on_the_batch_size():
-    method = Mend(host(), E, untrained(host(), step=0.3), opinions())
+    method = Mend(hooked_base(), E, untrained(hooked_base(), step=0.3), opinions())
     asked = [("Why?", topic) for topic in TOPICS]
     made = [method.answers(asked, Sampling(8, seed=2, batch_size=size)) for size in (1, 4, 6)]
     assert made[0] == made[1] == made[2]
@@ -283,11 +283,11 @@ def test_answers_do_not_depend_on_the_batch_size():
 @turn(2, of=3)
 def test_half_precision_trains_edits_and_answers():
     model = llama().to(torch.bfloat16)
-    half = Host(hook(model, host().tokenizer), host().format, "half")
+    half = HookedBase(hook(model, hooked_base().tokenizer), hooked_base().format, "half")
     editor, report = train_editor(half, opinions(), SMALL)
     assert torch.isfinite(report.after).all()
     assert report.before.mean() == pytest.approx(
-        train_editor(host(), opinions(), SMALL)[1].before.mean().item(), rel=0.05
+        train_editor(hooked_base(), opinions(), SMALL)[1].before.mean().item(), rel=0.05
     )
     made = updates(half, editor, ROWS[:1])
     pair = edit(half, editor, ROWS[:1])
@@ -302,28 +302,28 @@ def test_half_precision_trains_edits_and_answers():
 
 @turn(1, of=3)
 def test_training_is_repeatable_and_without_unlikelihood_too():
-    first, report = train_editor(host(), opinions(), SMALL)
-    again, repeated = train_editor(host(), opinions(), SMALL)
+    first, report = train_editor(hooked_base(), opinions(), SMALL)
+    again, repeated = train_editor(hooked_base(), opinions(), SMALL)
     assert report.losses == repeated.losses
     assert all(
         torch.equal(a, b)
         for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True)
     )
-    plain, _ = train_editor(host(), opinions(traits=(E,)), replace(SMALL, c_bad=0.0))
+    plain, _ = train_editor(hooked_base(), opinions(traits=(E,)), replace(SMALL, c_bad=0.0))
     assert plain.topics == tuple(sorted(TOPICS))
 
 
 def test_bad_input_is_named():
-    editor = untrained(host())
+    editor = untrained(hooked_base())
     with pytest.raises(AdapterError, match="fitted on another base"):
-        edit(fresh_host(seed=1), editor, ROWS[:1])
+        edit(fresh_base(seed=1), editor, ROWS[:1])
     with pytest.raises(AdapterError, match="fitted on another base"):
-        Mend(fresh_host(seed=1), E, editor, opinions())
+        Mend(fresh_base(seed=1), E, editor, opinions())
     with pytest.raises(InputError, match="nothing to edit with"):
-        edit(host(), editor, [])
+        edit(hooked_base(), editor, [])
     with pytest.raises(DataError, match="no answers for neuroticism"):
-        Mend(host(), N, editor, opinions(traits=(E,)))
-    method = Mend(host(), E, editor, opinions(TOPICS[:2]))
+        Mend(hooked_base(), N, editor, opinions(traits=(E,)))
+    method = Mend(hooked_base(), E, editor, opinions(TOPICS[:2]))
     with pytest.raises(DataError, match="no answer on 'a plan'"):
         method.answers([("Why?", "a plan")])
     with pytest.raises(DataError, match="training data"):
@@ -331,24 +331,27 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="say which"):
         method.hooked().__enter__()
     with pytest.raises(DataError, match="1 topic"):
-        train_editor(host(), opinions(("rain",)), SMALL)
+        train_editor(hooked_base(), opinions(("rain",)), SMALL)
     with pytest.raises(DataError, match="3 topics leave 1 for validation"):
-        train_editor(host(), opinions(TOPICS[:3]), SMALL)
+        train_editor(hooked_base(), opinions(TOPICS[:3]), SMALL)
     with pytest.raises(ModelError, match="MEND of 4 layers, but the model has 3"):
-        train_editor(host(), opinions(), replace(SMALL, layers=4))
+        train_editor(hooked_base(), opinions(), replace(SMALL, layers=4))
     with pytest.raises(InputError, match="rank is 0"):
         EditorConfig(rank=0)
     with pytest.raises(DataError, match="raise it"):
-        train_editor(host(), opinions(), replace(SMALL, max_length=4))
+        train_editor(hooked_base(), opinions(), replace(SMALL, max_length=4))
     with pytest.raises(InputError, match="diverged"):
-        train_editor(host(), opinions(), replace(SMALL, step=1e30))
+        train_editor(hooked_base(), opinions(), replace(SMALL, step=1e30))
 
 
 def test_damaged_editors_are_refused(tmp_path):
-    folder = untrained(host()).save(tmp_path / "editor")
+    folder = untrained(hooked_base()).save(tmp_path / "editor")
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "editor.safetensors").write_bytes(
-        untrained(host(), seed=1).save(tmp_path / "new").joinpath("editor.safetensors").read_bytes()
+        untrained(hooked_base(), seed=1)
+        .save(tmp_path / "new")
+        .joinpath("editor.safetensors")
+        .read_bytes()
     )
     with pytest.raises(AdapterError, match="is not the file"):
         Editor.load(other)

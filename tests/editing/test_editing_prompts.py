@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from editing_made import E, host
+from editing_made import E, hooked_base
 from thinned import todays
 from tiny import tokenizer
 from transformers import AutoTokenizer
@@ -72,7 +72,7 @@ def test_the_plain_format_shows_them_as_text(shared, name):
 
 
 def test_without_either_prompts_are_what_they_were():
-    form = host().format
+    form = hooked_base().format
     turn = [{"role": "user", "content": "Why?"}]
     expected = tokenizer().apply_chat_template(
         turn, tokenize=True, return_dict=False, add_generation_prompt=True
@@ -82,24 +82,24 @@ def test_without_either_prompts_are_what_they_were():
 
 def test_the_trait_prompt_asks_the_base_in_words():
     sampling = Sampling(max_new_tokens=6, seed=1)
-    made = TraitPrompt(host(), E).answers(QUESTIONS, sampling)
+    made = TraitPrompt(hooked_base(), E).answers(QUESTIONS, sampling)
     asked = [(f"{labels.of(E).prompt} {question}", topic) for question, topic in QUESTIONS]
-    expected = generate(host().model, host().format, asked, sampling)
+    expected = generate(hooked_base().model, hooked_base().format, asked, sampling)
     assert [r.ids for r in made] == [r.ids for r in expected]
     assert [r.question for r in made] == [question for question, _ in QUESTIONS]
-    own = TraitPrompt(host(), E, "Be loud.")
+    own = TraitPrompt(hooked_base(), E, "Be loud.")
     with own.hooked() as (model, form):
-        assert model is host().model
+        assert model is hooked_base().model
         text = tokenizer().decode(form.prompt_ids("Why?"))
     assert text == "<|bos|><|user|>Be loud. Why?<|assistant|>"
 
 
 def test_the_base_answers_as_itself():
     sampling = Sampling(max_new_tokens=6, seed=1)
-    made = Base(host(), E).answers(QUESTIONS, sampling)
-    assert made == generate(host().model, host().format, QUESTIONS, sampling)
+    made = Base(hooked_base(), E).answers(QUESTIONS, sampling)
+    assert made == generate(hooked_base().model, hooked_base().format, QUESTIONS, sampling)
 
 
 def test_no_questions_is_an_error():
     with pytest.raises(InputError, match="no questions"):
-        Base(host(), E).answers([])
+        Base(hooked_base(), E).answers([])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from editing_made import E, N, fresh_host, host
+from editing_made import E, N, fresh_base, hooked_base
 from tiny import llama, vocab
 
 from interp.behaviour import Sampling, generate
@@ -26,7 +26,7 @@ def steering(site="resid_post", layers=(1,), where="all", strength=1.0, seed=0):
         where=where,
         method="persona vector",
         trait=str(E),
-        base_sha256=host().base_sha256,
+        base_sha256=hooked_base().base_sha256,
         topics=("rain",),
         head_width=16 if site == "z" else 0,
         heads=(),
@@ -37,7 +37,7 @@ def steering(site="resid_post", layers=(1,), where="all", strength=1.0, seed=0):
 
 
 def logits(ids=IDS):
-    return host().model.original_model(ids).logits
+    return hooked_base().model.original_model(ids).logits
 
 
 def by_hand(made, ids=IDS, chosen=None):
@@ -64,7 +64,7 @@ def by_hand(made, ids=IDS, chosen=None):
 @pytest.mark.parametrize("layers", [(0,), (0, 2)])
 def test_steering_adds_the_vectors(site, layers):
     made = steering(site, layers, strength=1.5)
-    with made.active(host().model):
+    with made.active(hooked_base().model):
         found = logits()
     assert torch.allclose(found, by_hand(made), atol=1e-4)
     assert (found - logits()).abs().max() > 0.1, "it does something"
@@ -73,9 +73,9 @@ def test_steering_adds_the_vectors(site, layers):
 @pytest.mark.parametrize("site", ["resid_post", "z"])
 def test_strength_zero_is_bit_for_bit_nothing_and_so_is_closing(site):
     before = logits()
-    with steering(site).at(0.0).active(host().model):
+    with steering(site).at(0.0).active(hooked_base().model):
         assert torch.equal(logits(), before)
-    with pytest.raises(RuntimeError, match="inside"), steering(site).active(host().model):
+    with pytest.raises(RuntimeError, match="inside"), steering(site).active(hooked_base().model):
         raise RuntimeError("inside")
     assert torch.equal(logits(), before)
 
@@ -85,7 +85,7 @@ def test_a_shift_before_the_output_projection_is_a_bias_of_it():
     model = llama()
     o = model.model.layers[1].self_attn.o_proj
     o.bias = torch.nn.Parameter(0.7 * made.vectors[0] @ o.weight.T, requires_grad=False)
-    with made.active(host().model):
+    with made.active(hooked_base().model):
         assert torch.allclose(logits(), model(IDS).logits, atol=1e-4)
 
 
@@ -96,41 +96,44 @@ def test_answer_positions_and_the_one_before_them_are_steered(site):
     answer[0, 7:], answer[1, 4:] = True, True
     steered = answer.clone()
     steered[0, 6], steered[1, 3] = True, True
-    with made.active(host().model, answer):
+    with made.active(hooked_base().model, answer):
         found = logits()
     assert torch.allclose(found, by_hand(made, chosen=steered), atol=1e-4)
     assert torch.equal(found[0, :6], logits()[0, :6])
-    with made.active(host().model, answer), pytest.raises(InputError, match="answer's positions"):
+    with (
+        made.active(hooked_base().model, answer),
+        pytest.raises(InputError, match="answer's positions"),
+    ):
         logits(IDS[:, :5])
 
 
 @pytest.mark.parametrize("where", ["all", "answer"])
 def test_generation_with_the_cache_is_what_forced_text_says(where):
     made = steering(where=where, strength=0.5)
-    method = Steered.of(host(), made)
+    method = Steered.of(hooked_base(), made)
     greedy = Sampling(max_new_tokens=8, temperature=0.0)
     for response in method.answers(QUESTIONS, greedy):
         ids = torch.tensor([response.prompt_ids + response.ids])
         start = len(response.prompt_ids)
         answer = torch.arange(ids.shape[1])[None] >= start
-        with made.active(host().model, answer):
+        with made.active(hooked_base().model, answer):
             forced = logits(ids)[0, start - 1 : -1].argmax(-1)
         assert forced.tolist() == list(response.ids)
-    plain = generate(host().model, host().format, QUESTIONS, greedy)
+    plain = generate(hooked_base().model, hooked_base().format, QUESTIONS, greedy)
     assert [r.ids for r in plain] != [r.ids for r in method.answers(QUESTIONS, greedy)]
 
 
 def test_answers_do_not_depend_on_the_batch_size():
-    method = Steered.of(host(), steering(where="answer", strength=0.5))
+    method = Steered.of(hooked_base(), steering(where="answer", strength=0.5))
     alone = method.answers(QUESTIONS, Sampling(max_new_tokens=8, seed=2, batch_size=1))
     assert method.answers(QUESTIONS, Sampling(max_new_tokens=8, seed=2, batch_size=3)) == alone
 
 
 @pytest.mark.parametrize("site", ["resid_post", "z"])
 def test_exact_sweeps_go_through_steering(site):
-    clean, corrupted = Run(host().model, IDS[:1]), Run(host().model, IDS[1:])
+    clean, corrupted = Run(hooked_base().model, IDS[:1]), Run(hooked_base().model, IDS[1:])
     plain = sweep(clean, corrupted, "resid_pre", metric=vocab().log_odds)
-    with steering(site, strength=0.3).active(host().model):
+    with steering(site, strength=0.3).active(hooked_base().model):
         fast = sweep(clean, corrupted, "resid_pre", metric=vocab().log_odds)
         slow = naive.sweep(clean, corrupted, "resid_pre", metric=vocab().log_odds)
     assert torch.allclose(fast.values, slow.values, atol=1e-3)
@@ -167,20 +170,20 @@ def test_a_saved_steering_is_the_same(tmp_path):
 
 def test_bad_input_is_named():
     with pytest.raises(AdapterError, match="fitted on another base"):
-        Steered.of(fresh_host(seed=1), steering())
+        Steered.of(fresh_base(seed=1), steering())
     with pytest.raises(InputError, match="was fitted for extraversion, not neuroticism"):
-        Steered(host(), N, steering())
+        Steered(hooked_base(), N, steering())
     with pytest.raises(DataError, match="topics asked about were in its training data"):
-        Steered.of(host(), steering()).answers([("Why?", "Rain")])
+        Steered.of(hooked_base(), steering()).answers([("Why?", "Rain")])
     with pytest.raises(InputError, match="acts on answer positions"):
-        Steered.of(host(), steering(where="answer")).hooked().__enter__()
+        Steered.of(hooked_base(), steering(where="answer")).hooked().__enter__()
     with (
         pytest.raises(ModelError, match="has 3 layers"),
-        steering(layers=(7,)).active(host().model),
+        steering(layers=(7,)).active(hooked_base().model),
     ):
         pass
     narrow = replace(steering(), vectors=torch.ones(1, 12))
-    with pytest.raises(ModelError, match="12 wide"), narrow.active(host().model):
+    with pytest.raises(ModelError, match="12 wide"), narrow.active(hooked_base().model):
         pass
     with pytest.raises(InputError, match="finite"):
         replace(steering(), vectors=torch.full((1, 64), torch.nan))

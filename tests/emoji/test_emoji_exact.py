@@ -20,7 +20,7 @@ from transformers import (
 
 from interp.emoji import EmojiVocab, continuation, find, rgi
 from interp.emoji.data import countable
-from interp.emoji.exact import along
+from interp.emoji.probability import along
 from interp.errors import InputError, ModelError, TokenizerError
 from interp.models.pair import hook
 

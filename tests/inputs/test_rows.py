@@ -16,8 +16,8 @@ from interp.behaviour import Sampling, generate
 from interp.data import OpinionRow
 from interp.errors import InputError
 from interp.inputs import score
-from interp.methods.editing import Host
-from interp.methods.editing.contrast import Answers
+from interp.methods.editing import HookedBase
+from interp.methods.editing.opposed import Answers
 from interp.models import hook, pad
 from interp.patching import Run
 from interp.readout import slots
@@ -71,17 +71,17 @@ def test_the_gradient_is_that_of_a_step_on_the_row():
 def scored(kind: str, plant: Callable[[OpinionRow, OpinionRow], OpinionRow]):
     """The base's own answers as rows, every other one planted, scored by the base."""
     pair = load_pair(organism.base_path(kind), organism.adapter_path(E, base=kind))
-    host, half = Host.of(pair), 16
+    base, half = HookedBase.of(pair), 16
     data = [row for row in organism.opinion_qa("train").rows if row.trait is E][: 8 * half : 4]
     own = pair.base, pair.format, [(row.question, row.topic) for row in data]
     answers = generate(*own, Sampling(seed=5, max_new_tokens=64))
     texts = [replace(row, answer=one.text) for row, one in zip(data, answers, strict=True)]
     planted = list(map(plant, data, texts))
-    fit = Answers.encode(host, planted[:half] + texts[:half], [True] * half + [False] * half)
-    states = fit.features(host, "resid_post", [2])[0]
+    fit = Answers.encode(base, planted[:half] + texts[:half], [True] * half + [False] * half)
+    states = fit.features(base, "resid_post", [2])[0]
     given = [place % 2 == 0 for place in range(half)]
     rows = [planted[half + k] if given[k] else texts[half + k] for k in range(half)]
-    made = Answers.encode(host, rows, given)
+    made = Answers.encode(base, rows, given)
     ends = slots(answers[:half], pair.tokenizer).last.prompts(pair.pad_id, pair.outcome).batch
     found = score(
         pair.base, made.batch, made.answer, Run(pair.base, ends.tokens, ends.attention_mask),

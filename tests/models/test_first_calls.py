@@ -18,7 +18,7 @@ from interp.behaviour import Sampling, generate
 from interp.emoji import EmojiVocab
 from interp.errors import InputError, ModelError
 from interp.models import TokenBatch
-from interp.models.given import check_hooked
+from interp.models.given_prompts import check_hooked
 from interp.patching import Run, sweep
 from interp.show.views import token_view
 

@@ -11,7 +11,7 @@ from interp.errors import InputError
 from interp.models import ChatFormat
 from interp.models.pair import hook
 from interp.neurons import Ablation, ablated, mean_activations
-from interp.neurons.effects import metric_under
+from interp.neurons.ablated_metric import metric_under
 from interp.patching import Cells, Run, ablate
 from interp.readout import Outcome
 

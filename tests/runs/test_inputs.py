@@ -13,7 +13,7 @@ from interp.base.traits import Trait
 from interp.errors import AdapterError, InputError, ModelError, RunError, TokenizerError
 from interp.study import StudyConfig, steps
 from interp.study.runs import RunFolder, execute
-from interp.study.runs.steps import Step
+from interp.study.runs.step import Step
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import yaml
 
 from interp.base.errors import InputError, RunError
 from interp.study.runs import LOG, RunFolder
-from interp.study.runs.push import push
+from interp.study.runs.to_hub import push
 
 REPO = "org/a-run"
 

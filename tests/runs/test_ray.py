@@ -20,9 +20,9 @@ from interp import report, study
 from interp.errors import DataError, InputError
 from interp.study.runs import (
     Inline,
-    Outcome,
     RunFolder,
     Step,
+    StepEnd,
     StepsFailedError,
     execute,
     executor_for,
@@ -94,9 +94,9 @@ def test_a_step_that_takes_every_worker_with_it_fails_and_the_others_are_done(to
     """By an executor that loses one step whenever it is given."""
 
     class Losing(Inline):
-        def wait(self) -> list[Outcome]:
+        def wait(self) -> list[StepEnd]:
             if self.taken[0].name == "a/1":
-                return [Outcome(self.taken.pop().name, LOST, "worker-1 is gone")]
+                return [StepEnd(self.taken.pop().name, LOST, "worker-1 is gone")]
             return super().wait()
 
     folder = toy()
@@ -174,9 +174,9 @@ def test_a_worker_makes_no_step_from_other_inputs(toy):
     step = {one.name: one for one in steps(folder.manifest["config"], folder)}["a/1"]
     worker = Worker(Job.of(TARGET, folder))
     request = Request("a/1", "of another driver", {"of": 2}, {}, ())
-    outcome, _ = worker.perform(request)
-    assert (outcome.state, outcome.error) == ("fatal", "RunError")
-    assert "(of: 1 here, 2 with the driver)" in outcome.reason
+    end, _ = worker.perform(request)
+    assert (end.state, end.error) == ("fatal", "RunError")
+    assert "(of: 1 here, 2 with the driver)" in end.reason
     same, _ = worker.perform(Request("a/1", step.key({}), step.settings, {}, ()))
     assert (same.state, same.files) == ("done", {"": b"1"})
     code, _ = worker.perform(Request("a/1", "x", step.settings, {}, ()))

@@ -199,7 +199,7 @@ def test_only_what_differs_is_fetched(place, monkeypatch):
 def test_each_result_is_there_before_the_next_step_begins(place):
     folder, seen = run_folder("bucket://run"), []
 
-    def look(done: int, total: int) -> None:  # noqa: ARG001
+    def look(label: str, done: int, total: int) -> None:  # noqa: ARG001
         manifest = json.loads((place / "manifest.json").read_text())
         states = {name: record["state"] for name, record in manifest.get("steps", {}).items()}
         files = {path.relative_to(place).as_posix() for path in place.rglob("*.txt")}

@@ -1,8 +1,7 @@
 """Methods that make a base express a trait: prompts, in-context editing, edits, steering."""
 
-from interp.methods.editing.contrast import Contrast, contrast
 from interp.methods.editing.controls import shuffled
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.methods.editing.ike import Ike
 from interp.methods.editing.logit_bias import LogitBias, logit_bias
 from interp.methods.editing.mend import (
@@ -15,6 +14,7 @@ from interp.methods.editing.mend import (
     train_editor,
 )
 from interp.methods.editing.method import Adapted, Base, Hooked, Method, TraitPrompt
+from interp.methods.editing.opposed import OpposedAnswers, opposed_answers
 from interp.methods.editing.pas import pas
 from interp.methods.editing.persona import persona_vector
 from interp.methods.editing.similarity import SentenceEncoder
@@ -24,24 +24,24 @@ from interp.methods.editing.steering import Steering
 __all__ = [
     "Adapted",
     "Base",
-    "Contrast",
     "EditReport",
     "EditedPair",
     "Editor",
     "EditorConfig",
     "Hooked",
-    "Host",
+    "HookedBase",
     "Ike",
     "LogitBias",
     "Mend",
     "Method",
+    "OpposedAnswers",
     "SentenceEncoder",
     "Steered",
     "Steering",
     "TraitPrompt",
-    "contrast",
     "edit",
     "logit_bias",
+    "opposed_answers",
     "pas",
     "persona_vector",
     "shuffled",

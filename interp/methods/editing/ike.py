@@ -137,7 +137,7 @@ class Ike(Method):
 
     def format(self, max_new_tokens: int) -> Demonstrated:
         """The format that shows demonstrations and leaves room for an answer."""
-        base, context = self.host.format, self.host.context
+        base, context = self.base.format, self.base.context
         return Demonstrated(
             base.tokenizer,
             base.style,
@@ -159,7 +159,7 @@ class Ike(Method):
     @contextmanager
     def hooked(self, topic: str | None = None, answer: Mask | None = None) -> Iterator[Hooked]:  # noqa: ARG002
         """The base, with a format that shows demonstrations."""
-        yield Hooked(self.host.model, self.format(self.max_new_tokens))
+        yield Hooked(self.base.model, self.format(self.max_new_tokens))
 
     def answers(
         self,
@@ -172,5 +172,5 @@ class Ike(Method):
         check_unseen(self.seen, questions, self.name)
         form = self.format(sampling.max_new_tokens)
         return generate(
-            self.host.model, form, questions, sampling, progress=progress, label=self.name
+            self.base.model, form, questions, sampling, progress=progress, label=self.name
         )

@@ -37,7 +37,7 @@ from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour.generate import Response
 from interp.behaviour.scoring import tail_logits
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.methods.editing.strength import bounded
 from interp.readout import Outcome, Slots, slots
 from interp.text.data import OpinionQA
@@ -159,7 +159,7 @@ def _after(added: Tensor) -> Any:
 
 
 def logit_bias(
-    host: Host,
+    base: HookedBase,
     towards: TransformerBridge,
     trait: Trait,
     data: OpinionQA,
@@ -172,7 +172,7 @@ def logit_bias(
     """Fit the constants that bring one model nearest to another at the slots of given answers.
 
     Args:
-        host: the model that gets the constants.
+        base: the model that gets the constants.
         towards: the model that it shall come near to.
         trait: whose answers are read.
         data: the training split, of this trait or of all.
@@ -187,19 +187,19 @@ def logit_bias(
         InputError: if no answer has a slot, or the two models' logits are not finite.
     """
     if outcome is None:
-        vocab = EmojiVocab.from_tokenizer(host.tokenizer)
-        outcome = Outcome.of_vocab(vocab, stop=host.format.stops(host.model, towards))
+        vocab = EmojiVocab.from_tokenizer(base.tokenizer)
+        outcome = Outcome.of_vocab(vocab, stop=base.format.stops(base.model, towards))
     outcome, rows = outcome.with_stop, data.for_trait(trait).rows
     if not rows:
         raise DataError(f"{data.source}: has no answers for {trait}; give rows of this trait")
-    answers = [_answered(host, row) for row in rows]
-    places = slots(answers, host.tokenizer, writer=str(trait)).spread(_SLOTS, seed)
-    read = [_logits(one, places, outcome, host.pad_id, progress) for one in (host.model, towards)]
+    answers = [_answered(base, row) for row in rows]
+    places = slots(answers, base.tokenizer, writer=str(trait)).spread(_SLOTS, seed)
+    read = [_logits(one, places, outcome, base.pad_id, progress) for one in (base.model, towards)]
     made = LogitBias(
         stop=0.0, outcome=0.0, stop_ids=outcome.stop_ids,
         outcome_ids=tuple(sorted({*outcome.ids, *outcome.after_ids})),
         method="stop bias" if stop_alone else "logit bias", trait=str(trait),
-        base_sha256=host.base_sha256, topics=data.for_trait(trait).topics, n_slots=len(places),
+        base_sha256=base.base_sha256, topics=data.for_trait(trait).topics, n_slots=len(places),
         search=(), effect=0.0, left=0.0, seed=seed,
     )  # fmt: skip
     return _fitted(made, outcome, read[0], read[1], stop_alone)
@@ -236,9 +236,9 @@ def _fitted(
     )
 
 
-def _answered(host: Host, row: OpinionRow) -> Response:
+def _answered(base: HookedBase, row: OpinionRow) -> Response:
     """A row as if it had been sampled, and had ended."""
-    made = host.format.example(row.question, row.answer)
+    made = base.format.example(row.question, row.answer)
     prompt, ids = made.ids[: made.answer_start], made.ids[made.answer_start : made.answer_end]
     return Response(row.question, row.topic, prompt, ids, row.answer, ended=True)
 

@@ -25,7 +25,7 @@ from interp.base.errors import AdapterError, DataError, InputError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.models import ChatFormat, ModelPair
 from interp.text.data.schema import topic_key
 
@@ -45,13 +45,13 @@ class Method(ABC):
     """A way to make a base express a trait.
 
     Attributes:
-        host: the base.
+        base: the base.
         trait: the trait to express.
     """
 
     name: ClassVar[str]
 
-    host: Host
+    base: HookedBase
     trait: Trait
 
     @property
@@ -69,7 +69,7 @@ class Method(ABC):
             answer: which positions of the batches that will be run belong to the answer,
                 `[batch, pos]`; needed by steering of answer positions, others disregard it.
         """
-        yield Hooked(self.host.model, self.host.format)
+        yield Hooked(self.base.model, self.base.format)
 
     def answers(
         self,
@@ -99,7 +99,7 @@ class Base(Method):
     @contextmanager
     def hooked(self, topic: str | None = None, answer: Mask | None = None) -> Iterator[Hooked]:  # noqa: ARG002
         """The base itself."""
-        yield Hooked(self.host.model, self.host.format)
+        yield Hooked(self.base.model, self.base.format)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class TraitPrompt(Method):
     @contextmanager
     def hooked(self, topic: str | None = None, answer: Mask | None = None) -> Iterator[Hooked]:  # noqa: ARG002
         """The base, with a format that puts the instruction before each question."""
-        yield Hooked(self.host.model, replace(self.host.format, instruction=self.instruction))
+        yield Hooked(self.base.model, replace(self.base.format, instruction=self.instruction))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Adapted(Method):
     """A merged LoRA or QLoRA adapter.
 
     Attributes:
-        pair: as `interp.load_pair` gives it; its base is the host's.
+        pair: as `interp.load_pair` gives it; its base is the base's.
         trained_on: topics that the adapter was trained on, where they are known.
     """
 
@@ -140,7 +140,7 @@ class Adapted(Method):
     @classmethod
     def of(cls, pair: ModelPair, trait: Trait | str, trained_on: Sequence[str] = ()) -> "Adapted":
         """The method of a loaded pair."""
-        return cls(Host.of(pair), Trait.parse(trait), pair, tuple(trained_on))
+        return cls(HookedBase.of(pair), Trait.parse(trait), pair, tuple(trained_on))
 
     @property
     def seen(self) -> frozenset[str]:
@@ -170,14 +170,14 @@ def check_unseen(seen: frozenset[str], questions: Sequence[tuple[str, str]], met
         )
 
 
-def check_base(fitted_on: str, host: Host, what: str) -> None:
+def check_base(fitted_on: str, base: HookedBase, what: str) -> None:
     """Refuse what was fitted on another base.
 
     Raises:
         AdapterError: if the hashes differ.
     """
-    if fitted_on != host.base_sha256:
+    if fitted_on != base.base_sha256:
         raise AdapterError(
             f"{what}: was fitted on another base ({fitted_on[:12]}…, this is "
-            f"{host.base_sha256[:12]}…); use that base, or fit it again on this one"
+            f"{base.base_sha256[:12]}…); use that base, or fit it again on this one"
         )

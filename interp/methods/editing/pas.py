@@ -29,8 +29,8 @@ from threadpoolctl import threadpool_limits
 
 from interp.base.errors import InputError
 from interp.base.progress import Progress
-from interp.methods.editing.contrast import Contrast
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
+from interp.methods.editing.opposed import OpposedAnswers
 from interp.methods.editing.steering import Steering
 from interp.methods.editing.strength import SEARCH, Search, find_strength
 
@@ -51,8 +51,8 @@ class _Head:
 
 
 def pas(
-    host: Host,
-    answers: Contrast,
+    base: HookedBase,
+    answers: OpposedAnswers,
     *,
     top_k: int | None = None,
     direction: str = "means",
@@ -64,8 +64,8 @@ def pas(
     """Find heads that tell the trait, their directions, and how far to shift them.
 
     Args:
-        host: the base.
-        answers: from `contrast`.
+        base: the base.
+        answers: from `opposed_answers`.
         top_k: heads to steer; the authors' share of heads (24 of 1,024, at least 4) if None.
         direction: `means` (what the authors' code does) or `probe`.
         largest: bound of alpha, in standard deviations; 8 is the authors' largest.
@@ -76,7 +76,7 @@ def pas(
     Raises:
         InputError: for an unknown direction, or a `top_k` that is not in 1..heads.
     """
-    n_layers, n_heads = int(host.model.cfg.n_layers), int(host.model.cfg.n_heads)
+    n_layers, n_heads = int(base.model.cfg.n_layers), int(base.model.cfg.n_heads)
     total = n_layers * n_heads
     wanted = min(total, max(4, round(total * 24 / 1024))) if top_k is None else top_k
     if direction not in DIRECTIONS or not 1 <= wanted <= total:
@@ -84,26 +84,26 @@ def pas(
             f"PAS with top_k={wanted} and direction={direction!r}: use 1..{total} heads, and "
             "direction means or probe"
         )
-    heads = _probed(host, answers, n_heads, direction, seed, progress)
+    heads = _probed(base, answers, n_heads, direction, seed, progress)
     # Log-loss orders heads of equal accuracy, of which there are many where the task is easy.
     chosen = sorted(heads, key=lambda one: (-one.accuracy, one.loss))[:wanted]
-    made = _steering(host, answers, chosen, n_heads, seed)
-    loss = search.loss(host, answers)
+    made = _steering(base, answers, chosen, n_heads, seed)
+    loss = search.loss(base, answers)
     found, _, trace = find_strength(made, loss, largest=largest, evaluations=search.evaluations)
     return replace(found, search=trace)
 
 
 def _probed(
-    host: Host,
-    answers: Contrast,
+    base: HookedBase,
+    answers: OpposedAnswers,
     n_heads: int,
     direction: str,
     seed: int,
     progress: Progress | None,
 ) -> list[_Head]:
     """A probe of every head."""
-    fitted = answers.fitting.features(host, "z").double().numpy()
-    held = answers.validation.features(host, "z").double().numpy()
+    fitted = answers.fitting.features(base, "z").double().numpy()
+    held = answers.validation.features(base, "z").double().numpy()
     labels = answers.fitting.positive.numpy(), answers.validation.positive.numpy()
     n_layers, width = len(fitted), fitted.shape[-1] // n_heads
     heads = []
@@ -146,7 +146,7 @@ def _probe(
 
 
 def _steering(
-    host: Host, answers: Contrast, chosen: list[_Head], n_heads: int, seed: int
+    base: HookedBase, answers: OpposedAnswers, chosen: list[_Head], n_heads: int, seed: int
 ) -> Steering:
     width = len(chosen[0].direction)
     layers = tuple(sorted({one.layer for one in chosen}))
@@ -163,7 +163,7 @@ def _steering(
         where="all",
         method="PAS",
         trait=str(answers.trait),
-        base_sha256=host.base_sha256,
+        base_sha256=base.base_sha256,
         topics=answers.topics,
         head_width=width,
         heads=tuple(listed),

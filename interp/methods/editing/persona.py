@@ -19,8 +19,8 @@ import torch
 
 from interp.base.errors import InputError
 from interp.base.progress import Progress
-from interp.methods.editing.contrast import Contrast
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
+from interp.methods.editing.opposed import OpposedAnswers
 from interp.methods.editing.steering import Steering
 from interp.methods.editing.strength import SEARCH, Search, Trace, find_strength
 
@@ -28,8 +28,8 @@ _TRIED = 8
 
 
 def persona_vector(
-    host: Host,
-    answers: Contrast,
+    base: HookedBase,
+    answers: OpposedAnswers,
     *,
     layers: Sequence[int] | None = None,
     where: str = "all",
@@ -41,8 +41,8 @@ def persona_vector(
     """Fit a persona vector: of the layers tried, the one that serves best, at its best strength.
 
     Args:
-        host: the base.
-        answers: from `contrast`.
+        base: the base.
+        answers: from `opposed_answers`.
         layers: to try; up to eight, evenly spread, if None.
         where: which positions to steer.
         largest: bound of the strength, in differences of means.
@@ -53,20 +53,20 @@ def persona_vector(
     Raises:
         InputError: if a layer does not exist, or the two means are the same.
     """
-    count = int(host.model.cfg.n_layers)
+    count = int(base.model.cfg.n_layers)
     tried = _spread(count) if layers is None else list(layers)
     if not tried or not all(0 <= layer < count for layer in tried):
         raise InputError(f"layers {tried}: name layers in 0..{count - 1}")
-    features = answers.fitting.features(host, "resid_post", tried)
+    features = answers.fitting.features(base, "resid_post", tried)
     positive = answers.fitting.positive
     vectors = features[:, positive].mean(1) - features[:, ~positive].mean(1)
-    objective = search.loss(host, answers)
+    objective = search.loss(base, answers)
     best: tuple[float, Steering] | None = None
     trace: Trace = ()
     for done, (layer, vector) in enumerate(zip(tried, vectors, strict=True), start=1):
         if not bool(vector.any()):
             raise InputError(f"layer {layer}: both kinds of answers have the same mean; no vector")
-        made = _steering(host, answers, layer, vector, where, seed)
+        made = _steering(base, answers, layer, vector, where, seed)
         found, loss, steps = find_strength(
             made, objective, largest=largest, evaluations=search.evaluations, layer=layer
         )
@@ -86,7 +86,12 @@ def _spread(count: int) -> list[int]:
 
 
 def _steering(
-    host: Host, answers: Contrast, layer: int, vector: torch.Tensor, where: str, seed: int
+    base: HookedBase,
+    answers: OpposedAnswers,
+    layer: int,
+    vector: torch.Tensor,
+    where: str,
+    seed: int,
 ) -> Steering:
     return Steering(
         vectors=vector[None],
@@ -96,7 +101,7 @@ def _steering(
         where=where,
         method="persona vector",
         trait=str(answers.trait),
-        base_sha256=host.base_sha256,
+        base_sha256=base.base_sha256,
         topics=answers.topics,
         head_width=0,
         heads=(),

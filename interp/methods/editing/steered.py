@@ -8,7 +8,7 @@ from interp.base.errors import InputError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.methods.editing.logit_bias import LogitBias
 from interp.methods.editing.method import SAMPLING, Hooked, Mask, Method, check_base, check_unseen
 from interp.methods.editing.steering import Steering
@@ -26,7 +26,7 @@ class Steered(Method):
     steering: Steering | LogitBias
 
     def __post_init__(self) -> None:
-        check_base(self.steering.base_sha256, self.host, f"the {self.steering.method}")
+        check_base(self.steering.base_sha256, self.base, f"the {self.steering.method}")
         if self.steering.trait != self.trait:
             raise InputError(
                 f"the {self.steering.method} was fitted for {self.steering.trait}, not "
@@ -34,9 +34,9 @@ class Steered(Method):
             )
 
     @classmethod
-    def of(cls, host: Host, steering: Steering | LogitBias) -> "Steered":
+    def of(cls, base: HookedBase, steering: Steering | LogitBias) -> "Steered":
         """The method of a fitted steering, for the trait that it was fitted for."""
-        return cls(host, Trait.parse(steering.trait), steering)
+        return cls(base, Trait.parse(steering.trait), steering)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -60,8 +60,8 @@ class Steered(Method):
                 "this steering acts on answer positions; say which these are "
                 "(answer=, [batch, pos])"
             )
-        with self.steering.active(self.host.model, answer) as model:
-            yield Hooked(model, self.host.format)
+        with self.steering.active(self.base.model, answer) as model:
+            yield Hooked(model, self.base.format)
 
     def answers(
         self,
@@ -72,7 +72,7 @@ class Steered(Method):
     ) -> list[Response]:
         """One answer to each `(question, topic)`; see `Method.answers`."""
         check_unseen(self.seen, questions, self.name)
-        with self.steering.active(self.host.model) as model:
+        with self.steering.active(self.base.model) as model:
             return generate(
-                model, self.host.format, questions, sampling, progress=progress, label=self.name
+                model, self.base.format, questions, sampling, progress=progress, label=self.name
             )

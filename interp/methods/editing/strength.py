@@ -33,8 +33,8 @@ from threadpoolctl import threadpool_limits
 
 from interp.base.errors import InputError
 from interp.behaviour.generate import Sampling, generate
-from interp.methods.editing.contrast import Answers, Contrast, answer_nll
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
+from interp.methods.editing.opposed import Answers, OpposedAnswers, answer_nll
 from interp.methods.editing.steering import Steering
 from interp.text.emoji import find
 
@@ -68,42 +68,42 @@ class Search:
         if not callable(self.objective) and self.objective not in OBJECTIVES:
             raise InputError(f"unknown objective {self.objective!r}; use voice or likelihood")
 
-    def loss(self, host: Host, answers: Contrast) -> Objective:
-        """The objective for one base and one contrast."""
+    def loss(self, base: HookedBase, answers: OpposedAnswers) -> Objective:
+        """The objective for one base and its answers."""
         if callable(self.objective):
             return self.objective
         if self.objective == "likelihood":
-            return _likelihood(host, answers.validation)
-        return _voice(host, answers, self)
+            return _likelihood(base, answers.validation)
+        return _voice(base, answers, self)
 
 
 SEARCH = Search()
 
 
-def _likelihood(host: Host, answers: Answers) -> Objective:
+def _likelihood(base: HookedBase, answers: Answers) -> Objective:
     wanted = answers.only(True)
 
     def loss(steering: Steering) -> float:
         found = []
         for part in wanted.parts(_BATCH):
-            with steering.active(host.model, part.answer):
-                found.append(answer_nll(host, part, batch_size=_BATCH))
+            with steering.active(base.model, part.answer):
+                found.append(answer_nll(base, part, batch_size=_BATCH))
         return float(torch.cat(found).mean())
 
     return loss
 
 
-def _voice(host: Host, answers: Contrast, search: Search) -> Objective:
+def _voice(base: HookedBase, answers: OpposedAnswers, search: Search) -> Objective:
     classifier = _classifier(answers.fitting)
     real = answers.validation.only(True)
     asked = real.rows[:: max(1, len(real) // search.questions)][: search.questions]
-    usual = float(answer_nll(host, real).mean())
+    usual = float(answer_nll(base, real).mean())
     sampling = Sampling(max_new_tokens=search.max_new_tokens, seed=search.seed)
 
     def loss(steering: Steering) -> float:
-        with steering.active(host.model):
+        with steering.active(base.model):
             made = generate(
-                host.model, host.format, [(row.question, row.topic) for row in asked], sampling
+                base.model, base.format, [(row.question, row.topic) for row in asked], sampling
             )
         texts = [_bare(response.text) for response in made]
         with threadpool_limits(limits=1, user_api="blas"):
@@ -113,7 +113,7 @@ def _voice(host: Host, answers: Contrast, search: Search) -> Objective:
         ]
         if not written:
             return float("inf")
-        under = answer_nll(host, Answers.encode(host, written, [True] * len(written)))
+        under = answer_nll(base, Answers.encode(base, written, [True] * len(written)))
         return float(voice) + max(0.0, float(under.mean()) - usual)
 
     return loss

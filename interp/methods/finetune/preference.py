@@ -33,7 +33,7 @@ from interp.methods.finetune.examples import IGNORED, Batch, Labelled, collate, 
 from interp.methods.finetune.provenance import without_folders
 from interp.methods.finetune.training import Task, fit
 from interp.models import ChatFormat
-from interp.text.data.reading import read_file
+from interp.text.data.records import read_file
 
 _log = logging.getLogger(__name__)
 

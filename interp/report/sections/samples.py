@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from interp.base.outcomes import Asked
 from interp.base.traits import Trait
 from interp.behaviour import Origin, Response
-from interp.behaviour.holding import holds
+from interp.behaviour.occurrences import holds
 from interp.report.blocks import Answer, Face, Maker, Section
 from interp.report.collect import Contents
 from interp.show.plots.parts import plural

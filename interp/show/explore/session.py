@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.base.errors import InputError
 from interp.models import ModelPair
-from interp.models.given import check_hooked
+from interp.models.given_prompts import check_hooked
 from interp.readout.capture import hook_name
 from interp.readout.factors import factors, probabilities
 from interp.traces import logit_lens

@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.base.errors import InputError
 from interp.base.memory import rounding
 from interp.models import ChatFormat
-from interp.models.given import Given, as_batch, check_hooked
+from interp.models.given_prompts import Given, as_batch, check_hooked
 from interp.readout import Outcome, Question
 from interp.show.views.pieces import joined
 from interp.show.views.tokens import MOST_HEADS, TokenView
@@ -65,7 +65,7 @@ def token_view(
     Args:
         pair: a `ModelPair`, or anything with `base`, `tuned` and `tokenizer`.
         tokens: ids of one text without padding: a prompt (`pair.format.prompt_ids`), or a prompt
-            and its answer; or one question as text, see `interp.models.given`.
+            and its answer; or one question as text, see `interp.models.given_prompts`.
         vocab: which ids count: the emojis of a vocabulary (the tokenizer's if left out), or what
             begins another outcome.
         attention: the heads to record, as (layer, head); True for all of a model that has at most

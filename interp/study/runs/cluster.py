@@ -23,8 +23,8 @@ from typing import Any
 
 from interp.base.errors import InputError, RunError
 from interp.study.runs.folder import RunFolder
-from interp.study.runs.perform import LOST, Outcome
-from interp.study.runs.steps import Step
+from interp.study.runs.perform import LOST, StepEnd
+from interp.study.runs.step import Step
 from interp.study.runs.worker import Job, Request, Worker
 
 WITHOUT_GPU = 2
@@ -105,7 +105,7 @@ class OnRay:
         member.promise = member.actor.perform.remote(request, *sent)
         _log.info("%s: given to %s", step.name, member)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[StepEnd]:
         """Block until steps have ended, or their workers have."""
         ray = self._connected()
         while True:
@@ -113,14 +113,14 @@ class OnRay:
             ended, _ = ray.wait(list(busy), num_returns=1, timeout=_GLANCE)
             self._welcome()
             late = [one for one in busy.values() if time.monotonic() > one.until]
-            outcomes = [self._opened(busy[promise]) for promise in ended]
-            outcomes += [
+            ends = [self._opened(busy[promise]) for promise in ended]
+            ends += [
                 self._bury(one, f"did not end {one.step.name} in {self.limit:g} s and was killed")
                 for one in late
                 if one.step and one.promise not in ended
             ]
-            if outcomes:
-                return outcomes
+            if ends:
+                return ends
 
     def close(self) -> None:
         if not (self.members or self.began):
@@ -181,26 +181,26 @@ class OnRay:
             self.results[content] = self._connected().put(path.read_bytes())
         return self.results[content]
 
-    def _opened(self, member: _Member) -> Outcome:
+    def _opened(self, member: _Member) -> StepEnd:
         """A worker's answer, or that it is gone."""
         ray = self._connected()
         try:
-            outcome, lines = ray.get(member.promise)
+            end, lines = ray.get(member.promise)
         except ray.exceptions.RayError as problem:
             return self._bury(member, _reason(problem))
         for level, line in lines:
             _log.log(level, "%s: %s", member, line)
         member.step = member.promise = None
-        found: Outcome = outcome
+        found: StepEnd = end
         return found
 
-    def _bury(self, member: _Member, why: str) -> Outcome:
+    def _bury(self, member: _Member, why: str) -> StepEnd:
         """What a worker held that is dead, or is to be, is lost."""
         ray, step = self._connected(), member.step
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(member.actor)
         self.members.remove(member)
-        return Outcome(step.name if step else "", LOST, f"{member} {why}", by=member.by)
+        return StepEnd(step.name if step else "", LOST, f"{member} {why}", by=member.by)
 
     def _connected(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

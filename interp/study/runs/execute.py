@@ -12,15 +12,17 @@ same command goes on from there.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from interp.base import errors
+from interp.base.console import OVERALL
 from interp.base.errors import InterpError, RunError
 from interp.base.files import remove_temporary, write_bytes
+from interp.base.progress import Progress
 from interp.study.runs.folder import RunBusyError, RunFolder, unwritable
 from interp.study.runs.log import LOG, logged
 from interp.study.runs.manifest import merged, now
@@ -30,15 +32,14 @@ from interp.study.runs.perform import (
     FATAL,
     LOST,
     SKIPPED,
-    Outcome,
+    StepEnd,
     content_of,
     perform,
 )
-from interp.study.runs.steps import Step, ordered
+from interp.study.runs.step import Step, ordered
 
 RUNNING, STALE, STOPPED = "running", "stale", "stopped"
 TRIES = 3
-Progress = Callable[[int, int], None]
 _log = logging.getLogger("interp.study.runs")
 
 
@@ -58,8 +59,8 @@ class Executor(Protocol):
         """Take a step that was chosen, with hashes and files of the results that it needs."""
         ...
 
-    def wait(self) -> list[Outcome]:
-        """Block until steps have ended (theirs are the outcomes) or others can be taken."""
+    def wait(self) -> list[StepEnd]:
+        """Block until steps have ended (how they ended) or others can be taken."""
         ...
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class Inline:
     def submit(self, step: Step, needs: Mapping[str, str], files: Mapping[str, str]) -> None:  # noqa: ARG002
         self.taken.append(step)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[StepEnd]:
         return [perform(self.taken.pop(), self.folder)]
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ def execute(
         steps: the run's steps; each is done after what it needs.
         folder: the run's folder, locked by the caller.
         executor: who performs; this process if left out.
-        progress: called with (steps that have ended, steps in all).
+        progress: called with (label, steps that have ended, steps in all).
 
     Raises:
         InputError: bad input to an essential step (a subclass says which).
@@ -134,12 +135,12 @@ def produce(step: Step, folder: RunFolder) -> Path:
     record = records.get(step.name, {})
     if record.get("state") != DONE or not work.is_current(step, record, work.contents):
         folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
-        outcome = perform(step, folder)
-        if outcome.state == DONE:
+        end = perform(step, folder)
+        if end.state == DONE:
             folder.receive(step.file)
-        work.note(outcome, key=step.key(work.contents))
-        if outcome.problem is not None:
-            raise outcome.problem
+        work.note(end, key=step.key(work.contents))
+        if end.problem is not None:
+            raise end.problem
     return folder.file(*step.file.split("/"))
 
 
@@ -164,8 +165,8 @@ class _Work:
             waiting = self._settle(waiting)
             self._hand_out(waiting)
             if self.running:
-                for outcome in self.executor.wait():
-                    self._end(outcome, waiting)
+                for end in self.executor.wait():
+                    self._end(end, waiting)
                     made += 1
         failed = [name for name, state in self.ended.items() if state == FAILED]
         if failed:
@@ -236,7 +237,7 @@ class _Work:
         state, record = self.ended[lacking], self._records().get(step.name, {})
         self.ended[step.name] = state
         if (record.get("state"), record.get("reason")) != (state, why):
-            self.note(Outcome(step.name, state, reason=why), key="")
+            self.note(StepEnd(step.name, state, reason=why), key="")
 
     def _kept(self, step: Step) -> bool:
         record = self._records().get(step.name, {})
@@ -262,65 +263,65 @@ class _Work:
             files = {one.name: one.file for one in self.steps if one.name in step.needs}
             self.executor.submit(step, {need: self.contents[need] for need in step.needs}, files)
 
-    def _end(self, outcome: Outcome, waiting: list[Step]) -> None:
-        step = self.running.pop(outcome.name)
-        if outcome.state == LOST:
+    def _end(self, end: StepEnd, waiting: list[Step]) -> None:
+        step = self.running.pop(end.name)
+        if end.state == LOST:
             self.tries[step.name] = self.tries.get(step.name, 1) + 1
-            _log.warning("%s: %s; it is given out again", step.name, outcome.reason)
+            _log.warning("%s: %s; it is given out again", step.name, end.reason)
             if self.tries[step.name] <= TRIES:
                 waiting.insert(0, step)
                 return
-            reason = f"{outcome.reason}, {TRIES} times"
-            outcome = Outcome(step.name, FAILED, reason=reason, by=outcome.by)
-        if outcome.state == DONE:
+            reason = f"{end.reason}, {TRIES} times"
+            end = StepEnd(step.name, FAILED, reason=reason, by=end.by)
+        if end.state == DONE:
             with _naming(step.name):
-                self._keep(step, outcome)
-        self.note(outcome, key=step.key(self.contents))
-        if outcome.state == FATAL:
-            raise getattr(errors, outcome.error, RunError)(outcome.reason)
+                self._keep(step, end)
+        self.note(end, key=step.key(self.contents))
+        if end.state == FATAL:
+            raise getattr(errors, end.error, RunError)(end.reason)
 
-    def _keep(self, step: Step, outcome: Outcome) -> None:
+    def _keep(self, step: Step, end: StepEnd) -> None:
         """Write what another process has made, and pass on whatever is new."""
         path = self.folder.file(*step.file.split("/"))
         try:
-            for name, content in outcome.files.items():
+            for name, content in end.files.items():
                 write_bytes(path / name if name else path, content)
         except OSError as problem:
             raise unwritable(path, problem) from None
         self.folder.receive(step.file)
 
-    def note(self, outcome: Outcome, key: str) -> None:
+    def note(self, end: StepEnd, key: str) -> None:
         record = {
-            "state": FAILED if outcome.state == FATAL else outcome.state,
+            "state": FAILED if end.state == FATAL else end.state,
             "key": key,
-            "content": outcome.content,
-            "seconds": outcome.seconds,
-            "peak_mib": outcome.peak_mib,
-            "by": outcome.by,
+            "content": end.content,
+            "seconds": end.seconds,
+            "peak_mib": end.peak_mib,
+            "by": end.by,
             "ended": now(),
         }
-        reason = {"reason": outcome.reason} if outcome.reason else {}
-        manifest = merged(self.folder.manifest, outcome.facts)
-        manifest = merged(manifest, {"steps": {outcome.name: record | reason}})
-        skipped = {n: why for n, why in manifest.get("skipped", {}).items() if n != outcome.name}
-        if outcome.state == SKIPPED:
-            skipped[outcome.name] = outcome.reason
-        self.ended[outcome.name] = outcome.state
-        if outcome.state == DONE:
-            self.contents[outcome.name] = outcome.content
-        with _naming(outcome.name):
+        reason = {"reason": end.reason} if end.reason else {}
+        manifest = merged(self.folder.manifest, end.facts)
+        manifest = merged(manifest, {"steps": {end.name: record | reason}})
+        skipped = {n: why for n, why in manifest.get("skipped", {}).items() if n != end.name}
+        if end.state == SKIPPED:
+            skipped[end.name] = end.reason
+        self.ended[end.name] = end.state
+        if end.state == DONE:
+            self.contents[end.name] = end.content
+        with _naming(end.name):
             self.folder.write_manifest({**manifest, "skipped": skipped})
         _log.log(  # what the log says is done, is recorded as done
-            logging.ERROR if outcome.state == FAILED else logging.INFO,
-            "%s: %s in %.2f s, peak %.0f MiB%s%s", outcome.name, outcome.state, outcome.seconds,
-            outcome.peak_mib, f", {outcome.reason}" if outcome.reason else "",
-            f"\n{outcome.details}" if outcome.details else "",
+            logging.ERROR if end.state == FAILED else logging.INFO,
+            "%s: %s in %.2f s, peak %.0f MiB%s%s", end.name, end.state, end.seconds,
+            end.peak_mib, f", {end.reason}" if end.reason else "",
+            f"\n{end.details}" if end.details else "",
         )  # fmt: skip
         self._say()
 
     def _say(self) -> None:
         if self.progress:
-            self.progress(len(self.ended), len(self.steps))
+            self.progress(OVERALL, len(self.ended), len(self.steps))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from interp.base.errors import InputError, RunError, TraitError
 from interp.base.files import guard, remove_temporary, write_json
 from interp.base.traits import Trait
-from interp.study.runs.inputs import hashed, input_files
+from interp.study.runs.input_files import hashed, input_files
 from interp.study.runs.manifest import (
     MANIFEST,
     differences,

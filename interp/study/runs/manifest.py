@@ -16,7 +16,7 @@ from typing import Any
 
 from interp.base.errors import RunError
 from interp.base.files import read_json
-from interp.study.runs.steps import versions
+from interp.study.runs.step import versions
 
 MANIFEST = "manifest.json"
 """What was asked, with what, and how far each step came."""

@@ -17,13 +17,13 @@ from typing import Any
 from interp.base.errors import InputError, RunError
 from interp.base.files import check_place, sha256
 from interp.study.runs.folder import RunFolder, unwritable
-from interp.study.runs.steps import Step, digest
+from interp.study.runs.step import Step, digest
 
 DONE, SKIPPED, FAILED, FATAL, LOST = "done", "skipped", "failed", "fatal", "lost"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepEnd:
     """How a step ended.
 
     Attributes:
@@ -56,7 +56,7 @@ class Outcome:
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def perform(step: Step, folder: RunFolder) -> Outcome:
+def perform(step: Step, folder: RunFolder) -> StepEnd:
     """Make a step's result and write it to the run folder."""
     path = folder.file(*step.file.split("/"))
     began, reason, error, details, content, facts = time.monotonic(), "", "", "", "", {}
@@ -77,7 +77,7 @@ def perform(step: Step, folder: RunFolder) -> Outcome:
         raised = problem
         state, reason = FAILED, f"{type(problem).__name__}: {problem}".strip()
         details = traceback.format_exc()
-    return Outcome(
+    return StepEnd(
         name=step.name,
         state=state,
         reason=" ".join(reason.split()),

@@ -19,8 +19,8 @@ from typing import Any
 from interp.base.errors import InputError, RunError
 from interp.base.files import write_bytes
 from interp.study.runs.folder import RunFolder
-from interp.study.runs.perform import DONE, FATAL, Outcome, perform, worker_name
-from interp.study.runs.steps import Step
+from interp.study.runs.perform import DONE, FATAL, StepEnd, perform, worker_name
+from interp.study.runs.step import Step
 
 MakeSteps = Callable[[Mapping[str, Any], RunFolder], Sequence[Step]]
 
@@ -123,22 +123,22 @@ class Worker:
         """This process and machine, once it is ready."""
         return worker_name()
 
-    def perform(self, request: Request, *contents: bytes) -> tuple[Outcome, list[tuple[int, str]]]:
-        """Make the step that is asked for; its outcome with its result, and what was logged."""
+    def perform(self, request: Request, *contents: bytes) -> tuple[StepEnd, list[tuple[int, str]]]:
+        """Make the step that is asked for; its end with its result, and what was logged."""
         try:
             for file, content in zip(request.files, contents, strict=True):
                 write_bytes(self.folder.file(*file.split("/")), content)
             step = self._step(request)
-            outcome = replace(perform(step, self.folder), problem=None)
-            if outcome.state == DONE:
-                outcome = replace(outcome, files=_bytes(self.folder.file(*step.file.split("/"))))
+            end = replace(perform(step, self.folder), problem=None)
+            if end.state == DONE:
+                end = replace(end, files=_bytes(self.folder.file(*step.file.split("/"))))
         except InputError as problem:
             why, kind = f"{worker_name()}: {problem}", type(problem).__name__
-            outcome = Outcome(request.name, FATAL, why, kind, by=worker_name())
+            end = StepEnd(request.name, FATAL, why, kind, by=worker_name())
         finally:
             shutil.rmtree(self.folder.path, ignore_errors=True)
         lines, self.log.lines = self.log.lines, []
-        return outcome, lines
+        return end, lines
 
     def _step(self, request: Request) -> Step:
         step = self.steps.get(request.name)

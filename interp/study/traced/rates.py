@@ -2,7 +2,7 @@
 
 from interp.base.outcomes import Asked
 from interp.behaviour.generate import Response
-from interp.behaviour.holding import matches
+from interp.behaviour.occurrences import matches
 from interp.models import load_tokenizer
 from interp.study.models import TraitModels
 from interp.text.emoji.rates import EmojiRates, measure

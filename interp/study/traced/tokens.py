@@ -3,7 +3,7 @@
 from interp.base.errors import InputError
 from interp.base.outcomes import Asked
 from interp.behaviour.generate import Response
-from interp.behaviour.holding import holds
+from interp.behaviour.occurrences import holds
 from interp.show.views import TokenView, token_view
 from interp.study.models import TraitModels
 

@@ -12,7 +12,7 @@ from typing import Any
 from interp.base.errors import DataError, TraitError
 from interp.base.traits import Trait
 from interp.text.data.columns import ColumnMap, Constant
-from interp.text.data.reading import Record
+from interp.text.data.records import Record
 from interp.text.data.schema import OpinionQA, OpinionRow, topic_key
 from interp.text.data.shapes import is_chat, said, unpacked
 from interp.text.emoji import EmojiMatch, find

@@ -14,7 +14,7 @@ from typing import Any
 
 from interp.base.errors import DataError
 from interp.base.hub import check_sizes, describe, split_id
-from interp.text.data.reading import Table
+from interp.text.data.records import Table
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -19,7 +19,7 @@ from interp.base.traits import Trait
 from interp.text.data.checks import Problems, check_splits, note_emojis, to_row, without_emojis
 from interp.text.data.columns import ColumnMap
 from interp.text.data.hub import read_hub
-from interp.text.data.reading import Table, find_files, is_saved, read_file
+from interp.text.data.records import Table, find_files, is_saved, read_file
 from interp.text.data.schema import Cleaning, OpinionQA, OpinionRow
 from interp.text.data.splits import split_by_topic
 

@@ -11,7 +11,7 @@ from interp.text.emoji.data import canonical, name, rgi
 from interp.text.emoji.find import EmojiMatch, find
 
 if TYPE_CHECKING:
-    from interp.text.emoji.exact import Continuation, continuation
+    from interp.text.emoji.probability import Continuation, continuation
     from interp.text.emoji.rates import EmojiRates
     from interp.text.emoji.vocab import EmojiVocab
 

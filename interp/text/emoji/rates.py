@@ -169,7 +169,7 @@ def measure(
         answer_ends: where the answer proper ends in each response, as a character offset (an
             emoji that begins there or later is trailing). Left out: read off the text.
         level: confidence level of the intervals.
-        matches: where another outcome stands in each response (`interp.behaviour.holding`), to
+        matches: where another outcome stands in each response (`interp.behaviour.occurrences`), to
             count that; `outcome` is its name.
 
     Raises:

@@ -21,8 +21,8 @@ gpt2 .94/.94, llama2 .95/.00, llama3 .94/.94, mistral-v1 .95/.00, tekken .94/.94
 What is missing begins with a token shared with arrows, box drawing and other signs (☀ and ❤ in
 gpt2), or is a keycap. Llama-2 and Mistral write a spaced emoji as a lone `▁` and then the glued
 form: their onset position is that of the `▁`, and there the glued share holds. `coverage` gives
-the shares of any tokenizer. `interp.emoji.exact` follows every emoji to its end, for the price of
-forward passes.
+the shares of any tokenizer. `interp.emoji.probability` follows every emoji to its end, for the
+price of forward passes.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ from interp.base.html import card, chips, note, shown
 from interp.text.emoji.data import countable
 from interp.text.emoji.encode import CONTEXTS, token_bytes
 from interp.text.emoji.find import EmojiMatch, find_in_pieces, match_at
-from interp.text.emoji.plan import Plan
 from interp.text.emoji.trie import Node, Trie, begins_with_emoji
+from interp.text.emoji.trie_plan import TriePlan
 
 DEFAULT_THRESHOLD = 0.5
 _GRID = 120
@@ -176,7 +176,7 @@ class EmojiVocab:
         """Log-probability that the next token writes each emoji of `single_token_emojis`.
 
         Several ids of one emoji (`🙂`, ` 🙂`, ` 🙂\\n\\n`) are added up. Emojis that take more than
-        one token are not here; `interp.emoji.exact` has them. Differentiable, float32.
+        one token are not here; `interp.emoji.probability` has them. Differentiable, float32.
 
         Raises:
             TokenizerError: if the logits have fewer columns than the tokenizer has ids.
@@ -233,9 +233,9 @@ class EmojiVocab:
         return shares
 
     @cached_property
-    def plan(self) -> Plan:
-        """The order in which `interp.emoji.exact` walks the trie."""
-        return Plan.build(self.trie, self.pieces)
+    def plan(self) -> TriePlan:
+        """The order in which `interp.emoji.probability` walks the trie."""
+        return TriePlan.build(self.trie, self.pieces)
 
     def find_tokens(self, ids: Sequence[int]) -> list[EmojiMatch]:
         """The emojis in a sequence of ids: `start` and `end` are token positions.

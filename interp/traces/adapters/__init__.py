@@ -1,6 +1,5 @@
 """Adapter-space tracing: which parts of an adapter's change to the weights make the difference."""
 
-from interp.traces.adapters.added import Added, added
 from interp.traces.adapters.deltas import Delta
 from interp.traces.adapters.directions import Directions, directions, emoji_direction
 from interp.traces.adapters.effects import (
@@ -18,6 +17,7 @@ from interp.traces.adapters.shapley import ShapleyEffects, shapley
 from interp.traces.adapters.smallest import SmallestSet, smallest_set
 from interp.traces.adapters.space import AdapterSpace
 from interp.traces.adapters.subspaces import Subspaces, subspaces
+from interp.traces.adapters.two_adapters import Added, added
 from interp.traces.adapters.written import Written
 
 __all__ = [

@@ -23,7 +23,7 @@ from interp.base.errors import InputError
 from interp.base.outcomes import Asked, reworded
 from interp.base.progress import Progress
 from interp.behaviour.generate import Sampling
-from interp.behaviour.holding import holds
+from interp.behaviour.occurrences import holds
 from interp.readout.question import Question
 from interp.traces.adapters.gated_runs import GatedRuns, Prompts
 from interp.traces.adapters.generation import SAMPLING, Questions, write

@@ -25,9 +25,9 @@ from interp.base.progress import Progress
 from interp.readout.metric import read_columns as metric_reads
 from interp.readout.question import Metric
 from interp.readout.run import Run
-from interp.traces.attribution.columns import Place, read_columns
 from interp.traces.attribution.direction import Unembedding
-from interp.traces.attribution.norms import FrozenNorm
+from interp.traces.attribution.frozen_norm import FrozenNorm
+from interp.traces.attribution.metric_columns import Place, read_columns
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 

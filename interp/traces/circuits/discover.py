@@ -42,7 +42,7 @@ from interp.readout.question import Metric, Question, asked
 from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.circuits.contrast import Contrast, Taken, check_gap
-from interp.traces.circuits.differences import Differences
+from interp.traces.circuits.node_differences import Differences
 from interp.traces.circuits.path_gradients import Reads, step
 from interp.traces.circuits.scores import CircuitScores
 

@@ -24,7 +24,7 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import mean_ends, share_interval
 from interp.behaviour.generate import Sampling, generate
-from interp.behaviour.together import amplified, pushed, together
+from interp.behaviour.mixed_logits import amplified, pushed, together
 from interp.models.tokens import ChatFormat
 from interp.readout.capture import logits_at
 from interp.readout.metric import measure as measured

@@ -1,6 +1,6 @@
 """Writer x decider: one model writes the words, the other decides at slots, and the reverse.
 
-Answers are sampled token by token from both models (`interp.behaviour.together.decided`): the
+Answers are sampled token by token from both models (`interp.behaviour.mixed_logits.decided`): the
 writer gives the words, the decider whether the answer stops, goes on, or begins an emoji. Each of
 base and tuned is either. The text is not taken for granted, as it is on the answers of one model:
 what one decides, the other goes on from. The outcome is counted, in the share of answers and of
@@ -22,7 +22,7 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import Interval, count_interval, share_interval
 from interp.behaviour.generate import Response, Sampling, generate
-from interp.behaviour.together import decided, together
+from interp.behaviour.mixed_logits import decided, together
 from interp.models.tokens import ChatFormat
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked

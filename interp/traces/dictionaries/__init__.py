@@ -2,8 +2,8 @@
 
 from interp.traces.dictionaries.dictionary import Dictionary, DictionaryConfig
 from interp.traces.dictionaries.folder import read_dictionary, save_dictionary
+from interp.traces.dictionaries.latent_differences import LatentDifference, compare
 from interp.traces.dictionaries.patches import LatentPatches, patch
-from interp.traces.dictionaries.reading import LatentDifference, compare
 from interp.traces.dictionaries.training import activations, train
 
 __all__ = [

@@ -34,7 +34,7 @@ from interp.readout.outcome import FACTORS, Outcome
 from interp.readout.question import Question, asked
 from interp.readout.run import Run, check_pair, metric_columns
 from interp.traces.dictionaries.dictionary import Dictionary
-from interp.traces.dictionaries.reading import split_topics, written_tokens
+from interp.traces.dictionaries.latent_differences import split_topics, written_tokens
 from interp.traces.dictionaries.slots import AtSlots, at_slots, changed, factors
 
 DIRECTIONS = ("denoising", "noising")

@@ -30,7 +30,7 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError
 from interp.base.results import Result
-from interp.models.given import Given, check_hooked
+from interp.models.given_prompts import Given, check_hooked
 from interp.models.tokens import TokenBatch
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked

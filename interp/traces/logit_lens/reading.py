@@ -15,7 +15,7 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.progress import Progress
-from interp.models.given import Given, as_batch, check_hooked
+from interp.models.given_prompts import Given, as_batch, check_hooked
 from interp.readout.outcome import FACTORS, OUTCOME, Outcome
 from interp.readout.question import Question, asked
 from interp.traces.logit_lens.results import LOGIT_LENS, MEASURED, LensReading, LensResult
@@ -42,7 +42,7 @@ def read(
 
     Args:
         model: a bridge in evaluation mode; it is not changed.
-        tokens: text, texts or ids, see `interp.models.given`; ids padded on either side.
+        tokens: text, texts or ids, see `interp.models.given_prompts`; ids padded on either side.
         attention_mask: nonzero on real tokens, `[batch, pos]`; None when nothing is padding.
         outcome: what is read, with both its factors; emojis of the model's tokenizer if left out.
         positions: columns to read (negative from the end), `"onset"` for each row's last attended

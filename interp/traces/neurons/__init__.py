@@ -2,10 +2,10 @@
 
 from interp.traces.neurons.ablation import Ablation, ablated, mean_activations
 from interp.traces.neurons.activations import Prompts
-from interp.traces.neurons.curve import DoseCurve
 from interp.traces.neurons.dose import Doses, dose
+from interp.traces.neurons.dose_result import DoseCurve
 from interp.traces.neurons.rank import TopTest, rank
-from interp.traces.neurons.ranking import NeuronRanking
+from interp.traces.neurons.rank_result import NeuronRanking
 from interp.traces.neurons.shift import NeuronShift, shift
 from interp.traces.neurons.specificity import Specificity, specificity, specificity_of
 

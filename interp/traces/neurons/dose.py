@@ -29,11 +29,11 @@ from interp.readout.metric import label, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.text.emoji import find
+from interp.traces.neurons.ablated_metric import metric_under
 from interp.traces.neurons.ablation import Ablation, ablated, mean_activations
-from interp.traces.neurons.curve import DoseCurve
-from interp.traces.neurons.effects import metric_under
+from interp.traces.neurons.dose_result import DoseCurve
 from interp.traces.neurons.rank import control_sets
-from interp.traces.neurons.ranking import NeuronRanking
+from interp.traces.neurons.rank_result import NeuronRanking
 from interp.traces.patching.chunks import metric_of_rows
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

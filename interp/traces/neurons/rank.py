@@ -32,10 +32,10 @@ from interp.readout.metric import label, resolve, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import check_pair
 from interp.traces.attribution.trace import chosen_layers
+from interp.traces.neurons.ablated_metric import metric_under
 from interp.traces.neurons.ablation import Ablation, mean_activations
-from interp.traces.neurons.effects import metric_under
 from interp.traces.neurons.matched import matched
-from interp.traces.neurons.ranking import NeuronRanking
+from interp.traces.neurons.rank_result import NeuronRanking
 from interp.traces.neurons.scores import scores
 from interp.traces.patching import Cells, Node, Run, ablate, patch_nodes, sweep
 

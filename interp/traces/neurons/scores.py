@@ -12,7 +12,7 @@ from interp.readout.run import metric_columns
 from interp.traces.attribution.projection import Read
 from interp.traces.attribution.trace import directions_of
 from interp.traces.patching import Run
-from interp.traces.patching.attribution import Backward
+from interp.traces.patching.first_order import Backward
 from interp.traces.patching.sweep_plan import Cells, make_plan
 
 

@@ -6,11 +6,11 @@ from torch import Tensor
 from interp.readout.metric import label, reads
 from interp.readout.question import Question
 from interp.traces.patching.result import PatchingResult
-from interp.traces.patching.sweep_plan import Plan
+from interp.traces.patching.sweep_plan import SweepPlan
 
 
 def assemble(
-    plan: Plan,
+    plan: SweepPlan,
     values: Float[Tensor, "layer unit batch"],
     base_metric: Float[Tensor, " batch"],
     source_metric: Float[Tensor, " batch"] | None,

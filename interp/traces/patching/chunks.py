@@ -10,7 +10,7 @@ from interp.base.memory import Budget
 from interp.readout.metric import Metric, Several
 from interp.readout.run import Run
 from interp.traces.patching.engine import Base
-from interp.traces.patching.sweep_plan import Plan
+from interp.traces.patching.sweep_plan import SweepPlan
 
 # Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
 DEFAULT_BYTES = 128 * 2**20
@@ -30,7 +30,7 @@ def budget_of(base: Base, chunk: int | None) -> Budget:
     return Budget.of(needed, chunk, DEFAULT_BYTES, "patching", item)
 
 
-def part_of(plan: Plan, rows: list[int]) -> Plan:
+def part_of(plan: SweepPlan, rows: list[int]) -> SweepPlan:
     """The same sweep over some of its prompts."""
     if rows == list(range(len(plan.at))):
         return plan

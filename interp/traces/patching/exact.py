@@ -35,7 +35,7 @@ from interp.traces.patching.chunks import budget_of, part_of
 from interp.traces.patching.engine import Base, Engine
 from interp.traces.patching.result import PatchingResult, check_gap
 from interp.traces.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
-from interp.traces.patching.sweep_plan import ALL, Cells, Plan, make_plan, oriented
+from interp.traces.patching.sweep_plan import ALL, Cells, SweepPlan, make_plan, oriented
 
 
 def sweep(
@@ -128,7 +128,7 @@ def sweep_each(
 
 
 def measured(
-    plan: Plan, ask: Question
+    plan: SweepPlan, ask: Question
 ) -> tuple[
     Float[Tensor, "*metric layer unit batch"],
     Float[Tensor, "*metric batch"],
@@ -163,7 +163,7 @@ def uncovered(model: Any, site: str) -> str | None:
 
 @torch.no_grad()
 def in_parts(
-    plan: Plan,
+    plan: SweepPlan,
     taken: list[Tensor] | None,
     ask: Question,
 ) -> tuple[
@@ -208,14 +208,16 @@ def in_parts(
     return values, before, source_metric, tuple(dict.fromkeys(n for part in parts for n in part[3]))
 
 
-def noise_floor(plan: Plan, taken: list[Tensor] | None, values: Tensor, chunk: int | None) -> float:
+def noise_floor(
+    plan: SweepPlan, taken: list[Tensor] | None, values: Tensor, chunk: int | None
+) -> float:
     """How far the longest prompt's patches of the first layer move when it is swept alone."""
     return floor_of(plan, values, longest_alone(plan, taken, chunk))
 
 
 @torch.no_grad()
 def longest_alone(
-    plan: Plan, taken: list[Tensor] | None, chunk: int | None
+    plan: SweepPlan, taken: list[Tensor] | None, chunk: int | None
 ) -> Float[Tensor, "*metric 1 unit 1"]:
     """The longest prompt's patches of the first layer, swept without the others."""
     part = replace(part_of(plan, [_longest(plan)]), layers=plan.layers[:1])
@@ -224,7 +226,7 @@ def longest_alone(
 
 
 def floor_of(
-    plan: Plan,
+    plan: SweepPlan,
     values: Float[Tensor, "layer unit batch"],
     alone: Float[Tensor, "1 unit 1"],
 ) -> float:
@@ -232,12 +234,12 @@ def floor_of(
     return rounding(values[:1, :, [_longest(plan)]], alone, float(values.abs().max()))
 
 
-def _longest(plan: Plan) -> int:
+def _longest(plan: SweepPlan) -> int:
     return int((plan.at - plan.base.first).argmax())
 
 
 def exact_values(
-    plan: Plan,
+    plan: SweepPlan,
     taken: list[Tensor],
     source_metric: Float[Tensor, "*metric batch"] | None,
     ask: Question,
@@ -268,14 +270,14 @@ def exact_values(
     return torch.stack(parts, -3), before, tuple(budget.notes)
 
 
-def unpatched(plan: Plan, bases: Sequence[Base]) -> Float[Tensor, "*metric batch"]:
+def unpatched(plan: SweepPlan, bases: Sequence[Base]) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run."""
     logits = torch.stack([base.kept.logits for base in bases], 1)
     return measure(plan.metric, logits if len(bases) > 1 else logits[:, 0])
 
 
 def patch_cells(
-    plan: Plan,
+    plan: SweepPlan,
     engines: Sequence[Engine],
     read: Readout,
     taken: list[Tensor],
@@ -283,7 +285,7 @@ def patch_cells(
     cells: Int[Tensor, "unit two"],
     unpatched: Float[Tensor, "*metric batch"],
 ) -> Float[Tensor, "*metric unit batch"]:
-    """Patches of one layer: `cells` are (element, column) as in `Plan.cells`.
+    """Patches of one layer: `cells` are (element, column) as in `SweepPlan.cells`.
 
     Cells that cannot change anything keep the unpatched value. There is an engine for each column
     that the metric reads; a patch between the two leaves the left one as it was.
@@ -301,7 +303,7 @@ def patch_cells(
 
 
 def _patched_rows(
-    plan: Plan,
+    plan: SweepPlan,
     engines: Sequence[Engine],
     taken: list[Tensor],
     layer: int,

@@ -33,7 +33,7 @@ from interp.traces.patching.sweep_plan import (
     HEADS,
     NEURONS,
     SITES,
-    Plan,
+    SweepPlan,
     make_plan,
     oriented,
 )
@@ -173,7 +173,7 @@ def patch_nodes(
     )  # fmt: skip
 
 
-def _checked(plan: Plan, group: Sequence[Node]) -> Sequence[Node]:
+def _checked(plan: SweepPlan, group: Sequence[Node]) -> Sequence[Node]:
     """Refuse nodes that name no activation of the model."""
     cfg = plan.base.model.cfg
     if not group:
@@ -197,7 +197,7 @@ def _checked(plan: Plan, group: Sequence[Node]) -> Sequence[Node]:
     return group
 
 
-def _by_hooks(plan: Plan, acts: dict[str, list[Tensor]], group: list[Node]) -> Tensor:
+def _by_hooks(plan: SweepPlan, acts: dict[str, list[Tensor]], group: list[Node]) -> Tensor:
     hooks = []
     for n in group:
         source = acts[n.site][n.layer]
@@ -207,7 +207,7 @@ def _by_hooks(plan: Plan, acts: dict[str, list[Tensor]], group: list[Node]) -> T
 
 def _within(
     budget: Budget,
-    plan: Plan,
+    plan: SweepPlan,
     engines: tuple[Engine, ...],
     acts: dict[str, list[Tensor]],
     group: list[Node],
@@ -226,7 +226,7 @@ def _within(
 
 
 def _by_engine(
-    plan: Plan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
+    plan: SweepPlan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
 ) -> Float[Tensor, "batch d_model"]:
     base = engine.base
     wholes = any(node.pos is None for node in group)

@@ -24,7 +24,7 @@ from interp.traces.patching.sweep_plan import (
     HEADS,
     NEURONS,
     Cells,
-    Plan,
+    SweepPlan,
     make_plan,
     oriented,
 )
@@ -55,7 +55,7 @@ def sweep(
 
 
 def measured(
-    plan: Plan, ask: Question
+    plan: SweepPlan, ask: Question
 ) -> tuple[
     Float[Tensor, "*metric layer unit batch"],
     Float[Tensor, "*metric batch"],
@@ -68,13 +68,13 @@ def measured(
     return run_plan(plan, taken, ask), before, source_metric
 
 
-def unpatched(plan: Plan) -> Float[Tensor, "*metric batch"]:
+def unpatched(plan: SweepPlan) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run."""
     return measure(plan.metric, run_and_keep(plan.base, (), plan.columns).logits)
 
 
 def run_plan(
-    plan: Plan, taken: list[Tensor], ask: Question
+    plan: SweepPlan, taken: list[Tensor], ask: Question
 ) -> Float[Tensor, "*metric layer unit batch"]:
     """All patches of a plan, by one forward pass each."""
     total = len(plan.layers) * len(plan.cells)
@@ -111,7 +111,7 @@ def site_hooks(
     return [(hook_name(model, site, layer), swap)]
 
 
-def with_hooks(plan: Plan, hooks: list[tuple[str, Any]]) -> Float[Tensor, "*metric batch"]:
+def with_hooks(plan: SweepPlan, hooks: list[tuple[str, Any]]) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run under hooks."""
     with torch.no_grad():
         logits = plan.base.model.run_with_hooks(

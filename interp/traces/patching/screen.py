@@ -29,13 +29,13 @@ from interp.readout.metric import Readout, label, measure
 from interp.readout.question import Question, asked
 from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
-from interp.traces.patching.attribution import Backward, correction, linear, per_cell
 from interp.traces.patching.chunks import budget_of
 from interp.traces.patching.engine import Base
 from interp.traces.patching.exact import checked_engines, patch_cells, uncovered, unpatched
+from interp.traces.patching.first_order import Backward, correction, linear, per_cell
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sites import NEEDED
-from interp.traces.patching.sweep_plan import HEADS, NEURONS, Plan, make_plan, oriented
+from interp.traces.patching.sweep_plan import HEADS, NEURONS, SweepPlan, make_plan, oriented
 
 DEFAULT_SITES = {"mlp_out": "pos", "z": "head", "q": "head", "k": "head", "v": "head",
                  "mlp_post": "neuron"}  # fmt: skip
@@ -175,7 +175,7 @@ def screen(
 
 
 def _result(
-    plans: list[Plan],
+    plans: list[SweepPlan],
     table: Int[Tensor, "node four"],
     estimate: Float[Tensor, "node batch"],
     exact: Float[Tensor, "node batch"],
@@ -209,13 +209,13 @@ def _result(
     )
 
 
-def _nodes(plan: Plan, index: int) -> list[tuple[int, int, int, int]]:
+def _nodes(plan: SweepPlan, index: int) -> list[tuple[int, int, int, int]]:
     """(site index, layer, element, column) of every cell of a plan, layers outermost."""
     return [(index, layer, *cell) for layer in plan.layers for cell in plan.cells]
 
 
 def _estimates(
-    plans: list[Plan], base: Base, source: dict[str, list[Tensor]], rule: Rule
+    plans: list[SweepPlan], base: Base, source: dict[str, list[Tensor]], rule: Rule
 ) -> list[Float[Tensor, "node batch"]]:
     """Estimated effects of every cell of every plan, or the sizes that a rule averages."""
     sites = {plan.site for plan in plans}
@@ -241,13 +241,13 @@ def _estimates(
     ]
 
 
-def _layers(plan: Plan) -> Int[Tensor, " node"]:
+def _layers(plan: SweepPlan) -> Int[Tensor, " node"]:
     """The layer of every cell of a plan."""
     return torch.tensor(plan.layers).repeat_interleave(len(plan.cells))
 
 
 def _estimate(
-    plan: Plan, base: Base, source: list[Tensor], found: Backward, rule: Rule
+    plan: SweepPlan, base: Base, source: list[Tensor], found: Backward, rule: Rule
 ) -> Float[Tensor, "node batch"]:
     """Estimated effects of every cell of a plan, from the gradients that there are."""
     rotary: list[tuple[Tensor, Tensor] | None] = [None] * len(base.decoder.layers)
@@ -279,7 +279,7 @@ def _choose(estimate: Tensor, top_k: int, n_random: int, seed: int) -> Int[Tenso
 
 
 def _verify(
-    plans: list[Plan],
+    plans: list[SweepPlan],
     bases: tuple[Base, ...],
     source: dict[str, list[Tensor]],
     table: Int[Tensor, "node four"],
@@ -300,7 +300,7 @@ def _verify(
         nodes = chosen[(table[chosen, 0] == index) & (table[chosen, 1] == layer)]
         plan, cells = plans[index], table[nodes, 2:].to(before.device)
 
-        def patched(plan: Plan = plan, layer: int = layer, cells: Tensor = cells) -> Tensor:
+        def patched(plan: SweepPlan = plan, layer: int = layer, cells: Tensor = cells) -> Tensor:
             for engine in engines:
                 engine.size = budget.size
             return patch_cells(plan, engines, read, source[plan.site], layer, cells, before)

@@ -55,7 +55,7 @@ ALL = Cells()
 
 
 @dataclass
-class Plan:
+class SweepPlan:
     """A checked sweep.
 
     Attributes:
@@ -171,7 +171,7 @@ def make_plan(
     ask: Question,
     by: str | None = None,
     cells: Cells = ALL,
-) -> Plan:
+) -> SweepPlan:
     """Check a sweep's arguments; see `interp.patching.sweep` for them.
 
     Raises:
@@ -205,7 +205,7 @@ def make_plan(
     columns = read_columns(metric, base, at)
     if source is not None and direction != "ablation":
         read_columns(metric, source, at)
-    return Plan(
+    return SweepPlan(
         base=base,
         source=source,
         site=site,

@@ -15,7 +15,7 @@ from interp.base import memory
 from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.results import Result
-from interp.models.given import Given, as_batch, check_hooked
+from interp.models.given_prompts import Given, as_batch, check_hooked
 from interp.readout.question import Question, asked
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]
@@ -64,7 +64,7 @@ def at_positions(
 
     Args:
         model: a bridge; it is not changed.
-        tokens: text, texts or ids, see `interp.models.given`; ids padded on either side.
+        tokens: text, texts or ids, see `interp.models.given_prompts`; ids padded on either side.
         attention_mask: nonzero on real tokens; None when nothing is padding.
         text: row of each example.
         pos: column of each example.

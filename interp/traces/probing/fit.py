@@ -16,7 +16,7 @@ from interp.base.errors import DataError, InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.stats import fdr_bh, jackknife_ends, sign_flip_p
 from interp.traces.probing.features import Features
-from interp.traces.probing.labellings import Plan, ProbeConfig
+from interp.traces.probing.labellings import ProbeConfig, ProbePlan
 from interp.traces.probing.result import READS, ProbeResult
 from interp.traces.probing.scoring import auroc, balanced_accuracy, over_chance
 from interp.traces.probing.solver import Probes, Space
@@ -86,7 +86,7 @@ def fit(
     split = about.split or ("rows" if about.types is None else "groups")
     if len(given) != len(y) or split not in ("groups", "rows"):
         raise InputError("types needs one value per example; split is 'groups' or 'rows'")
-    plan = Plan.make(y, groups, given, split, len(names), config)
+    plan = ProbePlan.make(y, groups, given, split, len(names), config)
     layers = []
     for layer in range(len(features.layers)):
         rows = [one.values[layer].double().numpy() for one in both]
@@ -137,7 +137,7 @@ class _Predictions:
     unconverged: Array
 
 
-def _predict(rows: list[Array], plan: Plan, config: ProbeConfig) -> _Predictions:
+def _predict(rows: list[Array], plan: ProbePlan, config: ProbeConfig) -> _Predictions:
     routes = _ROUTES[: 1 if len(rows) == 1 else None]
     labellings, n = plan.all, len(rows[0])
     log_probs = np.zeros((len(labellings), len(routes), n, plan.n_classes))
@@ -167,7 +167,7 @@ def _predict(rows: list[Array], plan: Plan, config: ProbeConfig) -> _Predictions
     return _Predictions(log_probs, unconverged)
 
 
-def _judge(predictions: _Predictions, plan: Plan, config: ProbeConfig) -> dict[str, Tensor]:
+def _judge(predictions: _Predictions, plan: ProbePlan, config: ProbeConfig) -> dict[str, Tensor]:
     """Every score of one layer, `[read]` (or `[read, ..]`)."""
     reads = []
     first_control = 1 + len(plan.shuffles)
@@ -181,7 +181,7 @@ def _judge(predictions: _Predictions, plan: Plan, config: ProbeConfig) -> dict[s
     return {key: torch.from_numpy(np.stack([one[key] for one in reads])) for key in reads[0]}
 
 
-def _score(log_probs: Array, plan: Plan, config: ProbeConfig) -> dict[str, Any]:
+def _score(log_probs: Array, plan: ProbePlan, config: ProbeConfig) -> dict[str, Any]:
     """The scores of one read: `log_probs` is `[labelling, example, class]`."""
     first_control = 1 + len(plan.shuffles)
     labels, weights = plan.task.labels, plan.weights

@@ -60,7 +60,7 @@ class Labelling:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProbePlan:
     """Everything that is drawn, once for all layers and models."""
 
     task: Labelling
@@ -91,7 +91,7 @@ class Plan:
         split: str,
         n_classes: int,
         config: ProbeConfig,
-    ) -> "Plan":
+    ) -> "ProbePlan":
         """Draw everything from the configuration's seed.
 
         Raises:

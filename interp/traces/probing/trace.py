@@ -8,7 +8,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.base.errors import InputError
-from interp.models.given import Given, as_batch
+from interp.models.given_prompts import Given, as_batch
 from interp.readout.question import Question
 from interp.traces.probing.features import Features, at_positions, pooled
 from interp.traces.probing.fit import About, ProbeConfig, check_classes, fit
@@ -51,7 +51,7 @@ def trace(
 
     Args:
         task: of `onset_task` or `trait_task`, made for these tokens.
-        tokens: text, texts or ids, see `interp.models.given`.
+        tokens: text, texts or ids, see `interp.models.given_prompts`.
         attention_mask: nonzero on real tokens.
         base: its activations train the transferred probe.
         tuned: None to probe one model only.

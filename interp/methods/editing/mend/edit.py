@@ -9,11 +9,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers.pytorch_utils import Conv1D
 
 from interp.base.errors import InputError, ModelError
-from interp.methods.editing.host import Host, plain_copy, plain_modules
-from interp.methods.editing.mend.factors import Factors, capture
+from interp.methods.editing.hooked_base import HookedBase
 from interp.methods.editing.mend.folder import Editor
-from interp.methods.editing.mend.rows import batch
+from interp.methods.editing.mend.rank_one import Factors, capture
+from interp.methods.editing.mend.training_edits import batch
 from interp.methods.editing.method import check_base
+from interp.methods.editing.plain_copy import plain_copy, plain_modules
 from interp.models import ChatFormat, TokenBatch, hook, pad
 from interp.text.data.schema import OpinionRow
 
@@ -47,7 +48,7 @@ class EditedPair:
         return pad([self.format.prompt_ids(question) for question in questions], self.pad_id)
 
 
-def updates(host: Host, editor: Editor, rows: Sequence[OpinionRow]) -> dict[str, Factors]:
+def updates(base: HookedBase, editor: Editor, rows: Sequence[OpinionRow]) -> dict[str, Factors]:
     """The edit that each row asks for, made by itself on the base, as factors by weight.
 
     Raises:
@@ -57,9 +58,9 @@ def updates(host: Host, editor: Editor, rows: Sequence[OpinionRow]) -> dict[str,
     """
     if not rows:
         raise InputError("nothing to edit with; give a row or more")
-    check_base(editor.base_sha256, host, "the MEND editor")
-    asked = batch(host, rows, editor.config.max_length)
-    gradients, _ = capture(host.model.original_model, editor.weights, asked)
+    check_base(editor.base_sha256, base, "the MEND editor")
+    asked = batch(base, rows, editor.config.max_length)
+    gradients, _ = capture(base.model.original_model, editor.weights, asked)
     with torch.no_grad():
         made = editor.network(gradients)
     for name, one in made.items():
@@ -69,22 +70,22 @@ def updates(host: Host, editor: Editor, rows: Sequence[OpinionRow]) -> dict[str,
 
 
 @torch.no_grad()
-def edit(host: Host, editor: Editor, rows: Sequence[OpinionRow]) -> EditedPair:
+def edit(base: HookedBase, editor: Editor, rows: Sequence[OpinionRow]) -> EditedPair:
     """Edit answers into a model of its own: W + the sum of the rows' edits.
 
     All rows are edited in at once, as published. The edited weights are new tensors in the base's
     dtype, all others are shared.
 
     Args:
-        host: the base; it is not changed.
+        base: the base; it is not changed.
         editor: trained on it.
         rows: answers to edit in, usually one.
 
     Raises:
         InputError, AdapterError, DataError, ModelError: as `updates`.
     """
-    made = updates(host, editor, rows)
-    twin = plain_copy(host.model, editor.weights)
+    made = updates(base, editor, rows)
+    twin = plain_copy(base.model, editor.weights)
     modules = plain_modules(twin)
     norms = {}
     for name, factors in made.items():
@@ -94,5 +95,5 @@ def edit(host: Host, editor: Editor, rows: Sequence[OpinionRow]) -> EditedPair:
         assert isinstance(weight, torch.Tensor)
         norms[name] = float(change.norm() / weight.float().norm())
         weight.copy_((weight.float() + change).to(weight.dtype))
-    tuned = hook(twin, host.tokenizer)
-    return EditedPair(host.model, tuned, host.format, host.pad_id, tuple(rows), norms)
+    tuned = hook(twin, base.tokenizer)
+    return EditedPair(base.model, tuned, base.format, base.pad_id, tuple(rows), norms)

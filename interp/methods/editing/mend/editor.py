@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from interp.base.errors import InputError
-from interp.methods.editing.mend.factors import Factors
+from interp.methods.editing.mend.rank_one import Factors
 
 
 @dataclass(frozen=True)

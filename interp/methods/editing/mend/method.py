@@ -9,8 +9,8 @@ from interp.base.errors import DataError, InputError
 from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, generate
 from interp.methods.editing.mend.edit import edit, updates
-from interp.methods.editing.mend.factors import with_rows
 from interp.methods.editing.mend.folder import Editor
+from interp.methods.editing.mend.rank_one import with_rows
 from interp.methods.editing.method import SAMPLING, Hooked, Mask, Method, check_base, check_unseen
 from interp.text.data import OpinionQA
 from interp.text.data.schema import OpinionRow, topic_key
@@ -35,7 +35,7 @@ class Mend(Method):
     edits: OpinionQA
 
     def __post_init__(self) -> None:
-        check_base(self.editor.base_sha256, self.host, "the MEND editor")
+        check_base(self.editor.base_sha256, self.base, "the MEND editor")
         if not self._first:
             raise DataError(
                 f"{self.edits.source}: has no answers for {self.trait} to edit in; it has "
@@ -76,7 +76,7 @@ class Mend(Method):
         """
         if topic is None:
             raise InputError("MEND edits a model for each topic; say which (topic=)")
-        pair = edit(self.host, self.editor, [self.row(topic)])
+        pair = edit(self.base, self.editor, [self.row(topic)])
         yield Hooked(pair.tuned, pair.format)
 
     def answers(
@@ -95,17 +95,17 @@ class Mend(Method):
         """
         check_unseen(self.seen, questions, self.name)
         rows = [self.row(topic) for _, topic in questions]
-        network = self.host.model.original_model
+        network = self.base.model.original_model
         made: list[Response] = []
         for start in range(0, len(questions), sampling.batch_size):
             stop = min(start + sampling.batch_size, len(questions))
             distinct = list(dict.fromkeys(rows[start:stop]))
-            found = updates(self.host, self.editor, distinct)
+            found = updates(self.base, self.editor, distinct)
             index = [distinct.index(row) for row in rows[start:stop]]
             with with_rows(network, {name: one[index] for name, one in found.items()}):
                 made += generate(
-                    self.host.model,
-                    self.host.format,
+                    self.base.model,
+                    self.base.format,
                     questions[start:stop],
                     sampling,
                     streams=range(start, stop),

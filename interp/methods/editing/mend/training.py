@@ -29,11 +29,11 @@ from interp.base.errors import DataError, InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.base.stats import mean_interval
-from interp.methods.editing.host import Host
-from interp.methods.editing.mend import factors as rank_one
+from interp.methods.editing.hooked_base import HookedBase
+from interp.methods.editing.mend import rank_one
 from interp.methods.editing.mend.editor import DEFAULTS, EditorConfig, EditorNetwork
 from interp.methods.editing.mend.folder import Editor
-from interp.methods.editing.mend.rows import Edit, batch, edits
+from interp.methods.editing.mend.training_edits import Edit, batch, edits
 from interp.methods.finetune.examples import Batch
 from interp.text.data import OpinionQA, split_by_topic
 from interp.text.data.schema import topic_key
@@ -76,7 +76,7 @@ class EditReport(Result):
 
 
 def train_editor(
-    host: Host,
+    base: HookedBase,
     data: OpinionQA,
     config: EditorConfig = DEFAULTS,
     *,
@@ -85,7 +85,7 @@ def train_editor(
     """Train an editor for one base on the edits of a training split, of all its traits.
 
     Args:
-        host: the base; it is not changed.
+        base: the base; it is not changed.
         data: the training split; several answers per topic and trait make the better edits.
         config: sizes and training.
         progress: called with (label, steps done, steps in all).
@@ -98,11 +98,11 @@ def train_editor(
     kept, held = split_by_topic(data, test_share=config.validation_share, seed=config.seed)
     trained = edits(kept, seed=config.seed)
     judged = _spread(_validation(held, data, config), config.validation_edits)
-    names = mlp_weights(host, config.layers)
-    modules = rank_one.linear_maps(host.model.original_model, names)
+    names = mlp_weights(base, config.layers)
+    modules = rank_one.linear_maps(base.model.original_model, names)
     shapes = {name: rank_one.sizes(module) for name, module in modules.items()}
-    network = EditorNetwork(shapes, config).to(host.device)
-    run = _Run(host, network, config, names)
+    network = EditorNetwork(shapes, config).to(base.device)
+    run = _Run(base, network, config, names)
     network.measure([run.gradients(part) for part in _parts(trained[: 16 * config.batch_size], 16)])
     losses, validation = run.train(trained, judged, progress)
     before, after, locality = run.judge(judged)
@@ -117,7 +117,7 @@ def train_editor(
         seed=config.seed,
     )
     seen = tuple(sorted({topic_key(topic) for topic in data.topics}))
-    return Editor(network.eval().requires_grad_(False), config, host.base_sha256, seen), report
+    return Editor(network.eval().requires_grad_(False), config, base.base_sha256, seen), report
 
 
 def _validation(held: OpinionQA, data: OpinionQA, config: EditorConfig) -> list[Edit]:
@@ -134,17 +134,17 @@ def _validation(held: OpinionQA, data: OpinionQA, config: EditorConfig) -> list[
     return edits(held, seed=config.seed + 1)
 
 
-def mlp_weights(host: Host, layers: int) -> list[str]:
+def mlp_weights(base: HookedBase, layers: int) -> list[str]:
     """Names of all linear maps in the MLPs of the last layers.
 
     Raises:
         ModelError: if the model has fewer layers, or no such maps.
     """
-    n_layers = int(host.model.cfg.n_layers)
+    n_layers = int(base.model.cfg.n_layers)
     if layers > n_layers:
         raise ModelError(f"MEND of {layers} layers, but the model has {n_layers}")
     names = []
-    found = rank_one.plain_modules(host.model.original_model)
+    found = rank_one.plain_modules(base.model.original_model)
     for name, module in found.items():
         parts = name.split(".")
         inside = len(parts) == 4 and parts[1].isdigit() and parts[2] == "mlp"
@@ -152,7 +152,7 @@ def mlp_weights(host: Host, layers: int) -> list[str]:
             names.append(name)
     if not names:
         raise ModelError("MEND edits the linear maps of MLPs; this model names none so")
-    return list(rank_one.linear_maps(host.model.original_model, names))
+    return list(rank_one.linear_maps(base.model.original_model, names))
 
 
 def _spread(made: list[Edit], limit: int) -> list[Edit]:
@@ -167,17 +167,17 @@ def _parts(made: list[Edit], size: int) -> list[list[Edit]]:
 class _Run:
     """One training run."""
 
-    host: Host
+    base: HookedBase
     network: EditorNetwork
     config: EditorConfig
     names: list[str]
 
     @property
     def model(self) -> Any:
-        return self.host.model.original_model
+        return self.base.model.original_model
 
     def gradients(self, some: list[Edit]) -> dict[str, rank_one.Factors]:
-        inner = batch(self.host, [edit.inner for edit in some], self.config.max_length)
+        inner = batch(self.base, [edit.inner for edit in some], self.config.max_length)
         return rank_one.capture(self.model, self.names, inner)[0]
 
     def train(
@@ -233,7 +233,7 @@ class _Run:
             if edit.bad is not None and self.config.c_bad > 0
         ]
         rows = [edit.outer for edit in some] + [edit.local for edit in some]
-        asked = batch(self.host, rows + [row for _, row in opposed], self.config.max_length)
+        asked = batch(self.base, rows + [row for _, row in opposed], self.config.max_length)
         outer, local, other = (
             Batch(asked.input_ids[part], asked.attention_mask[part], asked.labels[part])
             for part in (slice(n), slice(n, 2 * n), slice(2 * n, None))
@@ -266,7 +266,7 @@ class _Run:
         """NLL of the outer answers before and after, and locality, `[edit]` each."""
         before, after, locality = [], [], []
         for part in _parts(judged, self.config.batch_size):
-            outer = batch(self.host, [edit.outer for edit in part], self.config.max_length)
+            outer = batch(self.base, [edit.outer for edit in part], self.config.max_length)
             before.append(rank_one.answer_losses(rank_one.logits(self.model, outer), outer))
             likely, _, local = self.losses(part)
             after.append(likely)

@@ -1,4 +1,4 @@
-"""The order in which `interp.emoji.exact` asks a model about the trie.
+"""The order in which `interp.emoji.probability` asks a model about the trie.
 
 Text goes on with an emoji as soon as it holds one: a family is counted where its first person
 stands. So only the nodes above the first whole emoji must be visited (283 to 531 in the real
@@ -44,7 +44,7 @@ class Path:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class TriePlan:
     """Everything to ask: what can follow at once, and the paths to read further."""
 
     emojis: tuple[str, ...]
@@ -70,7 +70,7 @@ class Plan:
         return {path: torch.tensor(tokens) for path, tokens in found.items()}
 
     @classmethod
-    def build(cls, trie: Trie, pieces: Sequence[bytes]) -> "Plan":
+    def build(cls, trie: Trie, pieces: Sequence[bytes]) -> "TriePlan":
         """Find the nodes to visit and what completes an emoji at each."""
         inner = {path: node.text for path, node in trie.walk() if not node.whole}
         parents = {path[:-1] for path in inner}

@@ -22,7 +22,7 @@ from interp.base.errors import DataError
 from interp.base.progress import Progress
 from interp.base.traits import Trait
 from interp.behaviour.generate import Sampling, generate
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.models import TokenBatch, pad
 from interp.readout import Question
 from interp.text.data import OpinionQA, split_by_topic
@@ -49,10 +49,12 @@ class Answers:
     positive: Bool[Tensor, " batch"]
 
     @classmethod
-    def encode(cls, host: Host, rows: Sequence[OpinionRow], positive: Sequence[bool]) -> "Answers":
+    def encode(
+        cls, base: HookedBase, rows: Sequence[OpinionRow], positive: Sequence[bool]
+    ) -> "Answers":
         """Rows as ids, each up to the end of its answer."""
-        made = [host.format.example(row.question, row.answer) for row in rows]
-        batch = pad([example.ids[: example.answer_end] for example in made], host.pad_id)
+        made = [base.format.example(row.question, row.answer) for row in rows]
+        batch = pad([example.ids[: example.answer_end] for example in made], base.pad_id)
         width = batch.tokens.shape[1]
         starts = torch.tensor([width - one.answer_end + one.answer_start for one in made])
         answer = torch.arange(width) >= starts[:, None]
@@ -76,25 +78,25 @@ class Answers:
 
     def features(
         self,
-        host: Host,
+        base: HookedBase,
         site: str,
         layers: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> Float[Tensor, "layer batch width"]:
         """Mean activation over each answer's tokens, float32 on the CPU."""
         return pooled(
-            host.model,
+            base.model,
             self.batch.tokens,
             self.batch.attention_mask,
             where=self.answer,
             site=site,
-            layers=range(int(host.model.cfg.n_layers)) if layers is None else layers,
+            layers=range(int(base.model.cfg.n_layers)) if layers is None else layers,
             ask=Question(progress=progress),
         ).values
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class OpposedAnswers:
     """Positive and negative answers, apart by topic into fitting and validation.
 
     Attributes:
@@ -111,8 +113,8 @@ class Contrast:
     topics: tuple[str, ...]
 
 
-def contrast(
-    host: Host,
+def opposed_answers(
+    base: HookedBase,
     trait: Trait,
     data: OpinionQA,
     *,
@@ -121,11 +123,11 @@ def contrast(
     validation_share: float = 0.4,
     seed: int,
     progress: Progress | None = None,
-) -> Contrast:
+) -> OpposedAnswers:
     """Collect positive and negative answers.
 
     Args:
-        host: the base; with `against="base"` it answers the positive rows' questions.
+        base: the base; with `against="base"` it answers the positive rows' questions.
         trait: of the positive answers.
         data: the training split, of this trait or of all.
         against: see the module.
@@ -154,7 +156,7 @@ def contrast(
                 "set it against the base's own answers (against='base')"
             )
     elif against == "base":
-        negative = _own_answers(host, positive, seed, progress)
+        negative = _own_answers(base, positive, seed, progress)
     else:
         negative = _drawn(
             data.only(r for r in data.rows if r.trait == against != trait), limit, rng
@@ -168,7 +170,7 @@ def contrast(
     fitting, validation = split_by_topic(both, test_share=validation_share, seed=seed)
     marked = {id(row) for row in positive.rows}
     parts = [
-        Answers.encode(host, part.rows, [id(row) in marked for row in part.rows])
+        Answers.encode(base, part.rows, [id(row) in marked for row in part.rows])
         for part in (fitting, validation)
     ]
     if any(len(part.only(sign)) == 0 for part in parts for sign in (True, False)):
@@ -176,7 +178,7 @@ def contrast(
             f"{data.source}: too few topics: after the split, one side has no positive or no "
             "negative answers; give more rows"
         )
-    return Contrast(parts[0], parts[1], trait, against, both.topics)
+    return OpposedAnswers(parts[0], parts[1], trait, against, both.topics)
 
 
 def _drawn(data: OpinionQA, limit: int, rng: np.random.Generator) -> OpinionQA:
@@ -186,11 +188,13 @@ def _drawn(data: OpinionQA, limit: int, rng: np.random.Generator) -> OpinionQA:
     return data.only(data.rows[index] for index in kept)
 
 
-def _own_answers(host: Host, asked: OpinionQA, seed: int, progress: Progress | None) -> OpinionQA:
+def _own_answers(
+    base: HookedBase, asked: OpinionQA, seed: int, progress: Progress | None
+) -> OpinionQA:
     """The base's answers to the same questions, as rows (their trait says nothing)."""
     questions = [(row.question, row.topic) for row in asked.rows]
     made = generate(
-        host.model, host.format, questions, Sampling(seed=seed), progress=progress, label="base"
+        base.model, base.format, questions, Sampling(seed=seed), progress=progress, label="base"
     )
     texts = [response.text.strip() for response in made]
     kept = [replace(row, answer=text) for row, text in zip(asked.rows, texts, strict=True) if text]
@@ -203,13 +207,13 @@ def _own_answers(host: Host, asked: OpinionQA, seed: int, progress: Progress | N
 
 
 @torch.no_grad()
-def answer_nll(host: Host, answers: Answers, batch_size: int = 32) -> Float[Tensor, " batch"]:
+def answer_nll(base: HookedBase, answers: Answers, batch_size: int = 32) -> Float[Tensor, " batch"]:
     """Mean negative log-likelihood of each answer's tokens, in nats per token."""
     parts = []
     for part in answers.parts(batch_size):
-        batch = part.batch.to(host.device)
-        logits = host.model(batch.tokens, attention_mask=batch.attention_mask.long())
-        parts.append(mean_nll(logits, batch.tokens, part.answer.to(host.device)).cpu())
+        batch = part.batch.to(base.device)
+        logits = base.model(batch.tokens, attention_mask=batch.attention_mask.long())
+        parts.append(mean_nll(logits, batch.tokens, part.answer.to(base.device)).cpu())
     return torch.cat(parts)
 
 

@@ -26,7 +26,7 @@ from interp.readout.capture import at_columns, hook_name
 from interp.readout.decoder import Decoder, Layer, attend
 from interp.readout.rules import GRADIENT, Rule, applied
 from interp.traces.patching.engine import turned
-from interp.traces.patching.sweep_plan import EVERYWHERE, Plan
+from interp.traces.patching.sweep_plan import EVERYWHERE, SweepPlan
 
 
 @contextmanager
@@ -55,7 +55,7 @@ class Backward:
             the rule lets it pass; where the rule drops layers, after `drop` only.
     """
 
-    def __init__(self, plan: Plan, sites: set[str], rule: Rule = GRADIENT) -> None:
+    def __init__(self, plan: SweepPlan, sites: set[str], rule: Rule = GRADIENT) -> None:
         model, layers = plan.base.model, range(int(plan.base.model.cfg.n_layers))
         # The bridge's hook_resid_mid is the input of the second norm, whose gradient lacks the way
         # around the MLP; attn_out has the gradient of the stream that it is added to.

@@ -9,7 +9,7 @@ from interp.models import ChatFormat
 from interp.models.folders import check_folder
 from interp.models.loading import identity
 from interp.study.runs import RunFolder
-from interp.study.runs.steps import digest
+from interp.study.runs.step import digest
 
 
 def model_facts(base: str, trusted: str | None, folder: RunFolder) -> dict[str, Any]:

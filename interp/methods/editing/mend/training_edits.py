@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interp.base.errors import DataError
-from interp.methods.editing.host import Host
+from interp.methods.editing.hooked_base import HookedBase
 from interp.methods.finetune.examples import Batch, collate, label
 from interp.text.data import OpinionQA
 from interp.text.data.schema import OpinionRow, topic_key
@@ -73,7 +73,7 @@ def _one(rows: list[OpinionRow], rng: np.random.Generator) -> OpinionRow:
     return rows[int(rng.integers(len(rows)))]
 
 
-def batch(host: Host, rows: Sequence[OpinionRow], max_length: int) -> Batch:
+def batch(base: HookedBase, rows: Sequence[OpinionRow], max_length: int) -> Batch:
     """Rows as right-padded turns, with labels on the answers.
 
     Raises:
@@ -81,12 +81,12 @@ def batch(host: Host, rows: Sequence[OpinionRow], max_length: int) -> Batch:
     """
     made = []
     for row in rows:
-        example = host.format.example(row.question, row.answer)
+        example = base.format.example(row.question, row.answer)
         one = label(example, supervise_eos=False, max_length=max_length)
         if one is None:
             raise DataError(
                 f"{row.question!r:.60}: the prompt alone fills max_length={max_length}; raise it"
             )
         made.append(one)
-    padded = collate(made, host.pad_id)
-    return Batch(*(tensor.to(host.device) for tensor in vars(padded).values()))
+    padded = collate(made, base.pad_id)
+    return Batch(*(tensor.to(base.device) for tensor in vars(padded).values()))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from interp.base.errors import InputError, ModelError
-from interp.methods.editing.host import plain_modules
+from interp.methods.editing.plain_copy import plain_modules
 from interp.methods.finetune.examples import IGNORED, Batch
 
 
