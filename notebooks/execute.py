@@ -9,8 +9,10 @@ changes from run to run for no reason (times, the kernel's version) is not kept.
 """
 
 import os
+import re
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 try:
@@ -76,6 +78,19 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def opened_in_colab(text: str, name: str, project: Path = HERE.parent / "pyproject.toml") -> str:
+    """A notebook's first cell with its badge for Colab, where the project says its place on GitHub."""
+    title, *rest = re.sub(r"\n\n\[!\[Open in Colab\].*", "", text).split("\n")
+    urls = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("urls", {})
+    place = (urls.get("Repository") or urls.get("Source") or "").rstrip("/").removesuffix(".git")
+    if place.startswith("https://github.com/"):
+        colab = "https://colab.research.google.com"
+        page = f"{colab}/github/{place.removeprefix('https://github.com/')}/blob/main/notebooks/{name}"
+        badge = f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({page})"
+        title += f"\n\n{badge} Run there first: `%pip install git+{place}`"
+    return "\n".join([title, *rest])
+
+
 def main(prefixes: list[str]) -> None:
     wanted = [
         path
@@ -87,6 +102,7 @@ def main(prefixes: list[str]) -> None:
         sys.exit(2)
     for path in wanted:
         made = run(nbformat.read(path, as_version=4))
+        made.cells[0].source = opened_in_colab(made.cells[0].source, path.name)
         text = nbformat.writes(made)
         path.write_text(text + "\n", encoding="utf-8")
         print(f"{path.name}: {len(made.cells)} cells, {len(text) // 1000} kB")

@@ -28,7 +28,7 @@ from interp.report.blocks import FIGURES, TABLES, Section
 from interp.report.collect import Contents
 from interp.report.facts import facts, settings
 from interp.report.summary import Summary
-from interp.report.wording import small_share
+from interp.report.wording import percent
 from interp.show.plots.style import trait_colour
 from interp.show.views import SCRIPT, STYLE
 
@@ -77,7 +77,7 @@ def environment(asked: Asked) -> Environment:
     made.filters["asis"] = Markup
     made.filters["key"] = lambda trait: trait.key if trait else "all"
     made.filters["unbroken"] = _unbroken
-    made.filters["small_share"] = small_share
+    made.filters["percent"] = percent
     return made
 
 

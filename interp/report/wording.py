@@ -2,55 +2,65 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isnan
+from typing import Literal
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
-from interp.show.plots.parts import minus, percent, plural
+from interp.show.plots.parts import fraction, minus, percent, plural
 
 __all__ = [
-    "Estimate", "between", "extent", "for_traits", "listing", "minus", "number", "percent", "share",
-    "small_share", "verdict",
+    "Estimate", "between", "extent", "for_traits", "fraction", "listing", "minus", "number",
+    "percent", "share", "verdict",
 ]  # fmt: skip
 
 Estimate = tuple[float, float, float]
 """A value with the ends of its interval."""
 
-_ZEROS = ("-0.00", "+0.00")
+Kind = Literal["", "+", "p"]
+"""What a number is: anything, a difference (with its sign), a probability (which ends at 1)."""
+
+
+def _size(value: float) -> str:
+    return fraction(value) if value < 0.5 else f"{value:.2f}"
+
+
+def _difference(value: float) -> str:
+    """With its sign, and without one where nothing is left at this precision."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("-0.00", "+0.00") else minus(text)
+
+
+_WORDED = {"": _size, "+": _difference, "p": fraction}
 
 
 def share(value: float, interval: Interval) -> str:
     """`86 % [80, 90]`."""
-    return f"{percent(value)} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
+    low, high = (percent(end).removesuffix(" %") for end in (interval.low, interval.high))
+    return f"{percent(value)} [{low}, {high}]"
 
 
-def small_share(value: float) -> str:
-    """A percentage of any size: `12 %`, `0.02 %`, `3e-08 %`."""
-    return percent(value) if value == 0 or value >= 1e-3 else f"{100 * value:.1g} %"
-
-
-def number(value: float, low: float, high: float, sign: str = "") -> str:
-    """`1.24 [1.10, 1.39]`; `sign="+"` writes the plus of positive numbers."""
+def number(value: float, low: float, high: float, kind: Kind = "") -> str:
+    """`1.24 [1.10, 1.39]`, `+1.24 [+1.10, +1.39]` or, a probability, `0.9996 [0.98, 1.00]`."""
+    texts = [_WORDED[kind](part) for part in (value, low, high)]
     if isnan(low) or isnan(high):
-        return f"{minus(f'{value:{sign}.2f}')} (no interval)"
-    texts = [f"{part:{sign}.2f}" for part in (value, low, high)]
-    value_text, low_text, high_text = ("0.00" if t in _ZEROS else minus(t) for t in texts)
-    return f"{value_text} [{low_text}, {high_text}]"
+        return f"{texts[0]} (no interval)"
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def between(values: Sequence[float], form: str = ".2f") -> str:
+def between(shares: Sequence[float]) -> str:
     """`0.41`, or `0.41 to 0.87` over several."""
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return minus(low if low == high else f"{low} to {high}")
+    low, high = fraction(min(shares)), fraction(max(shares))
+    return low if low == high else f"{low} to {high}"
 
 
 def extent(
-    values: Mapping[Trait, Estimate], sign: str = "", notes: Mapping[Trait, str] | None = None
+    values: Mapping[Trait, Estimate], kind: Kind = "", notes: Mapping[Trait, str] | None = None
 ) -> str:
     """The one estimate, or smallest and largest: `0.41 [0.30, 0.52] (openness) to 0.87 [...]`.
 
     Args:
         values: an estimate per trait, at least one.
-        sign: as for `number`.
+        kind: as for `number`.
         notes: what to say of a trait's value, beside the trait.
     """
     order = sorted(values, key=lambda trait: values[trait][0])
@@ -59,7 +69,7 @@ def extent(
         said = [str(trait)] if len(order) > 1 else []
         said += [notes[trait]] if notes else []
         brackets = f" ({', '.join(said)})" if said else ""
-        texts.append(f"{number(*values[trait], sign)}{brackets}")
+        texts.append(f"{number(*values[trait], kind)}{brackets}")
     return " to ".join(texts)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from notebook_runs import FOLDER, NAMES, ROOT, read, solutions
+from notebook_runs import FOLDER, NAMES, ROOT, script, read, solutions
 from thinned import turn
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
@@ -138,3 +138,21 @@ def test_without_the_extra_the_script_says_so_in_one_line():
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: no module nbformat; pip install -c constraints.txt -e '.[notebooks]'\n"
+
+
+@pytest.mark.parametrize("key", ["Repository", "Source"])
+def test_a_badge_for_colab_where_the_project_is_on_github(tmp_path, key):
+    execute, project = script(), tmp_path / "pyproject.toml"
+    badged = execute.opened_in_colab
+    text = read(NAMES[0]).cells[0].source
+    for said in ("", '[project.urls]\nRepository = "https://example.org/ab/c"'):
+        project.write_text(f"[project]\nname = 'c'\n{said}")
+        assert badged(text, "01.ipynb", project) == text
+    project.write_text(f'[project.urls]\n{key} = "https://github.com/ab/c.git"')
+    once = badged(text, "01.ipynb", project)
+    assert "(https://colab.research.google.com/github/ab/c/blob/main/notebooks/01.ipynb)" in once
+    assert "`%pip install git+https://github.com/ab/c`" in once
+    assert once.startswith(text.split("\n")[0])
+    assert badged(once, "01.ipynb", project) == once, "written once"
+    project.write_text("[project]")
+    assert badged(once, "01.ipynb", project) == text, "and taken out again"

@@ -11,10 +11,11 @@ from interp.report.wording import (
     between,
     extent,
     for_traits,
+    fraction,
     listing,
     number,
+    percent,
     share,
-    small_share,
     verdict,
 )
 
@@ -23,9 +24,36 @@ def test_numbers_carry_their_interval() -> None:
     assert number(-0.004, -0.1, 0.003, "+") == "0.00 [−0.10, 0.00]"
     assert number(1.239, 1.1, 1.4) == "1.24 [1.10, 1.40]"
     assert share(0.86, Interval(0.8049, 0.901, 0.95)) == "86 % [80, 90]"
+    assert number(float("nan"), float("nan"), float("nan")) == "nan (no interval)"
+
+
+@pytest.mark.parametrize(
+    ("value", "as_percent", "as_fraction"),
+    [
+        (0.0, "0 %", "0.00"),
+        (1e-9, "< 0.001 %", "< 0.00001"),
+        (1.8e-4, "0.018 %", "0.00018"),
+        (2e-4, "0.02 %", "0.0002"),
+        (0.02, "2 %", "0.02"),
+        (0.5, "50 %", "0.50"),
+        (0.9949, "99.49 %", "0.9949"),
+        (0.9996, "99.96 %", "0.9996"),
+        (1 - 1e-9, "> 99.999 %", "> 0.99999"),
+        (1.0, "100 %", "1.00"),
+        (-0.004, "−0.4 %", "−0.004"),
+    ],
+)
+def test_no_zero_that_is_none_and_no_one_that_is_less(value, as_percent, as_fraction) -> None:
+    assert percent(value) == as_percent
+    assert fraction(value) == as_fraction
+
+
+def test_the_ends_of_an_interval_are_worded_as_its_value() -> None:
     assert share(0.004, Interval(0.0, 0.02, 0.95)) == "0.4 % [0, 2]"
-    shares = [small_share(value) for value in (0.12, 2.3e-4, 1.4e-5, 3e-10)]
-    assert shares == ["12 %", "0.02 %", "0.001 %", "3e-08 %"]
+    assert share(2e-4, Interval(1.8e-9, 0.9996, 0.95)) == "0.02 % [< 0.001, 99.96]"
+    assert number(0.004, 1.8e-4, 0.9996, "p") == "0.004 [0.00018, 0.9996]"
+    assert number(0.9996, 0.004, 1.1) == "1.00 [0.004, 1.10]", "what has no end at 1"
+    assert between([2e-4, 0.9]) == "0.0002 to 0.90"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +66,7 @@ def test_lists_read_as_sentences(items, text) -> None:
 
 def test_ranges_collapse_where_ends_round_alike() -> None:
     assert between([0.501, 0.499]) == "0.50"
-    assert between([-1.0, 0.25], "+.2f") == "−1.00 to +0.25"
+    assert between([-1.0, 0.25]) == "−1.00 to 0.25"
 
 
 OPEN, CAREFUL, OUTGOING = Trait.OPENNESS, Trait.CONSCIENTIOUSNESS, Trait.EXTRAVERSION

@@ -8,7 +8,7 @@ from interp.report import best_places, factors
 from interp.report.blocks import Cell, Face, Finding, Fold, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import smallest, too_small
-from interp.report.wording import Estimate, listing, number
+from interp.report.wording import Estimate, fraction, listing, number
 from interp.show import plots
 from interp.show.plots.parts import count_range
 from interp.study.catalogue import CIRCUITS
@@ -179,8 +179,7 @@ def _sentence(one: Found, many: int) -> str:
     return (
         f"Of {what}{whose}, {one.circuit.n_edges:,} of {len(one.circuit.members):,} edges, chosen "
         f"on half of the topics, keep {number(*one.kept)} on the other half; random circuits of "
-        f"this size keep {number(one.random, one.random, one.random).split(' [')[0]}, the best "
-        f"of them {number(one.most, one.most, one.most).split(' [')[0]}."
+        f"this size keep {fraction(one.random)}, the best of them {fraction(one.most)}."
     )
 
 
@@ -222,8 +221,8 @@ def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
         area = None if curve is None else curve.areas().set_index("name")
         cells += [
             Cell(number(*one.kept), one.kept[0]),
-            Cell(f"{one.without:.2f}", one.without),
-            Cell(f"{one.random:.2f} ({one.most:.2f})", one.random),
+            Cell(fraction(one.without), one.without),
+            Cell(f"{fraction(one.random)} ({fraction(one.most)})", one.random),
         ]
         for name in ("CPR", "CMD"):
             if area is None:

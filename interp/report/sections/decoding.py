@@ -5,7 +5,7 @@ import pandas as pd
 from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import extent, minus, number
+from interp.report.wording import extent, minus, number, percent
 from interp.study.catalogue import ABLATED, AMPLIFIED, CROSSED
 from interp.traces.decoding import Ablated, Amplification, Crossed
 
@@ -59,7 +59,7 @@ def _who(results: dict[Trait, Crossed]) -> str:
         for trait, result in results.items():
             rate, ends = result.rate(writer, decider)
             found[trait] = (rate, ends.low, ends.high)
-        return extent(found)
+        return extent(found, "p")
 
     return (
         f"Where the tuned model writes and decides, the share of answers with an emoji is "
@@ -75,7 +75,7 @@ def _much(results: dict[Trait, Amplification]) -> str:
     found = {trait: _estimate(row) for trait, row in tables.items()}
     return minus(
         f"With {alpha:g} times fine-tuning's effect on the logits added, the share is "
-        f"{extent(found)}."
+        f"{extent(found, 'p')}."
     )
 
 
@@ -83,7 +83,8 @@ def _gone(results: dict[Trait, Ablated]) -> str:
     tables = {trait: result.to_dataframe() for trait, result in results.items()}
 
     def expected(place: int) -> str:
-        return extent({trait: _expected(table.iloc[place]) for trait, table in tables.items()})
+        found = {trait: _expected(table.iloc[place]) for trait, table in tables.items()}
+        return extent(found, "p")
 
     return (
         f"Written without the nodes of the circuit between the models, the expected share is "
@@ -100,8 +101,8 @@ def _expected(row: pd.Series) -> tuple[float, float, float]:
 
 
 def _ablated(row: pd.Series) -> tuple[Cell, ...]:
-    rates = [Cell(number(*found), found[0]) for found in (_estimate(row), _expected(row))]
-    ended = Cell(f"{row['ended']:.0%}", float(row["ended"]))
+    rates = [Cell(number(*found, "p"), found[0]) for found in (_estimate(row), _expected(row))]
+    ended = Cell(percent(row["ended"]), float(row["ended"]))
     nodes = Cell(f"{row['nodes']:.0f}", float(row["nodes"]))
     return (Cell(str(row["ablated"])), nodes, *rates, ended)
 
@@ -110,13 +111,13 @@ def _crossed(result: Crossed) -> tuple[Cell, ...]:
     cells = []
     for writer, decider in _CELLS:
         rate, ends = result.rate(writer, decider)
-        cells.append(Cell(number(rate, ends.low, ends.high), rate))
+        cells.append(Cell(number(rate, ends.low, ends.high, "p"), rate))
     return tuple(cells)
 
 
 def _amplified(table: pd.DataFrame) -> tuple[Cell, ...]:
     rows = [_estimate(row) for _, row in table.iterrows()]
-    return tuple(Cell(number(*row), row[0]) for row in rows)
+    return tuple(Cell(number(*row, "p"), row[0]) for row in rows)
 
 
 FACE = Face("Writing", section)

@@ -2,11 +2,12 @@
 
 import pandas as pd
 
+from interp.base.stats import Interval
 from interp.base.traits import Trait
 from interp.report.blocks import LAST, Cell, Face, Finding, Fold, Maker, Row, Section, stacked
 from interp.report.collect import Contents
 from interp.report.effect import judged, smallest
-from interp.report.wording import Estimate, extent, for_traits, number
+from interp.report.wording import Estimate, extent, for_traits, number, percent, share
 from interp.show import plots
 from interp.show.plots.parts import count_range
 from interp.study.catalogue import LENS
@@ -91,8 +92,9 @@ def _stays_from(of_mean: str | None) -> str:
 def _cells(gap: Estimate, end: pd.Series) -> tuple[Cell, ...]:
     of_mean = end["of_mean"]
     when = _stays_from(of_mean)
-    low, high = 100 * end["low"], 100 * end["high"]
-    reached = f"{100 * end['reached']:.0f} % [{low:.0f}, {high:.0f}]"
+    reached = percent(end["reached"])
+    if end["low"] == end["low"]:
+        reached = share(end["reached"], Interval(end["low"], end["high"], end["level"]))
     return (
         Cell(number(*gap, "+"), gap[0]),
         Cell(when, None if of_mean is None else float(end["of_mean_layer"])),

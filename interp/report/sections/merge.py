@@ -3,7 +3,7 @@
 from interp.models.merge import MergeReport
 from interp.report.blocks import Cell, Face, Finding, Maker, Row, Section, stacked
 from interp.report.collect import Contents
-from interp.report.wording import small_share
+from interp.report.wording import percent
 from interp.show.plots.parts import count_range, plural
 from interp.study.catalogue import MERGE
 
@@ -16,7 +16,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     worst = max(reports, key=lambda trait: reports[trait].share)
     report = reports[worst]
     found = Finding(
-        f"To within {small_share(report.share)} of the adapter's own effect.",
+        f"Yes: its error is {percent(report.share)} of the adapter's own effect.",
         f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position (over "
         f"{report.n_positions:,}), and the adapter makes {report.effect_mean_kl:.2g}.",
     )
@@ -54,7 +54,7 @@ def _cells(one: MergeReport) -> tuple[Cell, ...]:
         *(Cell(f"{value:.1e}", value) for value in errors),
         Cell(f"{one.effect_mean_kl:#.2g}", one.effect_mean_kl),
         Cell(f"{one.noise:.1e}", one.noise),
-        Cell(small_share(one.share), one.share),
+        Cell(percent(one.share), one.share),
         Cell(f"{one.n_positions:,}", one.n_positions, f"{plural(one.n_prompts, 'prompt')}"),
         Cell(one.dtype, note=one.quantization or "not quantised"),
     )

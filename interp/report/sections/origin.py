@@ -61,7 +61,7 @@ def section(contents: Contents, maker: Maker) -> Section | None:
         whose, who = "models'", "models, reading the base's text, give"
     numbers = (
         f"The untouched base, reading the tuned {whose} text, gives an emoji a probability of "
-        f"{extent(latent)}; the tuned {who} it {extent(shift)}."
+        f"{extent(latent, 'p')}; the tuned {who} it {extent(shift, 'p')}."
     )
     halves = {trait: TwoByTwo.of(result) for trait, result in results.items()}
     finding = _finding(contents, halves, numbers)
@@ -119,7 +119,7 @@ def _expected(contents: Contents, tables: dict[Trait, pd.DataFrame]) -> str:
     if not having:
         return ""
     cells = {
-        who: extent({t: _cell(table, *who, "expected rate") for t, table in having.items()})
+        who: extent({t: _cell(table, *who, "expected rate") for t, table in having.items()}, "p")
         for who in _WHO
     }
     sampled = {}
@@ -152,7 +152,7 @@ def _carried(results: dict[Trait, Origin], role: str, what: str) -> str:
 
 def _cells(table: pd.DataFrame, quantity: str) -> list[Cell]:
     found = [_cell(table, *who, quantity) for who in _WHO]
-    return [Cell(number(*one), one[0]) for one in found]
+    return [Cell(number(*one, "p"), one[0]) for one in found]
 
 
 def _cell(table: pd.DataFrame, writer: str, reader: str, quantity: str = "emoji") -> Estimate:

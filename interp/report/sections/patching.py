@@ -148,7 +148,7 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
     led = {one.factor for one, _ in these.values()}
     what = factors.NAMES[led.pop()] if len(led) == 1 else "the factor that carries more of it"
     values = {trait: place.estimate for trait, (_, place) in these.items()}
-    return f"{extent(values, '', notes)} of the gap in {what}, {between[contrast]}{counts})"
+    return f"{extent(values, notes=notes)} of the gap in {what}, {between[contrast]}{counts})"
 
 
 def _place(place: Place) -> str:

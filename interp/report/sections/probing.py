@@ -84,7 +84,7 @@ def used(contents: Contents) -> Finding:
     along = extent({trait: one.along() for trait, one in pushes.items()}, "+")
     others = extent({trait: one.at_random() for trait, one in pushes.items()}, "+")
     ends = [one.probabilities() for one in pushes.values()]
-    before, after = (between([end[place] for end in ends], ".2g") for place in (0, 1))
+    before, after = (between([end[place] for end in ends]) for place in (0, 1))
     return Finding(
         said,
         f"Taking away what tells them apart, where the tuned voice ends, changes the base's emoji "
@@ -170,7 +170,7 @@ def _words(result: ProbeResult) -> str:
     return (
         f"“{result.task[:1].upper()}{result.task[1:]}” ({read}) is read best after {place}: "
         f"balanced accuracy {number(*best('accuracy'))}, chance {result.chance:.2f}; selectivity "
-        f"{number(*best('selectivity'), sign='+')}; {plural(len(result.labels), 'example')}."
+        f"{number(*best('selectivity'), kind='+')}; {plural(len(result.labels), 'example')}."
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.show.explore.session import Change, Reading
+from interp.show.plots.parts import fraction
 
 _NAMES = ("P(go on)", "P(emoji given go on)")
 _FLOOR, _CEILING = -8.0, 4.0
@@ -77,7 +78,7 @@ def _done(change: Change) -> str:
 
 def _cells(values: Float[Tensor, " pos"]) -> tuple[list[str], list[float]]:
     shares = values.tolist()
-    return [f"{share:.2f}" for share in shares], shares
+    return [fraction(share) for share in shares], shares
 
 
 def _row(name: str, cells: Sequence[str], shares: Sequence[float]) -> str:

@@ -21,6 +21,7 @@ from interp.show.plots.parts import (
     band,
     colour_bar,
     count_range,
+    fraction,
     headline,
     heatmap,
     minus,
@@ -294,19 +295,23 @@ def smallest_set_curve(result: SmallestSet, trait: Trait | str | None = None) ->
         if result.esr:
             _written(panels[1], result, who.colour)
     out = [name for name in result.order if name not in result.chosen]
-    held = "" if np.isnan(final["low"]) else f" [{final['low']:.2f}, {final['high']:.2f}]"
+    held = (
+        "" if np.isnan(final["low"]) else f" [{fraction(final['low'])}, {fraction(final['high'])}]"
+    )
     figure.caption = (
         f"{who.adapter}: share of the mean effect on {result.metric} kept "
         f"with the parts so far on and all others off, over "
         f"{plural(len(result.base), 'prompt')}; whiskers are 95 % intervals, the dashed "
         f"line is the {percent(result.share)} asked for. The set found has "
-        f"{len(result.chosen)} of {result.n_units} parts and keeps {final['share']:.2f}{held}"
+        f"{len(result.chosen)} of {result.n_units} parts and keeps {fraction(final['share'])}{held}"
         + (f" (taken out again: {', '.join(out)})" if out else "")
         + ". It was chosen on these prompts"
         + ("; right, what it writes on other questions, with 95 % intervals over topics."
            if result.esr else ".")
     )  # fmt: skip
-    steps = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
+    steps = ", ".join(
+        f"{name} {fraction(share)}" for name, share in zip(names, shares, strict=True)
+    )
     figure.alt = f"Curve of the share of the effect kept{who.about}: {steps}."
     return figure
 

@@ -17,6 +17,7 @@ from interp.base.traits import Trait
 from interp.show.plots.parts import (
     band,
     colour_bar,
+    fraction,
     heatmap,
     minus,
     percent,
@@ -101,7 +102,7 @@ def faithfulness_curve(
     if len(results) == 1:
         figure.caption += " CPR is the area under the curve, CMD that between it and 1."
     ends = ", ".join(
-        f"{name} {float(result.faithfulness()[len(result.shares) // 2]):.2f} at "
+        f"{name} {fraction(float(result.faithfulness()[len(result.shares) // 2]))} at "
         f"{percent(result.shares[len(result.shares) // 2])}"
         for name, result in results.items()
     )
@@ -123,7 +124,7 @@ def _in_words(name: str, result: Faithfulness, clusters: list[str] | None, *, ar
     if areas:
         table = result.areas(clusters=clusters).set_index("name")
         said[:0] = [
-            minus(f"{k} {table.area[k]:.2f} [{table.low[k]:.2f}, {table.high[k]:.2f}]")
+            f"{k} {fraction(table.area[k])} [{fraction(table.low[k])}, {fraction(table.high[k])}]"
             for k in ("CPR", "CMD")
         ]
     return f"{name}: {', '.join(said)}"

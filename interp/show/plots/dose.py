@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from interp.base.errors import InputError
-from interp.show.plots.parts import band, multiples
+from interp.show.plots.parts import band, multiples, percent
 from interp.show.plots.style import BASE_COLOUR, CaptionedFigure, colours_of, marks_of, style
 
 
@@ -63,6 +63,6 @@ def dose_curves(table: pd.DataFrame, readings: Sequence[str], control: str = "")
     ends = drawn[drawn["measure"] == readings[0]]
     figure.alt = (
         f"Expected rates over doses {ends['dose'].min():g} to {ends['dose'].max():g}; "
-        f"{readings[0]}: {ends['mean'].min():.2g} to {ends['mean'].max():.2g}."
+        f"{readings[0]}: {percent(ends['mean'].min())} to {percent(ends['mean'].max())}."
     )
     return figure

@@ -15,6 +15,8 @@ _SPECIAL = {
     "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "−": "$-$",
+    "<": "$<$",
+    ">": "$>$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "→": r"$\rightarrow$",

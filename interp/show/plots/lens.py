@@ -12,6 +12,7 @@ from interp.show.plots.parts import (
     band,
     colour_bar,
     count_range,
+    fraction,
     heatmap,
     minus,
     multiples,
@@ -133,7 +134,10 @@ def _describe(
     every = list(tables.values())
     gaps = {
         who: "{} [{}, {}]".format(
-            *(minus(f"{table[c].iloc[-1]:+.2f}") for c in ("mean", "low", "high"))
+            *(
+                minus(f"{table[c].iloc[-1]:+.2f}") if unit else fraction(table[c].iloc[-1])
+                for c in ("mean", "low", "high")
+            )
         )
         for who, table in tables.items()
     }
@@ -148,7 +152,9 @@ def _describe(
         f"layer, tuned minus base: {last}{unit}."
     )
     ends = {
-        who: table.groupby("model")["mean"].last().map(lambda end: minus(f"{end:.2f}"))
+        who: table.groupby("model")["mean"]
+        .last()
+        .map(lambda end: minus(f"{end:.2f}") if unit else fraction(end))
         for who, table in tables.items()
     }
     figure.alt = "Line chart by layer: " + "; ".join(

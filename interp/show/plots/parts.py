@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from math import floor, log10
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,25 @@ ACROSS = 5
 
 
 def percent(share: float) -> str:
-    """A share as a percentage, with a decimal only where it is small: `86 %`, `0.4 %`."""
-    value = 100 * share
-    return f"{value:.1f} %" if 0 < value < 1 or 99 < value < 99.95 else f"{value:.0f} %"
+    """A share as a percentage: `86 %`, `0.018 %`, `99.96 %`, `< 0.001 %`; none and all alone are 0
+    and 100 %."""
+    return f"{minus(_short_of(100, 100 * share, 0))} %"
+
+
+def fraction(value: float) -> str:
+    """A probability or share of 1: `0.87`, `0.00018`, `0.9996`, `< 0.00001`; `0.00` is none."""
+    return minus(_short_of(1, value, 2))
+
+
+def _short_of(whole: int, value: float, decimals: int) -> str:
+    """`value` with `decimals`, or two digits of what is left to 0 or `whole` if less."""
+    away, least = min(abs(value), abs(whole - value)), 1e-5 * whole
+    if 0 < away < least:
+        sign, bound = ("<", least) if value < whole / 2 else (">", whole - least)
+        return f"{sign} {bound:.{3 + decimals}f}"
+    if not 0 < away < 10.0**-decimals:
+        return f"{value:.{decimals}f}"
+    return f"{value:.{1 - floor(log10(away))}f}".rstrip("0").rstrip(".")
 
 
 def minus(text: str) -> str:

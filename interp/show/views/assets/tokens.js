@@ -25,10 +25,9 @@ function signed(value, digits) {
   return (value < 0 && +text ? "\u2212" : "+") + text;
 }
 function percent(share) {
-  var value = 100 * share;
-  if (value < 0.001) return "< 0.001\u00a0%";
-  if (value > 99.95) return value >= 99.995 ? "> 99.99\u00a0%" : value.toFixed(2) + "\u00a0%";
-  return (value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : String(+value.toPrecision(2))) + "\u00a0%";
+  var value = 100 * share, away = Math.min(value, 100 - value);
+  if (away < 0.001) return (value < 50 ? "< 0.001" : "> 99.999") + "\u00a0%";
+  return +value.toFixed(away < 1 ? 1 - Math.floor(Math.log10(away)) : value < 10 ? 1 : 0) + "\u00a0%";
 }
 function logistic(odds) { return 1 / (1 + Math.exp(-odds)); }
 
