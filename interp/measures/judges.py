@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 
 from interp.base import labels
 from interp.base.errors import InputError
@@ -98,8 +99,9 @@ class LocalJudge:
         neutral = {q: s for (q, _), s in zip(baseline, scores[len(texts) :], strict=True)}
         verdicts = [Verdict(None, "empty answer")] * len(answers)
         for index, (question, _), score in zip(asked, texts, scores[: len(texts)], strict=True):
-            gain = (score - neutral[question]).double().view(-1, 2)
-            high = torch.sigmoid(gain[:, 0] - gain[:, 1]).mean()
+            gain = (score - neutral[question]).double()
+            up, down = rearrange(gain, "(pair pole) -> pole pair", pole=2)
+            high = torch.sigmoid(up - down).mean()
             verdicts[index] = Verdict(LOWEST + (HIGHEST - LOWEST) * float(high))
         return verdicts
 

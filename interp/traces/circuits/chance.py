@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,7 +52,8 @@ def beside_chance(
     dealt = [_dealt(scores, generator) for _ in range(draws)]
     made = [circuit for one in dealt for circuit in _grown(one, found.n_edges)]
     values = faithfulness(made, clean, corrupted, ask=ask).values
-    return replace(found, chance=values.view(draws, len(found.n_edges), -1).transpose(0, 1))
+    chance = rearrange(values, "(draw size) prompt -> size draw prompt", draw=draws)
+    return replace(found, chance=chance)
 
 
 def _dealt(scores: CircuitScores, generator: np.random.Generator) -> CircuitScores:

@@ -48,10 +48,6 @@ class Frame:
     sin: list[Tensor] | None
     reads: int = 1
 
-    @property
-    def each(self) -> Int[Tensor, " batch"]:
-        return torch.arange(len(self.at), device=self.at.device)
-
     def rotary(self, layer: int, *, at: bool = False) -> tuple[Tensor, Tensor] | None:
         """Cosines and sines of all columns, or of the metric columns of each prompt."""
         if self.cos is None or self.sin is None:
@@ -62,14 +58,11 @@ class Frame:
     def mask(self, layer: int, *, at: bool = False) -> Tensor:
         return self.row(self.masks[layer]) if at else self.masks[layer]
 
-    @property
-    def columns(self) -> Int[Tensor, "batch reads"]:
-        """Each prompt's metric columns."""
-        return self.at[:, None] - torch.arange(self.reads - 1, -1, -1, device=self.at.device)
-
     def row(self, x: Tensor) -> Tensor:
-        """Each prompt's metric columns, `[batch reads ...]`."""
-        return x[self.each[:, None], self.columns]
+        """Each prompt's metric columns of `x` `[batch pos ...]`, as `[batch reads ...]`."""
+        device = self.at.device
+        columns = self.at[:, None] - torch.arange(self.reads - 1, -1, -1, device=device)
+        return x[torch.arange(len(self.at), device=device)[:, None], columns]
 
     def read(
         self, x: Float[Tensor, "batch reads d_model"]

@@ -29,9 +29,11 @@ million edges, 6.6 MB per prompt).
 """
 
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -266,19 +268,20 @@ def _multiply(
     """Add one prompt's differences times gradients to its table."""
     graph, frame = differences.graph, differences.taken.frame
     rows = slice(int(frame.first[prompt]), int(frame.at[prompt]) + 1)
+    flat = partial(rearrange, pattern="node pos d -> node (pos d)")
     written = differences.written(prompt, rows, size)
     last = graph.n_layers - 1
     for layer, read in enumerate(reads):
         parts = [read.expand(j, prompt, rows) for j in range(4)]
         start = graph.reads(layer)
         if layer < last:
-            gradients = torch.cat(parts).flatten(1)
+            gradients = flat(torch.cat(parts))
             into = slice(start, start + graph.per_layer)
             for where, piece in written.below(layer):
-                table[where, into] += piece.flatten(1) @ gradients.T
+                table[where, into] += flat(piece) @ gradients.T
             continue
-        ends = torch.cat((parts[0], parts[3], final[None])).flatten(1)
-        keys = torch.cat(parts[1:3]).flatten(1)
+        ends = flat(torch.cat((parts[0], parts[3], final[None])))
+        keys = flat(torch.cat(parts[1:3]))
         count, kv = graph.n_heads, graph.n_kv_heads
         middle = slice(start + count, start + count + 2 * kv)
         columns = [
@@ -287,8 +290,8 @@ def _multiply(
             len(graph.destinations) - 1,
         ]
         for where, piece in written.below(layer):
-            table[where, columns] += piece[:, -frame.reads :].flatten(1) @ ends.T
-            table[where, middle] += piece.flatten(1) @ keys.T
+            table[where, columns] += flat(piece[:, -frame.reads :]) @ ends.T
+            table[where, middle] += flat(piece) @ keys.T
 
 
 def _nodes(

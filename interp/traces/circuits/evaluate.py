@@ -219,20 +219,16 @@ def _run(
         taken = contrast.take(torch.tensor(rows, device=device))
         if 0 in rows:
             _check(contrast, taken)
-        ends = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
-
-        def finals() -> Tensor:
-            return run_circuits(contrast, taken, tables, budget.size)
-
-        return budget.halving(finals, least), *ends
+        up, down = contrast.measured(taken.clean.logits, taken.rows), contrast.empty(taken)
+        finals = budget.halving(lambda: run_circuits(contrast, taken, tables, budget.size), least)
+        return finals, up, down
 
     with torch.no_grad():
         batches = memory.in_batches(
             len(contrast), at_once, some, what="circuits", device=device,
             progress=ask.progress, unit="prompt",
         )  # fmt: skip
-        parts = [part for _, part in batches]
-        finals, up, down = (list(part) for part in zip(*parts, strict=True))
+        finals, up, down = zip(*(part for _, part in batches), strict=True)
         vocab = int(contrast.clean.model.cfg.d_vocab)
         read = Readout(contrast.decoder, contrast.metric, vocab, max(vocab, budget.size // 16))
         values = read(torch.cat(finals, 1))

@@ -23,6 +23,8 @@ from interp.traces.circuits.contrast import Contrast, Frame, Taken
 from interp.traces.circuits.weights import constant_of, weight_of
 from interp.traces.patching.engine import turned
 
+_MIX = "batch read source, batch source pos d -> batch read pos d"
+
 
 @dataclass
 class Stored:
@@ -40,7 +42,11 @@ class Stored:
     def add(self, frame: Frame, value: Tensor, write: Tensor | None, *, last: bool) -> None:
         """Add sources: `[batch pos d_model]` of an MLP, or heads `[batch pos head d]`."""
         made = self._made(value, write)
-        self.ends.append(made if last else frame.row(made.transpose(1, 2)).transpose(1, 2))
+        if not last:  # of every column, those that the metric reads
+            columns = frame.row(rearrange(made, "batch source pos d -> batch pos source d"))
+            self.ends.append(rearrange(columns, "batch reads source d -> batch source reads d"))
+        else:
+            self.ends.append(made)
         if last:
             return
         if self.whole is not None:
@@ -59,7 +65,7 @@ class Stored:
         """What reads get beyond the corrupted stream."""
         if self.whole is not None:
             part = self.whole[:, : table.shape[2]]
-            return torch.bmm(table, part.flatten(2)).unflatten(2, part.shape[2:])
+            return einsum(table, part, _MIX)
         total, start = None, 0
         for value, write in self.pieces:
             if start == table.shape[2]:
@@ -67,7 +73,7 @@ class Stored:
             made = self._made(value, write)
             weights = table[:, :, start : start + made.shape[1]]
             start += made.shape[1]
-            part = torch.bmm(weights, made.flatten(2)).unflatten(2, made.shape[2:])
+            part = einsum(weights, made, _MIX)
             total = part if total is None else total.add_(part)
         assert total is not None  # the input is always stored
         return total
@@ -77,7 +83,7 @@ class Stored:
     ) -> Float[Tensor, "batch read reads d"]:
         """The same for the metric columns alone."""
         ends = torch.cat(self.ends, 1)[:, : table.shape[2]]
-        return torch.bmm(table, ends.flatten(2)).unflatten(2, ends.shape[2:])
+        return einsum(table, ends, _MIX)
 
 
 class Mixer:

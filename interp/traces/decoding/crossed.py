@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -122,10 +123,13 @@ def crossed(
                 )
             )
     units = torch.tensor([measure([one.text for one in some]).units for some in answers])
-    shape = (2, 2, len(questions))
+
+    def by_role(values: Tensor) -> Tensor:
+        return rearrange(values, "(writer decider) ... -> writer decider ...", writer=2)
+
     return Crossed(
-        emoji=units[..., 1].reshape(shape) > 0,
-        sentences=units[..., [3, 2]].reshape(*shape, 2),
-        ended=torch.tensor([[one.ended for one in some] for some in answers]).reshape(shape),
+        emoji=by_role(units[..., 1]) > 0,
+        sentences=by_role(units[..., [3, 2]]),
+        ended=by_role(torch.tensor([[one.ended for one in some] for some in answers])),
         topics=tuple(topic for _, topic in questions),
     )

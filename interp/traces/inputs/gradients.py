@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def integrated(
             for value in values
         ]
     weigh = torch.tensor(weights / 2, dtype=torch.float32, device=device)
-    slopes = torch.einsum("s,fspd->fpd", weigh, torch.stack(found).float())
+    slopes = einsum(weigh, torch.stack(found).float(), "step, factor step pos d -> factor pos d")
     each = (slopes * (own - mean).float()).sum(-1)
     change = (values[:, -1] - values[:, -2]).detach()
     scores = torch.stack([each[:, word.start : word.end].sum(1) for word in words], 1)

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -160,7 +161,6 @@ def _summed(
         wanted = torch.zeros_like(final)
         wanted[..., dim] = where.to(final)
         found = torch.autograd.grad(final, sources, wanted, retain_graph=dim < width - 1)
-        total.append(
-            torch.stack([torch.einsum("bp,bpd->d", share.to(g), g.float()).cpu() for g in found])
-        )
+        means = [einsum(share.to(g), g.float(), "batch pos, batch pos d -> d") for g in found]
+        total.append(torch.stack([mean.cpu() for mean in means]))
     return torch.stack(total, 1)

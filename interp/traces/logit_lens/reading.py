@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -290,7 +291,8 @@ def _measure(
     best_of = torch.tensor(ids)
     parts: list[tuple[Tensor, ...]] = []
     for chunk in vectors.split(max(1, _LOGITS // outcome.size // vectors.shape[1])):
-        logits = _readout(model, chunk.flatten(0, 1)).unflatten(0, chunk.shape[:2])
+        logits = _readout(model, rearrange(chunk, "n reads d -> (n reads) d"))
+        logits = rearrange(logits, "(n reads) vocab -> n reads vocab", n=len(chunk))
         sums = outcome.sums(logits[:, 0] if outcome.reads == 1 else logits)
         factors = [factor(sums) for factor in FACTORS.values()]
         if not outcome.stop_ids:  # without a stop token there are no factors

@@ -47,6 +47,8 @@ def part_of(plan: SweepPlan, rows: list[int]) -> SweepPlan:
 
 def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:
     """A metric of all prompts, for some of them; the others' rows do not matter."""
+    if rows == list(range(count)):
+        return metric
     if isinstance(metric, Several):
         return Several(tuple(metric_of_rows(one, rows, count) for one in metric.metrics))
     if hasattr(metric, "ids"):  # of an outcome, which looks at each row by itself

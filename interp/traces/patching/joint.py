@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pandas as pd
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -236,7 +237,10 @@ def _by_engine(
     for jobs, segments in engine.chunks(prompt, left[prompt]):
         first = min(node.layer for node in group)
         x = torch.cat(
-            [s.cached(base.kept.acts["resid_pre"][first]).flatten(0, 1) for s in segments]
+            [
+                rearrange(s.cached(base.kept.acts["resid_pre"][first]), "job row d -> (job row) d")
+                for s in segments
+            ]
         )
         for i in range(first, len(engine.layers)):
             edits = Edits([node for node in group if node.layer == i], acts, segments)
@@ -287,7 +291,8 @@ def _edited_layer(
     h = layer.norm1(x)
 
     def heads(name: str, of: Callable[[Tensor], Tensor]) -> Tensor:
-        return edits(name, of(h).view(len(x), -1, layer.d_head))
+        made = rearrange(of(h), "row (head d_head) -> row head d_head", d_head=layer.d_head)
+        return edits(name, made)
 
     q, k, v = heads("q", layer.q), heads("k", layer.k), heads("v", layer.v)
     z = torch.empty_like(q)
@@ -304,7 +309,8 @@ def _edited_layer(
                 wanted = edits.source["pattern"][i][s.prompt, node.element]
                 pattern = wanted[:, s.start : s.stop, : s.stop][:, rows].to(values.dtype)
                 s.of(z)[:, rows, node.element] = pattern @ values[:, kv]
-    attn = edits("attn_out", layer.attn_out(edits("z", z).flatten(1)))
+    flat = rearrange(edits("z", z), "row head d_head -> row (head d_head)")
+    attn = edits("attn_out", layer.attn_out(flat))
     middle = edits("resid_mid", attn + x)
     hidden = edits("mlp_post", layer.hidden(x if layer.parallel else middle))
     return edits("resid_post", edits("mlp_out", layer.mlp_out(hidden)) + middle)

@@ -10,6 +10,7 @@ on, and a patch at all positions changes every row.
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -143,10 +144,11 @@ def _middle(
     before, z = s.cached(acts["resid_pre"][i]), s.cached(acts["z"][i])
     if layer.o_weight is None:
         z = z.clone()
-        z[each, :, heads] = new.transpose(1, 2)
-        return layer.attn_out(z.flatten(2)) + before
+        z[each, :, heads] = rearrange(new, "job row head d_head -> job head row d_head")
+        return layer.attn_out(rearrange(z, "job row head d_head -> job row (head d_head)")) + before
     # Only the patched heads' columns of the output projection are needed: the rest is cached.
-    change = (new - z[each, :, heads].transpose(1, 2)).flatten(2)
+    old = rearrange(z[each, :, heads], "job head row d_head -> job row head d_head")
+    change = rearrange(new - old, "job row head d_head -> job row (head d_head)")
     kinds, counts = which.unique_consecutive(return_counts=True)
     size, moved = change.shape[2], []
     for kind, part in zip(kinds.tolist(), change.split(counts.tolist()), strict=True):
@@ -177,7 +179,7 @@ def _new_z(
     values = base.kept.acts["v"][i][s.prompt, : s.stop, kv].unsqueeze(1)
     if site == "pattern":
         pattern = source[s.prompt, which, s.start : s.stop, : s.stop]
-        return torch.matmul(pattern.to(values.dtype).unsqueeze(1), values).transpose(1, 2)
+        return (pattern.to(values.dtype) @ values[:, 0]).unsqueeze(2)
     if site == "q":
         turn = base.rotary(i, s)
         new = turned(layer.q_norm, s.cached(source), turn)

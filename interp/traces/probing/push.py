@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -153,7 +154,8 @@ def push(
     blocks = tuple(range(int(clean.model.cfg.n_layers)) if layers is None else layers)
     ends = [_ends(run, blocks, metric, ask) for run in (clean, corrupted)]
     gaps = ends[0][:, first].mean(1) - ends[1][:, first].mean(1)
-    read = torch.einsum("lbd,ld->lb", torch.cat([end[:, second] for end in ends], 1), gaps)
+    judged = torch.cat([end[:, second] for end in ends], 1)
+    read = einsum(judged, gaps, "layer batch d, layer d -> layer batch")
     one, other = read.chunk(2, 1)
     values = torch.stack([_under(clean, block, -_as_long(gap, draws, ask.seed), metric, ask)
                           for block, gap in zip(blocks, gaps, strict=True)])  # fmt: skip
