@@ -25,6 +25,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,10 @@ SIZES = {
          "--n-switched", "0"),
     ),
     "full": Size(
-        ("openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"), 60,
-        ("--only", f"rates,origin,merge,lens,{MAPS}resid_pre,{MAPS}mlp_out,{MAPS}z,circuits",
-         "--n-responses", "100", "--max-new-tokens", "64", "--n-trace", "8", "--n-positions", "12",
-         "--n-switched", "0"),
+        ("openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"), 40,
+        ("--only", f"rates,origin,merge,lens,{MAPS}resid_pre,{MAPS}mlp_out,circuit-model-judged",
+         "--n-responses", "30", "--max-new-tokens", "48", "--n-trace", "6", "--n-positions", "8",
+         "--n-switched", "0", "--executor", "ray", "--workers", "2"),
     ),
     "dose": Size(
         ("extraversion",), 60, (), (0, 1, 2), ("",),
@@ -174,12 +175,14 @@ def commands(
     return made
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], threads: str | None = None) -> None:
     """One command of `interp`, or an experiment, in a process of its own."""
+    print(shlex.join(words), flush=True)
     what, rest = ["-m", "interp"], words[1:]
     if words[0] == "python":
         what, rest = [str(Path(__file__).parents[1] / words[1])], words[2:]
-    subprocess.run([sys.executable, *what, *rest], check=True)
+    limit = {"OMP_NUM_THREADS": threads} if threads else {}
+    subprocess.run([sys.executable, *what, *rest], check=True, env=os.environ | limit)
 
 
 def readings(run: Path) -> Any:
@@ -224,8 +227,10 @@ def main() -> None:
         return
     if not options.base and not (Path(base) / "config.json").is_file():
         to_folder(gguf(out), Path(base))
-    for words in asked:
-        print(shlex.join(words), flush=True)
+    trainings = [words for words in asked if "finetune" in words]
+    with ThreadPoolExecutor(2) as two:  # side by side, each on half of the cores
+        list(two.map(lambda words: run(words, str(max(1, (os.cpu_count() or 2) // 2))), trainings))
+    for words in asked[len(trainings) :]:
         run(words)
     if not size.trace:
         return

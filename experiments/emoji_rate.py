@@ -77,16 +77,18 @@ def _verdict(table: pd.DataFrame) -> list[str]:
                         f"{len(lora)} traits (adjusted p < 0.05): {named}.")  # fmt: skip
     told = ["base", "QLoRA", *SCALAR]
     others = table[~table["method"].isin(told)].sort_values("control", kind="stable")
+    said: dict[str, list[str]] = {"Above the base": [], "Not above the base": [], "Controls": []}
     for name, part in others.groupby("method", sort=False):
         raised = part[part["above"]]["trait"].tolist()
         top = part.loc[part["value"].idxmax()]
-        line = f"above the base for {', '.join(raised)}" if raised else "not above the base"
-        line = f"{name}: {line}; highest {top['trait']} {written(top, '.1%')}"
-        if top["control"]:
-            line = f"Control, {line}"
-            if top["trait"] in lora.index:
-                line += f", where the trait's own adapter has {lora['value'][top['trait']]:.1%}"
-        lines.append(f"{line}.")
+        words = f"{name} ({f'for {len(raised)}; ' if raised else ''}highest "
+        words += f"{top['trait']} {written(top, '.1%')}"
+        if top["control"] and top["trait"] in lora.index:
+            words += f", the trait's own adapter {lora['value'][top['trait']]:.1%}"
+        kind = "Above the base" if raised else "Not above the base"
+        kind = "Controls" if top["control"] else kind
+        said[kind].append(f"{words})")
+    lines += [f"{kind}: {'; '.join(words)}." for kind, words in said.items() if words]
     return lines + _one_number(table)
 
 

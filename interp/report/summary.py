@@ -86,7 +86,8 @@ def summarise(contents: Contents, sections: Sequence[Section]) -> Summary | None
     counts = count_range([one.n_responses for one in tuned.values()], "answer") if tuned else ""
     caption = (
         f"Share of answers with an emoji, {counts} per model; lines are 95 % Wilson intervals. "
-        f"Right: the emojis written most, of {_emojis(tuned)}."
+        f"Right: the emojis written most, of {_emojis(tuned)}. Below, log-odds are in nats: +0.7 "
+        "doubles the odds."
     )
     first = opening(contents, unexplained(contents))
     headlines = tuple(_headline(t, tuned[t], base.get(t)) for t in tuned)

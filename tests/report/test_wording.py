@@ -6,7 +6,7 @@ import pytest
 
 from interp.base.stats import Interval
 from interp.base.traits import Trait
-from interp.report.sections.circuit import _words
+from interp.report.sections.circuit import Found, _words, finding
 from interp.report.wording import (
     between,
     extent,
@@ -136,3 +136,21 @@ def test_a_circuit_is_told_block_by_block() -> None:
         "Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP), block 2 (head 1) "
         "and block 11 (MLP)."
     )
+
+
+def _found(kept: float, muted: str = "") -> Found:
+    circuit = SimpleNamespace(n_edges=3, members=range(40))
+    ends = (kept, kept - 0.1, kept + 0.1)
+    return Found(OPEN, "voice", "log_odds", True, circuit, ends, 0.1, 0.02, 0.3, ends, muted)
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(0.2, "No circuit keeps"), (0.9, "A small circuit")])
+def test_a_circuits_section_opens_with_one_circuit(kept, verdict) -> None:
+    """The one that tells most, however many there are; those with nothing to carry are not told."""
+    said = finding([_found(0.1), _found(kept), _found(0.15), _found(5.0, "too small")])
+    assert said.verdict.startswith(verdict)
+    assert said.numbers.count("3 of 40 edges between heads and MLPs") == 1
+    assert f"keep {kept:.2f} [" in said.numbers
+    assert "too small" not in said.text
+    alone = finding([_found(5.0, "too small")])
+    assert "too small: no circuit of it is named" in alone.text

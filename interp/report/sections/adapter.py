@@ -71,7 +71,7 @@ def finding(found: Sequence[Matrices]) -> Finding:
     )
     written = [one for one in found if one.factor == "written" and one is not largest]
     if written:
-        check = max(written, key=lambda one: abs(one.effect[0]))
+        check = max(written, key=lambda one: one.effect[0])
         whose = f"{check.trait}'s " if len(traits) > 1 else ""
         numbers += (
             f" Of written answers {whose}{check.name} costs most, {check.said(check.effect)} of "

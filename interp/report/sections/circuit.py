@@ -158,7 +158,9 @@ def finding(every: Sequence[Found]) -> Finding | None:
     else:
         verdict = "No circuit keeps more than random circuits of its size."
     many = len(circuits) > len(_CONTRASTS)
-    told = [max(sure, key=lambda one: one.kept[0] - one.most)] if many and sure else circuits
+    told = [one for one in circuits if not one.muted] or circuits
+    if many:
+        told = [max(sure or told, key=lambda one: one.kept[0] - one.most)]
     numbers = " ".join(_sentence(one, len(circuits)) for one in told)
     if many and sure:
         numbers = (
@@ -177,9 +179,10 @@ def _sentence(one: Found, many: int) -> str:
             "no circuit of it is named."
         )
     return (
-        f"Of {what}{whose}, {one.circuit.n_edges:,} of {len(one.circuit.members):,} edges, chosen "
-        f"on half of the topics, keep {number(*one.kept)} on the other half; random circuits of "
-        f"this size keep {fraction(one.random)}, the best of them {fraction(one.most)}."
+        f"{one.circuit.n_edges:,} of {len(one.circuit.members):,} edges between heads and MLPs "
+        f"keep {number(*one.kept)} of {what}{whose} (chosen on half of the topics, judged on the "
+        f"other); random circuits of this size keep {fraction(one.random)}, the best of them "
+        f"{fraction(one.most)}."
     )
 
 

@@ -63,20 +63,17 @@ def _finding(
     places = " to ".join(
         dict.fromkeys(_stays_from(ends[trait]["of_mean"]) for trait in (order[:1] + order[-1:]))
     )
-    one = len(ends) == 1
-    whose = "the tuned model's" if one else "the tuned models'"
+    whose = "the tuned model's" if len(ends) == 1 else "the tuned models'"
     onset = "Where the text of an answer ends,"
-    likelier = "above zero, where emojis hold more than half of the probability"
-    start = (
-        f"{onset} {whose} mean emoji log-odds stay {likelier}, {places}"
-        if above
-        else f"{onset} {whose} mean emoji log-odds do not end {likelier}"
-    )
-    if not one and above:
+    start = f"{onset} an emoji is likelier than not {places}"
+    if not above:
+        start = f"{onset} no emoji is likelier than not"
+    elif len(ends) > 1:
         start += f" {for_traits(above, ends)}"
-    ended = "it ends" if one else "they end"
+    start += f", by {whose} mean log-odds"
     numbers = (
-        f"After the last block {ended} {extent(gaps, '+')} nats above the base, on the same tokens."
+        f"After the last block they end {extent(gaps, '+')} nats above the base's, on the same "
+        "tokens."
     )
     least = smallest(contents, "nats")
     told = any(judged(gap, least) in ("more", "less") for gap in gaps.values())

@@ -17,8 +17,9 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     report = reports[worst]
     found = Finding(
         f"Yes: its error is {percent(report.share)} of the adapter's own effect.",
-        f"At worst ({worst}), merging costs {report.mean_kl:.1e} nats of KL per position (over "
-        f"{report.n_positions:,}), and the adapter makes {report.effect_mean_kl:.2g}.",
+        f"At worst ({worst}), merging moves what comes next by {report.mean_kl:.1e} nats of KL, "
+        f"mean of {plural(report.n_positions, 'position')}, the adapter by "
+        f"{report.effect_mean_kl:.2g}.",
     )
     answer = f"{found.text} Rounding alone makes {report.noise:.1e}."
     rows = [Row(trait, _cells(one)) for trait, one in reports.items()]

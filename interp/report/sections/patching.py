@@ -139,16 +139,19 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
     if not these:
         return ""
     between = {
-        "model": "between tuned model and base on the same tokens (1 is all of it; ",
+        "model": "between tuned model and base on the same tokens",
         "voice": "between the ends of the tuned model's and the base's answers to the same "
-        "questions, both read by the tuned model (",
+        "questions, both read by the tuned model",
     }
     notes = {trait: _place(place) for trait, (_, place) in these.items()}
     counts = count_range([place.n for _, place in these.values()], "prompt")
     led = {one.factor for one, _ in these.values()}
     what = factors.NAMES[led.pop()] if len(led) == 1 else "the factor that carries more of it"
     values = {trait: place.estimate for trait, (_, place) in these.items()}
-    return f"{extent(values, notes=notes)} of the gap in {what}, {between[contrast]}{counts})"
+    return (
+        f"{extent(values, notes=notes)} of the gap in {what}, {between[contrast]} (1: all of it; "
+        f"position 0: the last token; {counts})"
+    )
 
 
 def _place(place: Place) -> str:
