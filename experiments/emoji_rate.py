@@ -85,9 +85,8 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         words += f"{top['trait']} {written(top, '.1%')}"
         if top["control"] and top["trait"] in lora.index:
             words += f", the trait's own adapter {lora['value'][top['trait']]:.1%}"
-        kind = (
-            "Controls" if top["control"] else next(k for k in said if bool(raised) != ("Not" in k))
-        )
+        kind = "Above the base" if raised else "Not above the base"
+        kind = "Controls" if top["control"] else kind
         said[kind].append(f"{words})")
     lines += [f"{kind}: {'; '.join(words)}." for kind, words in said.items() if words]
     return lines + _one_number(table)

@@ -147,6 +147,19 @@ def test_an_error_of_ours_fails_its_step_and_the_others_go_on(sums):
     assert sums.run() == "acd", "the same command tries again"
 
 
+def test_a_file_that_our_code_does_not_find_is_no_full_disk(sums):
+    def lost(_: Path) -> None:
+        Path("no-such-asset.json").read_text()
+
+    steps = [replace(s, write=lost) if s.name == "a" else s for s in sums.steps()]
+    with pytest.raises(StepsFailedError, match="3 of 4 steps failed"):
+        sums.run(steps)
+    log = sums.path.joinpath("run.log").read_text()
+    assert "FileNotFoundError" in log
+    assert "no-such-asset.json" in log
+    assert "cannot be written" not in log
+
+
 def test_ctrl_c_keeps_what_is_finished(sums):
     def interrupt(_: Path) -> None:
         raise KeyboardInterrupt

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from interp.base.errors import InputError, one_line
+from interp.base.errors import InputError, one_line, said
 from interp.base.html import card, note, table
 
 
@@ -150,7 +150,7 @@ def _table(result: Any) -> str:
     except TypeError:  # this kind has none
         return ""
     except Exception as problem:  # what can be shown is shown
-        return note(f"No table: {problem}")
+        return note(f"No table: {said(problem)}")
     if frame is None:
         return note(f"No table here: {numbers(result):,} numbers would take long. Ask for it.")
     return table(frame)
@@ -162,7 +162,7 @@ def _figure(result: Any) -> str:
     try:
         found = _DRAWERS[result.kind][0](result)
     except Exception as problem:
-        return note(f"No figure: {problem}")
+        return note(f"No figure: {said(problem)}")
     if found is None:
         return ""
     return (

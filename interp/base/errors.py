@@ -26,6 +26,11 @@ def one_line(text: str) -> str:
     return f"{shown[: _LONGEST // 2]} … {_safe(text[-_LONGEST:])[-_LONGEST // 2 :]}"
 
 
+def said(problem: BaseException, most: int = 300) -> str:
+    """What an exception of another library is and says, in one line: `ValueError: …`."""
+    return f"{type(problem).__name__}: {one_line(str(problem))[:most]}".rstrip(": .")
+
+
 def visible(text: str) -> str:
     """`text` with control characters, noncharacters and halves of surrogates written out.
 

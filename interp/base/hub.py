@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.base.errors import InputError
+from interp.base.errors import InputError, said
 from interp.base.files import LARGEST_JSON
 
 SECONDS = 10.0
@@ -42,16 +42,15 @@ def snapshot(source: str, patterns: Sequence[str], error: type[InputError]) -> P
 
     name, revision = split_id(source)
     known = describe(source, "model", error)
+    if known is not None:
+        check_sizes(known, patterns, source, error)
     try:
         if known is None:
             kept = snapshot_download(name, revision=revision, local_files_only=True)
             return Path(kept)
-        check_sizes(known, patterns, source, error)
         return Path(snapshot_download(name, revision=known.sha, allow_patterns=list(patterns)))
     except Exception as problem:  # the library's errors have no common base
-        if isinstance(problem, InputError):
-            raise
-        why = "cannot be reached" if known is None else f"fails ({_first_line(problem)})"
+        why = "cannot be reached" if known is None else f"fails ({said(problem)})"
         raise error(
             f"{source}: no such folder, not in the cache, and the hub {why}; check the name and "
             "the network, or give a local folder"
@@ -75,7 +74,7 @@ def describe(source: str, kind: Literal["model", "dataset"], error: type[InputEr
         )
     except (RepositoryNotFoundError, RevisionNotFoundError) as problem:
         raise error(
-            f"{source}: the hub has no such {kind}, or not for you ({_first_line(problem)})"
+            f"{source}: the hub has no such {kind}, or not for you ({said(problem)})"
         ) from None
     except Exception:  # offline, cut off, slow: the cache is asked next
         return None
@@ -119,8 +118,3 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
     if not made:
         raise TimeoutError(f"no answer within {seconds:g} s")
     return made[0]
-
-
-def _first_line(problem: BaseException) -> str:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (lines[0] if lines else type(problem).__name__)[:200]

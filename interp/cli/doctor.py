@@ -10,7 +10,7 @@ import torch
 
 from interp.base import machine
 from interp.base.environment import PACKAGES, installed
-from interp.base.errors import one_line
+from interp.base.errors import said
 from interp.readout import coverage
 
 EXTRAS = {"ray": "ray", "jupyterlab": "notebooks", "ipykernel": "notebooks", "mkdocs": "docs"}
@@ -125,7 +125,7 @@ def _bitsandbytes() -> str:
         back = dequantize_4bit(*quantize_4bit(matrix, quant_type="nf4"))
         error = float((back - matrix).norm() / matrix.norm())
     except Exception as problem:  # a missing library, driver or kernel, each of its own kind
-        return f"fails: {one_line(str(problem)) or type(problem).__name__:.200}"
+        return f"fails: {said(problem)}"
     return "works" if error < 0.2 else f"fails: four bits are off by {error:.0%}"
 
 

@@ -215,12 +215,14 @@ def _report(run: str, json: bool, *, keep: bool = False, pdf: bool = False) -> N
 
 def _draw(folder: Any, json: bool, pdf: bool) -> None:
     from interp import report as room
-    from interp.study.runs import unwritable
+    from interp.study.runs import of_the_place, unwritable
 
     try:
         with console.progress(not json) as progress:
             room.write(folder, progress, pdf=pdf)
     except OSError as problem:
+        if not of_the_place(problem):
+            raise
         raise RunError(f"the report: {unwritable(folder.path, problem)}") from None
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from interp.base.errors import InputError, ModelError
+from interp.base.errors import InputError, ModelError, said
 from interp.base.results import Result
 from interp.base.traits import Trait
 from interp.behaviour.shares import Rows
@@ -291,8 +291,9 @@ def _load(source: str, device: torch.device | str | None) -> Any:
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as problem:  # a config's wrong values raise every kind
-        line = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:200]
-        raise ModelError(f"{source}: cannot be loaded as a text classifier ({line})") from None
+        raise ModelError(
+            f"{source}: cannot be loaded as a text classifier ({said(problem)})"
+        ) from None
     if report["missing_keys"]:
         raise ModelError(
             f"{source}: the weights lack {len(report['missing_keys'])} tensors "

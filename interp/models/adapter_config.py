@@ -21,7 +21,7 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
-from interp.base.errors import AdapterError
+from interp.base.errors import AdapterError, said
 
 LARGEST_RANK = 4096
 _MERGEABLE = "PEFT merges LoRA, LoHa, LoKr, IA3, VeRA, OFT and others into a causal model's weights"
@@ -76,7 +76,7 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
             warnings.simplefilter("ignore")  # advice to who trains
             return kind_of_config(**kept, inference_mode=True), unknown
     except Exception as problem:  # fields that contradict each other, of every kind
-        raise AdapterError(f"{path}: PEFT refuses it ({problem!s:.300})") from None
+        raise AdapterError(f"{path}: PEFT refuses it ({said(problem)})") from None
 
 
 def _is_mergeable(kind: Any) -> bool:

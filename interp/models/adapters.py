@@ -21,7 +21,7 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from interp.base.errors import AdapterError
+from interp.base.errors import AdapterError, said
 from interp.base.files import kind_of, read_json, sha256
 from interp.base.hub import is_hub_id, snapshot
 from interp.base.tensor_files import read_safetensors
@@ -238,11 +238,11 @@ def attach(
 
 
 def _reason(problem: Exception) -> str:
-    """The line of an exception that says what is wrong."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    said = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
-    named = type(problem).__name__
-    return f"no tensor {said[:300]}" if named == "KeyError" else said[:300].rstrip(".") or named
+    """The line of an exception that says what is wrong; torch says which tensor below its first."""
+    mismatch = next((x for x in str(problem).splitlines() if "size mismatch" in x), None)
+    if mismatch:
+        return mismatch.strip()[:300].rstrip(".")
+    return f"no tensor {problem!s:.300}" if isinstance(problem, KeyError) else said(problem)
 
 
 def embedding_copies(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, str]:

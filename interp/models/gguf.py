@@ -6,7 +6,7 @@ The file also holds config, tokenizer and chat template. Needs the package `gguf
 from pathlib import Path
 from typing import Any
 
-from interp.base.errors import ModelError
+from interp.base.errors import ModelError, said
 from interp.base.files import check_regular, kind_of
 
 _MAGIC = b"GGUF"
@@ -56,8 +56,7 @@ def check_gguf(path: Path) -> int:
         architecture = _text(reader, "general.architecture")
         count = sum(int(tensor.n_elements) for tensor in reader.tensors)
     except Exception as problem:  # the package checks nothing by itself
-        said = (str(problem).splitlines() or [""])[0] or type(problem).__name__
-        raise ModelError(f"{path}: damaged GGUF file ({said:.200}); copy it again") from None
+        raise ModelError(f"{path}: damaged GGUF file ({said(problem)}); copy it again") from None
     if architecture not in GGUF_SUPPORTED_ARCHITECTURES:
         raise ModelError(
             f"{path}: a GGUF of the architecture {architecture!r:.60}, which transformers cannot "

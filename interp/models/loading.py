@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from interp.base.errors import ModelError, OutOfMemoryError, TokenizerError
+from interp.base.errors import ModelError, OutOfMemoryError, TokenizerError, said
 from interp.base.files import kind_of, read_json, sha256
 from interp.base.hub import is_hub_id, snapshot, split_id
 from interp.base.memory import ran_out
@@ -177,7 +177,7 @@ def load_tokenizer(source: str | Path, trust_remote_code: str | bool | None = No
         raise
     except BaseException as problem:  # every backend raises its own kind, Rust's panics among them
         raise TokenizerError(
-            f"{source}: no usable tokenizer ({_first_line(problem)}); "
+            f"{source}: no usable tokenizer ({said(problem)}); "
             "put tokenizer.json and tokenizer_config.json beside the weights"
         ) from None
     longest = tokenizer.model_max_length
@@ -295,7 +295,7 @@ def _load_model(
                 f"{source}: loading its weights ran out of memory on {device}; {LESS}"
             ) from None
         raise ModelError(
-            f"{source}: cannot be loaded as a causal language model ({_first_line(problem)})"
+            f"{source}: cannot be loaded as a causal language model ({said(problem)})"
         ) from None
     lost = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
     if lost:
@@ -415,8 +415,3 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         if bar:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(problem: BaseException) -> str:
-    lines = str(problem).strip().splitlines()
-    return (lines[0] if lines else type(problem).__name__)[:200]

@@ -26,7 +26,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from interp.base.devices import input_device, places
-from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError
+from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError, said
 from interp.base.memory import check, in_batches, ran_out
 from interp.base.results import Result
 from interp.models.adapters import Adapter, attach, quiet
@@ -150,8 +150,8 @@ def _unmerged(live: Any, adapter: Adapter, prompts: TokenBatch) -> tuple[Tensor,
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as problem:
         if ran_out(problem):
             raise
-        said = " ".join(str(problem).split())[:300]
-        raise AdapterError(f"{adapter.path}: PEFT cannot run it on plain text ({said})") from None
+        why = said(problem)
+        raise AdapterError(f"{adapter.path}: PEFT cannot run it on plain text ({why})") from None
 
 
 def _merged(live: Any, adapter: Adapter) -> Any:
@@ -164,8 +164,8 @@ def _merged(live: Any, adapter: Adapter) -> Any:
     except Exception as problem:  # each kind of layer raises its own
         if ran_out(problem):
             raise OutOfMemoryError(f"{adapter.path}: no memory to merge it; {LESS}") from None
-        said = " ".join(str(problem).split())[:300] or type(problem).__name__
-        raise MergeError(f"{adapter.path}: PEFT cannot merge it in {live.dtype} ({said})") from None
+        why = said(problem)
+        raise MergeError(f"{adapter.path}: PEFT cannot merge it in {live.dtype} ({why})") from None
     return tuned.eval().requires_grad_(False)
 
 

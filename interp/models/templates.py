@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from interp.base.errors import TokenizerError
+from interp.base.errors import TokenizerError, said
 from interp.base.files import sha256_text
 
 DATE = datetime.datetime(2024, 7, 26)
@@ -108,10 +108,8 @@ class Template:
             )
             return made
         except Exception as problem:  # a template is a program: it can raise anything
-            kind = type(problem).__name__
-            said = f"{kind}: {problem}" if str(problem) else kind
             raise TokenizerError(
-                f"{self.name}: the chat template fails ({said:.300}); mend it in "
+                f"{self.name}: the chat template fails ({said(problem)}); mend it in "
                 "tokenizer_config.json, or use the prompt format 'plain'"
             ) from None
 

@@ -7,12 +7,15 @@ run, or cannot be drawn, is said with its reason and the mend; what is there, is
 6 s per trait, most of it bootstraps and figures.
 """
 
+import os
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from interp.base.errors import said
 from interp.base.files import check_place, write_text
 from interp.base.outcomes import reworded
 from interp.base.progress import Progress
@@ -61,7 +64,7 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
     sections: list[Section] = []
     undrawn: dict[tuple[Trait | None, str], str] = {}
     names, nothing = catalogue.sections(), unexplained(contents)
-    said = contents.asked.name
+    traced = contents.asked.name
     for done, name in enumerate(names):
         if progress:
             progress("report", done, len(names))
@@ -71,9 +74,9 @@ def _written(folder: RunFolder, contents: Contents, progress: Progress | None, p
             section.key, section.short = name, face.name
             if face.trace:
                 fold(section, contents, nothing)
-            retell(section, said)
+            retell(section, traced)
             sections.append(section)
-        short = reworded(face.name, said).lower()
+        short = reworded(face.name, traced).lower()
         undrawn |= {(trait, short): reason for trait, reason in reasons.items()}
     lighten(sections, folder.path / FIGURES)
     if progress:
@@ -89,31 +92,41 @@ def _made(
 ) -> tuple[Section | None, dict[Trait | None, str]]:
     """A section; where a result cannot be drawn, the section of the other traits, and why.
 
-    A file of another version may hold values that fit nothing; that must not cost the page, so
-    whatever goes wrong here is said on it.
+    A file of another version may hold values that fit nothing; that must not cost the page, so what
+    comes of values is said on it. What no file can cause passes: a full disk, a missing name.
     """
-    try:
-        return face.make(contents, maker), {}
-    except Exception as problem:
-        whole = _reason(problem)
-    sound: list[TraitResults] = []
-    reasons: dict[Trait | None, str] = {}
-    for one in contents.traits:
+
+    def made(traits: tuple[TraitResults, ...]) -> tuple[Section | None, str]:
         try:
-            face.make(replace(contents, traits=(one,)), maker)
-            sound.append(one)
+            return face.make(replace(contents, traits=traits), maker), ""
+        except (OSError, MemoryError, ImportError, NameError):
+            raise
         except Exception as problem:
-            reasons[one.trait] = _reason(problem)
+            if os.environ.get("INTERP_DEBUG"):
+                raise
+            return None, _reason(problem)
+
+    section, why = made(contents.traits)
+    if not why:
+        return section, {}
+    alone: dict[Trait | None, str] = {one.trait: made((one,))[1] for one in contents.traits}
+    reasons = {trait: reason for trait, reason in alone.items() if reason}
     if reasons:
-        try:
-            return face.make(replace(contents, traits=tuple(sound)), maker), reasons
-        except Exception as problem:
-            whole = _reason(problem)
-    return None, reasons | {None: whole}  # each can be drawn, together they cannot
+        section, why = made(tuple(one for one in contents.traits if one.trait not in reasons))
+    if why:  # each can be drawn, together they cannot
+        reasons[None] = why
+    return section, reasons
 
 
 def _reason(problem: Exception) -> str:
-    return f"cannot be drawn ({type(problem).__name__}: {problem}); is the file of this version?"
+    """What went wrong while drawing, and where: the file's doing, or ours."""
+    ours = Path(__file__).parents[1]
+    frames = traceback.extract_tb(problem.__traceback__)
+    last = [frame for frame in frames if Path(frame.filename).is_relative_to(ours)][-1]
+    return (
+        f"cannot be drawn ({said(problem)}, in {Path(last.filename).name}:{last.lineno}); is the "
+        "file of this version? If it is, the fault is interp's: INTERP_DEBUG=1 shows it whole"
+    )
 
 
 def summary(run: RunFolder | Path | str) -> pd.DataFrame:

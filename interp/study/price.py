@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from interp.base.errors import InputError, ModelError
+from interp.base.errors import InputError, ModelError, said
 from interp.base.files import kind_of, read_json
 from interp.base.sizes import seconds, show, show_time
 from interp.models.folders import allows_code, check_folder
@@ -92,7 +92,7 @@ class Shape:
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=code)
         except Exception as problem:  # a config's wrong values raise every kind
-            raise ModelError(f"{base}: its shape cannot be read ({problem!s:.200})") from None
+            raise ModelError(f"{base}: its shape cannot be read ({said(problem)})") from None
         text = config.get_text_config()
         count = sum(parameter.numel() for parameter in model.parameters())
         if not config.tie_word_embeddings:  # rows that are looked up multiply nothing

@@ -272,11 +272,23 @@ def test_broken_results_are_said_in_a_line_each_and_the_others_are_shown(tmp_pat
     assert lines["openness"].endswith(resume)
     assert lines["conscientiousness"].endswith(resume)
     assert re.match(r"cannot be drawn \(.*of this version\?", lines["extraversion"])
+    assert re.search(r"in \w+\.py:\d+\)", lines["extraversion"]), "the place is named"
     drawn = {path.stem for path in (folder.path / "tables").glob("lens-*.csv")}
     assert {"lens-agreeableness", "lens-neuroticism"} <= drawn
     assert not {"lens-openness", "lens-conscientiousness"} & drawn
     assert "Where in the layers does the decision form?" in text
     assert (sound.read_bytes(), other.read_bytes()) == before, "a report changes no result"
+
+
+def test_an_error_that_no_file_can_cause_is_not_said_to_be_a_files(tmp_path, monkeypatch) -> None:
+    folder = run_folder(tmp_path / "run", [Trait.OPENNESS], only="lens")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("interp.report.blocks.Maker.csv", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(folder)
 
 
 def test_steps_that_share_a_reason_share_a_line(tmp_path) -> None:

@@ -146,7 +146,7 @@ class Broken(Result):
 
 def test_a_card_shows_what_it_can_and_never_raises() -> None:
     page = Broken(3)._repr_html_()
-    assert "No table: &lt;b&gt;no&lt;/b&gt;" in page
+    assert "No table: RuntimeError: &lt;b&gt;no&lt;/b&gt;" in page
     broken = Broken(4)
     object.__delattr__(broken, "number")
     assert broken._repr_html_() is None

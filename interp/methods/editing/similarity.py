@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from transformers import AutoModel
 
-from interp.base.errors import DataError, ModelError
+from interp.base.errors import DataError, ModelError, said
 from interp.models.folders import check_folder
 from interp.models.loading import load_tokenizer, resolve_device
 
@@ -88,7 +88,7 @@ class SentenceEncoder:
             )
         except Exception as problem:  # a config's wrong values raise every kind
             raise ModelError(
-                f"{folder}: cannot be loaded as an encoder ({problem!r:.200})"
+                f"{folder}: cannot be loaded as an encoder ({said(problem)})"
             ) from None
         self.model.eval().requires_grad_(False).to(self.device)
         self.batch_size = batch_size

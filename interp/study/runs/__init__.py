@@ -2,7 +2,7 @@
 
 from interp.study.runs.execute import Executor, Inline, StepsFailedError, execute, produce
 from interp.study.runs.executors import MakeExecutor, executor_for
-from interp.study.runs.folder import RunBusyError, RunFolder, unwritable
+from interp.study.runs.folder import RunBusyError, RunFolder, of_the_place, unwritable
 from interp.study.runs.log import LOG, logged
 from interp.study.runs.manifest import MANIFEST
 from interp.study.runs.perform import StepEnd, perform
@@ -24,6 +24,7 @@ __all__ = [
     "execute",
     "executor_for",
     "logged",
+    "of_the_place",
     "open_run",
     "perform",
     "produce",

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -42,6 +42,10 @@ if TYPE_CHECKING:  # at run time these bring torch and more: six seconds for `in
 
 LOCK = "run.lock"
 R = TypeVar("R", bound="Result")
+_OF_THE_PLACE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOTDIR,
+)  # fmt: skip
 _GLANCE = 0.5  # seconds: one who only looks whether a run is locked holds the lock for a moment
 
 
@@ -290,6 +294,11 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: a name that is asked for is not UTF-8 ({odd!r}); rename it"
             ) from None
+
+
+def of_the_place(problem: BaseException) -> TypeGuard[OSError]:
+    """Whether a disk is full or broken, or may not be written: no fault of the code."""
+    return isinstance(problem, OSError) and problem.errno in _OF_THE_PLACE
 
 
 def unwritable(path: Path, problem: OSError) -> RunError:

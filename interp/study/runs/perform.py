@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp.base.errors import InputError, RunError
+from interp.base.errors import InputError, RunError, said
 from interp.base.files import check_place, sha256
-from interp.study.runs.folder import RunFolder, unwritable
+from interp.study.runs.folder import RunFolder, of_the_place, unwritable
 from interp.study.runs.step import Step, digest
 
 DONE, SKIPPED, FAILED, FATAL, LOST = "done", "skipped", "failed", "fatal", "lost"
@@ -70,13 +70,13 @@ def perform(step: Step, folder: RunFolder) -> StepEnd:
         raised = problem
         ends = step.essential or isinstance(problem, RunError)
         state, reason, error = FATAL if ends else SKIPPED, str(problem), type(problem).__name__
-    except OSError as problem:
-        raised = problem
-        state, reason = FATAL, f"step {step.name}: {unwritable(path, problem)}"
     except Exception as problem:
         raised = problem
-        state, reason = FAILED, f"{type(problem).__name__}: {problem}".strip()
-        details = traceback.format_exc()
+        if of_the_place(problem):
+            state, reason = FATAL, f"step {step.name}: {unwritable(path, problem)}"
+        else:
+            state, reason = FAILED, said(problem, most=2000)
+            details = traceback.format_exc()
     return StepEnd(
         name=step.name,
         state=state,

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 from fsspec.registry import known_implementations
 
-from interp.base.errors import InputError, RunError
+from interp.base.errors import InputError, RunError, said
 from interp.base.files import is_temporary, sha256, temporary_name, write_from
 from interp.study.runs.folder import LOCK, RunFolder, unwritable
 from interp.study.runs.manifest import MANIFEST
@@ -75,7 +75,7 @@ class RemoteFolder(RunFolder):
         except ImportError as problem:
             raise InputError(f"{url}: {_driver(protocol, problem)}") from None
         except Exception as problem:  # each driver has errors of its own
-            raise InputError(f"{url}: cannot be opened ({_said(problem)})") from None
+            raise InputError(f"{url}: cannot be opened ({said(problem)})") from None
         name = hashlib.sha256(files.unstrip_protocol(root).encode()).hexdigest()[:16]
         return cls(_copies() / name, url, files, root.rstrip("/"))
 
@@ -225,7 +225,7 @@ class RemoteFolder(RunFolder):
             if isinstance(problem, OSError) and named.startswith(str(self.path)):
                 raise unwritable(self.path, problem) from None
             raise RunError(
-                f"{self.url}: does not answer, or may not be written ({_said(problem)}); what is "
+                f"{self.url}: does not answer, or may not be written ({said(problem)}); what is "
                 "finished is kept, and interp run resume goes on"
             ) from None
 
@@ -276,7 +276,3 @@ def _driver(protocol: str, problem: ImportError) -> str:
     package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs",
                "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}.get(protocol)  # fmt: skip
     return f"pip install {package}, the driver for {protocol}://" if package else hint
-
-
-def _said(problem: BaseException) -> str:
-    return f"{type(problem).__name__}: {problem}".rstrip(": ")[:300]

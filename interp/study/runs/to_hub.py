@@ -7,7 +7,7 @@ is the library's own: `hf auth login`, or `HF_TOKEN` in the environment.
 """
 
 from interp import __version__
-from interp.base.errors import InputError, RunError, one_line
+from interp.base.errors import InputError, RunError, said
 from interp.base.hub import is_hub_id
 from interp.study.runs.folder import LOCK, RunFolder
 from interp.study.runs.log import LOG
@@ -35,7 +35,7 @@ def push(folder: RunFolder, repo: str, *, public: bool = False, endpoint: str | 
     with folder.lock():
         if folder.manifest.get("status") != "complete":
             raise RunError(f"{folder}: is not finished; go on with: interp run resume {folder}")
-        hub = HfApi(endpoint=endpoint)
+        hub, card = HfApi(endpoint=endpoint), _card(folder, repo).encode()
         try:
             url = hub.create_repo(repo, repo_type="dataset", private=not public, exist_ok=True)
             hub.upload_folder(
@@ -48,13 +48,13 @@ def push(folder: RunFolder, repo: str, *, public: bool = False, endpoint: str | 
             hub.upload_file(
                 repo_id=repo,
                 repo_type="dataset",
-                path_or_fileobj=_card(folder, repo).encode(),
+                path_or_fileobj=card,
                 path_in_repo="README.md",
                 commit_message="What is in here",
             )
         except Exception as problem:  # the library's, and those of what it connects by
             raise InputError(
-                f"{repo}: the hub does not take it ({one_line(str(problem))[:300]}); see whether "
+                f"{repo}: the hub does not take it ({said(problem)}); see whether "
                 "the token may write there, and the network"
             ) from None
     return str(url)

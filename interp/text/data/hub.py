@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from interp.base.errors import DataError
+from interp.base.errors import DataError, said
 from interp.base.hub import check_sizes, describe, split_id
 from interp.text.data.records import Table
 
@@ -40,10 +40,9 @@ def read_hub(source: str, split: str | None) -> Table:
         with _offline(datasets, known is None):
             loaded = datasets.load_dataset(name, revision=revision)
     except Exception as problem:  # the library's errors have no common base
-        line = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise DataError(
             f"{source}: no such file, and the hub dataset cannot be loaded "
-            f"({type(problem).__name__}: {line}); check name and network, or give a local file"
+            f"({said(problem)}); check name and network, or give a local file"
         ) from None
     if split is None and len(loaded) == 1:
         split = next(iter(loaded))

@@ -22,7 +22,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from interp.base.errors import DataError
+from interp.base.errors import DataError, said
 from interp.base.files import read_bytes, strict_json
 from interp.text.data.shapes import kind_of_json, rows_of
 
@@ -278,8 +278,9 @@ def _read_parquet(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     except DataError:
         raise
     except Exception as problem:  # of Arrow, of the system, of decoding: all mean the same here
-        line = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise DataError(f"{where}: not a readable parquet file ({line}); copy it again") from None
+        raise DataError(
+            f"{where}: not a readable parquet file ({said(problem)}); copy it again"
+        ) from None
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise DataError(f"{where}: the column {name!r:.60} stands twice; rename one")
@@ -337,8 +338,9 @@ def _read_arrow(content: bytes, where: str) -> tuple[list[str], list[Record]]:
     except DataError:
         raise
     except Exception as problem:  # of Arrow, of decoding: all mean the same here
-        line = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise DataError(f"{where}: not a readable Arrow file ({line}); save it again") from None
+        raise DataError(
+            f"{where}: not a readable Arrow file ({said(problem)}); save it again"
+        ) from None
 
 
 _READERS: dict[str, Callable[[bytes, str], tuple[list[str], list[Record]]]] = {
