@@ -323,7 +323,7 @@ def test_every_column_sorts_by_what_it_shows(opened, page_file) -> None:
             assert cells == sorted(cells, reverse=sign < 0), head
         elif head != "Above zero":  # shows words, sorts by layer
             plain = pd.Series(cells).str.replace("−", "-").str.replace(",", "")
-            leading = plain.str.extract(r"^([-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?)")[0]
+            leading = plain.str.extract(r"^(?:< )?([-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?)")[0]
             known = (sign * pd.to_numeric(leading).dropna()).tolist()
             assert known, head
             assert known == sorted(known), head

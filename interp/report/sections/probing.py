@@ -88,8 +88,8 @@ def used(contents: Contents) -> Finding:
     return Finding(
         said,
         f"Taking away what tells them apart, where the tuned voice ends, changes the base's emoji "
-        f"log-odds by {along} nats, an equally long push at random by {others}; its probability of "
-        f"an emoji: {before} → {after}.",
+        f"log-odds by {along} nats, a random push as long by {others}; an emoji's "
+        f"probability: {before} → {after}.",
         bold=bool(yes),
     )
 
