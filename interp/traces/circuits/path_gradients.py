@@ -204,10 +204,13 @@ class Reads:
         total = total[prompt, rows]
         if j == 3:
             return total[None]
+        # Back through each head's matrix and the norm's weight: [head pos d_model].
         made = torch.bmm(rearrange(total, "pos head e -> head pos e"), self.weight[j])
         made = self.norm.centre(made.mul_(self.norm.weight.float()))
         if self.frozen:
             return made
+        # The norm's scale moves too: that takes away, step by step, the part along the normalised
+        # stream (`units` [pos step d_model]) by its share [pos head step] of the gradient.
         shares = torch.stack([share[prompt, rows] for share in self.shares[j]], -1)
         units = torch.stack([unit[prompt, rows] for unit in self.units[j]], 1)
         return made.sub_(rearrange(torch.bmm(shares, units), "pos head d -> head pos d"))

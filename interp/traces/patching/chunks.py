@@ -55,6 +55,8 @@ def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:
         return metric
 
     def some(logits: Tensor) -> Tensor:
+        # [rows vocab] put where they stand among all prompts, `[count vocab]`: a metric may want
+        # another token of each. The first row fills the other places, for finite numbers there.
         whole = logits[:1].detach().expand(count, -1).clone()
         whole[rows] = logits
         found: Any = metric(whole)
