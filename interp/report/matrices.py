@@ -128,5 +128,5 @@ def name_of(row: pd.Series) -> str:
 
 def points(effect: Sequence[float]) -> str:
     """`25 points [8, 43]`."""
-    value, low, high = (f"{100 * part:.0f}" for part in effect)
-    return minus(f"{value} points [{low}, {high}]")
+    value, low, high = (f"{round(100 * part, 0) + 0.0:.0f}" for part in effect)
+    return minus(f"{value} points {'(no interval)' if low == 'nan' else f'[{low}, {high}]'}")

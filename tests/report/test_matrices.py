@@ -11,7 +11,7 @@ from interp.base.stats import fdr_bh, halves
 from interp.base.traits import Trait
 from interp.report.blocks import Maker
 from interp.report.collect import Contents, TraitResults
-from interp.report.matrices import matrices
+from interp.report.matrices import matrices, points
 from interp.report.sections import adapter
 from interp.study.catalogue import EXACT, NECESSITY
 from interp.study.runs import RunFolder
@@ -100,3 +100,8 @@ def test_all_matrices_and_factors_are_one_family(contents) -> None:
     adjusted = np.concatenate([one.table["p_adjusted"] for one in made])
     np.testing.assert_allclose(adjusted, fdr_bh(ps))
     assert [one.factor for one in made] == ["log_odds", "go_on"]
+
+
+def test_points_have_no_minus_zero_and_no_interval_where_there_is_none() -> None:
+    assert points((-0.0001, -0.1, 0.25)) == "0 points [−10, 25]"
+    assert points((0.0, float("nan"), float("nan"))) == "0 points (no interval)"

@@ -170,7 +170,7 @@ def test_the_summary_says_what_the_results_say(page) -> None:
     assert "The budget cut 4 of 80 answers of the tuned and 0 of the base" in page.text
     # planted: head 1 of the last layer recovers everything, with noise of 0.05
     assert "A single place restores more than half of the gap." in text
-    assert re.search(r"strongest alone restores [01]\.\d\d \[.* 6 prompts\)\.", text)
+    assert re.search(r"strongest alone restores [01]\.\d\d \[.* \(6 prompts\); 1 is all\.", text)
     assert "block 3, head 1" in page.text
 
 

@@ -119,7 +119,7 @@ def finding(leads: Sequence[Maps]) -> Finding | None:
     )
     unsettled = "Whether one place restores half of the gap is not settled"
     said = [_restored(contrast, best) for contrast in _CONTRASTS]
-    numbers = f"The strongest alone restores {', and '.join(filter(None, said))}."
+    numbers = f"The strongest alone restores {', and '.join(filter(None, said))}; 1 is all."
     return Finding(verdict(groups, unsettled, best), numbers, bold=bool(more or less))
 
 
@@ -148,16 +148,13 @@ def _restored(contrast: str, best: dict[Trait, tuple[Maps, Place]]) -> str:
     led = {one.factor for one, _ in these.values()}
     what = factors.NAMES[led.pop()] if len(led) == 1 else "the factor that carries more of it"
     values = {trait: place.estimate for trait, (_, place) in these.items()}
-    return (
-        f"{extent(values, notes=notes)} of the gap in {what}, {between[contrast]} (1: all of it; "
-        f"position 0: the last token; {counts})"
-    )
+    return f"{extent(values, notes=notes)} of the gap in {what}, {between[contrast]} ({counts})"
 
 
 def _place(place: Place) -> str:
-    """`MLP output of block 0, position −3`, `block 3, head 1`: amid a sentence."""
+    """`MLP output of block 0, position −3`, `block 3, last token`: amid a sentence."""
     kinds = {"attn_out": "attention output of ", "mlp_out": "MLP output of "}
-    return f"{kinds.get(place.site, '')}{place.name}"
+    return f"{kinds.get(place.site, '')}{place.name.replace('position 0', 'last token')}"
 
 
 def _why(one: Maps) -> str:

@@ -89,7 +89,7 @@ def used(contents: Contents) -> Finding:
         said,
         f"Taking away what tells them apart, where the tuned voice ends, changes the base's emoji "
         f"log-odds by {along} nats, an equally long push at random by {others}; its probability of "
-        f"an emoji goes from {before} to {after}.",
+        f"an emoji: {before} → {after}.",
         bold=bool(yes),
     )
 
