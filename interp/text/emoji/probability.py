@@ -33,7 +33,7 @@ from interp.base.errors import InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.text.emoji.encode import CONTEXTS
-from interp.text.emoji.trie_plan import Completions, Path
+from interp.text.emoji.trie_plan import Completions, TriePath
 from interp.text.emoji.vocab import EmojiVocab
 
 Branch = tuple[int, tuple[int, ...]]
@@ -265,7 +265,7 @@ def continuation(
 
 def _read(
     model: Any,
-    paths: Sequence[Path],
+    paths: Sequence[TriePath],
     first: Float[Tensor, " vocab"],
     cache: Any,
     found: Float[Tensor, " label"],

@@ -26,7 +26,7 @@ from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching import naive
 from interp.traces.patching.chunks import budget_of
-from interp.traces.patching.engine import Base, Engine, Segment, turned
+from interp.traces.patching.engine import BaseRun, Engine, Segment, turned
 from interp.traces.patching.exact import checked_engines, unpatched
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sweep_plan import (
@@ -153,7 +153,7 @@ def patch_nodes(
     with torch.no_grad():
         kept = run_and_keep(source, sites, plan.columns)
         source_metric = measure(plan.metric, kept.logits)
-        bases = Base.of(base_run, plan.columns) if engine == "exact" else ()
+        bases = BaseRun.of(base_run, plan.columns) if engine == "exact" else ()
         before = unpatched(plan, bases) if bases else naive.unpatched(plan)
         check_gap(before, source_metric, ask.min_gap)
         budget = budget_of(bases[-1], ask.chunk) if bases else None
