@@ -250,13 +250,17 @@ def attend(
     """
     jobs, rows, heads, d_head = q.shape
     groups = heads // k.shape[1]
+    # Query heads that share a key head lie beside each other, so that their rows can be put below
+    # one another, [jobs kv_head (group rows) d_head]: one product with the keys for all of them.
     q = q.transpose(1, 2).reshape(jobs, k.shape[1], groups * rows, d_head)
     scores = torch.matmul(q, k.transpose(-1, -2)).mul_(layer.scale)
     if layer.softcap is not None:
         scores = torch.tanh(scores / layer.softcap) * layer.softcap
+    # [jobs kv_head group rows keys], as the mask [jobs 1 1 rows keys] wants them.
     scores = scores.view(jobs, k.shape[1], groups, rows, -1)
     scores = scores.masked_fill_(~allowed[:, None, None], torch.finfo(q.dtype).min)
     pattern = layer.softmax(scores).to(q.dtype)
     z = torch.matmul(pattern.view(jobs, k.shape[1], groups * rows, -1), v)
+    # Heads again, kv_head times group in their old order, behind the rows.
     z = z.view(jobs, heads, rows, d_head).transpose(1, 2)
     return z, pattern.view(jobs, heads, rows, -1)

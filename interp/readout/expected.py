@@ -121,6 +121,8 @@ def expected_rate(
         found = along(
             model, answer.prompt_ids, answer.ids, vocab, ended=answer.ended, temperature=temperature
         )
+        # 1 - prod_t (1 - p_t) by way of logs, so that small chances keep their digits; a chance of
+        # 1 would have a log of minus infinity.
         chances.append(-torch.expm1(torch.log1p(-found.chance.clamp(max=1 - 1e-12)).sum()))
         left_out.append(found.left_out.sum())
     return ExpectedRate(

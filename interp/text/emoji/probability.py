@@ -33,7 +33,7 @@ from interp.base.errors import InputError, ModelError
 from interp.base.progress import Progress
 from interp.base.results import Result
 from interp.text.emoji.encode import CONTEXTS
-from interp.text.emoji.trie_plan import Completions, Path
+from interp.text.emoji.trie_plan import Completions, TriePath
 from interp.text.emoji.vocab import EmojiVocab
 
 Branch = tuple[int, tuple[int, ...]]
@@ -129,8 +129,10 @@ def along(
     row = torch.tensor([[*prompt, *answer]], device=device)
     stop = row.shape[1] if ended else row.shape[1] - 1
     whole, cache = _forward(model, row, None)
+    # [place vocab]: place 0 is after the prompt's last token, place t after the answer's t-th one.
     ahead = _log_probs(vocab.check(whole)[0, len(prompt) - 1 : stop], temperature)
     del whole
+    # `left` is what all branches in `waiting` together could add.
     chance, left = torch.zeros(len(ahead), dtype=torch.float64), 0.0
     spaced = {place for place, token in enumerate(answer, 1) if vocab.pieces[token] == b" "}
     reached: Reached = {(place, ()): row for place, row in enumerate(ahead) if place not in spaced}
@@ -138,6 +140,7 @@ def along(
     stands: dict[Branch, int] = {}
     while reached:
         for (place, path), log_probs in reached.items():
+            # What completes an emoji here counts at once; what goes on inside of one has to wait.
             chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
             tokens = children.get(path, _NONE)
             likely = log_probs[tokens.to(device)].double().cpu()
@@ -182,20 +185,24 @@ def _after(
         ]
         ends = torch.tensor([len(text) for text in texts], device=device) - 1
         logits, _ = _forward(model, pad_sequence(texts, batch_first=True), None)
-        logits = logits[torch.arange(len(texts), device=device), ends]
+        logits = logits[torch.arange(len(texts), device=device), ends]  # [path vocab]
     else:
+        # The cache holds the text, then one column per path token so far; the new ones come after.
         length = row.shape[1] + len(stands)
+        # [path column], which of these each path's last token sees: the text up to its place, and
+        # its own tokens, itself among them, each of which stands in a column of its own.
         seen = torch.zeros(len(likely), length + len(likely), dtype=torch.bool)
         for i, (place, path) in enumerate(likely):
             stands[place, path] = length + i
             seen[i, : first + place] = True
             seen[i, [stands[place, path[:end]] for end in range(1, len(path) + 1)]] = True
-        ids = torch.tensor([[path[-1] for _, path in likely]], device=device)
+        ids = torch.tensor([[path[-1] for _, path in likely]], device=device)  # [1 path]
         at = torch.tensor(
             [[first + place + len(path) - 1 for place, path in likely]], device=device
         )
         dtype = next(model.parameters()).dtype
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+        # [1 1 path column]: batch and head are one, and each path is a query row.
         logits, _ = _forward(
             model, ids, cache, attention_mask=mask[None, None].to(device), position_ids=at
         )
@@ -241,6 +248,7 @@ def continuation(
         if not kept.any():
             raise InputError(f"prompt {number} has no token; every row needs at least one")
         prompt = row[kept].to(device).unsqueeze(0)
+        # Labels run over contexts and, within each, emojis: unfolded when the row is whole.
         found = torch.zeros(len(CONTEXTS) * len(plan.emojis), dtype=torch.float64)
         logits, cache = _forward(model, prompt, None)
         first = _log_probs(vocab.check(logits)[0, -1], temperature)
@@ -257,7 +265,7 @@ def continuation(
 
 def _read(
     model: Any,
-    paths: Sequence[Path],
+    paths: Sequence[TriePath],
     first: Float[Tensor, " vocab"],
     cache: Any,
     found: Float[Tensor, " label"],
@@ -265,12 +273,14 @@ def _read(
 ) -> None:
     """Run `paths` behind the cached prompt and add up what completes an emoji on them."""
     longest = max(len(path.ids) for path in paths)
+    # [path depth], filled up on the right: what comes after a path's own tokens is never read.
     ids = torch.tensor([[*path.ids, *[0] * (longest - len(path.ids))] for path in paths])
     ids = ids.to(first.device)
     repeated = copy.deepcopy(cache)  # a forward pass writes into its cache
     repeated.batch_repeat_interleave(len(paths))
     logits, _ = _forward(model, ids, repeated)
     for row, path in enumerate(paths):
+        # `after` is log P(tokens down to `depth`), `here` [vocab] that of each token after them.
         after = first[path.ids[0]]
         for depth, completions in enumerate(path.completions):
             here = _log_probs(logits[row, depth], temperature) + after

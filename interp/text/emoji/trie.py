@@ -28,12 +28,12 @@ _LAST_BMP = "\uffff"
 
 
 @dataclass(eq=False)
-class Node:
+class TrieNode:
     """One token sequence that an emoji can begin with. `text` is what it writes, in bytes."""
 
     text: bytes = b""
     depth: int = 0
-    children: dict[int, "Node"] = field(default_factory=dict, repr=False)
+    children: dict[int, "TrieNode"] = field(default_factory=dict, repr=False)
     whole: bool = False
     emoji_characters: int = 0
     other_characters: int = 0
@@ -71,7 +71,7 @@ class Spelling:
 class Trie:
     """All spellings of all emojis, as sequences (`spellings`, RGI only) and as a tree (`root`)."""
 
-    root: Node
+    root: TrieNode
     spellings: tuple[Spelling, ...]
     unreachable: tuple[tuple[str, Context], ...]
 
@@ -83,7 +83,7 @@ class Trie:
             tokenizer: the tokenizer.
             pieces: the bytes of each id (`interp.emoji.encode.token_bytes`).
         """
-        root = Node()
+        root = TrieNode()
         sequences: list[tuple[str, Context, list[int]]] = []
         unreachable: list[tuple[str, Context]] = []
         for context in CONTEXTS:
@@ -104,9 +104,9 @@ class Trie:
         )
         return cls(root, spellings, tuple(unreachable))
 
-    def walk(self) -> Iterator[tuple[tuple[int, ...], Node]]:
+    def walk(self) -> Iterator[tuple[tuple[int, ...], TrieNode]]:
         """Every node below the root with its token ids, parents before children."""
-        queue: list[tuple[tuple[int, ...], Node]] = [((), self.root)]
+        queue: list[tuple[tuple[int, ...], TrieNode]] = [((), self.root)]
         for path, node in queue:
             if path:
                 yield path, node
@@ -118,21 +118,21 @@ def begins_with_emoji(text: bytes) -> bool:
     return match_at(text.decode(errors="replace").lstrip()) is not None
 
 
-def _insert(root: Node, ids: Sequence[int], pieces: Sequence[bytes], emoji: str) -> None:
+def _insert(root: TrieNode, ids: Sequence[int], pieces: Sequence[bytes], emoji: str) -> None:
     node = root
     for token in ids:
         child = node.children.get(token)
         if child is None:
             text = node.text + pieces[token]
             whole = node.whole or begins_with_emoji(text)
-            child = node.children[token] = Node(text, node.depth + 1, whole=whole)
+            child = node.children[token] = TrieNode(text, node.depth + 1, whole=whole)
         if child.identity != emoji and not child.is_open:
             child.is_open = child.identity is not None
             child.identity = None if child.is_open else emoji
         node = child
 
 
-def _count_characters(root: Node, tokenizer: PreTrainedTokenizerBase, context: Context) -> None:
+def _count_characters(root: TrieNode, tokenizer: PreTrainedTokenizerBase, context: Context) -> None:
     characters = _candidates(root, context)
     ours = data.emoji_characters()
     for character, ids in zip(
@@ -153,7 +153,7 @@ def _count_characters(root: Node, tokenizer: PreTrainedTokenizerBase, context: C
             node.ends_other |= character not in ours and node is not root
 
 
-def _candidates(root: Node, context: Context) -> list[str]:
+def _candidates(root: TrieNode, context: Context) -> list[str]:
     """The characters that might begin with an onset token, by their first byte: spares encoding
     the rest. Characters that a normalizer may turn into others are kept."""
     onsets = [node.text for node in root.children.values()]
@@ -170,7 +170,7 @@ def _candidates(root: Node, context: Context) -> list[str]:
     ]
 
 
-def _spelling(root: Node, emoji: str, context: Context, ids: Sequence[int]) -> Spelling:
+def _spelling(root: TrieNode, emoji: str, context: Context, ids: Sequence[int]) -> Spelling:
     """Follow one emoji down the finished trie to see where it becomes certain."""
     node, is_emoji, is_itself, after_sign = root, None, None, False
     for place, token in enumerate(ids, start=1):

@@ -33,7 +33,7 @@ class Completions:
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class TriePath:
     """Token ids from the root down to one of the lowest nodes that must be visited.
 
     `completions[i]` belongs to the node after `ids[:i + 1]`; None where an earlier path has it.
@@ -49,7 +49,7 @@ class TriePlan:
 
     emojis: tuple[str, ...]
     at_once: Completions
-    paths: tuple[Path, ...]
+    paths: tuple[TriePath, ...]
 
     @cached_property
     def nodes(self) -> dict[tuple[int, ...], Completions]:
@@ -84,7 +84,7 @@ class TriePlan:
                 prefix = path[:depth]
                 rows.append(None if prefix in seen else find(inner[prefix]))
                 seen.add(prefix)
-            paths.append(Path(path, tuple(rows)))
+            paths.append(TriePath(path, tuple(rows)))
         # Paths of one length side by side waste no padding.
         paths.sort(key=lambda path: len(path.ids))
         return cls(find.emojis, find(b""), tuple(paths))

@@ -41,7 +41,7 @@ from interp.base.html import card, chips, note, shown
 from interp.text.emoji.data import countable
 from interp.text.emoji.encode import CONTEXTS, token_bytes
 from interp.text.emoji.find import EmojiMatch, find_in_pieces, match_at
-from interp.text.emoji.trie import Node, Trie, begins_with_emoji
+from interp.text.emoji.trie import Trie, TrieNode, begins_with_emoji
 from interp.text.emoji.trie_plan import TriePlan
 
 DEFAULT_THRESHOLD = 0.5
@@ -118,7 +118,7 @@ class EmojiVocab:
             if not piece.isascii() and piece.lstrip()[:1] in leads and begins_with_emoji(piece)
         ]
         onsets = sorted(set(whole) | set(trie.root.children))
-        nodes = [trie.root.children.get(token, Node(whole=True)) for token in onsets]
+        nodes = [trie.root.children.get(token, TrieNode(whole=True)) for token in onsets]
         return cls(
             size=len(pieces),
             whole_ids=torch.tensor(whole, dtype=torch.int64),

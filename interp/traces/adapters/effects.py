@@ -21,7 +21,7 @@ Cost: one forward pass per part and prompt, two more per prompt for the ends and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -248,14 +248,9 @@ def necessity(
         AdapterError: if the adapter cannot be switched.
         InputError: if an argument does not fit.
     """
-    space = AdapterSpace.of(pair)
-    ask = asked(ask, metric)
-    runs = runs_of(space, prompts, ask)
-    units = space.units(by, modules)
-    off, on, noise = runs.ends()
-    values = on - runs.values(1 - space.membership(units), "necessity")
-    shared = facts(runs, units, "necessity", by, (off, on, noise), ask)
-    return PartEffects(values.float(), **shared)
+    return _part_by_part(
+        AdapterSpace.of(pair), prompts, "necessity", by, modules, asked(ask, metric)
+    )
 
 
 def sufficiency(
@@ -273,15 +268,28 @@ def sufficiency(
         AdapterError: if the adapter cannot be switched.
         InputError: if an argument does not fit.
     """
-    space = AdapterSpace.of(pair)
-    ask = asked(ask, metric)
+    return _part_by_part(
+        AdapterSpace.of(pair), prompts, "sufficiency", by, modules, asked(ask, metric)
+    )
+
+
+def _part_by_part(
+    space: AdapterSpace,
+    prompts: Prompts | Written,
+    measure: Literal["necessity", "sufficiency"],
+    by: str,
+    modules: Sequence[str] | None,
+    ask: Question,
+) -> PartEffects:
     runs = runs_of(space, prompts, ask)
     units = space.units(by, modules)
     off, on, noise = runs.ends()
-    values = runs.values(space.membership(units), "sufficiency") - off
-    return PartEffects(
-        values.float(), **facts(runs, units, "sufficiency", by, (off, on, noise), ask)
-    )
+    members = space.membership(units)  # [unit component]: 1 where the part holds the component
+    if measure == "necessity":
+        values = on - runs.values(1 - members, measure)
+    else:
+        values = runs.values(members, measure) - off
+    return PartEffects(values.float(), **facts(runs, units, measure, by, (off, on, noise), ask))
 
 
 def facts(

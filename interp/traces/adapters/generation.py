@@ -76,6 +76,19 @@ def write(
     return [found[setting::each] for setting in range(each)]
 
 
+def counted(
+    space: AdapterSpace,
+    gates: Float[Tensor, "setting component"],
+    questions: Questions,
+    sampling: Sampling,
+    progress: Progress | None,
+) -> tuple[Counts, ...]:
+    """The counts of the answers at every setting; none where nothing is asked."""
+    if not questions:
+        return ()
+    return tuple(map(count, write(space, gates, questions, sampling, progress, "answers")))
+
+
 def count(responses: Sequence[Response]) -> Counts:
     """For each topic: answers with an emoji, answers, sentences with an emoji, sentences."""
     texts: dict[str, list[str]] = {}

@@ -24,7 +24,7 @@ from interp.behaviour.generate import Sampling
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.traces.adapters.gated_runs import GatedRuns, Prompts
-from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, write
+from interp.traces.adapters.generation import SAMPLING, Counts, Questions, counted
 from interp.traces.adapters.space import AdapterSpace
 from interp.traces.adapters.tables import esr_table, mean_table
 
@@ -111,13 +111,9 @@ def interpolate(
     _, _, noise = runs.ends()
     gates = wanted.float()[:, None].expand(-1, space.n_components)
     values = runs.values(gates, "interpolation")
-    counts: list[Counts] = []
-    if questions:
-        counts = [
-            count(a) for a in write(space, gates, questions, sampling, ask.progress, "answers")
-        ]
+    esr = counted(space, gates, questions, sampling, ask.progress)
     return Interpolation(
-        alphas=tuple(wanted.tolist()), values=values.float(), esr=tuple(counts),
+        alphas=tuple(wanted.tolist()), values=values.float(), esr=esr,
         metric=runs.metric_label, unit=runs.unit, noise_floor=noise, topics=runs.topics,
         seed=ask.seed, notes=runs.notes,
     )  # fmt: skip

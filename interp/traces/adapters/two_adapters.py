@@ -22,7 +22,7 @@ from interp.behaviour.generate import Sampling
 from interp.models import ModelPair
 from interp.readout.question import Metric, Question, asked
 from interp.traces.adapters.gated_runs import GatedRuns, Prompts
-from interp.traces.adapters.generation import SAMPLING, Counts, Questions, count, write
+from interp.traces.adapters.generation import SAMPLING, Counts, Questions, counted
 from interp.traces.adapters.space import AdapterSpace
 from interp.traces.adapters.tables import esr_table, mean_table
 
@@ -122,14 +122,10 @@ def added(
     gates = torch.zeros(4, first + second)
     gates[[1, 3], :first], gates[[2, 3], first:] = scales
     values = runs.values(gates, "added adapters")
-    counts: list[Counts] = []
-    if questions:
-        counts = [
-            count(a) for a in write(both, gates, questions, sampling, ask.progress, "answers")
-        ]
+    esr = counted(both, gates, questions, sampling, ask.progress)
     return Added(
         values=values.float(), scales=(float(scales[0]), float(scales[1])),
-        adapters=(one.pair.tuned_name, other.pair.tuned_name), esr=tuple(counts),
+        adapters=(one.pair.tuned_name, other.pair.tuned_name), esr=esr,
         metric=runs.metric_label, unit=runs.unit, noise_floor=max(one.error, other.error),
         topics=runs.topics, seed=ask.seed, notes=runs.notes,
     )  # fmt: skip

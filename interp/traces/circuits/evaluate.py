@@ -17,7 +17,7 @@ from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.discover import DEFAULT_BYTES
 from interp.traces.circuits.faithfulness import SHARES, Faithfulness
 from interp.traces.circuits.mixing import row_bytes, run_circuits
-from interp.traces.circuits.path_gradients import Path, check, forward
+from interp.traces.circuits.path_gradients import PathPoint, check, forward
 from interp.traces.circuits.scores import CircuitScores
 
 
@@ -270,4 +270,8 @@ def _check(contrast: Contrast, taken: Taken) -> None:
     length = taken.frame.at - taken.frame.first
     some = torch.stack((length.argmin(), length.argmax())).unique()
     part = taken.only(some)
-    check(forward(contrast.decoder, part.frame, Path(contrast, part, 1.0)), part, contrast.decoder)
+    check(
+        forward(contrast.decoder, part.frame, PathPoint(contrast, part, 1.0)),
+        part,
+        contrast.decoder,
+    )

@@ -52,8 +52,8 @@ class Pass:
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-class Path:
-    """The points between corrupted and clean at which gradients are taken; `alpha = 1` is clean.
+class PathPoint:
+    """A point between corrupted and clean at which gradients are taken; `alpha = 1` is clean.
 
     In a prompt contrast the input embeddings are interpolated, as Hanna et al. do. In a model
     contrast both runs have the same embeddings, so the residual stream that each layer reads is set
@@ -79,7 +79,7 @@ class Path:
         return x + (torch.lerp(ends[0], ends[1], self.alpha) - x).detach()
 
 
-def forward(decoder: Decoder, frame: Frame, path: Path) -> Pass:
+def forward(decoder: Decoder, frame: Frame, path: PathPoint) -> Pass:
     """Run the decoder's own arithmetic with gradients."""
     made, x = Pass(), path.start()
     for i, layer in enumerate(decoder.layers):
@@ -116,7 +116,7 @@ def step(
 ) -> tuple[Pass, dict[str, list[Tensor]]]:
     """A pass and the gradients of the summed metric at the named tensors and at `final`."""
     with torch.enable_grad():
-        made = forward(contrast.decoder, taken.frame, Path(contrast, taken, alpha))
+        made = forward(contrast.decoder, taken.frame, PathPoint(contrast, taken, alpha))
         if alpha == 1:
             check(made, taken, contrast.decoder)
         total = contrast.measured(made.logits, taken.rows).sum()
@@ -204,10 +204,13 @@ class Reads:
         total = total[prompt, rows]
         if j == 3:
             return total[None]
+        # Back through each head's matrix and the norm's weight: [head pos d_model].
         made = torch.bmm(rearrange(total, "pos head e -> head pos e"), self.weight[j])
         made = self.norm.centre(made.mul_(self.norm.weight.float()))
         if self.frozen:
             return made
+        # The norm's scale moves too: that takes away, step by step, the part along the normalised
+        # stream (`units` [pos step d_model]) by its share [pos head step] of the gradient.
         shares = torch.stack([share[prompt, rows] for share in self.shares[j]], -1)
         units = torch.stack([unit[prompt, rows] for unit in self.units[j]], 1)
         return made.sub_(rearrange(torch.bmm(shares, units), "pos head d -> head pos d"))

@@ -22,13 +22,12 @@ from transformer_lens.tools.analysis.logit_lens import logit_readout
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import fdr_bh, halves, mean_ends, sign_flip_ps
-from interp.readout.metric import read_columns
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked
-from interp.readout.run import Run, check_pair, metric_columns
+from interp.readout.run import Run, check_pair
 from interp.text.emoji.encode import token_bytes
 from interp.traces.dictionaries.dictionary import Dictionary
-from interp.traces.dictionaries.slots import at_slots
+from interp.traces.dictionaries.slots import both_at_slots, judging_topics
 
 MODELS = ("base", "tuned")
 
@@ -76,7 +75,7 @@ class LatentDifference(Result):
         """
         some, judge = slice(len(self.names)), self.judging
         base, tuned = self.base[some][:, judge], self.tuned[some][:, judge]
-        topics = [topic for topic, kept in zip(self.topics, judge.tolist(), strict=True) if kept]
+        topics = judging_topics(self.topics, judge)
         low, high = mean_ends(tuned - base, topics, seed=self.seed)
         p = sign_flip_ps(tuned - base, self.seed, topics=topics)
         return pd.DataFrame(
@@ -123,9 +122,8 @@ def compare(
     ask = asked(ask)
     if check_pair(tuned, base) != "model" or min(top, tokens) < 1:
         raise InputError("give two models on the same tokens, and name one or more")
-    at = read_columns(outcome.metric(), base, metric_columns(base, ask.places))
-    found = [at_slots(run, dictionary, outcome, at) for run in (base, tuned)]
     topics, first, second = split_topics(base, ask)
+    _, found = both_at_slots((base, tuned), dictionary, outcome, ask)
     fires = torch.stack([one.latents > 0 for one in found]).any(1).any(0)
     ids = fires.nonzero().flatten()
     if not len(ids):

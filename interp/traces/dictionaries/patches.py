@@ -29,13 +29,18 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import mean_ends
 from interp.readout.capture import logits_at
-from interp.readout.metric import read_columns
 from interp.readout.outcome import FACTORS, Outcome
 from interp.readout.question import Question, asked
-from interp.readout.run import Run, check_pair, metric_columns
+from interp.readout.run import Run, check_pair
 from interp.traces.dictionaries.dictionary import Dictionary
 from interp.traces.dictionaries.latent_differences import split_topics, written_tokens
-from interp.traces.dictionaries.slots import AtSlots, at_slots, changed, factors
+from interp.traces.dictionaries.slots import (
+    AtSlots,
+    both_at_slots,
+    changed,
+    factors,
+    judging_topics,
+)
 
 DIRECTIONS = ("denoising", "noising")
 SUMS = ("all latents", "the rest", "whole activation")
@@ -104,7 +109,7 @@ class LatentPatches(Result):
 
     def _table(self, direction: str, factor: str) -> pd.DataFrame:
         judge, place = self.judging, self.factors.index(factor)
-        topics = [topic for topic, kept in zip(self.topics, judge.tolist(), strict=True) if kept]
+        topics = judging_topics(self.topics, judge)
         effect = self.effect(direction, factor)[:, judge]
         low, high = mean_ends(effect, topics, seed=self.seed)
         gaps = (self.tuned - self.base)[[place]][:, judge]
@@ -165,10 +170,9 @@ def patch(
         raise InputError("give two models on the same tokens, and one or more latents to patch")
     if latents is not None and not all(0 <= one < most for one in latents):
         raise InputError(f"latents of this dictionary are 0 to {most - 1}, got {list(latents)}")
-    at = read_columns(outcome.metric(), base, metric_columns(base, ask.places))
     topics, first, second = split_topics(base, ask)
     runs = (base, tuned)
-    found = [at_slots(run, dictionary, outcome, at) for run in runs]
+    at, found = both_at_slots(runs, dictionary, outcome, ask)
     slopes = [
         _slopes(run, dictionary, outcome, at, one) for run, one in zip(runs, found, strict=True)
     ]

@@ -1,18 +1,19 @@
 """Activations at a dictionary's places, and runs in which they are another's: one pass each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.base.errors import DictionaryError
 from interp.readout.capture import logits_at
-from interp.readout.metric import Several, measure
+from interp.readout.metric import Several, measure, read_columns
 from interp.readout.outcome import Outcome
-from interp.readout.run import Run
+from interp.readout.question import Question
+from interp.readout.run import Run, metric_columns
 from interp.traces.dictionaries.dictionary import Dictionary
 
 
@@ -55,6 +56,20 @@ def check_hook(model: Any, name: str, who: str = "") -> None:
             f"{who}this model of {int(model.cfg.n_layers)} layers has no hook {name!r:.80}; name "
             "a place as TransformerLens does, such as blocks.1.hook_resid_post"
         )
+
+
+def both_at_slots(
+    runs: tuple[Run, Run], dictionary: Dictionary, outcome: Outcome, ask: Question
+) -> tuple[Int[Tensor, "batch *reads"], tuple[AtSlots, AtSlots]]:
+    """The columns that the outcome reads, and what base and tuned have there."""
+    at = read_columns(outcome.metric(), runs[0], metric_columns(runs[0], ask.places))
+    base, tuned = (at_slots(run, dictionary, outcome, at) for run in runs)
+    return at, (base, tuned)
+
+
+def judging_topics(topics: Sequence[str], judging: Bool[Tensor, " batch"]) -> list[str]:
+    """Topics of the prompts that judge."""
+    return [topic for topic, judges in zip(topics, judging.tolist(), strict=True) if judges]
 
 
 def at_slots(

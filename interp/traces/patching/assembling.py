@@ -22,6 +22,7 @@ def assemble(
     """Put a result together from a plan and the measured values."""
     if reads(plan.metric) > 1:
         notes = (*notes, "read at two positions: the slot, and after the lone ▁ right of it")
+    # Denoising patches into the corrupted run, noising and ablation into the clean one.
     other = base_metric if source_metric is None else source_metric
     swapped = plan.direction == "denoising"
     clean, corrupted = (other, base_metric) if swapped else (base_metric, other)

@@ -9,14 +9,14 @@ from torch import Tensor
 from interp.base.memory import Budget
 from interp.readout.metric import Metric, Several
 from interp.readout.run import Run
-from interp.traces.patching.engine import Base
+from interp.traces.patching.engine import BaseRun
 from interp.traces.patching.sweep_plan import SweepPlan
 
 # Larger chunks are slower on a CPU: 512 MiB takes 5 % longer, because less stays in its caches.
 DEFAULT_BYTES = 128 * 2**20
 
 
-def budget_of(base: Base, chunk: int | None) -> Budget:
+def budget_of(base: BaseRun, chunk: int | None) -> Budget:
     """Working memory for chunks of patches, beside models and cached activations.
 
     The size of a chunk is computed from shapes before it is run (the largest set of tensors that
@@ -55,6 +55,8 @@ def metric_of_rows(metric: Metric, rows: list[int], count: int) -> Metric:
         return metric
 
     def some(logits: Tensor) -> Tensor:
+        # [rows vocab] put where they stand among all prompts, `[count vocab]`: a metric may want
+        # another token of each. The first row fills the other places, for finite numbers there.
         whole = logits[:1].detach().expand(count, -1).clone()
         whole[rows] = logits
         found: Any = metric(whole)

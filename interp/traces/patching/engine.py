@@ -71,7 +71,7 @@ class Segment:
 
 
 @dataclass
-class Base:
+class BaseRun:
     """The run that is patched into, done once.
 
     Attributes:
@@ -93,7 +93,7 @@ class Base:
     @classmethod
     def of(
         cls, run: Run, columns: Int[Tensor, "batch *reads"], more: tuple[str, ...] = ()
-    ) -> "tuple[Base, ...]":
+    ) -> "tuple[BaseRun, ...]":
         """Run the model once and keep what every patch needs, and the sites in `more`.
 
         Returns:
@@ -157,7 +157,7 @@ class Engine:
         size: at most about this many bytes are taken by a chunk; may be changed between calls.
     """
 
-    def __init__(self, base: Base, size: int) -> None:
+    def __init__(self, base: BaseRun, size: int) -> None:
         self.base = base
         self.size = size
         self.layers = base.decoder.layers

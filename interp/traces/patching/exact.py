@@ -32,7 +32,7 @@ from interp.readout.run import Run
 from interp.traces.patching import naive
 from interp.traces.patching.assembling import assemble
 from interp.traces.patching.chunks import budget_of, part_of
-from interp.traces.patching.engine import Base, Engine
+from interp.traces.patching.engine import BaseRun, Engine
 from interp.traces.patching.result import PatchingResult, check_gap
 from interp.traces.patching.sites import NEEDED, Jobs, ends_in_its_row, live, patch
 from interp.traces.patching.sweep_plan import ALL, Cells, SweepPlan, make_plan, oriented
@@ -247,7 +247,7 @@ def exact_values(
     Float[Tensor, "*metric layer unit batch"], Float[Tensor, "*metric batch"], tuple[str, ...]
 ]:
     """All patches of a plan by the engine; the unpatched metric; notes for the reader."""
-    bases = Base.of(plan.base, plan.columns, NEEDED.get(plan.site, ()))
+    bases = BaseRun.of(plan.base, plan.columns, NEEDED.get(plan.site, ()))
     base = bases[-1]
     before = unpatched(plan, bases)
     check_gap(before, source_metric, ask.min_gap)
@@ -270,7 +270,7 @@ def exact_values(
     return torch.stack(parts, -3), before, tuple(budget.notes)
 
 
-def unpatched(plan: SweepPlan, bases: Sequence[Base]) -> Float[Tensor, "*metric batch"]:
+def unpatched(plan: SweepPlan, bases: Sequence[BaseRun]) -> Float[Tensor, "*metric batch"]:
     """The metric of the base run."""
     logits = torch.stack([base.kept.logits for base in bases], 1)
     return measure(plan.metric, logits if len(bases) > 1 else logits[:, 0])
@@ -336,7 +336,7 @@ def _finals(engines: Sequence[Engine]) -> Float[Tensor, "batch *reads d_model"]:
     return finals if len(engines) > 1 else finals[:, 0]
 
 
-def checked_engines(bases: Sequence[Base], size: int) -> tuple[Engine, ...]:
+def checked_engines(bases: Sequence[BaseRun], size: int) -> tuple[Engine, ...]:
     """An engine for each column that is read, each found to reproduce the model's logits there.
 
     Raises:

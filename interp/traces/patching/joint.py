@@ -26,7 +26,7 @@ from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
 from interp.traces.patching import naive
 from interp.traces.patching.chunks import budget_of
-from interp.traces.patching.engine import Base, Engine, Segment, turned
+from interp.traces.patching.engine import BaseRun, Engine, Segment, turned
 from interp.traces.patching.exact import checked_engines, unpatched
 from interp.traces.patching.result import check_gap
 from interp.traces.patching.sweep_plan import (
@@ -153,7 +153,7 @@ def patch_nodes(
     with torch.no_grad():
         kept = run_and_keep(source, sites, plan.columns)
         source_metric = measure(plan.metric, kept.logits)
-        bases = Base.of(base_run, plan.columns) if engine == "exact" else ()
+        bases = BaseRun.of(base_run, plan.columns) if engine == "exact" else ()
         before = unpatched(plan, bases) if bases else naive.unpatched(plan)
         check_gap(before, source_metric, ask.min_gap)
         budget = budget_of(bases[-1], ask.chunk) if bases else None
@@ -221,6 +221,7 @@ def _within(
             engine.size = budget.size
         finals = [_by_engine(plan, engine, acts, group) for engine in engines]
         read = Readout(base.decoder, plan.metric, base.kept.logits.shape[1])
+        # [1 batch *reads d_model]: one group, with an axis of columns where the metric reads two.
         return read((torch.stack(finals, 1) if len(finals) > 1 else finals[0])[None])[0]
 
     return budget.halving(patched, base.job_bytes(0, plan.base.tokens.shape[1]))
@@ -230,11 +231,14 @@ def _by_engine(
     plan: SweepPlan, engine: Engine, acts: dict[str, list[Tensor]], group: list[Node]
 ) -> Float[Tensor, "batch d_model"]:
     base = engine.base
+    # Nothing changes left of the first patched column of each prompt, `[batch]`; prompts whose
+    # metric column lies left of it stay as they are.
     wholes = any(node.pos is None for node in group)
     left = plan.first if wholes else plan.first.clamp(min=min(node.column for node in group))
     prompt = (left <= base.last).nonzero().flatten()
     final = base.final.clone()
     for jobs, segments in engine.chunks(prompt, left[prompt]):
+        # All rows of the chunk's segments, laid end to end: [rows d_model].
         first = min(node.layer for node in group)
         x = torch.cat(
             [
@@ -305,6 +309,8 @@ def _edited_layer(
         s.of(z).copy_(new)
         for node in edits.nodes:
             if node.site == "pattern":
+                # pattern [jobs rows keys] times values [jobs keys d_head] of the key head that
+                # the query head shares: its output, put in place of the head's own.
                 rows, kv = edits.rows(node, s), node.element * layer.n_kv_heads // layer.n_heads
                 wanted = edits.source["pattern"][i][s.prompt, node.element]
                 pattern = wanted[:, s.start : s.stop, : s.stop][:, rows].to(values.dtype)

@@ -30,7 +30,7 @@ from interp.readout.question import Question, asked
 from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
 from interp.traces.patching.chunks import budget_of
-from interp.traces.patching.engine import Base
+from interp.traces.patching.engine import BaseRun
 from interp.traces.patching.exact import checked_engines, patch_cells, uncovered, unpatched
 from interp.traces.patching.first_order import Backward, correction, linear, per_cell
 from interp.traces.patching.result import check_gap
@@ -159,7 +159,7 @@ def screen(
         kept = run_and_keep(source, wanted, plans[0].columns)
         source_metric = measure(plans[0].metric, kept.logits)
         needed = {name for site in wanted for name in NEEDED.get(site, ())}
-        bases = Base.of(base_run, plans[0].columns, tuple(needed))
+        bases = BaseRun.of(base_run, plans[0].columns, tuple(needed))
         before = unpatched(plans[0], bases)
         check_gap(before, source_metric, ask.min_gap)
         estimates = _estimates(plans, bases[-1], kept.acts, by_rule)
@@ -215,7 +215,7 @@ def _nodes(plan: SweepPlan, index: int) -> list[tuple[int, int, int, int]]:
 
 
 def _estimates(
-    plans: list[SweepPlan], base: Base, source: dict[str, list[Tensor]], rule: Rule
+    plans: list[SweepPlan], base: BaseRun, source: dict[str, list[Tensor]], rule: Rule
 ) -> list[Float[Tensor, "node batch"]]:
     """Estimated effects of every cell of every plan, or the sizes that a rule averages."""
     sites = {plan.site for plan in plans}
@@ -247,7 +247,7 @@ def _layers(plan: SweepPlan) -> Int[Tensor, " node"]:
 
 
 def _estimate(
-    plan: SweepPlan, base: Base, source: list[Tensor], found: Backward, rule: Rule
+    plan: SweepPlan, base: BaseRun, source: list[Tensor], found: Backward, rule: Rule
 ) -> Float[Tensor, "node batch"]:
     """Estimated effects of every cell of a plan, from the gradients that there are."""
     rotary: list[tuple[Tensor, Tensor] | None] = [None] * len(base.decoder.layers)
@@ -280,7 +280,7 @@ def _choose(estimate: Tensor, top_k: int, n_random: int, seed: int) -> Int[Tenso
 
 def _verify(
     plans: list[SweepPlan],
-    bases: tuple[Base, ...],
+    bases: tuple[BaseRun, ...],
     source: dict[str, list[Tensor]],
     table: Int[Tensor, "node four"],
     chosen: Int[Tensor, " chosen"],

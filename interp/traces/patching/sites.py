@@ -139,6 +139,8 @@ def _middle(
 ) -> Float[Tensor, "jobs rows d_model"]:
     """The residual stream after attention, with `new` outputs of each job's group of heads."""
     layer, acts, group = engine.layers[i], engine.base.kept.acts, new.shape[2]
+    # [jobs group], the patched heads of each job; `[each, :, heads]` takes them out of z
+    # [jobs rows head d_head] as [jobs group rows d_head]: indexed axes come first.
     heads = which[:, None] * group + torch.arange(group, device=which.device)
     each = torch.arange(len(which), device=which.device)[:, None]
     before, z = s.cached(acts["resid_pre"][i]), s.cached(acts["z"][i])
@@ -150,6 +152,7 @@ def _middle(
     old = rearrange(z[each, :, heads], "job head row d_head -> job row head d_head")
     change = rearrange(new - old, "job row head d_head -> job row (head d_head)")
     kinds, counts = which.unique_consecutive(return_counts=True)
+    # Jobs of one head (`kind`) lie beside each other: one product for each head that is patched.
     size, moved = change.shape[2], []
     for kind, part in zip(kinds.tolist(), change.split(counts.tolist()), strict=True):
         moved.append(part @ layer.o_weight[:, kind * size : (kind + 1) * size].T)
@@ -175,6 +178,7 @@ def _new_z(
         return source[s.prompt, s.start : s.stop, which].unsqueeze(2)
     group = layer.n_heads // layer.n_kv_heads
     kv = which if site in ("k", "v") else which // group
+    # Of each job its key head alone, [jobs 1 keys d_head].
     keys = base.keys[i][s.prompt, : s.stop, kv].unsqueeze(1)
     values = base.kept.acts["v"][i][s.prompt, : s.stop, kv].unsqueeze(1)
     if site == "pattern":
