@@ -52,8 +52,11 @@ class Result:
         """Write the result to `path` (a `.safetensors` file) atomically.
 
         Raises:
+            InputError: if `path` is a folder.
             InterpError: if a plain number is NaN or infinite: it could not be read back.
         """
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder; name the file: {Path(path, 'name.safetensors')}")
         tensors, rest = {}, {}
         for field in fields(self):
             value = getattr(self, field.name)

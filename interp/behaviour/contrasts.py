@@ -132,6 +132,11 @@ def words_contrast(
 def _reader(pair: ModelPair, who: str) -> Any:
     if who not in ("tuned", "base"):
         raise InputError(f"who reads is 'tuned' or 'base', got {who!r}")
+    if not hasattr(pair, who):
+        raise InputError(
+            f"a contrast is of a pair and prompts, got {type(pair).__name__} as the pair; "
+            "interp.load_pair makes one"
+        )
     return getattr(pair, who)
 
 

@@ -81,7 +81,8 @@ class Asking:
             InputError: if there is no question, or neither model is meant.
         """
         if who not in ("tuned", "base"):
-            raise InputError(f"who answers is 'tuned' or 'base', got {who!r}")
+            got = repr(who) if isinstance(who, str) else type(who).__name__
+            raise InputError(f"who answers is 'tuned' or 'base', got {got}")
         how = interp.behaviour.Sampling(
             max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )

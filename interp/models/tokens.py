@@ -53,7 +53,8 @@ class TokenBatch:
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def __getitem__(self, rows: slice | list[int] | Tensor) -> "TokenBatch":
+    def __getitem__(self, rows: int | slice | list[int] | Tensor) -> "TokenBatch":
+        rows = [rows] if isinstance(rows, int) else rows
         return TokenBatch(self.tokens[rows], self.attention_mask[rows])
 
     def to(self, device: torch.device | str) -> "TokenBatch":

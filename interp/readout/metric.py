@@ -118,6 +118,11 @@ def measure(
     """
     if isinstance(metric, Several):
         return metric(logits)
+    if not callable(metric):
+        raise InputError(
+            f"metric is a function of logits [batch, vocab], such as pair.vocab.log_odds, got "
+            f"{metric!r:.80}"
+        )
     try:
         value = metric(logits)
     except IndexError as problem:

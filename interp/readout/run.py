@@ -90,9 +90,16 @@ def check_pair(clean: Run, corrupted: Run) -> str:
         `"voice"`, `"words"`), or `"model and prompt"`.
 
     Raises:
-        InputError: if the prompts differ in number, length or padding, or the runs are the same.
+        InputError: if one is no `Run`, the prompts differ in number, length or padding, or the runs
+            are the same.
         ModelError: if the two models differ in shape.
     """
+    for run in (clean, corrupted):
+        if not isinstance(run, Run):
+            raise InputError(
+                f"patching is between two runs, such as interp.contrast(pair, prompts) or "
+                f"Run(model, prompts), got {type(run).__name__}"
+            )
     if clean.tokens.shape != corrupted.tokens.shape:
         raise InputError(
             f"clean tokens {list(clean.tokens.shape)} and corrupted tokens "

@@ -231,3 +231,42 @@ def test_the_front_door_shows_its_rooms_and_brings_no_torch() -> None:
         "assert not lost, lost; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+WRONG = """
+import sys, interp
+from interp import organism, patching
+from interp.errors import InputError
+pair = interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"))
+clean, corrupted = interp.contrast(pair, "Do you like dogs?")
+made = patching.sweep(clean, corrupted, "resid_pre", cells=patching.Cells(layers=[0]))
+for call in (
+    lambda: patching.sweep("Do you like dogs?", "Do you like tea?", "resid_pre"),
+    lambda: interp.contrast(pair.tuned, pair.base),
+    lambda: patching.sweep(clean, corrupted, "resid_pre", metric="logit_diff"),
+    lambda: pair.generate("Do you like dogs?", pair.base),
+    lambda: made.save(sys.argv[1]),
+):
+    try:
+        call()
+    except InputError as refused:
+        print(refused)
+"""
+
+
+def test_what_is_no_run_pair_metric_or_file_is_named(tmp_path) -> None:
+    """As a user has it: without the tests' checks of annotations."""
+    command = [sys.executable, "-c", WRONG, str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    wanted = ("between two runs", "got TransformerBridge as the pair", "got 'logit_diff'",
+              "got TransformerBridge", "name.safetensors")  # fmt: skip
+    assert len(said) == len(wanted)
+    for line, part in zip(said, wanted, strict=True):
+        assert part in line
+        assert len(line) < 300
+
+
+def test_a_batch_gives_its_rows(pair) -> None:
+    batch = pair.prompts([ASKED, OTHER])
+    assert batch[0].tokens.tolist() == batch[:1].tokens.tolist()
+    assert batch[-1].tokens.tolist() == batch[1:].tokens.tolist()
