@@ -204,6 +204,11 @@ def draw(run: Path) -> Path:
     ends = ["probability", "low", "high"]
     table[["value", "low", "high"]] = np.log10(table[ends].clip(lower=1e-9))
     table["group"] = "by " + table["writer"] + ", read by " + table["reader"]
+    taught = table["trait"].str.endswith(" with end")
+    told = taught & (table["writer"] + table["reader"] != "basebase")
+    table["trait"] = table["trait"].str.removesuffix(" with end")
+    table["group"] += told.map({True: ", end in the loss", False: ""})
+    table = table[told | ~taught].sort_values("group", kind="stable")
     figure = dots(table, "log10 of P(emoji) where the text ends", unit="topics")
     return save(figure, run.parent / "real-text-or-weights")[0]
 

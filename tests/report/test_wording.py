@@ -138,13 +138,21 @@ def test_a_circuit_is_told_block_by_block() -> None:
     )
 
 
-def _found(kept: float, muted: str = "") -> Found:
-    circuit = SimpleNamespace(n_edges=3, members=range(40))
+def _found(kept: float, muted: str = "", edges: int = 3) -> Found:
+    circuit = SimpleNamespace(n_edges=edges, members=range(40))
     ends = (kept, kept - 0.1, kept + 0.1)
     return Found(OPEN, "voice", "log_odds", True, circuit, ends, 0.1, 0.02, 0.3, ends, muted)
 
 
-@pytest.mark.parametrize(("kept", "verdict"), [(0.2, "No circuit keeps"), (0.9, "A small circuit")])
+def test_a_circuit_is_small_where_it_is_and_for_most_where_it_is() -> None:
+    assert finding([_found(0.9)] * 2).verdict.startswith("A small circuit carries")
+    assert finding([_found(0.9), _found(0.9, edges=20)]).verdict.startswith("A circuit carries")
+    one_of_many = finding([_found(0.9)] + [_found(0.1)] * 3)
+    assert one_of_many.verdict.startswith("Of most differences no circuit")
+    assert "One does for 1 of 4" in one_of_many.numbers
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(0.2, "No circuit keeps"), (0.9, "Of most diff")])
 def test_a_circuits_section_opens_with_one_circuit(kept, verdict) -> None:
     """The one that tells most, however many there are; those with nothing to carry are not told."""
     said = finding([_found(0.1), _found(kept), _found(0.15), _found(5.0, "too small")])

@@ -15,6 +15,8 @@ from interp.study.catalogue import CIRCUITS
 from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
+SMALL = 0.1
+"""The share of all edges up to which a circuit is called small."""
 _CONTRASTS = {"voice": "voices", "model": "models"}
 _DIFFERENCE = {
     "voice": "the difference between the tuned model's text and the base's, in the tuned model",
@@ -151,8 +153,15 @@ def finding(every: Sequence[Found]) -> Finding | None:
     if not circuits:
         return None
     sure = [one for one in circuits if one.stands_out]
-    if sure:
-        verdict = "A small circuit carries the difference, and random ones of its size do not."
+    small = all(one.circuit.n_edges <= SMALL * len(one.circuit.members) for one in sure)
+    most = 2 * len(sure) >= sum(not one.muted for one in circuits)
+    if sure and most:
+        verdict = (
+            f"A {'small ' if small else ''}circuit carries the difference, and random ones of its "
+            "size do not."
+        )
+    elif sure:
+        verdict = "Of most differences no circuit keeps more than random circuits of its size."
     elif all(one.muted for one in circuits):
         verdict = "There is no difference that a circuit could carry."
     else:
@@ -164,10 +173,10 @@ def finding(every: Sequence[Found]) -> Finding | None:
     numbers = " ".join(_sentence(one, len(circuits)) for one in told)
     if many and sure:
         numbers = (
-            f"So it is for {len(sure)} of {len(circuits)}, one for each contrast and label; "
+            f"One does for {len(sure)} of {len(circuits)}, one for each contrast and label; "
             f"clearest: {numbers[0].lower()}{numbers[1:]}"
         )
-    return Finding(verdict, numbers, bool(sure))
+    return Finding(verdict, numbers, bool(sure) and most)
 
 
 def _sentence(one: Found, many: int) -> str:

@@ -23,6 +23,7 @@ from interp.show.plots.style import (
 _SHADES = {str(trait): colour for trait, colour in TRAIT_COLOURS.items()}
 _MARKS = {str(trait): mark for trait, mark in TRAIT_MARKS.items()}
 _STEP = 0.11  # inches between the dots of one row
+_LINE = 95  # letters in a line of the legend
 
 
 def dots(
@@ -84,7 +85,10 @@ def dots(
                        linestyle="", markersize=4)
                 for t in named
             ]  # fmt: skip
-            figure.legend(handles, named, loc="outside upper center", ncols=len(named))
+            room = max(1, _LINE // (max(map(len, named)) + 6))
+            one_line = sum(len(name) + 6 for name in named) <= _LINE
+            figure.legend(handles, named, loc="outside upper center",
+                          ncols=len(named) if one_line else room)  # fmt: skip
     left_out = len(table) - len(shown)
     over = f" Over {count_range(shown['n'].astype(int), noun)} each." if "n" in shown else ""
     units = f" over {unit}" if unit else ""
