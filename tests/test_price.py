@@ -59,6 +59,15 @@ def test_a_map_costs_its_patches():
     assert price.passes(ROWS["patching-model-denoising-z"], slow, small) == (2 * 61 * 30 * 9, 0)
 
 
+def test_rows_asked_for_by_name_cost_what_they_do():
+    """Words by their rows and gradients, the Jacobian by its width, decoding by its answers."""
+    small = config(n_trace=2, n_switched=3, max_new_tokens=40)
+    assert price.passes(ROWS["words"], SHAPE, small) == (2 * 100 * (50 * 10 + 256), 0)
+    assert price.passes(ROWS["jacobian-lens"], SHAPE, small) == (2 * 100 * 577, 0)
+    read, decoded = price.passes(ROWS["amplification"], SHAPE, small)
+    assert (read, decoded) == (8 * 3 * 60 + 2 * 2 * 100, 8 * 3 * 40)
+
+
 def test_speeds_are_measured_here():
     shape = price.Shape.of(BASE)
     assert all(speed > 1e6 for speed in price.speeds(shape, config(), each=0.01))

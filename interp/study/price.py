@@ -27,6 +27,7 @@ from interp.study.catalogue import Row
 from interp.study.config import StudyConfig
 from interp.study.traced.origin import n_expected
 from interp.study.traced.probing import PUSHED
+from interp.traces.inputs.effects import MOST_KEPT
 from interp.traces.patching.sweep_plan import HEADS
 
 PROMPT = 60  # tokens of a question with its frame
@@ -38,6 +39,9 @@ _CIRCUITS = {"edges": 3 * 5 * 2, "circuit": 2 * _CURVE, "judged": 2 + _DRAWN,
              "curve": (2 + _DRAWN) * _CURVE}  # fmt: skip
 _SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers above it
 _LATENTS = 2 * (1 + 3 + 16 + 3)  # both ways: read, forward and backward, latents and their sums
+# Answers decoded per question: two models in four pairings; at four strengths; 2 sets and 8 heads.
+_DECODED = {"crossed": 6, "amplified": 2 * 4, "ablated": 2 * (2 + 8)}
+_GRADIENTS = 64 + 192  # passes of a prompt for its words' gradients
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
 _SMALL = 32 * 2**20  # bytes of a base's files
@@ -136,6 +140,9 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         return _map(row, shape, c), 0
     if what == "exact":  # an adapter's matrices, where answers end
         return 7 * shape.layers * n * text, 0
+    if made == "decoding":
+        times = _DECODED[what] * c.n_switched
+        return times * PROMPT + 2 * n * text, times * c.max_new_tokens
     if made == "adapter":
         modules = 7 * shape.layers
         return modules * c.n_switched * PROMPT, modules * c.n_switched * c.max_new_tokens
@@ -143,7 +150,11 @@ def passes(row: Row[Any], shape: Shape, c: StudyConfig) -> tuple[float, float]:
         "rates": 0,
         "merge": 3 * 8 * PROMPT,
         "origin": 4 * (c.n_responses * text + n_expected(c.n_responses) * (text + _BRANCHES)),
-        "lens": 2 * n * (text + min(text, c.n_positions) * shape.layers * unembedding),
+        # Half of the tokens begin a word: it is left out, exchanged, and tried in the set.
+        "inputs": n * text * (text / 2 * (2 + MOST_KEPT) + _GRADIENTS),
+        "lens": n * text * (1 + shape.d_model)
+        if what == "jacobian"
+        else 2 * n * (text + min(text, c.n_positions) * shape.layers * unembedding),
         "circuit": n / 2 * text * _CIRCUITS.get(what, 0),  # half of the prompts choose, half judge
         "probing": n * text * min(shape.layers, PUSHED) * _PUSHES
         if what == "push"

@@ -73,7 +73,7 @@ def test_where_the_emoji_came_from_is_said_as_it_is_known(page, kind) -> None:
         assert f"{factor} makes the difference between tuned model and base as readers" in said
     if kind in ("latent", "suppressed"):  # on the two others 48 answers do not settle it
         assert "A single place restores more than half of the gap." in said
-        assert "(MLP output of block 0, position 0)" in said
+        assert "(MLP output of block 0, last token)" in said
         assert "random ones of its size do not" in said or "No circuit keeps more" in said
 
 
