@@ -68,6 +68,16 @@ def test_rows_asked_for_by_name_cost_what_they_do():
     assert (read, decoded) == (8 * 3 * 60 + 2 * 2 * 100, 8 * 3 * 40)
 
 
+def test_no_budget_leaves_out_what_was_asked_for_by_name():
+    for budget in ("auto", "2h"):
+        asked = config(only=("ablated-writing",), budget=budget)
+        made = price.fitted(asked, SHAPE, (1e10, 1e10) if budget == "2h" else (1e9, 1e9))
+        assert made.n_switched == 8
+        assert "ablated-writing" in {row.name for row in catalogue.asked(made.model_dump())}
+    with pytest.raises(InputError, match="only: ablated-writing needs --n-switched"):
+        config(only=("ablated-writing",), n_switched=0)
+
+
 def test_speeds_are_measured_here():
     shape = price.Shape.of(BASE)
     assert all(speed > 1e6 for speed in price.speeds(shape, config(), each=0.01))

@@ -128,13 +128,15 @@ class StudyConfig(BaseModel):
     @field_validator("only")
     @classmethod
     def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        try:
-            rows = catalogue.chosen(value)
-        except InputError as problem:
-            raise ValueError(str(problem)) from None
-        reading = [row.name for row in rows if row.when == "dictionary"]
-        if reading and not info.data.get("dictionary"):
-            raise ValueError(f"{reading[0]} reads a dictionary; name one (--dictionary)")
+        for name in value:
+            try:
+                rows = catalogue.chosen([name])
+            except InputError as problem:
+                raise ValueError(str(problem)) from None
+            own = [row for row in rows if name in (row.name, row.family)]
+            if all(row.when and not info.data.get(row.when) for row in own):
+                option = own[0].when.replace("_", "-")
+                raise ValueError(f"{name} needs --{option}, which is not given, or 0")
         return value
 
     @field_validator("max_memory")

@@ -41,6 +41,7 @@ _SCREENED = 3 + 20  # forward and backward; twice twenty nodes, each the layers 
 _LATENTS = 2 * (1 + 3 + 16 + 3)  # both ways: read, forward and backward, latents and their sums
 # Answers decoded per question: two models in four pairings; at four strengths; 2 sets and 8 heads.
 _DECODED = {"crossed": 6, "amplified": 2 * 4, "ablated": 2 * (2 + 8)}
+_SWITCHED = 8  # questions of a row by name, at the least
 _GRADIENTS = 64 + 192  # passes of a prompt for its words' gradients
 _REACHED = 0.5  # of a bare matrix product's rate
 _ROWS = 32  # answers decoded at a time
@@ -272,8 +273,12 @@ def _smaller(config: StudyConfig, step: Mapping[str, Any]) -> StudyConfig:
     sizes = {
         name: value for name, value in step.items() if name not in {"maps", "circuits", *given}
     }
-    less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
     rows, maps = catalogue.asked(config.model_dump()), step.get("maps")
+    named = {
+        row.when for row in rows if config.only
+    }  # what was asked for is made smaller, not left
+    sizes |= {name: _SWITCHED for name, value in sizes.items() if not value and name in named}
+    less = {name: value for name, value in sizes.items() if value < getattr(config, name)}
     one_way = {row.name for row in rows if row.options.get("direction") == "noising"}
     whole = {row.name for row in rows if row.family == "patching" or row.name.endswith("-curve")}
     left_out = {"denoising": one_way, "screen": whole}.get(str(maps), set())

@@ -35,7 +35,7 @@ def test_other_weights_make_the_rows_that_read_them_again_and_no_other(tmp_path)
 
 
 def test_a_dictionary_is_looked_at_before_anything_is_made(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="only: latents reads a dictionary; name one"):
+    with pytest.raises(InputError, match="only: latents needs --dictionary, which is not given"):
         parse_config(ASKED | {"only": ("latents",)})
     asked = parse_config(ASKED | {"dictionary": str(tmp_path / "no"), "only": ("latents",)})
     with pytest.raises(DictionaryError, match="no such folder"):
