@@ -21,6 +21,7 @@ IMAGES = {  # where the figures of README and docs come from
     "text-or-weights.png": "make demo",
     "emoji-rate.png": "make experiments",
     "real-text-or-weights.png": "make real SIZE=small",
+    "real-five-labels.png": "make real\n",
     "circuit-extraversion.png": "plots.circuit_graph(circuit",
 }
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
