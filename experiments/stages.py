@@ -47,6 +47,7 @@ FACTORS = {"go_on": "go on (nats)", "given_go_on": "emoji given go on (nats)"}
 CHAT, BARE = "emoji probability at the end, in the chat", "the same, without the chat"
 FORMS = {CHAT: ".1%", BARE: ".1%"} | dict.fromkeys(FACTORS.values(), ".2f")
 SITES = ("attn_out", "mlp_out")
+SMALLEST = 0.5  # nats of change of which shares are told
 
 
 class StagesConfig(Config):
@@ -56,9 +57,9 @@ class StagesConfig(Config):
     """Answers that pairs are made of; of a file, pairs that are taken."""
     steps: int = Field(default=60, ge=1)
     """Optimiser steps of the second stage."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Of the second stage."""
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.5, gt=0)
     """Of the preference: how dear it is to leave the first stage."""
     supervise_eos: bool = True
     """Whether the end of the turn counts among an answer's tokens."""
@@ -80,7 +81,7 @@ def run(x: Experiment[StagesConfig]) -> Finding:
         answers[name] = x.sampled(SLUGS[name], pair.tuned, pair.format, of)
         read = x.rows(f"read-{SLUGS[name]}", lambda p=pair: [_read(x, p, answers[FIRST])])[0]
         rows += _changes(x, name, read)
-        patched = read["carried"] if name == SECOND else patched
+        patched = _told(read) if name == SECOND else patched
     rows += [
         {"stage": name, "measure": "ESR"} | esr(made, x.config.seed)
         for name, made in answers.items()
@@ -209,6 +210,14 @@ def carried(found: dict[str, dict[str, PatchingResult]]) -> dict[str, dict[str, 
         }
         for factor in FACTORS
     }
+
+
+def _told(read: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What carries the factors that changed enough for shares of the change to say anything."""
+    table = pd.DataFrame(read["columns"])
+    change = {f: (table[f"{SECOND}: {name}"] - table[f"{FIRST}: {name}"]).mean()
+              for f, name in FACTORS.items()}  # fmt: skip
+    return {f: cells for f, cells in read["carried"].items() if abs(change[f]) >= SMALLEST}
 
 
 def _changes(x: Experiment[StagesConfig], name: str, read: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import harness
 import methods
 import pandas as pd
 import pytest
+import stages
 import torch
 import yaml
 from adapter_seeds import AGREEMENT, WITHOUT
@@ -74,7 +75,7 @@ SMALL = {
     ],
     "stages": [
         "--traits", "extraversion", "--limit", "12", "--n-pairs", "24", "--steps", "15",
-        "--n-trace", "6",
+        "--n-trace", "6", "--learning-rate", "2e-3", "--beta", "0.1",
     ],
     "adapter_dose": [
         "--traits", "extraversion", "--limit", "12", "--doses", "1", "--n-expected", "6",
@@ -334,6 +335,15 @@ def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran)
     assert set(rates.index) == {"tuned", "control: base", "control: end in the loss"}
     with pytest.raises(InputError, match="no organism of size"):
         organism.build_size(out / "x", "7B")
+
+
+def test_what_carries_a_change_is_told_of_a_change_alone() -> None:
+    """Shares of next to nothing came to 1943 %."""
+    columns = {f"{stage}: {name}": [value] * 4 for stage, values in
+               ((stages.FIRST, (0.0, 4.28)), (stages.SECOND, (-5.5, 4.34)))
+               for name, value in zip(stages.FACTORS.values(), values, strict=True)}  # fmt: skip
+    carried = {"go_on": {"mlp_out of block 0": 0.97}, "given_go_on": {"mlp_out of block 3": 19.4}}
+    assert stages._told({"columns": columns, "carried": carried}) == {"go_on": carried["go_on"]}
 
 
 @today("stages")
