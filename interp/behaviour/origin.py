@@ -31,7 +31,7 @@ from interp.behaviour.generate import Response
 from interp.models.tokens import TokenBatch
 from interp.readout.expected import expected_rate
 from interp.readout.factors import Split, factors
-from interp.readout.outcome import OUTCOME, STOP, Outcome
+from interp.readout.outcome import OUTCOME, WORDS, Outcome
 from interp.readout.slot import slots
 from interp.text.emoji import EmojiVocab
 
@@ -73,12 +73,14 @@ class Origin(Result):
         return self.chances[..., OUTCOME]
 
     def values(self, quantity: str) -> Float[Tensor, "writer reader batch"]:
-        """One of `QUANTITIES`, per answer.
+        """One of `QUANTITIES`, per answer; NaN where there is no slot, or no chance of going on.
 
         Raises:
             InputError: if there is no such quantity.
         """
-        emoji, go_on = self.probability, 1 - self.chances[..., STOP]
+        # Not 1 - P(stop): of a writer that surely stops nothing is left of that in float32.
+        emoji = self.probability
+        go_on = self.chances[..., WORDS] + emoji
         made = {
             "emoji": emoji, "go on": go_on, "emoji given go on": emoji / go_on,
             "expected rate": self.expected,

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from interp.base.stats import mean_interval
 from interp.behaviour import (
+    Origin,
     Response,
     emoji_probability,
     onset_index,
@@ -106,6 +107,18 @@ def test_origin_tells_the_writer_from_the_reader():
     )
     with pytest.raises(InputError, match="unknown quantity 'stop'"):
         two.values("stop")
+
+
+def test_a_writer_that_surely_stops_has_chances_all_the_same():
+    """In float32 1 - P(stop) is 0 where going on has 4e-9: the factors come from what is left."""
+    rows = [[3e-9, 1 - 4e-9, 1e-9], [0.3, 0.5, 0.2], [2e-20, 1.0, 6e-20]]
+    none = torch.full((2, 2, 3), torch.nan)
+    chances = torch.tensor(rows).expand(2, 2, 3, 3).clone()
+    made = Origin(chances, ("a", "b", "c"), (0, 0), expected=none, left_out=none, seed=0)
+    given = made.values("emoji given go on")[0, 1]
+    torch.testing.assert_close(given, torch.tensor([0.25, 0.4, 0.75]))
+    torch.testing.assert_close(made.values("go on")[0, 1], torch.tensor([4e-9, 0.5, 8e-20]))
+    assert set(made.to_dataframe()["n"]) == {3}
 
 
 def test_an_answer_without_a_slot_counts_in_no_mean():
