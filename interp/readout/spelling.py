@@ -71,13 +71,8 @@ def beginnings(tokenizer: Any, strings: Sequence[str]) -> Beginnings:
 
 
 def lone_space(vocab: EmojiVocab) -> int | None:
-    """The lone space token that this tokenizer writes before most spaced emojis; None without.
-
-    Byte-level tokenizers write the space inside an emoji's first token, but for a few.
-    """
-    first = [row.ids[0] for row in vocab.trie.spellings if row.context == "spaced"]
-    alone = [token for token in first if vocab.pieces[token] == b" "]
-    return alone[0] if 2 * len(alone) > len(first) else None
+    """The lone space token that this tokenizer writes before most spaced emojis; None without."""
+    return vocab.lone_space
 
 
 def _written(pieces: Sequence[bytes], ids: Sequence[int]) -> bytes:

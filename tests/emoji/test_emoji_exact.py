@@ -7,6 +7,7 @@ import pytest
 import torch
 from patching_models import FAMILIES
 from thinned import thinned, todays
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
@@ -44,7 +45,19 @@ def ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def sequence_log_probs(model: Any, prompt: list[int], sequences: list[tuple[int, ...]]) -> Tensor:
+def through(
+    model: Any, vocab: EmojiVocab, prompt: list[int], first: int, temperature: float = 1.0
+) -> float:
+    """Probability of all emojis whose spelling begins with one token, sequence by sequence."""
+    nodes = vocab.plan.nodes
+    begun = [path for path in nodes if path[:1] == (first,)]
+    ends = sorted({(*path, int(token)) for path in begun for token in nodes[path].ids})
+    return float(sequence_log_probs(model, prompt, ends, temperature).exp().sum())
+
+
+def sequence_log_probs(
+    model: Any, prompt: list[int], sequences: list[tuple[int, ...]], temperature: float = 1.0
+) -> Tensor:
     """Log-probability of each sequence after the prompt, each by its own full forward pass."""
     scores = []
     for start in range(0, len(sequences), 256):
@@ -53,7 +66,7 @@ def sequence_log_probs(model: Any, prompt: list[int], sequences: list[tuple[int,
         rows = [prompt + list(sequence) + [0] * (width - len(sequence)) for sequence in chunk]
         with torch.no_grad():
             output = model(input_ids=torch.tensor(rows), use_cache=False)
-        log_probs = output.logits.double().log_softmax(-1)
+        log_probs = (output.logits.double() / temperature).log_softmax(-1)
         for row, sequence in enumerate(chunk):
             places = torch.arange(len(sequence)) + len(prompt) - 1
             scores.append(log_probs[row, places, torch.tensor(sequence)].sum())
@@ -274,10 +287,14 @@ def test_along_a_text_it_is_the_continuation_at_every_place(
     ended = along(llama, prompt, answer, small_vocab, ended=True, **how)
     spaces = [small_vocab.pieces[token] == b" " for token in answer]
     assert any(spaces)
+    assert small_vocab.lone_space is None  # so that what follows one counts after it
     for place in range(len(answer) + 1):
         text = torch.tensor([prompt + answer[:place]])
         alone = float(continuation(llama, text, small_vocab, temperature=1.3).probability)
-        expected = 0.0 if place and spaces[place - 1] else alone
+        expected = alone
+        if place < len(answer) and spaces[place]:
+            before = prompt + answer[:place]
+            expected -= through(llama, small_vocab, before, answer[place], temperature=1.3)
         assert float(ended.chance[place]) == pytest.approx(expected, rel=1e-4, abs=1e-12)
     assert float(ended.left_out.max()) == 0.0
     cut = along(llama, prompt, answer, small_vocab, ended=False, **how)
@@ -289,6 +306,41 @@ def test_along_a_text_it_is_the_continuation_at_every_place(
         assert bool((some.chance + some.left_out >= ended.chance - 1e-9).all())
         if "share" in less:
             assert float(some.left_out.sum()) <= 0.2 * float(some.chance.sum())
+
+
+def test_along_a_text_a_space_before_digits_hides_no_emoji() -> None:
+    """Where the space is written within an emoji's first token, one alone is a place as any other.
+
+    Survival goes token by token: before the space, no emoji that begins with that space counts.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True),
+         pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<s>", "</s>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator([f" in {emoji}" for emoji in rgi()] * 3, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    known = EmojiVocab.from_tokenizer(fast)
+    model = tiny_llama(known.size)
+    prompt, answer = ids(fast, "Born"), ids(fast, " in 20")
+    (space,) = [place for place, token in enumerate(answer) if known.pieces[token] == b" "]
+    assert known.lone_space is None
+    assert (answer[space],) in known.plan.nodes
+    found = along(model, prompt, answer, known, ended=True, share=0.0, most=10**6)
+    for place in (space, space + 1, space + 2):
+        text = torch.tensor([prompt + answer[:place]])
+        whole = float(continuation(model, text, known).probability)
+        if place == space:
+            begun = through(model, known, prompt + answer[:place], answer[space])
+            assert begun > 0
+            whole -= begun
+        assert float(found.chance[place]) == pytest.approx(whole, rel=1e-4)
+    assert float(found.left_out.max()) < 1e-12
 
 
 @pytest.mark.parametrize(("family", "hooked"), thinned(sorted(FAMILIES), (False, True), keep=6))

@@ -108,8 +108,10 @@ def along(
 ) -> Along:
     """`continuation` at every place of an answer: before each of its tokens, and before its end.
 
-    An emoji after a lone space token counts at the place before the space; where the answer itself
-    goes on with that token, the place after it has no chance of its own. Spellings of several
+    An emoji after a lone space token counts at the place before the space. Where the answer itself
+    goes on with that token, the place after it has no chance of its own if most emojis are written
+    so (`EmojiVocab.lone_space`); else (byte-level vocabularies, where it stands before digits) what
+    follows the space counts at the place after it, and not before. Spellings of several
     tokens are followed token by token, the most probable beginning first, until what the others
     could add is a small share of the chance, or too many would have to be followed; what they could
     add is `left_out`.
@@ -134,7 +136,10 @@ def along(
     del whole
     # `left` is what all branches in `waiting` together could add.
     chance, left = torch.zeros(len(ahead), dtype=torch.float64), 0.0
-    spaced = {place for place, token in enumerate(answer, 1) if vocab.pieces[token] == b" "}
+    alone = {place: token for place, token in enumerate(answer, 1) if vocab.pieces[token] == b" "}
+    spaced = {place for place, token in alone.items() if token == vocab.lone_space}
+    # The space that the answer took, where the place after it counts by itself.
+    taken = {(place - 1, token) for place, token in alone.items() if place not in spaced}
     reached: Reached = {(place, ()): row for place, row in enumerate(ahead) if place not in spaced}
     waiting: list[tuple[float, int, tuple[int, ...]]] = []  # a heap, the most probable first
     stands: dict[Branch, int] = {}
@@ -143,6 +148,11 @@ def along(
             # What completes an emoji here counts at once; what goes on inside of one has to wait.
             chance[place] += log_probs[nodes[path].ids.to(device)].double().exp().sum().cpu()
             tokens = children.get(path, _NONE)
+            if not path:
+                tokens = torch.tensor(
+                    [token for token in tokens.tolist() if (place, token) not in taken],
+                    dtype=torch.int64,
+                )
             likely = log_probs[tokens.to(device)].double().cpu()
             left += float(likely.exp().sum())
             for token, value in zip(tokens.tolist(), likely.tolist(), strict=True):

@@ -233,6 +233,16 @@ class EmojiVocab:
         return shares
 
     @cached_property
+    def lone_space(self) -> int | None:
+        """The lone space token that stands before most spaced emojis; None without.
+
+        Byte-level tokenizers write the space inside an emoji's first token, but for a few.
+        """
+        first = [row.ids[0] for row in self.trie.spellings if row.context == "spaced"]
+        alone = [token for token in first if self.pieces[token] == b" "]
+        return alone[0] if 2 * len(alone) > len(first) else None
+
+    @cached_property
     def plan(self) -> TriePlan:
         """The order in which `interp.emoji.probability` walks the trie."""
         return TriePlan.build(self.trie, self.pieces)
