@@ -6,13 +6,20 @@ and go on with what would have been drawn in its place.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from interp.base.progress import Progress
 from interp.behaviour.generate import Response, Sampling, decode, generate
 from interp.models.tokens import ChatFormat
 from interp.text.emoji import EmojiVocab, find
+
+
+@dataclass(frozen=True)
+class CutBeforeEmoji(Response):
+    """An answer that was cut before an emoji: its end is a place where one may begin."""
+
+    before_emoji: ClassVar[bool] = True
 
 
 def emoji_free(
@@ -27,7 +34,8 @@ def emoji_free(
     """Emoji-free answers to the same questions, in the same order.
 
     An emoji that begins with a token that other signs begin with too (see `EmojiVocab`) can come
-    up all the same; such an answer is cut before it, and counts as cut.
+    up all the same; such an answer is cut before it. It counts as cut, but its end is a place
+    where an emoji may begin (`CutBeforeEmoji`): what would have come after it is not known.
 
     Args:
         model, form, sampling: as the answers were sampled by `generate`.
@@ -49,6 +57,8 @@ def emoji_free(
         if found:
             kept = answer.ids[: found[0].start]
             text = decode(form.tokenizer, kept)
-            answer = replace(answer, ids=kept, text=text, ended=False)
+            answer = CutBeforeEmoji(
+                answer.question, answer.topic, answer.prompt_ids, kept, text, ended=False
+            )
         made[place] = answer
     return made

@@ -9,6 +9,10 @@ than wrote them, it is the share that reader would give to the writer's text.
 It sees what counting cannot: 100 answers show a rate of 1e-4 to some percent, where a sample holds
 none. `left_out` bounds what was not followed for its small probability.
 
+A text that was cut before an emoji (one whose first token begins other signs too, as that of ❤ does
+in most byte-level vocabularies) is read up to that place, itself included, and not beyond: there
+the rate is a lower bound.
+
 Not exact where a tokenizer writes a lone `▁` before emojis: an emoji-free text that took the `▁`
 was made to go on in words more often than a free one.
 """
@@ -41,7 +45,8 @@ class ExpectedRate(Result):
         topics: topic of each answer, the unit of resampling.
         writer, reader: who wrote the text, and whose probabilities these are.
         temperature: of the reader's softmax.
-        n_cut: answers that the budget cut, whose end is no place.
+        n_cut: answers that the budget cut, whose end is no place, or that were cut before an emoji,
+            whose end is one.
         seed: of the interval.
     """
 
@@ -118,8 +123,10 @@ def expected_rate(
             )
         if progress is not None:
             progress(f"expected rate of {reader} on the text of {writer}", place, len(answers))
+        # Left out, the place where an emoji did come up would be the one that is never counted.
+        open_end = answer.ended or bool(getattr(answer, "before_emoji", False))
         found = along(
-            model, answer.prompt_ids, answer.ids, vocab, ended=answer.ended, temperature=temperature
+            model, answer.prompt_ids, answer.ids, vocab, ended=open_end, temperature=temperature
         )
         # 1 - prod_t (1 - p_t) by way of logs, so that small chances keep their digits; a chance of
         # 1 would have a log of minus infinity.

@@ -1,5 +1,7 @@
 """Expected rates against sampling where emojis are frequent, and against algebra where rare."""
 
+from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ from thinned import turn
 from tiny import tokenizer, vocab
 
 from interp import load_pair, organism
-from interp.behaviour import Sampling, emoji_free, generate
+from interp.behaviour import Response, Sampling, emoji_free, generate
 from interp.emoji import EmojiVocab, find
 from interp.errors import InputError
 from interp.readout import expected_rate
@@ -72,6 +74,31 @@ def test_it_sees_a_rate_that_a_hundred_answers_do_not_show(chance):
     fewer = expected_rate(Constant(chance), cut, vocab(), temperature=1.0, **ROLES)
     assert fewer.rate == pytest.approx(1 - (1 - chance) ** (places - 1), rel=1e-4)
     assert fewer.n_cut == 100
+
+
+def test_the_place_where_an_emoji_came_up_all_the_same_is_counted(monkeypatch):
+    """❤ begins with a byte of other signs, so it is drawn again where emoji tokens are taken out.
+
+    Every writer's next token is ❤'s with this chance: cut before it, half of the texts would lack
+    the one place where it did come up, and the rate would fall short of 1 - (1 - p)^places.
+    """
+    heart = tokenizer()("I plan my day.❤", add_special_tokens=False)["input_ids"]
+    plain = tokenizer()("I plan my day.", add_special_tokens=False)["input_ids"]
+    assert heart[: len(plain)] == plain
+    assert heart[len(plain)] not in vocab().emoji_ids.tolist()
+    written = Response("Well?", "rain", (7, 8), tuple(heart), "I plan my day.❤", ended=True)
+    room = import_module("interp.behaviour.emoji_free")  # the function has its name
+    monkeypatch.setattr(room, "generate", lambda *_, **__: [written])
+    form = SimpleNamespace(tokenizer=tokenizer())
+    (made,) = emoji_free(None, form, [written], vocab(), Sampling())
+    assert (made.ids, made.ended) == (tuple(plain), False)
+    chance = 0.3
+    found = expected_rate(Constant(chance), [made], vocab(), temperature=1.0, **ROLES)
+    assert found.rate == pytest.approx(1 - (1 - chance) ** (len(plain) + 1), rel=1e-4)
+    assert found.n_cut == 1
+    at_once = replace(made, ids=())  # an answer of nothing but the emoji has a place, too
+    found = expected_rate(Constant(chance), [at_once], vocab(), temperature=1.0, **ROLES)
+    assert found.rate == pytest.approx(chance, rel=1e-4)
 
 
 def test_a_result_is_a_row():
