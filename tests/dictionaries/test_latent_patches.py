@@ -312,6 +312,16 @@ def test_results_are_stored_whole(pair, tmp_path):
     assert again.to_dataframe().equals(found.to_dataframe())
 
 
+def test_tokens_are_named_of_the_stream_only(pair):
+    """Heads' outputs are as wide as the stream here, and the unembedding does not read them."""
+    for name, is_stream in (("attn.hook_z", False), ("hook_mlp_out", True)):
+        held = dictionary().at(f"blocks.{LAYER}.{name}")
+        assert held.config.d_out == int(pair.base.model.cfg.d_model)
+        for found in (compare(*pair.runs, held, outcome=pair.outcome, top=3),
+                      patch(*pair.runs, held, outcome=pair.outcome, top=2)):  # fmt: skip
+            assert all(bool(names) == is_stream for names in found.names)
+
+
 def test_what_does_not_fit_is_refused(pair):
     there = f"blocks.{LAYER}.hook_resid_post"
     narrow = made("standard", 6, 9).at(there)
@@ -329,6 +339,8 @@ def test_what_does_not_fit_is_refused(pair):
     wide = made("transcoder", 64, 9, 32).at(there, f"blocks.{LAYER}.hook_mlp_out")
     with pytest.raises(DictionaryError, match="writes activations of width 32"):
         patch(*pair.runs, wide, outcome=pair.outcome)
+    with pytest.raises(InputError, match="one or more latents"):
+        patch(*pair.runs, dictionary().at(there), outcome=pair.outcome, latents=[])
     with pytest.raises(InputError, match="are 0 to 95"):
         patch(*pair.runs, dictionary().at(there), outcome=pair.outcome, latents=[96])
     with pytest.raises(InputError, match="no latent differs"):

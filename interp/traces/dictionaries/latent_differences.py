@@ -3,7 +3,8 @@
 A latent's difference is tuned minus base, in its own units; latents are ranked by it times the
 length of the decoder row, which is what it changes in the stream. Ranked on half of the topics,
 they are judged on the others. The tokens are those that the final norm and the unembedding read
-from the decoder row alone (where it is as wide as the stream).
+from the decoder row alone (where it is of the stream: what heads write, before they are put
+together, is not, even if it is as wide).
 
 It is the base's dictionary, mostly: what fine-tuning adds that it has no latent for goes to the
 error, and `explained` says how much of the activations it says at all. A latent that differs need
@@ -30,6 +31,7 @@ from interp.traces.dictionaries.dictionary import Dictionary
 from interp.traces.dictionaries.slots import both_at_slots, judging_topics
 
 MODELS = ("base", "tuned")
+_INSIDE = ("hook_z", "hook_q", "hook_k", "hook_v", "attn.o.hook_in")
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,13 @@ def split_topics(
 def written_tokens(
     model: Any, dictionary: Dictionary, ids: Int[Tensor, " some"], count: int
 ) -> tuple[tuple[str, ...], ...]:
-    """The tokens that some decoder rows write, through the final norm and the unembedding."""
-    directions = dictionary.directions[ids]
-    if directions.shape[1] != int(model.cfg.d_model):
+    """The tokens that some decoder rows write, through the final norm and the unembedding.
+
+    None where the rows do not stand in the residual stream.
+    """
+    directions, place = dictionary.directions[ids], dictionary.config.hook_out
+    # Heads' outputs, queries, keys and values may be as wide as the stream, and are not of it.
+    if directions.shape[1] != int(model.cfg.d_model) or place.endswith(_INSIDE):
         return ((),) * len(ids)
     with torch.no_grad():
         weight = model.unembed.original_component.weight

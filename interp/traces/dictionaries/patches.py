@@ -166,7 +166,8 @@ def patch(
     ask, most = asked(ask), dictionary.config.d_sae
     if ask.metric is not None:
         raise InputError("latents are patched under all of the outcome's factors; give outcome=")
-    if check_pair(tuned, base) != "model" or top < 1:
+    none = latents is not None and not len(latents)
+    if check_pair(tuned, base) != "model" or top < 1 or none:
         raise InputError("give two models on the same tokens, and one or more latents to patch")
     if latents is not None and not all(0 <= one < most for one in latents):
         raise InputError(f"latents of this dictionary are 0 to {most - 1}, got {list(latents)}")
