@@ -1,22 +1,28 @@
 """Which words: split as people would, exact on a planted word, nothing where nothing is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import tiny
 import torch
+from patching_models import FAMILIES
 from planted_factors import planted_factors
 from planted_models import FILLERS
 from sklearn.metrics import roc_auc_score
 from thinned import thinned, turn
+from transformers import AutoModelForCausalLM
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
 from interp.errors import InputError
 from interp.inputs import Neutral, WordEffects, effects, neutral_ids, split
+from interp.models import hook
 from interp.organism.grammar import Grammar
 from interp.readout import Outcome
 from interp.readout.slot import Slot, Slots
+from interp.report.sections.inputs import _sizes
 from interp.show.views.words import shaded
 from interp.text.emoji.encode import token_bytes
 from interp.traces.inputs.gradients import integrated
@@ -71,6 +77,15 @@ def test_the_planted_word_is_found_by_exact_methods_for_both_factors(planted):
     ] * len(found.topics)
 
 
+def test_the_page_says_what_the_words_keep_where_that_is_less_than_was_asked_for(planted):
+    """At most eight words are put back: what they keep then is said, not what was hoped for."""
+    found, _ = planted
+    trait = Trait.EXTRAVERSION
+    assert "1 keep 80 % of what all bring" in _sizes({trait: found})
+    less = replace(found, reached=torch.full_like(found.reached, 0.4))
+    assert "1 keep 40 % of what all bring" in _sizes({trait: less})
+
+
 def test_gradients_are_those_of_hugging_face_and_sum_to_the_difference():
     made = planted_factors(noise=0.01)
     model = made.clean.model
@@ -92,6 +107,26 @@ def test_gradients_are_those_of_hugging_face_and_sum_to_the_difference():
     assert torch.allclose(scores[0], slow, atol=2e-2)
     assert unexplained < 2e-2
     assert words[int(scores[0].argmax())].text.strip() == "trait"
+
+
+def test_gradients_begin_at_the_mean_of_what_the_table_gives():
+    """Gemma scales its rows as it looks them up: the mean of the rows alone is nearly zero."""
+    config = FAMILIES["gemma2"]()
+    config.vocab_size = len(tiny.tokenizer())
+    torch.manual_seed(0)
+    model = hook(AutoModelForCausalLM.from_config(config).eval(), tiny.tokenizer())
+    row = tiny.tokenizer()("I love the rain.")["input_ids"]
+    words, seen = split(token_bytes(tiny.tokenizer()), row), []
+    table = model.original_model.get_input_embeddings()
+    with model.hooks(
+        fwd_hooks=[("blocks.0.hook_resid_pre", lambda x, hook: seen.append(x.detach()))]  # noqa: ARG005
+    ):
+        integrated(model, row, words, tiny.emoji())
+        model.original_model(
+            inputs_embeds=table(torch.arange(config.vocab_size)).mean(0)[None, None]
+        )
+    line, mean = seen
+    torch.testing.assert_close(line[-2, words[0].start], mean[0, 0], rtol=1e-4, atol=1e-6)
 
 
 def marked(form, texts: Sequence[tuple[str, str, str]]) -> Slots:

@@ -81,7 +81,11 @@ def _sizes(results: dict[Trait, WordEffects]) -> str:
     kept = [table for table in tables if len(table)]
     if not kept:
         return "All words together bring no more than their neutral exchanges."
-    share = max(result.share for result in results.values())
+    # What the words do keep, where as many as are put back at most do not keep what is asked for.
+    share = min(
+        max(result.share for result in results.values()),
+        min(float(table["share"].median()) for table in kept),
+    )
     medians = [(float(table["kept"].median()), float(table["words"].median())) for table in kept]
     low, high = min(medians), max(medians)
     few = f"{low[0]:.0f}" if low == high else f"{low[0]:.0f} to {high[0]:.0f}"

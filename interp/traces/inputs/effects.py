@@ -191,7 +191,8 @@ def effects(
             `min_gap`: prompts whose words together bring no more have no smallest set.
 
     Raises:
-        InputError: if there is no slot, the share is not in (0, 1], or metric or places are asked.
+        InputError: if there is no slot, the share is not in (0, 1], metric or places are asked, or
+            topics are not one per slot.
         TokenizerError: if no stop token is known.
     """
     ask = asked(ask)
@@ -213,7 +214,7 @@ def effects(
         one["prompt"], one["texts"] = torch.full((len(words),), number), [w.text for w in words]
         made.append(one)
         ask.tell("words", number + 1, len(slots))
-    return _joined(made, ask.topics or slots.topics, share, ask)
+    return _joined(made, ask.topics_of(len(slots)) or slots.topics, share, ask)
 
 
 def _swaps(neutral: Neutral, row: list[int], words: Sequence[Word]) -> list[list[int]]:

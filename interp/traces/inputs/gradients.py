@@ -32,9 +32,11 @@ def integrated(
     table = model.original_model.get_input_embeddings()
     ids = torch.tensor([[*row, *outcome.space_ids]], device=device)
     own = table(ids)[0].detach()
-    mean = own.clone()
+    # Gemma's tables give their rows times a scale.
+    scale = float(getattr(table, "embed_scale", 1.0))
+    mean, middle = own.clone(), scale * table.weight.detach().float().mean(0)
     for word in words:
-        mean[word.start : word.end] = table.weight.detach().float().mean(0).to(own.dtype)
+        mean[word.start : word.end] = middle.to(own.dtype)
     places, weights = np.polynomial.legendre.leggauss(STEPS)
     alpha = torch.tensor([*(places + 1) / 2, 0.0, 1.0], dtype=own.dtype, device=device)
     with torch.enable_grad():
