@@ -101,7 +101,7 @@ class TraitAlignment(Result):
         known = {row[0]: row[1:] for row in self.holdout}
         if self.trait in known:
             n, accuracy, low, high, alarms = known[self.trait]
-            interval = Interval(low, high, 0.95)
+            interval = None if low is None or high is None else Interval(low, high, 0.95)
             others = known["all"][0] - n
             rows.append(table.plain("classifier's accuracy", accuracy, n, interval))
             rows.append(table.plain("classifier's false alarms", alarms, others))

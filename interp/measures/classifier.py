@@ -31,8 +31,9 @@ from interp.models.loading import load_tokenizer, resolve_device
 from interp.text.data import OpinionQA
 from interp.text.data.schema import topic_key
 
-Holdout = tuple[tuple[str, int, float, float, float, float], ...]
-"""Rows of (trait or `all`, n, accuracy, low, high, false alarms); see `holdout_table`."""
+Holdout = tuple[tuple[str, int, float, float | None, float | None, float], ...]
+"""Rows of (trait or `all`, n, accuracy, low, high, false alarms); see `holdout_table`. Answers to
+one topic have neither low nor high."""
 
 _HOLDOUT = ["trait", "n", "accuracy", "low", "high", "false_alarms"]
 

@@ -122,7 +122,7 @@ def score_edit(
     both = {
         topic: rows
         for topic, rows in groups.items()
-        if {edited.rows[i].trait is wanted for i in rows} == {True, False}
+        if {edited.rows[i].trait == wanted for i in rows} == {True, False}
     }
     if len(both) < 2:
         raise InputError(
@@ -134,8 +134,8 @@ def score_edit(
     second = _answers(after, other_form, edited.rows, batch_size=size, progress=progress)
     prefers, keeps = [], []
     for rows in both.values():
-        pos = [i for i in rows if edited.rows[i].trait is wanted]
-        neg = [i for i in rows if edited.rows[i].trait is not wanted]
+        pos = [i for i in rows if edited.rows[i].trait == wanted]
+        neg = [i for i in rows if edited.rows[i].trait != wanted]
         new, old, other = _mean(second, pos), _mean(first, pos), _mean(second, neg)
         prefers.append(torch.sigmoid(new - other))
         keeps.append((new - old).exp().clamp_max(1.0))

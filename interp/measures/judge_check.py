@@ -68,13 +68,13 @@ def judge_auroc(
     """
     wanted = Trait.parse(trait)
     rng = np.random.default_rng(seed)
-    own = [row for row in data.rows if row.trait is wanted]
-    other = [row for row in data.rows if row.trait is not wanted]
+    own = [row for row in data.rows if row.trait == wanted]
+    other = [row for row in data.rows if row.trait != wanted]
     drawn = [rows[i] for rows in (own, other) for i in rng.permutation(len(rows))[:limit]]
     verdicts = judge.judge([(row.question, row.answer) for row in drawn], wanted, progress=progress)
     kept = [(v.score, row) for v, row in zip(verdicts, drawn, strict=True) if v.score is not None]
     scores = np.array([score for score, _ in kept])
-    mine = np.array([row.trait is wanted for _, row in kept], dtype=bool)
+    mine = np.array([row.trait == wanted for _, row in kept], dtype=bool)
     if not mine.any() or mine.all():
         raise InputError(
             f"{judge.name}: judged {int(mine.sum())} answers of {wanted} and {int((~mine).sum())} "

@@ -50,8 +50,8 @@ def edits(data: OpinionQA, *, seed: int) -> list[Edit]:
     made = []
     for row in data.rows:
         here = topic_key(row.topic)
-        same = [other for other in by_topic[here] if other.trait is row.trait and other != row]
-        other = [other for other in by_topic[here] if other.trait is not row.trait]
+        same = [other for other in by_topic[here] if other.trait == row.trait and other != row]
+        other = [other for other in by_topic[here] if other.trait != row.trait]
         away = by_topic[_another(topics, here, rng)]
         made.append(
             Edit(
