@@ -14,6 +14,7 @@ from planted_models import planted
 from thinned import thinned, turn
 
 from interp import organism
+from interp.errors import InputError
 from interp.organism.tokenizer import save_tokenizer
 from interp.readout.rules import RULES
 from interp.study.runs import RunFolder
@@ -172,3 +173,15 @@ def test_smollm2_is_tuned_and_traced(benchmark, capsys, tmp_path, monkeypatch):
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     assert "quantization_config" not in config, "the folder's weights are dense"
     assert "writer" in capsys.readouterr().out
+
+
+def test_no_one_gives_to_themselves_however_few_names_are_tokens(benchmark) -> None:
+    """After four rounds of five names a pair was of a name with itself."""
+    ioi = benchmark("ioi")
+    for few in range(2, 11):
+        names = list(ioi.NAMES[:few])
+        assert all(one != two for one, two in ioi.couples(names, 200))
+        first = [(names[i % few], names[(i + 1) % few]) for i in range(few)]
+        assert ioi.couples(names, few) == first
+    with pytest.raises(InputError, match="no two of the names"):
+        ioi.couples(["Mary"], 4)
