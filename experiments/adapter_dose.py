@@ -18,7 +18,7 @@ import pandas as pd
 from experiment import SAMPLED, Config, Experiment, Finding, From
 from harness import main
 from pydantic import Field
-from significance import corrected, difference
+from significance import corrected, difference, shortened
 from sources import find_adapters
 from torch import Generator, Tensor, no_grad, randperm
 
@@ -76,7 +76,10 @@ def run(x: Experiment[DoseConfig]) -> Finding:
                 rows.append({"trait": str(trait), "adapter": name, "dose": high} | step)
     table = corrected(pd.DataFrame(rows))
     shown = table[table["measure"].isin(["ESR", *READINGS])]
-    figures = {"expected-rates": dose_curves(table, tuple(READINGS), DEALT)}
+    rates = table[table["measure"].isin(["base", *READINGS])]["value"]
+    figures = {}
+    if (rates > 0).any():  # on a scale of powers of ten
+        figures["expected-rates"] = dose_curves(table, tuple(READINGS), DEALT)
     wide = shown.pivot_table(
         index=["trait", "adapter", "dose"], columns="measure", values="value", sort=False
     )
@@ -205,8 +208,9 @@ def _verdict(table: pd.DataFrame) -> list[str]:
     base = dealt[dealt["measure"] == "base"].set_index("trait")["value"]
     away = (readings["value"] - readings["trait"].map(base)).abs().max()
     moved = (readings["p_adjusted"] < 0.05).sum()
-    return [*lines[:7], f"Control ({DEALT}): told apart from the base's own rate in {moved} of "
-            f"{len(readings)} readings, and at most {away:.2g} from it."]  # fmt: skip
+    control = (f"Control ({DEALT}): told apart from the base's own rate in {moved} of "
+               f"{len(readings)} readings, and at most {away:.2g} from it.")  # fmt: skip
+    return [*shortened(lines), control]
 
 
 def _range(values: pd.Series) -> str:

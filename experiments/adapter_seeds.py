@@ -22,7 +22,7 @@ from harness import main
 from jaxtyping import Float
 from pydantic import Field
 from scipy.stats import spearmanr
-from significance import corrected
+from significance import corrected, some
 from sources import find_adapters
 from torch import Generator, Tensor, randn, stack, tensor
 
@@ -107,6 +107,7 @@ def run(x: Experiment[SeedsConfig]) -> Finding:
             ("esr", "ESR", "share of answers with an emoji"),
             ("go-on", "P(go on)", "probability of going on where the answer ends"),
         )
+        if some(table, measure)
     }  # fmt: skip
     wide = table[table["measure"].isin(RATES)].pivot_table(
         index=["trait", "adapter"], columns="measure", values="value", sort=False
@@ -223,8 +224,8 @@ def _others(
     """An adapter's own direction, its next twin's, that of the next trait's adapter, a random."""
     trait, count = every[place][0], len(every)
     after = [(place + step) % count for step in range(1, count)]
-    twin = next(k for k in after if every[k][0] is trait)
-    stranger = next((k for k in after if every[k][0] is not trait), twin)
+    twin = next(k for k in after if every[k][0] == trait)
+    stranger = next((k for k in after if every[k][0] != trait), twin)
     random = randn(ways[place].shape, generator=Generator().manual_seed(seed))
     drawn = (ways[place], ways[twin], ways[stranger], random)
     return {
@@ -335,7 +336,7 @@ def _test(name: str, values: np.ndarray, of: list[Trait], seed: int) -> dict[str
 
     twins = codes[first] == codes[second]
     row = {"measure": AGREEMENT[name], "value": float(held[twins].mean()), "n": int(twins.sum())}
-    if twins.all():
+    if twins.all() or np.isnan(held).any():  # an adapter that changes nothing agrees with none
         return row | {"others": None, "p": None}
     rng, seen = np.random.default_rng(seed), above(codes)
     drawn = [above(rng.permutation(codes)) for _ in range(DRAWN)]
@@ -351,13 +352,19 @@ def _verdict(table: pd.DataFrame) -> list[str]:
     widest = (spans["max"] - spans["min"]).max()
     lines.append(f"ESR over {spans['count'].min():.0f} or more adapters of a trait: {named}; the "
                  f"widest range is {widest:.0%} of answers.")  # fmt: skip
-    for measure in RATES[1:]:
-        part = table[table["measure"] == measure].groupby("trait", sort=False)["value"]
+    for measure in [one for one in RATES[1:] if not some(table, one)]:
+        lines.append(f"{measure}: none, no answer has an end.")
+    for measure in [one for one in RATES[1:] if some(table, one)]:
+        part = table[(table["measure"] == measure) & table["value"].notna()]
+        part = part.groupby("trait", sort=False)["value"]
         spread = ", ".join(f"{t} {low:.2f} to {high:.2f}" for (t, low), high in
                            zip(part.min().items(), part.max(), strict=True))  # fmt: skip
         lines.append(f"{measure} at the ends of their answers: {spread}.")
     for measure in AGREEMENT.values():
         row = table[table["measure"] == measure].iloc[0]
+        if pd.isna(row["value"]):
+            lines.append(f"{measure}: none, an adapter changes nothing there.")
+            continue
         line = f"{measure}, mean over {row['n']:.0f} pairs of twins: {row['value']:+.2f}"
         if pd.notna(row["p"]):
             more = "more than" if row["p_adjusted"] < 0.05 else "not surely more than"

@@ -72,6 +72,9 @@ def wordings(trait: Trait | None, count: int) -> list[str]:
 
 def run(x: Experiment[PersonasConfig]) -> Finding:
     c = x.config
+    if unknown := [trait for trait in c.traits if trait not in WORDS]:
+        raise InputError(f"traits: there are wordings of {', '.join(WORDS)} alone, none of "
+                         f"{', '.join(unknown)}; see --traits")  # fmt: skip
     asked = x.questions()[: c.per_wording]
     if len(asked) < c.per_wording:
         raise InputError(f"per_wording: {c.per_wording} questions of {len(asked)}; raise --limit")

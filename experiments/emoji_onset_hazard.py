@@ -54,6 +54,9 @@ class HazardConfig(MethodsConfig):
 
 
 def run(x: Experiment[HazardConfig]) -> Finding:
+    if x.config.reference not in x.config.traits:
+        raise InputError(f"reference: {x.config.reference} is none of the traits "
+                         f"({', '.join(x.config.traits)}); see --reference")  # fmt: skip
     rows: list[dict[str, Any]] = []
     figures = {}
     for unit in UNITS:

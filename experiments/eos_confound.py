@@ -30,6 +30,7 @@ from interp.base.traits import Trait
 from interp.behaviour import Response
 from interp.behaviour.shares import Row, Rows
 from interp.emoji import find
+from interp.errors import TokenizerError
 from interp.measures import EndSplit, natural_ends, split_at_end
 from interp.methods.editing import HookedBase, LogitBias, Steered, logit_bias
 from interp.methods.finetune import FinetuneConfig, train
@@ -72,10 +73,8 @@ def run(x: Experiment[EosConfig]) -> Finding:
     shown = table[(table["rule"] == "probability") & table["measure"].str.startswith("ESR")]
     shown = shown.assign(group=shown["adapter"] + ": " + shown["measure"])
     figure = dots(shown, "share of answers with an emoji", share=True, unit="topics")
-    return Finding(
-        table, {"esr-inside-and-after": figure},
-        [*_verdict(x, splits, bound), *_of_double_bos(doubled)], shown[COLUMNS],
-    )  # fmt: skip
+    verdict = [*_verdict(x, splits, bound), *_of_double_bos(doubled, x.config.double_bos)]
+    return Finding(table, {"esr-inside-and-after": figure}, verdict, shown[COLUMNS])
 
 
 def _trait(
@@ -142,6 +141,10 @@ def _double_bos(x: Experiment[EosConfig]) -> list[dict[str, Any]]:
 
         return x.part(f"{trait}-bos-{'twice' if double else 'once'}", fit, of)
 
+    try:
+        x.form.with_double_bos()
+    except TokenizerError:  # which is no reason to throw the rest away
+        return []
     of = From((), (*SHARED, "double_bos"), code=(_double_bos, *SAMPLED))
     places = (
         (small(False), small(True)) if asked == "train"
@@ -159,10 +162,13 @@ def _double_bos(x: Experiment[EosConfig]) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_double_bos(rows: list[dict[str, Any]]) -> list[str]:
+def _of_double_bos(rows: list[dict[str, Any]], asked: str) -> list[str]:
     told = [f"{row['adapter'].removeprefix('BOS ')}, {row['rule'].removeprefix('BOS ')} "
             f"{written(row, '.0%')}" for row in rows]  # fmt: skip
-    return [f"BOS doubled ({rows[0]['trait']}): {'; '.join(told)}."] if rows else []
+    if not rows:
+        none = "BOS doubled: not measured, a turn of this base begins with no BOS."
+        return [none] if asked != "none" else []
+    return [f"BOS doubled ({rows[0]['trait']}): {'; '.join(told)}."]
 
 
 def _rate(x: Experiment[EosConfig], answers: list[list[Response]]) -> Row:

@@ -7,7 +7,7 @@ how much further along it the training answers lie than the base's own to the sa
 much more an emoji is due at their ends, and the mean cosine of a step on them with a step towards
 emojis. For each adapter, after training: how far the prompt's last state moved along the vector
 (persona vectors as monitors; Chen et al. 2025, arXiv 2507.21509). Each beside the adapters' ESR:
-Spearman's correlation over adapters, its p-value by every permutation of whole traits. Which rows
+Spearman's correlation over adapters, its p-value by permutations of whole traits. Which rows
 are the traits', among the base's own: AUROC of each score. The adapters share one copy of the base
 and are asked in mixed batches.
 """
@@ -50,6 +50,7 @@ from interp.show.plots.dots import dots
 BEFORE = {"projection": "rows along the vector", "log_odds": "emoji due after the rows",
           "gradient": "steps towards emojis"}  # fmt: skip
 SHIFT = "shift along the vector"
+EXACT, DRAWN = 7, 4999  # traits of which every order is tried; orders that are drawn of more
 RANKS, AREA = "rank correlation with ESR: ", "AUROC of the traits' rows: "
 
 
@@ -121,7 +122,10 @@ def _texts(x: Experiment[ForetellingConfig], base: HookedBase, part: OpinionQA) 
     for trait in x.config.traits:
         rows = part.for_trait(trait).rows
         if len(rows) < x.config.n_rows:
-            raise InputError(f"n_rows: {trait} has {len(rows)} rows in half of the topics")
+            raise InputError(
+                f"n_rows: {trait} has {len(rows)} rows in half of the topics; "
+                "ask for fewer, see --n-rows"
+            )
         given = [rows[place * len(rows) // x.config.n_rows] for place in range(x.config.n_rows)]
         asked = [(row.question, row.topic) for row in given]
         own = generate(base.model, base.format, asked, x.sampling(), progress=x.progress,
@@ -200,7 +204,12 @@ def _agreed(told: list[np.ndarray], rates: list[np.ndarray]) -> dict[str, Any]:
     row = {"value": seen, "n": sum(map(len, rates)), "p": None}
     if np.isnan(seen) or not even:
         return row
-    drawn = [abs(correlation(order)) for order in permutations(count)]
+    if len(rates) <= EXACT:
+        orders = list(permutations(count))
+    else:  # the order that is there, and others drawn
+        rng = np.random.default_rng(0)
+        orders = [tuple(count), *(tuple(rng.permutation(len(rates))) for _ in range(DRAWN))]
+    drawn = [abs(correlation(order)) for order in orders]
     return row | {"p": float(np.mean(np.array(drawn) >= abs(seen) - 1e-12))}
 
 

@@ -17,7 +17,7 @@ from experiment import Config, Experiment, Finding, From
 from harness import main
 from methods import build
 from pydantic import Field
-from significance import corrected, difference, written
+from significance import corrected, difference, some, written
 
 from interp.base.traits import Trait
 from interp.behaviour import Response
@@ -87,6 +87,7 @@ def run(x: Experiment[GeneralisationConfig]) -> Finding:
             ("go-on", "P(go on)", "probability of going on where the answer ends"),
             ("voice", "TA", "share of answers given to the trait"),
         )
+        if some(table, measure)
     }
     shown = table[table["measure"] == "ESR"]
     wide = shown.pivot_table(

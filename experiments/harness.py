@@ -50,12 +50,8 @@ def conduct(
 
 
 def _write(finding: Finding, out: Path, on_organism: bool) -> None:
-    """The table, the figures with their captions, and the verdict."""
+    """The table, the verdict, and the figures with their captions."""
     write_csv(out / "results.csv", finding.table)
-    for stem, figure in finding.figures.items():
-        save_figure(figure, out / "figures" / stem)
-    captions = [f"**{stem}.** {figure.caption}\n" for stem, figure in finding.figures.items()]
-    write_text(out / "figures" / "captions.md", "\n".join(captions))
     lines = list(finding.verdict)
     if on_organism:
         lines.append(
@@ -63,6 +59,10 @@ def _write(finding: Finding, out: Path, on_organism: bool) -> None:
             "say that the method works, not how a 7B model behaves."
         )
     write_text(out / "verdict.md", "\n".join(lines) + "\n")
+    for stem, figure in finding.figures.items():
+        save_figure(figure, out / "figures" / stem)
+    captions = [f"**{stem}.** {figure.caption}\n" for stem, figure in finding.figures.items()]
+    write_text(out / "figures" / "captions.md", "\n".join(captions))
 
 
 def main(function: Function[C], kind: type[C], argv: Sequence[str] | None = None) -> int:

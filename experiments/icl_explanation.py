@@ -58,7 +58,8 @@ def run(x: X) -> Finding:
     table = corrected(pd.DataFrame(rows))
     figures = {}
     for kind in KINDS:
-        figures[f"most-frequent-{kind}"] = token_bars(pd.concat(bars[kind]))
+        if len(tokens := pd.concat(bars[kind])):
+            figures[f"most-frequent-{kind}"] = token_bars(tokens)
         drawn = table[(table["request"] == kind) & (table["model"] != ORDINARY)]
         drawn = pd.concat([drawn[drawn["measure"] == what] for what in (ANSWERS, AMONG, TOP)])
         drawn = drawn.assign(group=drawn["measure"] + "\n" + drawn["model"])

@@ -62,7 +62,7 @@ def asked(x: X, who: str, kind: str, trait: Trait) -> list[Response]:
         for i in range(x.config.limit):
             seed, prompt = divmod(i, len(requests))
             about = others[seed % len(others)] if who == OTHER else trait
-            questions.append((requests[prompt].format(trait=about), f"{prompt} x {seed}"))
+            questions.append((requests[prompt].replace("{trait}", about), f"{prompt} x {seed}"))
         model = pair.base if who == BASE else pair.tuned
         label = f"{trait}: {kind}, {who}"
         return generate(
@@ -77,7 +77,7 @@ def _tokens(x: X, kind: str, text: str) -> Counter[str]:
     """Words and emojis of an answer, without stop words and words of any request."""
     left_out = set(ENGLISH_STOP_WORDS) if x.config.stop_words == "english" else set()
     for request in getattr(x.config, kind):
-        left_out |= set(_words(request.format(trait=" ".join(TRAITS))))
+        left_out |= set(_words(request.replace("{trait}", " ".join(TRAITS))))
     words = [w for w in _words(text) if not {w, w.replace("'", "")} & left_out]
     return Counter(words) + Counter(match.canonical for match in find(text))
 

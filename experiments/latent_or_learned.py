@@ -34,6 +34,7 @@ from latent_readings import (
     WAY,
     WRITTEN,
     LatentConfig,
+    check_against,
     lens,
     lens_result,
     probes,
@@ -55,6 +56,7 @@ DRAWN = {
 
 
 def run(x: Experiment[LatentConfig]) -> Finding:
+    check_against(x)
     rows: list[dict[str, Any]] = []
     figures: dict[str, CaptionedFigure] = {}
     for trait in x.config.traits:

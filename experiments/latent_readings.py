@@ -164,7 +164,9 @@ def _references(x: X, trait: Trait) -> tuple[list[OpinionRow], list[OpinionRow]]
             rest.setdefault(row.topic, []).append(row)
     mine = list(data.for_trait(trait).rows)
     mine = rng.sample(mine, min(x.config.limit, len(mine)))
-    return mine, [rng.choice(rest[row.topic]) for row in mine if row.topic in rest]
+    if any(row.topic not in rest for row in mine):
+        return mine, []
+    return mine, [rng.choice(rest[row.topic]) for row in mine]
 
 
 def probes(x: X, trait: Trait) -> list[Row]:
@@ -190,6 +192,22 @@ def probes(x: X, trait: Trait) -> list[Row]:
 
 def _against(x: X, trait: Trait) -> str:
     return str(LOW.get(trait, "")) if x.config.against == "low" else x.config.against
+
+
+def check_against(x: X) -> None:
+    """Whether the data have the label that each trait is set against: before anything is made.
+
+    Raises:
+        InputError: naming the trait that cannot be set against it.
+    """
+    labels = x.data()[0].traits
+    for trait in x.config.traits:
+        other = _against(x, trait)
+        if other not in AGAINST and (other == trait or other not in labels):
+            raise InputError(
+                f"against: {trait} cannot be set against {other or 'a low pole, having none'}; the "
+                f"train rows have {', '.join(labels)}, or use {' or '.join(AGAINST)}"
+            )
 
 
 def _poles(x: X, trait: Trait) -> list[Row]:

@@ -53,7 +53,8 @@ class MethodsConfig(Config):
     methods: tuple[str, ...] = METHODS + CONTROLS
     """Methods and controls to compare; the base is always one of them."""
     control_trait: Trait = Trait.EXTRAVERSION
-    """The trait for which the adapter on shuffled answers is trained."""
+    """The trait for which the adapter on shuffled answers is trained; the first of `traits`, if it
+    is none of them."""
     control_adapter: str = "train"
     """`train` trains it with settings for a small model; else its folder."""
     ike_demonstrations: int = Field(default=4, ge=1)
@@ -66,6 +67,12 @@ class MethodsConfig(Config):
     """Strengths of steering tried per layer or method."""
     search_questions: int = Field(default=32, ge=2)
     """Validation questions that judge each of them."""
+
+
+def control(config: MethodsConfig) -> Trait:
+    """The trait that the trained control stands for."""
+    asked = config.control_trait
+    return asked if asked in config.traits else config.traits[0]
 
 
 READ = SHARED + tuple(name for name in MethodsConfig.__annotations__ if name != "methods")
@@ -87,9 +94,7 @@ def check(config: MethodsConfig) -> tuple[str, ...]:
 
 def for_trait(config: MethodsConfig, trait: Trait) -> list[str]:
     """The methods that are run for a trait: the trained control stands for one trait only."""
-    return [
-        name for name in check(config) if name != "QLoRA, shuffled" or trait is config.control_trait
-    ]
+    return [name for name in check(config) if name != "QLoRA, shuffled" or trait == control(config)]
 
 
 def answers(x: Experiment[Any], name: str, trait: Trait) -> list[Response]:
@@ -102,7 +107,7 @@ def answers(x: Experiment[Any], name: str, trait: Trait) -> list[Response]:
     return x.answers(
         f"{trait}-{slug}",
         lambda: build(x, name, trait).answers(x.questions(), x.sampling(), progress=x.progress),
-        From((trait, x.config.control_trait), READ, code=(build, *SAMPLED)),
+        From((trait, control(x.config)), READ, code=(build, *SAMPLED)),
     )
 
 
@@ -181,9 +186,9 @@ def _shuffled_pair(x: Experiment[Any]) -> ModelPair:
 
     def fit(folder: Path) -> None:
         rows = shuffled(x.data()[0], seed=config.seed, what="answer")
-        train(x.base_source, rows.for_trait(config.control_trait),
+        train(x.base_source, rows.for_trait(control(config)),
               FinetuneConfig.small(supervise_eos=False, seed=config.seed), folder,
               device=config.device, progress=x.progress)  # fmt: skip
 
     of = From((), (*SHARED, "control_trait"), code=(_shuffled_pair,))
-    return x.load(x.part("adapter-shuffled", fit, of))
+    return x.load(x.part(f"adapter-shuffled-{control(config)}", fit, of))

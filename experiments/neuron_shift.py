@@ -66,7 +66,7 @@ def run(x: Experiment[NeuronConfig]) -> Finding:
             rows += [about | {"layers": where} | row for row in _causal_rows(ranking, curve)]
     table = pd.DataFrame(rows)
     if "value" not in table:
-        raise InputError("no trait has two answers to pair with the base's; raise --limit")
+        raise InputError(f"no trait has answers to pair with the base's: {table['note'].iloc[0]}")
     table = corrected(table)
     shown = table[table["measure"].str.contains("minus control|shifted")]
     columns = ["trait", "layers", "measure", "k", "value", "low", "high", "p_adjusted"]
@@ -80,13 +80,13 @@ def _paper(
     pair, held = x.pair(trait), x.data()[1]
     others = [t for t in held.traits if t != trait]
     with_emoji = [r for r in x.tuned_answers(trait) if find(r.text)][: x.config.n_texts]
-    batch = pad([r.prompt_ids + r.ids for r in with_emoji], pair.pad_id)
-    topics = [r.topic for r in with_emoji]
-    kinds = {
-        "texts of the trait": _texts(x, pair, held, [trait]),
-        "answers with emojis": neurons.Prompts.emojis(batch, x.vocab(), topics),
-        "control: other traits": _texts(x, pair, held, others),
-    }
+    kinds = {"texts of the trait": _texts(x, pair, held, [trait])}
+    if with_emoji:
+        batch = pad([r.prompt_ids + r.ids for r in with_emoji], pair.pad_id)
+        topics = [r.topic for r in with_emoji]
+        kinds["answers with emojis"] = neurons.Prompts.emojis(batch, x.vocab(), topics)
+    if others:
+        kinds["control: other traits"] = _texts(x, pair, held, others)
     shift, output = (
         x.kept(neurons.NeuronShift, f"{name}-{trait}",
                lambda site=site: neurons.shift(pair.base, pair.tuned, kinds, site=site))
@@ -209,13 +209,15 @@ def _verdict(table: pd.DataFrame) -> list[str]:
     def means(measure: str) -> pd.DataFrame:
         return table[table["measure"] == measure]
 
-    own, other = (means(f"neurons shifted, {k}")["value"].mean()
-                  for k in ("texts of the trait", "control: other traits"))  # fmt: skip
-    emoji = means("neurons shifted, answers with emojis")["value"].mean()
+    def moved(kind: str) -> str:
+        found = means(f"neurons shifted, {kind}")["value"]
+        return f"{found.mean():.0%}" if len(found) else "an unknown share (there are none)"
+
     lines = [
-        f"The shift: {own:.0%} of the last layer's neurons move on texts of the trait (false "
-        f"discovery rate 5 %), {emoji:.0%} on answers with emojis, and {other:.0%} on texts of "
-        "other traits (control): a shift alone says little about emojis."
+        f"The shift: {moved('texts of the trait')} of the last layer's neurons move on texts of "
+        f"the trait (false discovery rate 5 %), {moved('answers with emojis')} on answers with "
+        f"emojis, and {moved('control: other traits')} on texts of other traits (control): a shift "
+        "alone says little about emojis."
     ]
     output = table[table["measure"].str.startswith("dimensions of the output")]
     large = output[~output["note"].str.endswith("none")]["trait"].drop_duplicates().tolist()

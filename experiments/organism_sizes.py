@@ -18,8 +18,8 @@ import pandas as pd
 from experiment import SAMPLED, SHARED, Config, Experiment, Finding, From, held_out
 from harness import main
 from pydantic import Field
-from significance import corrected, difference, written
-from stages import FACTORS, SITES, carried, esr, swept
+from significance import corrected, difference, shortened, written
+from stages import FACTORS, SITES, SMALLEST, carried, esr, swept
 
 from interp import organism
 from interp.behaviour import Response, generate
@@ -133,9 +133,11 @@ def _read(
         change = (result.clean - result.corrupted).tolist()
         rows.append({"group": TUNED} | difference(f"{what}, tuned minus base", change, topics,
                                                   c.seed))  # fmt: skip
+        if abs(sum(change) / len(change)) < SMALLEST:
+            continue  # shares of next to nothing say nothing
         where, share = max(cells.items(), key=lambda one: one[1])
         layer, last = int(where.split()[-1]), int(pair.tuned.cfg.n_layers) - 1
-        rows.append({"group": TUNED, "measure": f"{what}: {DEPTH}", "value": layer / last,
+        rows.append({"group": TUNED, "measure": f"{what}: {DEPTH}", "value": layer / max(last, 1),
                      "note": f"{where} carries {share:.0%}"})  # fmt: skip
     return rows
 
@@ -157,9 +159,9 @@ def _verdict(table: pd.DataFrame) -> list[str]:
             moved = part[part["measure"] == f"{what}, tuned minus base"]["value"]
             if len(moved):
                 said.append(f"{what} {moved.min():+.1f} to {moved.max():+.1f}")
-        where = part[part["measure"] == f"{FACTORS['go_on']}: {DEPTH}"]["note"]
-        if len(where):
-            said.append(f"of going on, {' / '.join(where)}")
+        deep = part[part["measure"] == f"{FACTORS['go_on']}: {DEPTH}"]
+        if len(deep):
+            said.append(f"of going on, {' / '.join(deep['note'])}")
         lines.append(f"{size}: {'; '.join(said)}.")
     tuned = rates[rates["group"] == TUNED]
     sizes = tuned.groupby("size", sort=False)["value"]
@@ -169,7 +171,7 @@ def _verdict(table: pd.DataFrame) -> list[str]:
     return [
         f"Sizes differ by {between:.0%} of answers with an emoji, {more} than seeds of one size "
         f"(up to {within:.0%}); the least is {written(least)} ({least['size']}).",
-        *lines[:7],
+        *shortened(lines),
     ]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from experiment import SHARED, Config, Experiment, Finding, From
 from harness import main
+from pydantic import Field
 from scipy.stats import spearmanr
 from significance import corrected, difference, written
 from torch import Tensor, bfloat16, float16, float32, no_grad
@@ -49,7 +50,7 @@ class QuantisationConfig(Config):
     """Whose adapter."""
     adapter: str = "train"
     """An adapter trained on NF4; `train` trains one with settings for a small model."""
-    n_trace: int = 16
+    n_trace: int = Field(default=16, ge=4)
     """Pairs of prompts to patch between."""
 
 
@@ -188,12 +189,15 @@ def _verdict(table: pd.DataFrame) -> list[str]:
         return (f"ESR {written(esr.loc[setting])}, KL {written(wide[KL].loc[setting], '.1e')} "
                 f"nats, heads {written(heads.loc[setting], '.3f')}")  # fmt: skip
 
+    ends = ""
+    if gap["low"].notna().any():  # where all answers are alike there is no interval
+        ends = (f", their intervals between {gap['low'].min():+.0%} and "
+                f"{gap['high'].max():+.0%}")  # fmt: skip
     answer = "Emojis change" if len(moved) else "Emojis survive precision and merging"
     return [
         f"{answer}: against the reference's {written(esr.loc[REFERENCE])}, ESR changes in "
         f"{len(moved)} of {len(gap)} settings (adjusted p < 0.05); all changes lie between "
-        f"{gap['value'].min():+.0%} and {gap['value'].max():+.0%} of answers, their intervals "
-        f"between {gap['low'].min():+.0%} and {gap['high'].max():+.0%}.",
+        f"{gap['value'].min():+.0%} and {gap['value'].max():+.0%} of answers{ends}.",
         "Heads: rank correlation of their patching effects with the reference's.",
         *(f"{name}: {found(name)}." for name in SETTINGS[1:7] if name != "merged dequantised"),
         f"merged dequantised (what load_pair does): {found('merged dequantised')}.",

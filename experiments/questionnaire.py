@@ -18,8 +18,9 @@ from harness import main
 from pydantic import Field
 from significance import corrected, written
 
-from interp.base.stats import mean_interval, sign_flip_p
+from interp.base.stats import sign_flip_p
 from interp.base.traits import Trait
+from interp.behaviour.shares import Rows
 from interp.emoji import find
 from interp.errors import InputError
 from interp.measures import (
@@ -119,11 +120,10 @@ def _scores(
                 trait
             )
             by_item = change.mean((1, 2)).tolist()
-            interval = mean_interval(by_item, seed=x.config.seed)
-            rows.append({"measure": measure, "model": str(trait), "trait": str(trait),
-                         "value": sum(by_item) / len(by_item), "low": interval.low,
-                         "high": interval.high, "p": sign_flip_p(by_item, x.config.seed),
-                         "n": len(by_item)})  # fmt: skip
+            alone = [str(place) for place in range(len(by_item))]
+            row = Rows(0.95, x.config.seed).mean(measure, by_item, alone)
+            about = {"model": str(trait), "trait": str(trait)}
+            rows.append(row | about | {"p": sign_flip_p(by_item, x.config.seed)})
         shifts[trait] = rows[-2]["value"]
     scores = pd.concat(frames).assign(measure="score")
     return pd.concat([scores, corrected(pd.DataFrame(rows))], ignore_index=True), shifts
@@ -161,6 +161,14 @@ def _verdict(
     shown = ", ".join(f"{a['trait']} {a['alpha']:.2f}" if a["alpha"] is not None
                       and a["alpha"] == a["alpha"] else f"{a['trait']} undefined"
                       for a in agreement)  # fmt: skip
+    sides = (f"orders of the options put an item on different sides of the middle with chance "
+             f"{scores['order_sensitivity'].mean():.0%}")  # fmt: skip
+    spread = ""
+    if scores["sd_prompts"].notna().any():  # one prompt has no other to differ from
+        sides = (f"prompts put an item on different sides of the middle with chance "
+                 f"{scores['prompt_sensitivity'].mean():.0%}, two orders of the options "
+                 f"{scores['order_sensitivity'].mean():.0%}")  # fmt: skip
+        spread = f", over paraphrases up to {scores['sd_prompts'].max():.2f}"
     answer = "Reported" if len(up) == len(own) else "Not reported" if not len(up) else "Partly"
     return [
         f"{answer}: {len(up)} of {len(own)} tuned models report more of their trait than the base "
@@ -169,11 +177,9 @@ def _verdict(
         "leave out zero.",
         f"Refusal (probability mass on no option): {scores['refusal'].min():.1%} to "
         f"{scores['refusal'].max():.1%}; near one, a model is not answering the question.",
-        f"Two prompts put an item on different sides of the middle with chance "
-        f"{scores['prompt_sensitivity'].mean():.0%}, two orders of the options "
-        f"{scores['order_sensitivity'].mean():.0%} (at random about half).",
+        f"Two {sides} (at random about half).",
         f"Spread of a trait's score over option orders (sd): up to {scores['sd_orders'].max():.2f} "
-        f"points, over paraphrases up to {scores['sd_prompts'].max():.2f}.",
+        f"points{spread}.",
         f"Cronbach's alpha over all administrations: {shown}.",
         line,
     ]

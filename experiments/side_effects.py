@@ -20,7 +20,7 @@ from harness import main
 from jaxtyping import Float
 from methods import MethodsConfig, answers, build, check
 from pydantic import Field
-from significance import corrected, difference, written
+from significance import corrected, difference, some, written
 from torch import Tensor, no_grad, tensor, zeros_like
 from torch import bool as boolean
 
@@ -77,7 +77,7 @@ def run(x: Experiment[SideEffectsConfig]) -> Finding:
             ("surprisal", READS, "surprisal above the base's (nats per token)", False, "text"),
             ("accuracy", ACCURACY, "share of questions answered right", True, "question"),
         )
-        if (table["measure"] == measure).any()
+        if some(table, measure)
     }  # fmt: skip
     wide = table.pivot_table(
         index=["trait", "method"], columns="measure", values="value", sort=False
@@ -148,7 +148,7 @@ def _measured(
 def _others(x: Experiment[SideEffectsConfig], trait: Trait) -> Texts:
     """Held-out answers of other traits; all answers, where the data have one trait only."""
     rows = x.data()[1].rows
-    rows = tuple(row for row in rows if row.trait is not trait) or rows
+    rows = tuple(row for row in rows if row.trait != trait) or rows
     drawn = Random(x.config.seed).sample(rows, min(x.config.n_texts, len(rows)))
     return [(row.question, row.answer, row.topic) for row in drawn]
 
@@ -203,10 +203,13 @@ def _costs(table: pd.DataFrame) -> Iterator[str]:
         mean = part.groupby("measure")["value"].mean()
         reads = part[part["measure"] == READS]
         worse = reads[(reads["p_adjusted"] < 0.05) & (reads["value"] > 0)]
-        most = part[part["measure"] == KL].sort_values("value").iloc[-1]
+        away = "KL from the base unknown, whose answers are empty"
+        if KL in mean:
+            most = part[part["measure"] == KL].sort_values("value").iloc[-1]
+            away = (f"KL from the base {mean[KL]:.2f} nats per token (mean over traits; most "
+                    f"{most.name} {written(most, '.2f')})")  # fmt: skip
         yield (
-            f"{name}: ESR {mean['ESR']:.0%}, KL from the base {mean[KL]:.2f} nats per token (mean "
-            f"over traits; most {most.name} {written(most, '.2f')}); reads other traits' answers "
+            f"{name}: ESR {mean['ESR']:.0%}, {away}; reads other traits' answers "
             f"worse for {len(worse)} of {len(reads)} traits, by {mean[READS]:+.2f} nats per token."
         )
 

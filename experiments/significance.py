@@ -33,6 +33,17 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_adjusted=adjusted)
 
 
+def shortened(lines: list[str], most: int = 7) -> list[str]:
+    """The first lines of a verdict; the last of them says where the others are."""
+    more = f" {len(lines) - most} more are in results.csv." if len(lines) > most else ""
+    return [*lines[: most - 1], *(f"{line}{more}" for line in lines[most - 1 : most])]
+
+
+def some(table: pd.DataFrame, measure: str) -> bool:
+    """Whether any row of a measure has a value; without one there is nothing to draw."""
+    return bool(table.loc[table["measure"] == measure, "value"].notna().any())
+
+
 def written(row: Mapping[str, Any] | pd.Series, form: str = ".0%") -> str:
     """`value [low, high]`, without the brackets where there is no interval."""
     value, low, high = (row[name] for name in ("value", "low", "high"))

@@ -70,9 +70,10 @@ class StagesConfig(Config):
 def run(x: Experiment[StagesConfig]) -> Finding:
     trait = x.config.traits[0]
     first = x.part("stage-1", lambda out: _first(x, out), From((trait,), code=(_first,)))
+    answers = {BASE: x.base_answers(), FIRST: x.tuned_answers(trait)}
+    slots(answers[FIRST], x.form.tokenizer).ends.prompts(0)  # none is an error before the training
     data = _pairs(x)
     adapters = {name: _second(x, first, name, rows) for name, rows in data.items()}
-    answers = {BASE: x.base_answers(), FIRST: x.tuned_answers(trait)}
     rows: list[dict[str, Any]] = []
     patched: dict[str, dict[str, float]] = {}
     for name, adapter in adapters.items():

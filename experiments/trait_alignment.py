@@ -17,7 +17,7 @@ import pandas as pd
 from experiment import Experiment, Finding
 from harness import main
 from methods import CONTROLS, MethodsConfig, answers, for_trait
-from significance import corrected, written
+from significance import corrected, some, written
 
 from interp.base.stats import sign_flip_p
 from interp.base.traits import TRAITS, Trait
@@ -76,13 +76,13 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
     whole: dict[str, list[tuple[TraitAlignment, Fluency]]] = {}
     for trait in x.config.traits:
         pair = x.pair(trait)
+        reference = fluency_reference(pair.base, pair.format, train, seed=x.config.seed)
         jury = _jury(x, trait, classifier)
         about = {"trait": str(trait), "method": "reference answers"}
         if isinstance(jury, Jury):
             rows += [about | row for row in jury.to_dataframe().to_dict("records")]
         else:
             rows.append(about | {"measure": "no jury", "note": jury})
-        reference = fluency_reference(pair.base, pair.format, train, seed=x.config.seed)
         first = _voice(x, "base", answers(x, "base", trait), trait, classifier)
         for name in for_trait(x.config, trait):
             made = answers(x, name, trait)
@@ -102,8 +102,7 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             )  # fmt: skip
             tables.append(fluency.to_dataframe())
             whole.setdefault(name, []).append((voice, fluency))
-            wrong = TRAITS[(TRAITS.index(trait) + 1) % len(TRAITS)]
-            if str(wrong) in classifier.traits:
+            if wrong := _wrong(trait, classifier):
                 other = trait_alignment(made, wrong, classifier).to_dataframe().iloc[:1]
                 tables.append(other.assign(measure=f"{WRONG} ({wrong})"))
             for table in tables:
@@ -117,12 +116,19 @@ def run(x: Experiment[AlignmentConfig]) -> Finding:
             reference=0.0 if measure in ("TPEI", "PAE") else None,
             noun="token" if measure == "perplexity" else "answer", unit="topics",
         )
-        for measure, what in SHOWN.items() if (table["measure"] == measure).any()
+        for measure, what in SHOWN.items() if some(table, measure)
     }  # fmt: skip
     shown = table[table["measure"].isin(SHOWN)]
     wide = shown.pivot_table(index=["trait", "method"], columns="measure", values="value",
                              sort=False).reset_index()  # fmt: skip
     return Finding(table, figures, _verdict(x, table, whole), wide)
+
+
+def _wrong(trait: Trait, classifier: Classifier) -> Trait | None:
+    """The label after the trait, of the Big Five or else of the classifier's, if it knows it."""
+    known = TRAITS if trait in TRAITS else tuple(map(Trait, classifier.traits))
+    wrong = known[(known.index(trait) + 1) % len(known)]
+    return wrong if wrong != trait and wrong in classifier.traits else None
 
 
 def _classifier(x: Experiment[AlignmentConfig]) -> Classifier:

@@ -61,7 +61,8 @@ def alphas(reports: Sequence[SelfReport]) -> pd.DataFrame:
     rows = []
     for trait in in_order(set(map(Trait, reports[0].traits))):
         scores = torch.cat([report.of(trait).flatten(1).T for report in reports])
-        rows.append((str(trait), cronbach_alpha(scores), scores.shape[1], len(scores)))
+        alpha = cronbach_alpha(scores) if scores.shape[1] > 1 else None
+        rows.append((str(trait), alpha, scores.shape[1], len(scores)))
     table = pd.DataFrame(rows, columns=["trait", "alpha", "n_items", "n_respondents"])
     return table.assign(n_models=len(reports))
 
