@@ -105,13 +105,13 @@ def test_contents_fold_on_a_telephone_and_stand_beside_the_text_on_a_desk(opened
         assert link.is_hidden()
         page.get_by_text("Contents", exact=True).press("Enter")
         link.click()
-        assert link.is_hidden(), "the fold is out of the way again"
+        link.wait_for(state="hidden")  # the fold is out of the way again
         top = page.locator("#rates h2").bounding_box()["y"]
         bar = page.locator(".rail").bounding_box()
         assert bar["y"] == 0
         assert bar["height"] <= top < 300
         page.set_viewport_size({"width": 1280, "height": 900})
-        assert link.is_visible()
+        link.wait_for(state="visible")
         assert link.bounding_box()["x"] < page.locator("main").bounding_box()["x"]
 
 
