@@ -67,7 +67,7 @@ def test_the_page_says_what_the_results_say(run):
     assert "outlined: the words kept" in page
     fallen = found["token-shifts"].names[-1]
     assert (
-        f"one that fell most that of “{fallen.replace('<', '&lt;').replace('>', '&gt;')}”" in page
+        f"one that fell most is that of “{fallen.replace('<', '&lt;').replace('>', '&gt;')}”" in page
     )
     for (writer, decider), said in (
         (("tuned", "tuned"), "writes and decides, the share of answers with an emoji is"),
