@@ -3,7 +3,8 @@
 The change is tuned minus base of logits less their mean over the vocabulary (a constant added to
 all of them says nothing), in nats, a mean over prompts: what is named as risen rose, and as fallen
 fell, against that mean; where all named tokens rose, none fell. Tokens are named that at least one
-of the models gives a mean probability of `floor`: the logits of what nobody writes are free to wander.
+of the models gives a mean probability of `floor`: the logits of what nobody writes are free to
+wander.
 
 Cost: one forward pass of each model.
 """
