@@ -119,6 +119,9 @@ def test_screening_measures_the_top_and_estimates_the_rest(lora, found):
     table = screened.to_dataframe()
     assert table["p"].notna().sum() == 5
     assert (table["p"].notna() == table["exact"]).all()
+    # Chosen on the same prompts: corrected over all components, not over the five that were chosen.
+    every = fdr_bh(table["p"].fillna(1.0))
+    assert table["p_adjusted"].dropna().tolist() == every[table["exact"]].tolist()
 
 
 def test_dense_differences_switch_their_largest_components(adapter_base, tmp_path):

@@ -98,9 +98,10 @@ class Directions(Result):
 
         Returns:
             Columns `module`, `rank`, `singular`, `effect` (mean), `low`, `high` (NaN for fewer than
-            two prompts or topics), `p` and `p_adjusted` (sign flips, false discovery rate over the
-            exact components; missing for estimates), `exact`, `above_noise`, `cosine`, `z`,
-            `p_align` (false discovery rate over the aligned components).
+            two prompts or topics), `p` and `p_adjusted` (sign flips, false discovery rate over all
+            components, where those that a screen left out count as p = 1; missing for these),
+            `exact`, `above_noise`, `cosine`, `z`, `p_align` (false discovery rate over the aligned
+            components).
         """
         lows, highs = mean_ends(
             self.effects, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
@@ -118,7 +119,9 @@ class Directions(Result):
         columns = ["module", "rank", "singular", "effect", "low", "high", "p", "exact",
                    "above_noise", "cosine"]  # fmt: skip
         table = pd.DataFrame(rows, columns=columns)
-        table.insert(7, "p_adjusted", _adjusted(table["p"]))
+        # What a screen chose on the same prompts is no family of its own.
+        family = pd.Series(fdr_bh(table["p"].fillna(1.0).to_numpy()))
+        table.insert(7, "p_adjusted", family.where(table["p"].notna()))
         table["z"] = table["cosine"] * self.d_model**0.5
         tail = beta.sf(table["cosine"] ** 2, 0.5, (self.d_model - 1) / 2)
         table["p_align"] = _adjusted(pd.Series(tail))
