@@ -193,7 +193,18 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     if len(content) > limit:
         raise error(f"{path}: larger than the {limit / 2**20:.3g} MiB that are read of such a file")
+    check_fetched(path, content, error)
     return content
+
+
+def check_fetched(path: Path | str, begins: bytes, error: type[InputError]) -> None:
+    """Check that a file that begins so is not what Git LFS leaves in place of one.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is.
+    """
+    if begins.startswith(b"version https://git-lfs."):
+        raise error(f"{path}: is a pointer of Git LFS in place of the file; fetch it: git lfs pull")
 
 
 def open_plain(path: Path | str, error: type[InputError] = InputError) -> io.BufferedReader:

@@ -386,12 +386,15 @@ def check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
     Raises:
         TokenizerError: if it has not.
     """
-    largest = max(tokenizer.get_vocab().values())
     rows = model.get_input_embeddings().weight.shape[0]
-    if largest >= rows:
+    beyond = {id: token for token, id in tokenizer.get_vocab().items() if id >= rows}
+    if beyond:
+        first, largest = min(beyond), max(beyond)
         raise TokenizerError(
-            f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings; "
-            "this tokenizer belongs to another model"
+            f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings: "
+            f"{len(beyond)} tokens from {beyond[first]!r:.40} on have none. Either they were added "
+            "without resizing the embeddings: take them out; or this tokenizer belongs to another "
+            "model: give that one's"
         )
 
 
