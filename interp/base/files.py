@@ -30,6 +30,7 @@ from interp.base.errors import InputError, RunError, visible
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHOWN = 5
 LARGEST_JSON = 64 * 2**20
 _MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
@@ -287,6 +288,12 @@ def kind_of(path: Path | str) -> Literal["file", "folder", "other", "absent"]:
     except OSError as problem:
         return "absent" if problem.errno == errno.ENAMETOOLONG else "other"
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def where_else(folder: Path | str, name: str) -> str:
+    """Of a file that is not in `folder`: which folders inside have one; empty if none has."""
+    inside = sorted(path.parent.name for path in Path(folder).glob(f"*/{name}"))[:_SHOWN]
+    return f"{', '.join(inside)} in it has one: name that folder" if inside else ""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

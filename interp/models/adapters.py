@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from interp.base.errors import AdapterError, said
-from interp.base.files import kind_of, read_json, sha256
+from interp.base.files import kind_of, read_json, sha256, where_else
 from interp.base.hub import is_hub_id, snapshot
 from interp.base.tensor_files import read_safetensors
 from interp.models.adapter_config import check_matching, misfit, parse_adapter_config
@@ -151,9 +151,8 @@ def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
     check_is_folder(path, AdapterError)
     there = {one.name for one in path.iterdir()}
     if _CONFIG not in there:
-        inner = sorted(one.parent.name for one in path.glob(f"*/{_CONFIG}"))[:_SHOWN]
-        mend = f"{', '.join(inner)} in it has one: name that folder" if inner else ""
-        raise AdapterError(f"{path}: no {_CONFIG}; {mend or 'is this the folder that PEFT saved?'}")
+        mend = where_else(path, _CONFIG) or "is this the folder that PEFT saved?"
+        raise AdapterError(f"{path}: no {_CONFIG}; {mend}")
     raw = read_json(check_inside(path / _CONFIG, AdapterError), AdapterError, limit=_LARGEST_CONFIG)
     config, ignored = parse_adapter_config(raw, path / _CONFIG)
     if _WEIGHTS not in there:
