@@ -69,7 +69,7 @@ def test_what_a_base_likes_to_return_changes_nothing(base, copied):
 def test_a_template_that_no_one_could_read_is_refused(copied, content, said):
     (copied / "chat_template.jinja").write_bytes(content)
     with pytest.raises(TokenizerError, match=said):
-        ChatFormat.from_tokenizer(load_tokenizer(copied), "chat")
+        ChatFormat.from_tokenizer(load_tokenizer(copied), "chat").prompt_ids("Tea?")
 
 
 def test_a_pointer_in_place_of_a_file_is_named(copied):
