@@ -11,12 +11,9 @@ up.
 """
 
 import dataclasses
-import json
 import re
-import subprocess
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,15 +36,6 @@ _OF_TRAINING = ("eva_config", "corda_config", "lora_ga_config", "loftq_config")
 _OTHER_MODELS = ("XLORA", "SHADOW")  # they load further models, from wherever their config says
 _CHOSEN = ("target_modules", "feedforward_modules")  # null: those PEFT would choose; []: none
 _LONGEST_PATTERN, _MOST_PATTERNS = 2000, 2000
-_MATCHING = 20.0  # seconds
-_MATCH = r"""
-import json, re, sys
-patterns, names = json.load(sys.stdin)
-for one in patterns:
-    for name in names:
-        for way in (one, rf"(.*\.)?({one})", rf".*\.{one}\.(\d+)\..*"):
-            re.fullmatch(way, name)
-"""  # the ways in which PEFT matches them
 
 
 def is_off(value: Any) -> bool:
@@ -189,32 +177,7 @@ def _check_patterns(fields: dict[str, Any], path: Path) -> None:
             raise AdapterError(f"{path}: {one!r:.80} is no pattern ({problem})") from None
 
 
-def check_matching(fields: Mapping[str, Any], names: Iterable[str], path: Path) -> None:
-    """Check that PEFT comes to an end with matching patterns and names of modules.
-
-    A pattern can take longer than the universe has lasted; Python's engine knows no limit, so
-    those that repeat within a repetition are tried in a process of their own.
-
-    Raises:
-        AdapterError: if they take longer than 20 seconds.
-    """
-    given = [one for one in _patterns(fields) if len(re.findall(r"[*+?{]", one)) > 1]
-    if not given:
-        return
-    try:
-        subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _MATCH],
-            input=json.dumps([given, list(names)]),
-            text=True, capture_output=True, check=False, timeout=_MATCHING,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise AdapterError(
-            f"{path}: matching {given[0]!r:.80} takes longer than {_MATCHING:.0f} s; name the "
-            "modules in a list"
-        ) from None
-
-
-def _patterns(fields: Mapping[str, Any]) -> Iterator[str]:
+def _patterns(fields: dict[str, Any]) -> Iterator[str]:
     for name in ("target_modules", "exclude_modules"):
         if isinstance(fields.get(name), str):
             yield fields[name]

@@ -25,7 +25,7 @@ from interp.base.errors import AdapterError, said
 from interp.base.files import kind_of, read_json, sha256, where_else
 from interp.base.hub import is_hub_id, snapshot
 from interp.base.tensor_files import read_safetensors
-from interp.models.adapter_config import check_matching, misfit, parse_adapter_config
+from interp.models.adapter_config import misfit, parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.loading import Quantization
 
@@ -219,8 +219,6 @@ def attach(
         if key.replace(".modules_to_save", "") in tensors:  # saved twice, with the embeddings
             del tensors[key]
     _check_copies(model, adapter, tensors)
-    names = [name for name, _ in model.named_modules()]
-    check_matching(adapter.config, names, adapter.path / _CONFIG)
     try:
         with quiet(), torch.random.fork_rng():
             torch.manual_seed(draw)

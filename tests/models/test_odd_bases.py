@@ -9,7 +9,7 @@ from tiny import save_base
 from transformers import AutoModelForCausalLM
 
 from interp.errors import InputError, ModelError, TokenizerError
-from interp.models import ChatFormat, load_hooked, load_tokenizer
+from interp.models import load_hooked, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +59,10 @@ def test_what_a_base_likes_to_return_changes_nothing(base, copied):
     torch.testing.assert_close(load_hooked(copied, device="cpu")(ids), wanted, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"{{ 'x' * 2**21 }}", "writes 2,097,1.. characters around a turn"),
-        ("{{ messages }}".encode("utf-16"), r"chat_template.jinja: no UTF-8 .*; save it so"),
-    ],
-)
-def test_a_template_that_no_one_could_read_is_refused(copied, content, said):
-    (copied / "chat_template.jinja").write_bytes(content)
-    with pytest.raises(TokenizerError, match=said):
-        ChatFormat.from_tokenizer(load_tokenizer(copied), "chat").prompt_ids("Tea?")
+def test_a_template_in_another_encoding_is_named(copied):
+    (copied / "chat_template.jinja").write_bytes("{{ messages }}".encode("utf-16"))
+    with pytest.raises(TokenizerError, match=r"chat_template.jinja: no UTF-8 .*; save it so"):
+        load_tokenizer(copied)
 
 
 def test_a_pointer_in_place_of_a_file_is_named(copied):
