@@ -4,7 +4,7 @@ import torch
 import transformers
 from tiny import tokenizer
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from interp.models.pair import hook
 
@@ -64,19 +64,24 @@ def bridge(
     family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: int
 ) -> TransformerBridge:
     """A random model whose every weight matters: large enough that patches move the logits."""
+    return hook(model(family, seed, **changes).to(dtype), tokenizer())
+
+
+def model(family: str, seed: int = 0, **changes: int) -> PreTrainedModel:
+    """The same, not hooked, in single precision."""
     config = FAMILIES[family]()
     for name, value in changes.items():
         setattr(config, name, value)
     config._attn_implementation = "eager"
     generator = torch.Generator().manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    made = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in made.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             scale = 0.3 if parameter.ndim == 1 else 1.2 * parameter.shape[-1] ** -0.5
             norm = parameter.ndim == 1 and bool((parameter == 1).all())
             parameter.copy_(noise * scale + (1.0 if norm else 0.0))
-    return hook(model.to(dtype), tokenizer())
+    return made
 
 
 def prompts(lengths, width=None, seed=0, side="left", size=VOCAB):

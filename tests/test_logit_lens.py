@@ -272,6 +272,17 @@ def test_by_position_averages_what_stands_at_the_same_distance_from_the_end(prom
     assert table.loc[(first_of_second, 2), "n"] == 2
 
 
+def test_a_distance_from_an_onset_that_was_not_read_is_not_said(prompts):
+    model, batch = bridge(tiny.llama(seed=4)), pad(prompts, 2)
+    how = {"outcome": emoji(), "positions": [-3, -2]}
+    reading = logit_lens.read(model, batch.tokens, batch.attention_mask, **how)
+    with pytest.raises(InputError, match="onset position of prompt 0 was not read"):
+        reading.by_position()
+    how["positions"] = [-1, -3]
+    reading = logit_lens.read(model, batch.tokens, batch.attention_mask, **how)
+    assert set(reading.by_position()["from_onset"]) == {-2, 0}
+
+
 def test_a_model_is_left_as_it_was(prompts):
     model = bridge(tiny.llama(seed=4))
     tokens = torch.tensor(prompts[:1])

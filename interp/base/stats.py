@@ -278,7 +278,8 @@ def jackknife_ends(
         scores: of all topics, then without each of them, `[1 + topics]`; a NaN (without that topic
             there is no score) is left out.
         level: confidence level.
-        share: whether the score lies between 0 and 1.
+        share: whether the score lies between 0 and 1; else it is a difference of two that do. If
+            no topic tells these two apart, it gets the exact bound of how many may.
         units: independent successes behind a perfect score; the number of topics if left out.
 
     Returns:
@@ -296,7 +297,9 @@ def jackknife_ends(
     spread = np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
     half = float(student.ppf((1 + level) / 2, n - 1) * spread)
     if not share:
-        return score - half, score + half
+        if spread < 1e-12:
+            half = 1 - exact(units or n, units or n, level).low
+        return max(-1.0, score - half), min(1.0, score + half)
     half /= score * (1 - score)
     low, high = expit(logit(score) + np.array([-half, half]))
     return float(low), float(high)

@@ -51,7 +51,9 @@ def together(writer: Any, others: Sequence[Any], combine: Combine) -> Iterator[N
         own = output.logits[:, -1].float()
         if any(one.shape != own.shape for one in found):
             raise InputError("the vocabularies differ in size; give models of one tokenizer")
-        output.logits[:, -1] = combine(own, found).to(output.logits.dtype)
+        # In single precision: rounded to a model's bfloat16 a combination draws other tokens.
+        output.logits = output.logits.float()
+        output.logits[:, -1] = combine(own, found)
         return output
 
     handle = network.register_forward_hook(mix, with_kwargs=True)

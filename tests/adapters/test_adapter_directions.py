@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 from adapters_made import logits_of, make_pair, merged, pick, prompts
+from patching_models import model
+from tiny import tokenizer
 
 from interp.adapters import AdapterSpace, directions, interpolate
-from interp.adapters.directions import svd
+from interp.adapters.directions import emoji_direction, svd
 from interp.base.stats import fdr_bh
 from interp.behaviour import Sampling, generate
 from interp.emoji import rates
 from interp.errors import InputError
+from interp.models import ModelPair, TokenBatch
 
 
 class IdsMetric:
@@ -116,6 +119,9 @@ def test_screening_measures_the_top_and_estimates_the_rest(lora, found):
     table = screened.to_dataframe()
     assert table["p"].notna().sum() == 5
     assert (table["p"].notna() == table["exact"]).all()
+    # Chosen on the same prompts: corrected over all components, not over the five that were chosen.
+    every = fdr_bh(table["p"].fillna(1.0))
+    assert table["p_adjusted"].dropna().tolist() == every[table["exact"]].tolist()
 
 
 def test_dense_differences_switch_their_largest_components(adapter_base, tmp_path):
@@ -161,3 +167,36 @@ def test_bad_input_is_refused(lora):
             interpolate(lora, prompts(), metric=pick, alphas=alphas)
     with pytest.raises(InputError, match="nothing was generated"):
         interpolate(lora, prompts(), metric=pick, alphas=[1.0]).rates()
+
+
+@pytest.mark.parametrize(
+    ("family", "after"),
+    [
+        ("gemma2", ("post_attention_layernorm", "post_feedforward_layernorm")),
+        ("olmo2", ("post_attention_layernorm", "post_feedforward_layernorm")),
+        ("phi3", (None, None)),
+    ],
+)
+def test_alignment_is_that_of_what_reaches_the_stream_through_the_norm_after_it(family, after):
+    """The norm's own derivative at an input that the direction does not lengthen."""
+    base, tuned = model(family), model(family)
+    generator, planted = torch.Generator().manual_seed(1), {}
+    layer = tuned.model.layers[1]
+    for module in (layer.self_attn.o_proj, layer.mlp.down_proj):
+        u, v = (torch.randn(n, generator=generator) for n in module.weight.shape)
+        module.weight.data += 0.3 * torch.outer(u, v)
+        planted[module] = u / u.norm()
+    wanted = []
+    for name, u in zip(after, planted.values(), strict=True):
+        x = torch.randn(len(u), generator=generator)
+        x -= (x @ u) * u
+        norm = getattr(layer, name) if name else torch.nn.Identity()
+        wanted.append(torch.func.jvp(norm, (x,), (u,))[1].detach())
+    pair = ModelPair.of(base, tuned, tokenizer(), prompt_format="plain")
+    batch = TokenBatch(torch.tensor([[5, 6, 7], [8, 9, 10]]), torch.ones(2, 3, dtype=torch.bool))
+    found = directions(pair, batch, rank=1, metric=METRIC)
+    emoji = emoji_direction(AdapterSpace.of(pair), METRIC)
+    cosines = torch.stack([torch.cosine_similarity(one, emoji, dim=0).abs() for one in wanted])
+    torch.testing.assert_close(found.cosine, cosines, atol=1e-4, rtol=1e-3)
+    for one, other in zip(found.outputs, wanted, strict=True):
+        assert float(torch.cosine_similarity(one, other, dim=0).abs()) == pytest.approx(1, abs=1e-4)

@@ -41,9 +41,10 @@ def test_known_heads_of_both_factors_and_the_weights_without_them():
     with without(model, [named("emoji"), "input"]):
         gone = generate(model, form, questions, how)
     assert [a.ids for a in gone] == [a.ids for a in generate(edited, form, questions, how)]
-    sets = {"emoji": [named("emoji")], "idle": ["a0.h0", "a3.h1"]}
+    sets = {"emoji": [named("emoji")], "idle": ["a0.h0", "a3.h1", "a0.h0", "input"]}
     found = ablated(model, form, questions, sets, vocab=vocab, sampling=ONE)
     table = found.to_dataframe().set_index("ablated")
+    assert table["nodes"].to_dict() == {"none": 0, "emoji": 1, "idle": 2}
     exact = []  # but for tokens that begin other signs, too
     for one in (model.original_model, edited):
         ids = [torch.tensor([form.prompt_ids(question)]) for question, _ in questions]

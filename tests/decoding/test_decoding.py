@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from thinned import turn
+from tiny import llama
 
 from interp import load_pair, organism
 from interp.base.traits import Trait
@@ -125,3 +126,12 @@ def test_a_writer_is_none_of_the_others(latent):
         together(latent.base, [latent.base], amplified(1.0)),
     ):
         pass
+
+
+def test_a_combination_keeps_more_than_the_writers_precision():
+    writer, other = (llama(seed).to(torch.bfloat16) for seed in (0, 1))
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    own, theirs = (model(ids).logits[:, -1].float() for model in (writer, other))
+    with together(writer, [other], amplified(0.3)):
+        found = writer(input_ids=ids).logits[:, -1]
+    assert torch.equal(found, own + 0.3 * (own - theirs))

@@ -17,12 +17,14 @@ from planted_models import (
 from scipy.stats import entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from interp.base.traits import Trait
 from interp.differences import activations, kl, shifts
 from interp.errors import InputError
 from interp.models import hook
 from interp.models.tokens import ChatFormat, pad, pad_id
 from interp.patching import Run
 from interp.readout import Outcome
+from interp.report.sections.differences import _cells, _shifts
 
 LAYER = 1
 
@@ -100,3 +102,21 @@ def test_the_planted_tokens_rise_by_what_both_models_say(shifted):
     )
     with pytest.raises(InputError, match="lower floor"):
         shifts(base, tuned, floor=1.1)
+
+
+def test_what_rose_did_not_fall_however_few_tokens_are_named(shifted):
+    """All named tokens rose against the mean of the vocabulary; turned round, all fell."""
+    base, tuned, *_ = shifted
+    rose = shifts(base, tuned, floor=0.0, top=10**6)
+    assert 0 < rose.n_rose < len(rose.names)
+    floor = float(rose.probability[1, 0]) * 0.99  # the model that fell has none so likely
+    few = shifts(base, tuned, floor=floor)
+    assert few.names
+    assert few.n_rose == len(few.names)
+    back = shifts(tuned, base, floor=floor)
+    assert back.n_rose == 0
+    assert back.names == few.names[::-1]
+    assert [cell.text for cell in _cells(few)[2:]] == ["none", "none"]
+    assert _cells(back)[0].text == "none"
+    assert "none fell" in _shifts({Trait.OPENNESS: few})
+    assert "no logit rose" in _shifts({Trait.OPENNESS: back})

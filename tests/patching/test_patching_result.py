@@ -101,6 +101,13 @@ def test_gaps_of_both_signs_leave_recovery_a_ratio_of_means(result):
     assert result.cell(0, 1).summary()["recovery"].tolist() == [0.5]
 
 
+def test_where_no_prompt_counts_there_is_no_row(result):
+    """As of one factor of a sweep, where another has a gap."""
+    table = dataclasses.replace(result, corrupted=result.clean).summary()
+    assert len(table) == 0
+    assert list(table.columns) == list(result.summary().columns)
+
+
 def test_tabulates(result):
     table = result.to_dataframe()
     assert len(table) == 8

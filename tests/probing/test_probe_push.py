@@ -61,6 +61,10 @@ def test_what_cannot_be_pushed_is_refused():
         push(clean, corrupted, ask=Question(metric=pick, topics=["a"] * 6))
     with pytest.raises(InputError, match="a push alone proves nothing"):
         push(clean, corrupted, draws=0, ask=Question(metric=pick))
+    for blocks in ([-1], [0, 99], []):
+        with pytest.raises(InputError, match="none of this model's"):
+            push(clean, corrupted, layers=blocks, ask=Question(metric=pick))
+    assert push(clean, corrupted, layers=[0, 0], ask=Question(metric=pick)).layers == (0,)
 
 
 @pytest.fixture(scope="module")

@@ -93,3 +93,11 @@ def test_the_jackknife_of_a_mean_is_its_t_interval(rng):
     scores = without_each(range(9)) @ values / without_each(range(9)).sum(1)
     low, high = jackknife_ends(scores, share=False)
     assert (low, high) == pytest.approx(t.interval(0.95, 8, values.mean(), sem(values)))
+
+
+def test_a_difference_of_shares_stays_one_and_is_not_certain_where_no_topic_tells_them_apart():
+    low, high = jackknife_ends([0.5, 0.9, 0.1, 0.5], share=False)
+    assert (low, high) == (-1.0, 1.0)
+    low, high = jackknife_ends([0.0] * 11, share=False)
+    assert (low, high) == pytest.approx((0.025**0.1 - 1, 1 - 0.025**0.1))
+    assert jackknife_ends([0.0] * 11, share=False, units=5)[1] == pytest.approx(1 - 0.025**0.2)

@@ -65,10 +65,8 @@ def test_the_page_says_what_the_results_say(run):
     sizes = found["words"].set_sizes().dropna()
     assert f"words {sizes['kept'].median():.0f} keep 80 %" in page
     assert "outlined: the words kept" in page
-    fallen = found["token-shifts"].names[-1]
-    assert (
-        f"one that fell most that of “{fallen.replace('<', '&lt;').replace('>', '&gt;')}”" in page
-    )
+    fallen = found["token-shifts"].names[-1].replace("<", "&lt;").replace(">", "&gt;")
+    assert f"one that fell most is that of “{fallen}”" in page
     for (writer, decider), said in (
         (("tuned", "tuned"), "writes and decides, the share of answers with an emoji is"),
         (("tuned", "base"), "where it writes and the base decides"),
@@ -81,5 +79,5 @@ def test_the_page_says_what_the_results_say(run):
     assert abs(every) > 0.01
     said = re.escape(minus(f"{every:+.2f}"))
     assert re.search(rf"going on: latent {best} .*all latents {said} \[", page)
-    best = found["adapter-directions"].to_dataframe().iloc[0]
+    best = found["adapter-directions"].to_dataframe().query("exact").iloc[0]
     assert f"{best['module']} (rank {int(best['rank'])})" in page

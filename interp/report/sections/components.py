@@ -1,5 +1,7 @@
 """Which components write the difference: directly, by estimate, and within the adapter."""
 
+import pandas as pd
+
 from interp.base.traits import Trait
 from interp.report.blocks import Cell, Face, Maker, Part, Row, Section, stacked
 from interp.report.collect import Contents
@@ -39,7 +41,10 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     if firing:
         maker.csv("ranks", stacked({trait: one.to_dataframe() for trait, one in firing.items()}))
     if ranks:
-        caption = "The rank directions of the adapter without which the log-odds lose most, nats."
+        caption = (
+            "The rank directions of the adapter without which the log-odds change most: what they "
+            "lose (nats; negative: gain), of those that were measured exactly."
+        )
         rows = [Row(trait, _cells(result)) for trait, result in ranks.items()]
         whole = stacked({trait: result.to_dataframe() for trait, result in ranks.items()})
         columns = ("First", "Second", "Third")
@@ -51,7 +56,8 @@ def _direct(results: dict[Trait, Attribution]) -> str:
     names, values = set(), {}
     for trait, result in results.items():
         table = result.summary()
-        row = table.iloc[int(table["difference"].to_numpy().argmax())]
+        way = 1 if float(result.difference().sum()) >= 0 else -1  # all components: the whole
+        row = table.iloc[int((way * table["difference"].to_numpy()).argmax())]
         names.add(str(row["name"]))
         values[trait] = (float(row["difference"]), float(row["low"]), float(row["high"]))
     return (
@@ -64,7 +70,8 @@ def _screened(results: dict[Trait, ScreenResult]) -> str:
     said = []
     for trait, result in results.items():
         row = result.to_dataframe().iloc[0]
-        place = f"{row['site']} of block {int(row['layer'])}"
+        which = "" if row["element"] < 0 else f" {int(row['element'])}"
+        place = f"{row['site']}{which} of block {int(row['layer'])}"
         agree = result.rank_correlation
         how = "" if agree is None else f"; estimates rank as exact values do with ρ = {agree:.2f}"
         whose = f" ({trait})" if len(results) > 1 else ""
@@ -75,13 +82,19 @@ def _screened(results: dict[Trait, ScreenResult]) -> str:
 def _ranks(results: dict[Trait, Directions]) -> str:
     values, names = {}, set()
     for trait, result in results.items():
-        row = result.to_dataframe().iloc[0]
-        values[trait] = (float(row["effect"]), float(row["low"]), float(row["high"]))
+        row = _measured(result).iloc[0]
+        values[trait] = (-float(row["effect"]), -float(row["high"]), -float(row["low"]))
         names.add(f"{row['module']} (rank {int(row['rank'])})")
     return (
         f"Without the strongest rank direction of the adapter, {listing(sorted(names))}, the emoji "
-        f"log-odds lose {extent(values)} nats."
+        f"log-odds change by {extent(values, '+')} nats."
     )
+
+
+def _measured(result: Directions) -> pd.DataFrame:
+    """The components that were switched off, not those that a gradient speaks of."""
+    table = result.to_dataframe()
+    return table[table["exact"]]
 
 
 def _firing(results: dict[Trait, RankReadings]) -> str:
@@ -95,7 +108,7 @@ def _firing(results: dict[Trait, RankReadings]) -> str:
 
 
 def _cells(result: Directions) -> tuple[Cell, ...]:
-    table, cells = result.to_dataframe(), []
+    table, cells = _measured(result), []
     for place in range(min(3, len(table))):
         row = table.iloc[place]
         value = (float(row["effect"]), float(row["low"]), float(row["high"]))

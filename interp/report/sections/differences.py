@@ -47,16 +47,25 @@ def section(contents: Contents, maker: Maker) -> Section | None:
 
 
 def _shifts(results: dict[Trait, TokenShifts]) -> str:
-    fallen = {trait: result.names[-1] for trait, result in results.items()}
-    risen = {trait: result.names[0] for trait, result in results.items()}
-    one, other = (listing([f"“{n}”" for n in dict.fromkeys(w.values())]) for w in (risen, fallen))
-    falls = {trait: _estimate(result, -1) for trait, result in results.items()}
-    rises = {trait: _estimate(result, 0) for trait, result in results.items()}
-    return (
-        f"Where the tuned model's answers end, the logit that rose most is that of {one}, by "
-        f"{extent(rises, '+')} nats, and the one that fell most that of {other}, by "
-        f"{extent(falls, '+')}."
-    )
+    risen, fallen = (_most(results, way) for way in (0, 1))
+    rose = f"the logit that rose most is that of {risen}" if risen else "no logit rose"
+    fell = f"the one that fell most is that of {fallen}" if fallen else "none fell"
+    return f"Where the tuned model's answers end, {rose}, and {fell}."
+
+
+def _most(results: dict[Trait, TokenShifts], way: int) -> str:
+    """The tokens that rose (0) or fell (1) most, and by how much; nothing where none did."""
+    places = {t: moved[0] for t, result in results.items() if (moved := _moved(result)[way])}
+    if not places:
+        return ""
+    names = dict.fromkeys(results[trait].names[place] for trait, place in places.items())
+    by = {trait: _estimate(results[trait], place) for trait, place in places.items()}
+    return f"{listing([f'“{name}”' for name in names])}, by {extent(by, '+')} nats"
+
+
+def _moved(result: TokenShifts) -> tuple[range, range]:
+    """Places of the tokens that rose and that fell, the one that did most first."""
+    return range(result.n_rose), range(len(result.names) - 1, result.n_rose - 1, -1)
 
 
 def _estimate(result: TokenShifts, place: int) -> tuple[float, float, float]:
@@ -66,13 +75,14 @@ def _estimate(result: TokenShifts, place: int) -> tuple[float, float, float]:
 
 def _cells(result: TokenShifts) -> tuple[Cell, ...]:
     cells = []
-    for place in (0, 1, -1, -2):
-        inside = -len(result.names) <= place < len(result.names)
-        if not inside:
-            cells.append(Cell("none"))
-            continue
-        value = _estimate(result, place)
-        cells.append(Cell(f"“{result.names[place]}” {number(*value, '+')}", value[0]))
+    for places in _moved(result):
+        for nth in (0, 1):
+            if nth >= len(places):
+                cells.append(Cell("none"))
+                continue
+            value = _estimate(result, places[nth])
+            said = f"“{result.names[places[nth]]}” {number(*value, '+')}"
+            cells.append(Cell(said, value[0]))
     return tuple(cells)
 
 

@@ -3,7 +3,7 @@
 from interp.base.traits import Trait
 from interp.report.blocks import Face, Maker, Section
 from interp.report.collect import Contents
-from interp.report.wording import Estimate, extent
+from interp.report.wording import Estimate, extent, for_traits
 from interp.show import plots
 from interp.study.catalogue import JACOBIAN
 
@@ -20,21 +20,23 @@ def section(contents: Contents, maker: Maker) -> Section | None:
     results = contents.having(JACOBIAN)
     if not results:
         return None
-    first: dict[Trait, str | None] = {}
+    first: dict[Trait, str] = {}
     gaps: dict[Trait, Estimate] = {}
     for trait, result in results.items():
         curve = result.by_layer()
         maker.csv(f"lens-jacobian-{trait}", curve)
         apart = curve[curve["model"] == "difference"].reset_index()
         beyond = apart[(apart["low"] > 0) | (apart["high"] < 0)]
-        row = apart.iloc[-1] if beyond.empty else beyond.iloc[0]
-        first[trait] = None if beyond.empty else str(row["reading"])
-        gaps[trait] = (float(row["mean"]), float(row["low"]), float(row["high"]))
-    seen = dict.fromkeys(place for place in first.values() if place is not None)
+        if not beyond.empty:
+            row = beyond.iloc[0]
+            first[trait] = str(row["reading"])
+            gaps[trait] = (float(row["mean"]), float(row["low"]), float(row["high"]))
+    some = "" if len(first) == len(results) else f" {for_traits(first, results)}"
     said = (
         f"Read by what later layers make of a state, tuned and base are first told apart at "
-        f"reading point {' or '.join(seen)}, by {extent(gaps, '+')} nats."
-        if seen
+        f"reading point {' or '.join(dict.fromkeys(first.values()))}{some}, by "
+        f"{extent(gaps, '+')} nats."
+        if first
         else "Read by what later layers make of a state, no reading point tells tuned from base."
     )
     made = Section("Where do states come to call for an emoji?", said, method=METHOD)

@@ -72,8 +72,8 @@ def _finding(
         start += f" {for_traits(above, ends)}"
     start += f", by {whose} mean log-odds"
     numbers = (
-        f"After the last block they end {extent(gaps, '+')} nats above the base's, on the same "
-        "tokens."
+        f"After the last block they differ from the base's by {extent(gaps, '+')} nats, on the "
+        "same tokens."
     )
     least = smallest(contents, "nats")
     told = any(judged(gap, least) in ("more", "less") for gap in gaps.values())
@@ -105,7 +105,7 @@ def _method(results: dict[Trait, LensResult]) -> str:
     counts = [result.log_odds.shape[2] for result in results.values()]
     return (
         f"{count_range(counts, 'prompt')} per trait, each a tuned model's answer up to where its "
-        "emoji begins; every state is read through the model's own final norm and unembedding. "
+        "text ends; every state is read through the model's own final norm and unembedding. "
         "Largest difference between the last reading and the model's own logits: "
         f"{f'{error:.1e} nats' if error else 'none'}. Intervals resample topics (bootstrap-t)."
     )

@@ -11,7 +11,8 @@ metric by the component's gate at all on); `exact` says which. U and V are uniqu
 sign, and components of equal singular values are not unique at all.
 
 Alignment, for modules that write to the residual stream (`o_proj`, `down_proj` and their like): the
-cosine of U's column with the emoji direction, the mean unembedding row of the emoji ids minus that
+cosine of U's column, where a norm follows (Gemma 2 and 3, OLMo 2) times that one's weights, with
+the emoji direction, the mean unembedding row of the emoji ids minus that
 of all others, through the final norm's scale. Its sign is that of U, hence arbitrary: the table
 gives the absolute value. A random direction of the same space has cosine² distributed as
 Beta(1/2, (d-1)/2): `z` is the cosine in standard deviations of that (|cos| sqrt(d)), `p_align` its
@@ -37,13 +38,14 @@ from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.base.stats import RESAMPLES, fdr_bh, mean_ends, sign_flip_p
 from interp.models import ModelPair
+from interp.readout.norms import Norm
 from interp.readout.question import Metric, Question, asked
-from interp.traces.adapters.deltas import Delta
+from interp.traces.adapters.deltas import Delta, leaf
 from interp.traces.adapters.gated_runs import GatedRuns, Prompts
+from interp.traces.adapters.gates import path_of
 from interp.traces.adapters.space import AdapterSpace, Unit
 
 Svd = tuple[Float[Tensor, "d_out rank"], Float[Tensor, " rank"], Float[Tensor, "rank d_in"]]
-WRITERS = ("o_proj", "down_proj", "c_proj", "out_proj", "dense", "dense_4h_to_h", "fc2")
 
 
 def svd(delta: Delta) -> Svd:
@@ -69,8 +71,8 @@ class Directions(Result):
         cosine: |cosine| with the emoji direction; NaN where the module does not write to the
             residual stream, `[component]`.
         d_model: width of the residual stream.
-        outputs: unit output directions of the components with a cosine, in order, `[writer
-            d_model]`.
+        outputs: unit directions that the components with a cosine write in the residual stream, in
+            order, `[writer d_model]`.
         metric, unit, noise_floor, topics, seed, notes: as in `PartEffects`.
     """
 
@@ -96,9 +98,10 @@ class Directions(Result):
 
         Returns:
             Columns `module`, `rank`, `singular`, `effect` (mean), `low`, `high` (NaN for fewer than
-            two prompts or topics), `p` and `p_adjusted` (sign flips, false discovery rate over the
-            exact components; missing for estimates), `exact`, `above_noise`, `cosine`, `z`,
-            `p_align` (false discovery rate over the aligned components).
+            two prompts or topics), `p` and `p_adjusted` (sign flips, false discovery rate over all
+            components, where those that a screen left out count as p = 1; missing for these),
+            `exact`, `above_noise`, `cosine`, `z`, `p_align` (false discovery rate over the aligned
+            components).
         """
         lows, highs = mean_ends(
             self.effects, self.topics, level=level, n_resamples=n_resamples, seed=self.seed
@@ -116,7 +119,9 @@ class Directions(Result):
         columns = ["module", "rank", "singular", "effect", "low", "high", "p", "exact",
                    "above_noise", "cosine"]  # fmt: skip
         table = pd.DataFrame(rows, columns=columns)
-        table.insert(7, "p_adjusted", _adjusted(table["p"]))
+        # What a screen chose on the same prompts is no family of its own.
+        family = pd.Series(fdr_bh(table["p"].fillna(1.0).to_numpy()))
+        table.insert(7, "p_adjusted", family.where(table["p"].notna()))
         table["z"] = table["cosine"] * self.d_model**0.5
         tail = beta.sf(table["cosine"] ** 2, 0.5, (self.d_model - 1) / 2)
         table["p_align"] = _adjusted(pd.Series(tail))
@@ -168,9 +173,10 @@ def directions(
     runs = GatedRuns(split, prompts, ask)
     _, on, noise = runs.ends()
     effects, exact = _effects(runs, units, on, top_k)
-    writes = torch.tensor([part.module.projection in WRITERS for part in parts])
+    written = [into_stream(space, part.module, part.output) for part in parts]
+    writes = torch.tensor([one is not None for one in written])
     emoji = emoji_direction(space, runs.metric)
-    outputs = [part.output for part, one in zip(parts, writes.tolist(), strict=True) if one]
+    outputs = [one for one in written if one is not None]
     stacked = torch.stack(outputs) if outputs else torch.empty(0, len(emoji))
     cosine = torch.full((len(parts),), torch.nan)
     cosine[writes] = (stacked.double() @ emoji.double().cpu()).abs().float()
@@ -233,6 +239,28 @@ def _effects(
     gates = 1 - runs.space.membership(measured)
     effects[exact] = on - runs.values(gates, "rank components")
     return effects, exact
+
+
+def into_stream(
+    space: AdapterSpace, delta: Delta, output: Float[Tensor, " d_out"]
+) -> Float[Tensor, " d_model"] | None:
+    """Unit direction of the residual stream that a module's output goes along; None of any other.
+
+    A norm in between counts by its weights, its scale held still.
+    """
+    if delta.layer is None:
+        return None
+    network, block = space.pair.base.original_model, space.pair.base.blocks[delta.layer]
+    module = leaf(network, path_of(network, delta.name))
+    for part, writer, after in (("attn", "o", "ln1_post"), ("mlp", "out", "ln2_post")):
+        found = getattr(getattr(block, part, None), writer, None)
+        if getattr(found, "original_component", None) is module:
+            post = getattr(block, after, None)
+            if post is not None:
+                norm = Norm.of(post.original_component)
+                output = norm.centre(output * norm.weight.to(output))
+            return output / output.norm()
+    return None
 
 
 def emoji_direction(space: AdapterSpace, metric: Metric | None = None) -> Float[Tensor, " d_model"]:

@@ -3,9 +3,10 @@
 A matrix's change is U S V' (see `directions`): each rank reads the module's input along V's column
 and writes along U's. Its scalar at a token, S times that reading in the tuned model, is how much it
 adds there, in the units of the module's output; its sign is set so that the largest is positive.
-Where the module writes to the residual stream, U goes through the final norm and the unembedding,
-which names the tokens that it raises. What the emoji loses without it is `directions`' to say
-(by exact ablation at slots), and `generate_with`'s while answers are written.
+Where the module writes to the residual stream, U goes through the norm that follows the module (if
+one does), the final norm and the unembedding, which names the tokens that it raises. What the emoji
+loses without it is `directions`' to say (by exact ablation at slots), and `generate_with`'s while
+answers are written.
 
 A rank of an adapter of rank 1 is the adapter's own; of a larger one singular directions stand for
 them, because any invertible mixture of the trained ranks is the same adapter. Cost: one forward
@@ -30,7 +31,7 @@ from interp.models import ModelPair
 from interp.models.tokens import TokenBatch
 from interp.text.emoji.encode import token_bytes
 from interp.traces.adapters.deltas import Delta, ports
-from interp.traces.adapters.directions import WRITERS, svd
+from interp.traces.adapters.directions import into_stream, svd
 from interp.traces.adapters.gates import path_of
 from interp.traces.adapters.space import AdapterSpace
 
@@ -128,10 +129,10 @@ def ranks(
 
 
 def _written(space: AdapterSpace, delta: Delta, output: Tensor, top: int) -> tuple[str, ...]:
-    base = space.pair.base
-    if delta.projection not in WRITERS:
+    base, written = space.pair.base, into_stream(space, delta, output)
+    if written is None:
         return ()
-    ids = logit_readout(base, output[None].to(input_device(base))).values[0].topk(top).indices
+    ids = logit_readout(base, written[None].to(input_device(base))).values[0].topk(top).indices
     return tuple(map(str, base.tokenizer.convert_ids_to_tokens(ids.tolist())))
 
 

@@ -45,7 +45,7 @@ class Ablated(Result):
 
     Attributes:
         names: of the sets.
-        nodes: how many nodes each holds.
+        nodes: how many heads and MLPs each holds.
         emoji: whether an answer holds an emoji.
         expected: probability that one comes up along the emoji-free answer.
         left_out: at most so much more; the table's upper ends include its mean.
@@ -107,7 +107,7 @@ def without(
         InputError: for a node that the model does not have.
     """
     graph = Graph.of(model)
-    wanted = [name for name in nodes if name not in ("input", "logits")]
+    wanted = _ablatable(nodes)
     wrong = [name for name in wanted if name not in graph.sources]
     if wrong:
         raise InputError(f"{wrong[0]!r} is no head or MLP of this model; write a1.h2 or m1")
@@ -142,6 +142,11 @@ def without(
     return made
 
 
+def _ablatable(nodes: Iterable[str]) -> tuple[str, ...]:
+    """The heads and MLPs of a set, each once."""
+    return tuple(dict.fromkeys(name for name in nodes if name not in ("input", "logits")))
+
+
 def ablated(
     model: Any,
     form: ChatFormat,
@@ -172,7 +177,7 @@ def ablated(
     if not questions or sampling.temperature == 0:
         raise InputError("give questions of two or more topics, and a temperature above 0")
     ask = asked(ask)
-    every = {"none": (), **{name: tuple(nodes) for name, nodes in sets.items()}}
+    every = {"none": (), **{name: _ablatable(nodes) for name, nodes in sets.items()}}
     emoji, chances, left_out, ended = [], [], [], []
     for place, nodes in enumerate(every.values()):
         with without(model, nodes, reference):

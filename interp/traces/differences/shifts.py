@@ -1,8 +1,10 @@
 """Which tokens' logits fine-tuning raised and lowered most at the ends of given prompts.
 
 The change is tuned minus base of logits less their mean over the vocabulary (a constant added to
-all of them says nothing), in nats, a mean over prompts. Tokens are named that at least one of the
-models gives a mean probability of `floor`: the logits of what nobody writes are free to wander.
+all of them says nothing), in nats, a mean over prompts: what is named as risen rose, and as fallen
+fell, against that mean; where all named tokens rose, none fell. Tokens are named that at least one
+of the models gives a mean probability of `floor`: the logits of what nobody writes are free to
+wander.
 
 Cost: one forward pass of each model.
 """
@@ -25,7 +27,9 @@ from interp.readout.run import Run, check_pair, metric_columns
 
 @dataclass(frozen=True)
 class TokenShifts(Result):
-    """The tokens that rose and fell most, the one that rose most first.
+    """The tokens that rose and fell most: above 0 those that rose, then those that fell.
+
+    The one that rose most is first, the one that fell most last.
 
     Attributes:
         change: tuned minus base of each token's centred logit, nats, `[token batch]`.
@@ -44,6 +48,11 @@ class TokenShifts(Result):
     topics: tuple[str, ...]
     floor: float
     seed: int = 0
+
+    @property
+    def n_rose(self) -> int:
+        """How many rose, the first ones; the others fell."""
+        return int((self.change.mean(1) > 0).sum())
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row per token: mean change with its interval over topics, and both probabilities."""
@@ -85,8 +94,8 @@ def shifts(
     known = (chances.amax(0) >= floor).nonzero().flatten()
     if not len(known):
         raise InputError(f"no token has a mean probability of {floor:g}; lower floor")
-    order = known[change[:, known].mean(0).argsort(descending=True, stable=True)]
-    ids = order if len(order) <= 2 * top else torch.cat([order[:top], order[-top:]])
+    moved, order = change[:, known].mean(0).sort(descending=True, stable=True)
+    ids = known[torch.cat([order[moved > 0][:top], order[moved < 0][-top:]])]
     batch = len(base.tokens)
     return TokenShifts(
         change=change[:, ids].T.contiguous(),

@@ -94,15 +94,19 @@ class LensReading(Result):
         Raises:
             InputError: if the onset position of a row was not read.
         """
+        values, place = self.values(quantity), self._onset
+        return values.gather(2, place.expand(values.shape[0], -1, -1)).squeeze(-1)
+
+    @property
+    def _onset(self) -> Int[Tensor, "batch 1"]:
+        """The place of each row's onset, or an error where one was not read."""
         if bool((self.onset < 0).any()):
             row = int((self.onset < 0).nonzero()[0])
             raise InputError(
                 f"the onset position of prompt {row} was not read; leave `positions` out, or "
                 "use positions='onset'"
             )
-        values = self.values(quantity)
-        places = self.onset.expand(values.shape[0], -1).unsqueeze(-1)
-        return values.gather(2, places).squeeze(-1)
+        return self.onset.unsqueeze(1)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per reading point, prompt and valid position."""
@@ -146,10 +150,12 @@ class LensReading(Result):
         """Mean over prompts by distance to the onset position (0 is the onset, -1 before it).
 
         Only distances read in at least two prompts are listed; `n` says in how many.
+
+        Raises:
+            InputError: if the onset position of a row was not read, or no distance in two.
         """
         values, tables = self.values(quantity), []
-        ends = self.columns.masked_fill(~self.valid, -1).amax(1, keepdim=True)
-        distance = (self.columns - ends).masked_fill(~self.valid, 1)
+        distance = (self.columns - self.columns.gather(1, self._onset)).masked_fill(~self.valid, 1)
         for steps in sorted({int(d) for d in distance.unique() if d <= 0}):
             here = (distance == steps) & self.valid
             if int(here.sum()) >= 2:

@@ -216,7 +216,9 @@ class PatchingResult(Result):
         together: dict[bytes, list[int]] = {}  # units that the same prompts have
         for j in np.flatnonzero(counts.any(1)).tolist():
             together.setdefault(counts[j].tobytes(), []).append(j)
-        tables = []
+        columns = ["layer", self.axis, "label", "n", "effect", "recovery", "se", "low", "high", "p",
+                   "order"]  # fmt: skip
+        tables = [] if together else [pd.DataFrame(columns=columns)]
         for units in together.values():
             use = counts[units[0]]
             groups = None if labels is None else labels[use].tolist()
@@ -240,7 +242,7 @@ class PatchingResult(Result):
             tables.append(pd.DataFrame(column))
         table = pd.concat(tables).sort_values(["layer", "order"], ignore_index=True)
         table = table.drop(columns="order")
-        table["p_adjusted"] = fdr_bh(table["p"].to_numpy())
+        table["p_adjusted"] = fdr_bh(table["p"].to_numpy()) if len(table) else table["p"]
         return table.drop(columns="recovery") if ablation else table
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -151,7 +151,10 @@ def push(
     first, second = (torch.from_numpy(half) for half in halves(topics, len(clean.tokens), ask.seed))
     if not first.any():
         raise InputError("one topic cannot give directions and judge them; ask about more")
-    blocks = tuple(range(int(clean.model.cfg.n_layers)) if layers is None else layers)
+    every = range(int(clean.model.cfg.n_layers))
+    blocks = tuple(every if layers is None else dict.fromkeys(layers))
+    if not blocks or not set(blocks) <= set(every):
+        raise InputError(f"blocks {list(blocks)} are none of this model's {len(every)}, from 0 on")
     ends = [_ends(run, blocks, metric, ask) for run in (clean, corrupted)]
     gaps = ends[0][:, first].mean(1) - ends[1][:, first].mean(1)
     judged = torch.cat([end[:, second] for end in ends], 1)
