@@ -36,7 +36,7 @@ import pytest
 import refusals
 import torch
 from corpus import cases
-from killing import SMALL, contents, demo, ended_steps, survive, undisturbed
+from killing import SMALL, contents, demo, ended_steps, started, survive
 
 from interp import organism, study
 from interp.base.traits import Trait
@@ -53,7 +53,8 @@ def kills(count: int) -> str:
     """Kills survived of those tried."""
     with tempfile.TemporaryDirectory() as place:
         whole, killed = Path(place, "whole"), Path(place, "killed")
-        undisturbed(demo(whole, *SMALL))
+        with started(demo(whole, *SMALL)) as run:
+            assert run.wait() == 0
         found = survive(demo(killed, *SMALL), killed, count, ended_steps(whole), seed=1)
         same = contents(killed) == contents(whole) and not list(killed.rglob(".*"))
     late = f", {found.spared} more came too late" if found.spared else ""

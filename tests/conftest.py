@@ -21,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Which random cases run changes by the day; all processes of one session have the same.
 os.environ.setdefault("INTERP_SEED", f"{date.today():%Y%m%d}")
 
+import hypothesis.core
 import pytest
 from filelock import FileLock
 from jaxtyping import _import_hook, install_import_hook
@@ -44,6 +45,13 @@ class Outermost(_import_hook.JaxtypingTransformer):
         node.body = inner
         return node
 
+
+# Drawn cases, too, are the day's, and have as long as a busy machine takes.
+hypothesis.settings.register_profile(
+    "day", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("day")
+hypothesis.core.global_force_seed = int(os.environ["INTERP_SEED"])
 
 _import_hook.JaxtypingTransformer = Outermost
 install_import_hook(modules_with_shapes(), "beartype.beartype")

@@ -44,6 +44,10 @@ def real():
     return next(Path(found.origin).parent.glob("*.gguf"), None) if found else None
 
 
+def test_what_counts_kills_and_refusals_has_the_tests_tools(benchmark):
+    assert set(benchmark("reliability").PARTS) >= {"kills", "malformed"}
+
+
 def test_the_gpu_script_runs_whole_on_the_cpu_and_refuses_a_7b_there(benchmark, capsys):
     module = benchmark("gpu", "--size", "small", "--device", "cpu")
     module.main()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,9 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no chromium on the path; install it, or name it in CHROMIUM")
     with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        launched = started.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         yield launched
         launched.close()
 
@@ -37,7 +40,7 @@ def opened(browser) -> Opener:
     def visit(path: Path, *, width: int = 1280, at: str = "", **context: Any) -> Iterator[Any]:
         viewport = {"width": width, "height": 900}
         rooms = browser.new_context(viewport=viewport, **context)
-        rooms.set_default_timeout(8000)
+        rooms.set_default_timeout(1000 * PATIENCE)
         page, wrong = rooms.new_page(), []
         page.on("console", lambda said: wrong.append(f"console: {said.text}"))
         page.on("pageerror", lambda problem: wrong.append(f"error: {problem}"))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from geometry import printed
 from thinned import thinned
+from waiting import comes_to
 
 from interp.base.traits import Trait
 from interp.emoji import find
@@ -88,8 +89,8 @@ def test_contents_mark_where_one_is_down_to_the_last_line(opened, page_file) -> 
 def test_a_link_that_was_cut_short_opens_the_page_all_the_same(opened, page_file) -> None:
     with opened(page_file, at="#tokens%E2%80") as page:
         page.get_by_role("link", name="Circuit", exact=True).click()
-        assert page.evaluate("location.hash") == "#circuit"
-        assert page.locator("#circuit").bounding_box()["y"] < 200
+        comes_to(lambda: page.evaluate("location.hash"), "#circuit")
+        comes_to(lambda: page.locator("#circuit").bounding_box()["y"] < 200, True)
 
 
 def test_tab_reaches_everything_that_does_something(opened, page_file) -> None:
@@ -124,7 +125,7 @@ def test_a_token_view_answers_to_the_keyboard(opened, page_file) -> None:
         view.locator("[role=option][tabindex='0']").focus()
         before = panel.inner_text()
         page.keyboard.press("ArrowLeft")
-        assert panel.inner_text() != before
+        comes_to(lambda: panel.inner_text() != before, True)
         assert re.search(r"token \d+ of \d+", panel.inner_text())
         assert "tuned" in panel.inner_text()
 
@@ -143,7 +144,7 @@ def test_more_answers_lie_in_folds_and_show_where_a_head_looks(opened, page_file
         assert len(layers) > 2
         layer.select_option("1")
         head.select_option("2")
-        assert "Layer 1 head 2 attends to" in fold.locator(".itv-panel").inner_text()
+        fold.locator(".itv-panel").get_by_text("Layer 1 head 2 attends to").wait_for()
         drawn = "all => Math.max(...all.map(one => +one.style.getPropertyValue('--a')))"
         assert fold.locator("[role=option]").evaluate_all(drawn) > 0.3
 
@@ -172,24 +173,25 @@ def test_arrow_keys_switch_traits_and_the_address_remembers(opened, page_file) -
         assert set(page.evaluate(shown)) == set(TRAITS)
         page.get_by_role("radio", name="All traits").focus()
         page.keyboard.press("ArrowDown")
-        assert page.evaluate(shown) == ["extraversion"]
-        assert page.evaluate("location.hash") == "#trait=extraversion"
+        comes_to(lambda: page.evaluate(shown), ["extraversion"])
+        comes_to(lambda: page.evaluate("location.hash"), "#trait=extraversion")
         rows = "[...document.querySelectorAll('tbody tr')].filter(e => e.checkVisibility())"
         page.evaluate(OPEN_ALL)
         assert set(page.evaluate(f"{rows}.map(e => e.dataset.trait || 'base')")) == {
             "extraversion", "base"
         }  # fmt: skip
         page.get_by_role("link", name="Circuit", exact=True).click()
-        assert page.evaluate("location.hash") == "#circuit&trait=extraversion"
-        assert page.evaluate(shown) == ["extraversion"]
-        page.emulate_media(media="print")
-        assert page.evaluate(f"{parts}.length") == everything, "paper shows all"
+        comes_to(lambda: page.evaluate("location.hash"), "#circuit&trait=extraversion")
+        comes_to(lambda: page.evaluate(shown), ["extraversion"])
+        page.emulate_media(media="print")  # paper shows all
+        comes_to(lambda: page.evaluate(f"{parts}.length"), everything)
         page.emulate_media(media="screen")
         page.reload()
-        assert page.evaluate(shown) == ["extraversion"]
+        comes_to(lambda: page.evaluate(shown), ["extraversion"])
         page.go_back()
+        comes_to(lambda: page.evaluate("location.hash"), "#trait=extraversion")
         page.get_by_role("radio", name="All traits").check()
-        assert set(page.evaluate(shown)) == set(TRAITS)
+        comes_to(lambda: set(page.evaluate(shown)), set(TRAITS))
 
 
 def test_where_one_trait_is_shown_what_is_said_of_all_says_so(opened, page_file) -> None:
@@ -198,9 +200,9 @@ def test_where_one_trait_is_shown_what_is_said_of_all_says_so(opened, page_file)
     with opened(page_file) as page:
         assert page.evaluate(before) == ["none"]
         page.get_by_role("radio", name="Openness").check()
-        assert page.evaluate(before) == ['"All traits: "']
-        page.emulate_media(media="print")
-        assert page.evaluate(before) == ["none"], "paper shows all"
+        comes_to(lambda: page.evaluate(before), ['"All traits: "'])
+        page.emulate_media(media="print")  # paper shows all
+        comes_to(lambda: page.evaluate(before), ["none"])
 
 
 @pytest.mark.parametrize(
@@ -210,9 +212,9 @@ def test_where_one_trait_is_shown_what_is_said_of_all_says_so(opened, page_file)
 def test_a_link_into_a_fold_opens_it_and_shows_its_trait(opened, page_file, at, fold) -> None:
     with opened(page_file, at=f"{at}&trait=extraversion") as page:
         target = page.locator(at)
-        assert target.is_visible()
+        target.wait_for()
         assert page.locator(fold).get_attribute("open") is not None
-        assert 0 <= target.bounding_box()["y"] < 900
+        comes_to(lambda: 0 <= target.bounding_box()["y"] < 900, True)
 
 
 def test_who_asks_for_one_trait_sees_its_detail(opened, page_file) -> None:
@@ -220,8 +222,8 @@ def test_who_asks_for_one_trait_sees_its_detail(opened, page_file) -> None:
         view = page.locator("#tokens-openness .itv").first
         assert view.is_hidden()
         page.get_by_role("radio", name="Openness").check()
-        assert view.is_visible()
-        assert page.locator("#tokens-extraversion").is_hidden()
+        view.wait_for()
+        page.locator("#tokens-extraversion").wait_for(state="hidden")
 
 
 def test_answers_are_found_by_words_writer_label_and_emoji(opened, run, page_file) -> None:
@@ -234,18 +236,20 @@ def test_answers_are_found_by_words_writer_label_and_emoji(opened, run, page_fil
         assert total == len(written)
         form.get_by_label("Emoji").select_option("yes")
         with_emoji = sum(bool(find(one["text"])) for one in written)
-        assert page.evaluate(f"{rows}.length") == with_emoji > 0
+        assert with_emoji > 0
+        comes_to(lambda: page.evaluate(f"{rows}.length"), with_emoji)
         assert form.locator("output").inner_text() == f"{with_emoji} of {total} answers"
         form.get_by_label("Emoji").select_option("")
         form.get_by_label("Writer").select_option("base")
-        assert set(page.evaluate(f"{rows}.map(e => e.cells[0].textContent)")) == {"base"}
+        writers = f"{rows}.map(e => e.cells[0].textContent)"
+        comes_to(lambda: set(page.evaluate(writers)), {"base"})
         form.get_by_label("Writer").select_option("tuned")
         form.get_by_label("Label").select_option("openness")
-        assert set(page.evaluate(f"{rows}.map(e => e.dataset.trait)")) == {"openness"}
+        comes_to(lambda: set(page.evaluate(f"{rows}.map(e => e.dataset.trait)")), {"openness"})
         form.get_by_label("Search").fill("no such words")
-        assert page.evaluate(f"{rows}.length") == 0
+        comes_to(lambda: page.evaluate(f"{rows}.length"), 0)
         form.get_by_label("Search").fill(written[-1]["text"][:12].upper())
-        assert page.evaluate(f"{rows}.length") >= 1
+        comes_to(lambda: page.evaluate(f"{rows}.length") >= 1, True)
 
 
 def test_an_answer_leads_to_its_token_view(opened, page_file) -> None:
@@ -255,7 +259,7 @@ def test_an_answer_leads_to_its_token_view(opened, page_file) -> None:
         target = page.locator("#tokens-openness-2")
         assert target.is_hidden()
         page.locator("table.answers a[href='#tokens-openness-2']").click()
-        assert target.is_visible()
+        target.wait_for()
 
 
 COLUMNS = {
@@ -292,11 +296,12 @@ def test_sorting_gives_the_order_of_pandas(opened, run, page_file, stem, how) ->
             order = [tuple(w.lower() for w in row) for row in before]
             values = pd.Series([float(table.loc[k if len(k) > 1 else k[0]]) for k in order], order)
             expected = values.sort_values(ascending=rising, kind="stable").index
+            direction = "ascending" if rising else "descending"
+            comes_to(lambda: head.get_attribute("aria-sort"), direction)
             after = shown.locator("tbody tr").evaluate_all(cells % len(keys))
             assert [tuple(w.lower() for w in row) for row in after] == [
                 k if isinstance(k, tuple) else (k,) for k in expected
             ]
-            assert head.get_attribute("aria-sort") == ("ascending" if rising else "descending")
             assert shown.locator("th[aria-sort]").count() == 1
             before = after
 

@@ -4,6 +4,7 @@ from unicodedata import category
 
 import pytest
 from made_results import answers, rates, run_folder
+from waiting import comes_to
 
 from interp import report
 from interp.base.traits import TRAITS, Trait
@@ -106,13 +107,13 @@ def test_contents_fold_on_a_telephone_and_stand_beside_the_text_on_a_desk(opened
         page.get_by_text("Contents", exact=True).press("Enter")
         link.click()
         link.wait_for(state="hidden")  # the fold is out of the way again
-        top = page.locator("#rates h2").bounding_box()["y"]
-        bar = page.locator(".rail").bounding_box()
-        assert bar["y"] == 0
-        assert bar["height"] <= top < 300
+        rail, title = page.locator(".rail"), page.locator("#rates h2")
+        comes_to(lambda: rail.bounding_box()["y"], 0)
+        comes_to(lambda: rail.bounding_box()["height"] <= title.bounding_box()["y"] < 300, True)
         page.set_viewport_size({"width": 1280, "height": 900})
-        link.wait_for(state="visible")
-        assert link.bounding_box()["x"] < page.locator("main").bounding_box()["x"]
+        link.wait_for()
+        main = page.locator("main")
+        comes_to(lambda: link.bounding_box()["x"] < main.bounding_box()["x"], True)
 
 
 def test_an_unfinished_run_says_so_first_and_how_to_go_on(opened, strange) -> None:
@@ -122,7 +123,7 @@ def test_an_unfinished_run_says_so_first_and_how_to_go_on(opened, strange) -> No
         assert f"interp run resume {strange.parent}" in notice.inner_text()
         notice.get_by_role("link").click()
         rows = page.locator("#missing li")
-        assert page.locator("#missing").bounding_box()["y"] < 900
+        comes_to(lambda: page.locator("#missing").bounding_box()["y"] < 900, True)
         assert "lens" in rows.first.inner_text()
         assert "resume" not in rows.first.inner_text(), "what was skipped, is not to be resumed"
         assert "not done yet" in rows.last.inner_text()

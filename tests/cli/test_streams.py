@@ -1,6 +1,7 @@
 """The command line where nobody listens or nothing can be written, and how it begins."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_progress_in_a_file_leaves_no_empty_line(capsys):
 
 
 WAITING = """
-import signal, sys
+import select, signal, sys
 {before}
 from interp.base import console
 from interp.cli import runs, stopping, trace
@@ -64,6 +65,8 @@ stopping.PATIENCE = {patience}
 
 def wait(where):
     print(where, flush=True)
+    while not select.select([sys.stdin], [], [], 0.1)[0]:  # a signal just before it is seen, too
+        pass
     sys.stdin.readline()
 
 def work():
@@ -92,8 +95,8 @@ def stopped(signals: dict[str, tuple[int, ...]], before: str, patience: float) -
             for number in signals.get(place, ()):
                 process.send_signal(number)
             if place != "at work":
-                with contextlib.suppress(BrokenPipeError):
-                    print(file=process.stdin, flush=True)
+                with contextlib.suppress(BrokenPipeError):  # no buffer, that closing would flush
+                    os.write(process.stdin.fileno(), b"\n")
         process.wait()
         return process.returncode, places, process.stderr.read()
 

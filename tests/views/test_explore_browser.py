@@ -88,6 +88,7 @@ def test_a_question_is_asked_and_parts_are_clicked(browser, lab) -> None:  # noq
         row.last.get_by_role("button", name=name, exact=True).click()
         page.get_by_text(f"tuned, {said}:").wait_for()
         spans.append(busy(server) - start)
+        table.get_by_text(f"P(go on), tuned, {said}").wait_for()
         rows = {line.split("\t")[0]: line for line in table.inner_text().splitlines()}
         changed = rows[f"P(go on), tuned, {said}"].split("\t")[1:]
         assert changed != rows["P(go on), tuned"].split("\t")[1:]

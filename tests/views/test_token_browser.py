@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from thinned import turn
+from waiting import PATIENCE, comes_to
 
 WIDE, PHONE = 1100, 390
 
@@ -21,7 +23,9 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no chromium on the path; install it, or name it in CHROMIUM")
     with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        launched = started.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         yield launched
         launched.close()
 
@@ -35,7 +39,7 @@ def file(view, tmp_path_factory):
 def opened(browser, file, width: int = WIDE, **context) -> Iterator[Any]:
     """The file in a page; leaving it asserts that nothing was said, asked for or went wrong."""
     room = browser.new_context(viewport={"width": width, "height": 900}, **context)
-    room.set_default_timeout(8000)
+    room.set_default_timeout(1000 * PATIENCE)
     page, wrong = room.new_page(), []
     page.on("console", lambda said: wrong.append(said.text))
     page.on("pageerror", lambda problem: wrong.append(str(problem)))
@@ -58,21 +62,23 @@ def test_mouse_and_keyboard_open_the_same_panel(browser, file, view) -> None:
         assert tokens.count() == len(view.tokens)
         place = int((view.top_probability[1, :, 0] - 0.5).abs().argmin())
         tokens.nth(place).hover()
+        panel.get_by_text(f"token {place + 1} of {len(view.tokens)}").wait_for()
         hovered = panel.inner_text()
-        assert f"token {place + 1} of {len(view.tokens)}" in hovered
         assert percent_of(float(view.top_probability[1, place, 0])) in hovered
         assert panel.locator(".itv-row").count() == 2 * view.top_ids.shape[-1]
         page.mouse.move(2, 2)
         tokens.nth(place).focus()
-        assert panel.inner_text() == hovered
+        comes_to(panel.inner_text, hovered)
         page.keyboard.press("ArrowLeft")
-        assert f"token {place} of" in panel.inner_text()
+        panel.get_by_text(f"token {place} of").wait_for()
         page.keyboard.press("End")
-        assert f"token {len(view.tokens)} of" in panel.inner_text()
+        last = panel.get_by_text(f"token {len(view.tokens)} of")
+        last.wait_for()
         page.keyboard.press("ArrowUp")
-        assert f"token {len(view.tokens)} of" not in panel.inner_text()
+        last.wait_for(state="detached")
+        assert "token " in panel.inner_text()
         page.keyboard.press("Escape")
-        assert not panel.is_visible()
+        panel.wait_for(state="hidden")
 
 
 COUNT_LAYOUTS = """view => {
@@ -92,6 +98,7 @@ COUNT_LAYOUTS = """view => {
   };
   requestAnimationFrame(look);
 }"""
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @pytest.mark.parametrize("width", [WIDE, 700, PHONE])
@@ -99,15 +106,16 @@ def test_a_closed_panel_opens_once_and_moves_no_token(browser, file, view, width
     with opened(browser, file, width) as page:
         page.locator(".itv-close").click()
         panel, tokens = page.locator(".itv-panel"), page.locator("[role=option]")
-        assert not panel.is_visible()
+        panel.wait_for(state="hidden")
         page.locator(".itv").evaluate(COUNT_LAYOUTS)
+        comes_to(lambda: page.evaluate("window.seen.layouts"), 0)
         for place in range(0, len(view.tokens), 5):
             tokens.nth(place).hover()
-            page.wait_for_timeout(80)
-            assert f"token {place + 1} of" in panel.inner_text()
+            panel.get_by_text(f"token {place + 1} of").wait_for()
+            page.evaluate(DRAWN)  # what would move, has
             page.mouse.move(1, 1)  # off the text: the panel closes
-            page.wait_for_timeout(40)
-            assert not panel.is_visible()
+            panel.wait_for(state="hidden")
+            page.evaluate(DRAWN)
         seen = page.evaluate("window.seen")
         assert seen["layouts"] == 0
         assert seen["panels"] <= 2 * len(range(0, len(view.tokens), 5))
@@ -138,14 +146,17 @@ def test_a_head_underlines_where_it_looks(browser, file, view) -> None:
         layer.select_option(str(of_layer))
         head.select_option(str(of_head))
         page.locator("[role=option]").nth(place).focus()
+        panel = page.locator(".itv-panel")
+        panel.get_by_text(f"token {place + 1} of").wait_for()
+        panel.get_by_text(f"Layer {of_layer} head {of_head}").wait_for()
         drawn = page.locator("[role=option]").evaluate_all(
             "all => all.map(one => +one.style.getPropertyValue('--a'))"
         )
         weights = view.attention[1, -1, place].float().tolist()
         for shown, weight in zip(drawn, weights, strict=True):
             assert shown**2 == pytest.approx(weight, abs=0.03)
-        assert f"Layer {of_layer} head {of_head}" in page.locator(".itv-panel").inner_text()
         head.select_option(str(view.heads[0][1]))
+        panel.get_by_text(f"Layer {of_layer} head {view.heads[0][1]}").wait_for()
         other = page.locator("[role=option]").evaluate_all(
             "all => all.map(one => +one.style.getPropertyValue('--a'))"
         )
@@ -158,7 +169,7 @@ def test_the_three_colours_differ(browser, file) -> None:
         seen = set()
         for button in page.locator(".itv-switch button").all():
             button.click()
-            assert button.get_attribute("aria-pressed") == "true"
+            comes_to(partial(button.get_attribute, "aria-pressed"), "true")
             seen.add(page.locator("[role=option]").evaluate_all(levels))
         assert len(seen) == 3
 
@@ -195,8 +206,10 @@ def test_hostile_tokens_do_nothing(browser, view, tmp_path) -> None:
     file = replace(view, vocabulary=entries, title=bad).save_html(tmp_path / "bad.html")
     with opened(browser, file, PHONE) as page:
         page.locator("[role=option]").nth(3).focus()
+        panel = page.locator(".itv-panel")
+        comes_to(lambda: "token 4 of" in panel.inner_text(), True)
         assert page.locator("img").count() == 0
-        assert re.search(r"onerror", page.locator(".itv-panel").inner_text())
+        assert re.search(r"onerror", panel.inner_text())
 
 
 @turn(2, of=3)
@@ -209,5 +222,5 @@ def test_many_views_and_cards_on_one_page(browser, view, pair, tmp_path) -> None
         first, second = page.locator(".itv-panel").all()
         before = second.inner_text()
         page.locator(".itv").first.locator("[role=option]").first.hover()
-        assert "token 1 of" in first.inner_text()
+        first.get_by_text("token 1 of").wait_for()
         assert second.inner_text() == before
