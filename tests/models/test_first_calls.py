@@ -101,6 +101,25 @@ def test_a_model_without_hooks_is_named(pair) -> None:
     check_hooked(pair.tuned, "a run")
 
 
+def test_what_a_model_cannot_be_called_on_is_named(pair, ids) -> None:
+    batch = pair.prompts([ASKED, OTHER])
+    for given in (batch, Run(pair.tuned, batch), [ids], batch.tokens.numpy(), {"a": 1}, [], None):
+        with pytest.raises(
+            InputError, match=r"called on text.*model.batch\.tokens, attention_mask"
+        ):
+            pair.tuned(given)
+    with pytest.raises(InputError, match=r"got TokenBatch.2 rows"):
+        pair.base(batch)
+    made = pair.tuned(batch.tokens, attention_mask=batch.attention_mask)  # as it says
+    alone = pair.tuned(torch.tensor([ids]))
+    torch.testing.assert_close(made[0, -1], alone[0, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_device_without_numbers_is_named() -> None:
+    with pytest.raises(ModelError, match="'meta' keeps no numbers"):
+        interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"), device="meta")
+
+
 def test_text_without_a_tokenizer_is_named(pair) -> None:
     own = pair.tuned.tokenizer
     pair.tuned.tokenizer = None
