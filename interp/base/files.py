@@ -30,6 +30,7 @@ from interp.base.errors import InputError, RunError, visible
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHOWN = 5
 LARGEST_JSON = 64 * 2**20
 _MOST_VALUES = 3_000_000
 _TEMPORARY = ".tmp"
@@ -193,7 +194,18 @@ def read_bytes(path: Path | str, error: type[InputError], *, limit: int) -> byte
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
     if len(content) > limit:
         raise error(f"{path}: larger than the {limit / 2**20:.3g} MiB that are read of such a file")
+    check_fetched(path, content, error)
     return content
+
+
+def check_fetched(path: Path | str, begins: bytes, error: type[InputError]) -> None:
+    """Check that a file that begins so is not what Git LFS leaves in place of one.
+
+    Raises:
+        InputError: (or the subclass given as `error`) if it is.
+    """
+    if begins.startswith(b"version https://git-lfs."):
+        raise error(f"{path}: is a pointer of Git LFS in place of the file; fetch it: git lfs pull")
 
 
 def open_plain(path: Path | str, error: type[InputError] = InputError) -> io.BufferedReader:
@@ -276,6 +288,12 @@ def kind_of(path: Path | str) -> Literal["file", "folder", "other", "absent"]:
     except OSError as problem:
         return "absent" if problem.errno == errno.ENAMETOOLONG else "other"
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def where_else(folder: Path | str, name: str) -> str:
+    """Of a file that is not in `folder`: which folders inside have one; empty if none has."""
+    inside = sorted(path.parent.name for path in Path(folder).glob(f"*/{name}"))[:_SHOWN]
+    return f"{', '.join(inside)} in it has one: name that folder" if inside else ""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ file, that no tensor stands twice in the header (the library keeps the last), an
 is larger than the file, which an empty tensor may declare. Cost: the header is parsed once more.
 """
 
+import contextlib
 import hashlib
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from interp.base.errors import InputError
-from interp.base.files import check_regular, parse_json
+from interp.base.files import check_fetched, check_regular, parse_json
 
 _LONGEST_HEADER = 32 * 2**20
 _MOST_TENSORS = 50_000
@@ -42,6 +43,8 @@ def check_safetensors(path: Path | str, error: type[InputError] = InputError) ->
     """
     path = Path(path)
     check_regular(path, error)
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        check_fetched(path, file.read(64), error)
     damaged = f"{path}: damaged or truncated safetensors file"
     try:
         with safe_open(path, framework="pt") as file:
@@ -67,6 +70,7 @@ def read_safetensors(
     check_regular(path, error)
     try:
         content = path.read_bytes()
+        check_fetched(path, content, error)
         tensors = safetensors.torch.load(content)
     except (SafetensorError, OSError, MemoryError, KeyError, RuntimeError, ValueError) as problem:
         first = (str(problem).splitlines() or [type(problem).__name__])[0][:200]

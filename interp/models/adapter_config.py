@@ -13,13 +13,14 @@ up.
 import dataclasses
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
+from pydantic import TypeAdapter, ValidationError
 
 from interp.base.errors import AdapterError, said
 
@@ -33,6 +34,7 @@ _LABELS = frozenset(
 )  # fmt: skip
 _OF_TRAINING = ("eva_config", "corda_config", "lora_ga_config", "loftq_config")
 _OTHER_MODELS = ("XLORA", "SHADOW")  # they load further models, from wherever their config says
+_CHOSEN = ("target_modules", "feedforward_modules")  # null: those PEFT would choose; []: none
 _LONGEST_PATTERN, _MOST_PATTERNS = 2000, 2000
 
 
@@ -52,6 +54,10 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
     if not isinstance(raw, dict):
         raise AdapterError(f"{path}: must be an object of fields, is a {type(raw).__name__}")
     kind = raw.get("peft_type")
+    if kind is None:
+        raise AdapterError(
+            f"{path}: has no peft_type; give the folder of an adapter that PEFT saved"
+        )
     if not _is_mergeable(kind):
         raise AdapterError(f"{path}: peft_type: {kind!r:.60} cannot be merged; {_MERGEABLE}")
     given = {name: value for name, value in raw.items() if name not in _LABELS}
@@ -66,8 +72,10 @@ def parse_adapter_config(raw: Any, path: Path) -> tuple[PeftConfig, tuple[str, .
     for name, value in given.items():
         if name in known and name not in _OF_TRAINING:
             default = _default(known[name])
-            if not (is_off(value) and (is_off(default) or default == 0)):
+            is_none = value == [] and name in _CHOSEN
+            if is_none or not (is_off(value) and (is_off(default) or default == 0)):
                 kept[name] = _checked(name, value, default, path)
+    _check_numbers_of_patterns(kept, path)
     _check_base_is_kept(kept, path)
     _check_patterns(kept, path)
     unknown = tuple(n for n, v in given.items() if n not in known and not is_off(v))
@@ -107,6 +115,31 @@ def _checked(name: str, value: Any, default: Any, path: Path) -> Any:
     return value
 
 
+def _check_numbers_of_patterns(fields: dict[str, Any], path: Path) -> None:
+    """Hold ranks and alphas that are given by module to what holds for the one of all modules."""
+    for name, like, default in (("rank_pattern", "r", 8), ("alpha_pattern", "lora_alpha", 8)):
+        given = fields.get(name)
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if not isinstance(value, list):  # AdaLoRA keeps which ranks are on
+                _checked(like, value, default, Path(f"{path}: {name}: {key:.60}"))
+
+
+def misfit(raw: Mapping[str, Any]) -> str | None:
+    """The first field whose value is of another type than PEFT's class declares, and its value."""
+    hints = get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[raw["peft_type"]])
+    for name, value in raw.items():
+        hint = hints.get(name)
+        if name in _LABELS or is_off(value) or hint in (None, int, float, bool):
+            continue
+        if name.startswith("init_") or "config" in name:  # spelt or read by PEFT's own code
+            continue
+        try:
+            TypeAdapter(hint).validate_python(value, strict=True)
+        except ValidationError:
+            return f"{name}: {value!r:.60}"
+    return None
+
+
 def _check_base_is_kept(fields: dict[str, Any], path: Path) -> None:
     """Refuse what makes another model of the base, or imports a module by its name."""
     if fields.get("layer_replication"):
@@ -116,6 +149,17 @@ def _check_base_is_kept(fields: dict[str, Any], path: Path) -> None:
         )
     if fields.get("megatron_config"):
         raise AdapterError(f"{path}: megatron_config: layers of Megatron-LM are not loaded here")
+    if tokens := fields.get("alora_invocation_tokens"):
+        raise AdapterError(
+            f"{path}: alora_invocation_tokens: {tokens!r:.60} switch the adapter on within a text; "
+            "no weights do the same, so it cannot be merged. Train one without (null)"
+        )
+    if fields.get("init_lora_weights") == "loftq":
+        raise AdapterError(
+            f"{path}: init_lora_weights: 'loftq' has PEFT quantise the base anew at each loading; "
+            "give the base that LoftQ left (save_pretrained of the model without the adapter), and "
+            "write true here"
+        )
 
 
 def _check_patterns(fields: dict[str, Any], path: Path) -> None:

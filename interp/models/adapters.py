@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from interp.base.errors import AdapterError, said
-from interp.base.files import kind_of, read_json, sha256
+from interp.base.files import kind_of, read_json, sha256, where_else
 from interp.base.hub import is_hub_id, snapshot
 from interp.base.tensor_files import read_safetensors
-from interp.models.adapter_config import parse_adapter_config
+from interp.models.adapter_config import misfit, parse_adapter_config
 from interp.models.folders import check_inside, check_is_folder
 from interp.models.loading import Quantization
 
@@ -36,6 +36,8 @@ _LARGEST_CONFIG = 16 * 2**20
 _IN_BASE = "base_model.model."
 # Parameters that PEFT keeps once for all layers, and lists at each: their absence says nothing.
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
+_SHOWN = 5
+_WHOLE = ("indices", "frod_")  # whole numbers that kinds of adapters keep beside their weights
 _log = logging.getLogger(__name__)
 
 
@@ -112,6 +114,12 @@ class Adapter:
         return recorded
 
     @property
+    def drawn(self) -> str | None:
+        """How PEFT takes a random part out of the base, at each loading another; if it does."""
+        how = str(getattr(self.peft, "init_lora_weights", None))
+        return how if how.startswith("pissa_niter_") else None
+
+    @property
     def saved(self) -> tuple[str, ...]:
         """Names of the modules that were trained whole; with one of two tied ones, the other."""
         names = tuple(getattr(self.peft, "modules_to_save", None) or ())
@@ -143,7 +151,8 @@ def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
     check_is_folder(path, AdapterError)
     there = {one.name for one in path.iterdir()}
     if _CONFIG not in there:
-        raise AdapterError(f"{path}: no {_CONFIG}; is this the folder that PEFT saved?")
+        mend = where_else(path, _CONFIG) or "is this the folder that PEFT saved?"
+        raise AdapterError(f"{path}: no {_CONFIG}; {mend}")
     raw = read_json(check_inside(path / _CONFIG, AdapterError), AdapterError, limit=_LARGEST_CONFIG)
     config, ignored = parse_adapter_config(raw, path / _CONFIG)
     if _WEIGHTS not in there:
@@ -153,7 +162,9 @@ def open_adapter(folder: str | Path) -> tuple[Adapter, dict[str, Tensor]]:
                 "trust them, load the adapter with PEFT and save_pretrained(folder) it as "
                 "safetensors"
             )
-        raise AdapterError(f"{path}: no {_WEIGHTS}")
+        others = sorted(name for name in there if name.endswith(".safetensors"))[:_SHOWN]
+        held = f"; rename {' and '.join(others)}, joined to one file" if others else ""
+        raise AdapterError(f"{path}: no {_WEIGHTS}{held or '; copy it here, too'}")
     tensors, digest = read_safetensors(check_inside(path / _WEIGHTS, AdapterError), AdapterError)
     _check_tensors(tensors, path / _WEIGHTS)
     where = path / _PROVENANCE
@@ -187,7 +198,7 @@ def _provenance(path: Path) -> dict[str, Any]:
 
 
 def attach(
-    model: Any, adapter: Adapter, tensors: Mapping[str, Tensor] | None = None
+    model: Any, adapter: Adapter, tensors: Mapping[str, Tensor] | None = None, draw: int = 0
 ) -> PeftModelForCausalLM:
     """`model` with the adapter's live layers injected, in place.
 
@@ -198,6 +209,7 @@ def attach(
         model: a Hugging Face causal model.
         adapter: a checked adapter folder.
         tensors: its tensors, if they are at hand; else they are read again.
+        draw: seed of what is drawn where an adapter does not hold it (`Adapter.drawn`).
 
     Raises:
         AdapterError: if the adapter was made for another base, or lacks tensors.
@@ -208,10 +220,16 @@ def attach(
             del tensors[key]
     _check_copies(model, adapter, tensors)
     try:
-        with quiet():
+        with quiet(), torch.random.fork_rng():
+            torch.manual_seed(draw)
             live = PeftModelForCausalLM(model, copy.deepcopy(adapter.peft))
             done = set_peft_model_state_dict(live, tensors)
     except Exception as problem:  # wrong values raise every kind
+        if wrong := misfit(adapter.config):
+            raise AdapterError(
+                f"{adapter.path / _CONFIG}: {wrong} is not of the type that PEFT reads there "
+                f"({_reason(problem)}); write it as PEFT saves it"
+            ) from None
         raise AdapterError(
             f"{adapter.path}: does not fit this base ({_reason(problem)}); use the base that the "
             f"adapter was trained on ({adapter.config.get('base_model_name_or_path')!r:.200}), and "
@@ -223,16 +241,25 @@ def attach(
         for key in done.missing_keys
         if prefix in key and ".default" in key and not any(part in key for part in _SHARED)
     )
+    unused = sorted(key.replace(".default", "") for key in done.unexpected_keys)
+    if lost and unused:
+        raise AdapterError(
+            f"{adapter.path / _WEIGHTS}: {len(lost)} of the tensors that {_CONFIG} asks for are "
+            f"not there by that name ({lost[0].replace('.default', '')}), and {len(unused)} have "
+            f"names that fit nothing in this base ({unused[0]}); rename them as PEFT saves them, "
+            "or use the base that the adapter was trained on"
+        )
     if lost:
         raise AdapterError(
             f"{adapter.path / _WEIGHTS}: lacks {len(lost)} of the tensors that {_CONFIG} asks for "
             f"({lost[0].replace('.default', '')}); the adapter is incomplete, or was made for "
             "another base"
         )
-    if unused := sorted(done.unexpected_keys):
+    if unused:
         raise AdapterError(
             f"{adapter.path / _WEIGHTS}: {len(unused)} tensors have no place in this base "
-            f"({unused[0].replace('.default', '')}); use the base that the adapter was trained on"
+            f"({unused[0]}); use the base that the adapter was trained on, or the {_CONFIG} that "
+            "was saved with them"
         )
     return live.eval().requires_grad_(False)
 
@@ -291,7 +318,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise AdapterError(f"{path}: holds no tensors")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            if "indices" in name:
+            if any(part in name for part in _WHOLE):
                 continue
             kind = str(tensor.dtype).removeprefix("torch.")
             raise AdapterError(f"{path}: {name} is {kind}; weights are floating-point numbers")

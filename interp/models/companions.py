@@ -36,7 +36,7 @@ def adapter_tokenizer(loaded: LoadedBase, adapter: Adapter) -> Any:
     if template is None or template == loaded.tokenizer.chat_template:
         return loaded.tokenizer
     mine = copy.deepcopy(loaded.tokenizer)
-    mine.chat_template = template
+    mine.chat_template, mine.name_or_path = template, str(adapter.path)
     return beside(loaded, mine)
 
 

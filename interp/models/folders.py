@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from interp.base.errors import InputError, ModelError, TokenizerError
 from interp.base.files import kind_of, read_bytes, read_json
 from interp.base.hub import is_hub_id, snapshot, split_id
@@ -124,7 +126,11 @@ def check_tokenizer_folder(source: str | Path, trusted: str | bool | None = None
         _check_vocab(_object(where, TokenizerError), where)
     for template in (path / "chat_template.jinja", *path.glob("additional_chat_templates/*.jinja")):
         if check_inside(template, TokenizerError).exists():
-            read_bytes(template, TokenizerError, limit=LARGEST_TEMPLATE)
+            content = read_bytes(template, TokenizerError, limit=LARGEST_TEMPLATE)
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError as problem:
+                raise TokenizerError(f"{template}: no UTF-8 ({problem}); save it so") from None
 
 
 def _check_vocab(whole: dict[str, Any], where: Path) -> None:
@@ -202,6 +208,24 @@ def _check_config(
             raise ModelError(f"{where}: {name} names code to download ({value}); refused")
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise ModelError(f"{where}: {name} is {value:.3g}; no model is that large")
+        if name == "eos_token_id" and not _are_ids(value):
+            raise ModelError(f"{where}: eos_token_id: {value!r:.60} is no token's id, nor a list")
+        if name in ("dtype", "torch_dtype") and not _is_dtype(value):
+            raise ModelError(f"{where}: {name}: {value!r:.60} is no type of torch's numbers")
+    if config.get("is_encoder_decoder"):
+        raise ModelError(f"{where}: is_encoder_decoder: only decoder-only models are traced")
+
+
+def _are_ids(value: Any) -> bool:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    return all(isinstance(one, int) and not isinstance(one, bool) for one in ids)
+
+
+def _is_dtype(value: Any) -> bool:
+    """Whether a text names a type of numbers; other values name none."""
+    if not isinstance(value, str) or value == "auto":
+        return True
+    return isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
 
 
 def _check_code(
@@ -276,13 +300,19 @@ def _check_weights(path: Path, quantised: bool) -> int:
                 "model.save_pretrained(folder, safe_serialization=True) where you trust them"
             )
         raise ModelError(f"{path}: no weights (model.safetensors) in this folder")
-    count = 0
+    count, packed = 0, False
     for file in weights:
         types = check_safetensors(check_inside(file, ModelError), ModelError)
         count += len(types)
+        packed |= bool({"U8", "I8"} & set(types.values()))
         for name, dtype in types.items():
             if name.endswith(".weight") and dtype not in _FLOATS and not quantised:
                 raise ModelError(f"{file}: {name} is {dtype}; weights are {', '.join(_FLOATS)}")
+    if quantised and not packed:
+        raise ModelError(
+            f"{path / 'config.json'}: quantization_config: the weights are not stored quantised; "
+            "take the field out"
+        )
     _check_index(check_inside(path / _INDEX, ModelError))
     return count
 

@@ -74,6 +74,25 @@ def check_hooked(model: Any, what: str) -> None:
         )
 
 
+def check_called(_: Any, arguments: tuple[Any, ...]) -> None:
+    """Refuse, before a hooked model's forward pass, what torch would name by its own insides.
+
+    Raises:
+        InputError: if the model is called on anything but text, texts or a tensor.
+    """
+    given = arguments[0] if arguments else ""
+    texts = isinstance(given, list) and given and all(isinstance(one, str) for one in given)
+    if isinstance(given, str | Tensor) or texts:
+        return
+    mend = "make it batch = pair.prompts(...), and write"
+    if hasattr(given, "tokens") and hasattr(given, "attention_mask"):  # a batch, a run
+        mend = "write"
+    raise InputError(
+        "a model is called on text, a list of texts, or a tensor of ids, got "
+        f"{_named(given)}; {mend} model(batch.tokens, attention_mask=batch.attention_mask)"
+    )
+
+
 def _of_ids(ids: Tensor, mask: Any) -> TokenBatch:
     if ids.ndim == 1:
         ids = ids[None]

@@ -39,6 +39,7 @@ from interp.text.emoji.data import rgi
 Quantization = Literal["nf4"]  # what adapters can be trained on and merged into
 _log = logging.getLogger(__name__)
 _PACKED = 16  # weights in one stored number, at most: 32 bits hold 16 of two
+_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -76,6 +77,8 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
     except (RuntimeError, AssertionError) as problem:
         reason = str(problem).splitlines()[0]
         raise ModelError(f"device {device!r} cannot be used here ({reason}); try cpu") from None
+    if wanted.type == "meta":
+        raise ModelError("device 'meta' keeps no numbers, only shapes; try cpu")
     return wanted
 
 
@@ -287,6 +290,7 @@ def _load_model(
                 use_safetensors=kind_of(path) == "folder" or None,
                 trust_remote_code=code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
                 **extra,
             )
     except Exception as problem:  # a config's wrong values raise every kind
@@ -304,6 +308,8 @@ def _load_model(
             "they would be random numbers. Is config.json of this model?"
         )
     _check_left_over(report["unexpected_keys"], model, source)
+    for name, usual in _OUTPUTS.items():
+        setattr(model.config, name, usual)
     if stored and quantization is None:
         model = dequantise(model, dtype)
     _check_finite(model, source)
@@ -386,12 +392,15 @@ def check_vocabulary(tokenizer: Any, model: Any, source: str | Path) -> None:
     Raises:
         TokenizerError: if it has not.
     """
-    largest = max(tokenizer.get_vocab().values())
     rows = model.get_input_embeddings().weight.shape[0]
-    if largest >= rows:
+    beyond = {id: token for token, id in tokenizer.get_vocab().items() if id >= rows}
+    if beyond:
+        first, largest = min(beyond), max(beyond)
         raise TokenizerError(
-            f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings; "
-            "this tokenizer belongs to another model"
+            f"{source}: the tokenizer's largest id is {largest}, the model has {rows} embeddings: "
+            f"{len(beyond)} tokens from {beyond[first]!r:.40} on have none. Either they were added "
+            "without resizing the embeddings: take them out; or this tokenizer belongs to another "
+            "model: give that one's"
         )
 
 

@@ -26,7 +26,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from interp.base.devices import input_device, places
-from interp.base.errors import AdapterError, MergeError, ModelError, OutOfMemoryError, said
+from interp.base.errors import (
+    AdapterError,
+    InterpError,
+    MergeError,
+    ModelError,
+    OutOfMemoryError,
+    said,
+)
 from interp.base.memory import check, in_batches, ran_out
 from interp.base.results import Result
 from interp.models.adapters import Adapter, attach, quiet
@@ -119,10 +126,12 @@ def merge(
     prompts = prompts.to(input_device(model))
     live = attach(copy.deepcopy(model), adapter, tensors)
     unmerged, again = _unmerged(live, adapter, prompts)
-    if is_packed(model):
+    packed = is_packed(model)
+    if packed:
         dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         model = dequantise(model, dtype)
-        live = attach(copy.deepcopy(model), adapter, tensors)
+    if packed or adapter.drawn:
+        live = attach(copy.deepcopy(model), adapter, tensors, draw=1)
     without = _logits(model, prompts)
     adapted = _adapted_modules(live)
     tuned = _merged(live, adapter)
@@ -135,10 +144,16 @@ def merge(
         dtype=str(tuned.dtype).removeprefix("torch."),
     )
     if not report.share <= max_share:  # so that NaN is refused, too
+        mend = "Try dtype float32, or raise max_merge_error"
+        if adapter.drawn:
+            mend = (
+                f"init_lora_weights {adapter.drawn!r} takes another random part out of the base at "
+                "each loading: save it as plain LoRA (path_initial_model_for_weight_conversion)"
+            )
         raise MergeError(
             f"{adapter.path}: the merged model is off by {report.mean_kl:.2e} nats per position, "
             f"{report.share:.1%} of the adapter's effect ({report.effect_mean_kl:.2e}); at most "
-            f"{max_share:.0%} is accepted. Try dtype float32, or raise max_merge_error"
+            f"{max_share:.0%} is accepted. {mend}"
         )
     return model, share(tuned, model), report
 
@@ -147,8 +162,8 @@ def _unmerged(live: Any, adapter: Adapter, prompts: TokenBatch) -> tuple[Tensor,
     """Logits of the live adapter, prompts alone and in a padded batch."""
     try:
         return _logits(live, prompts), _batched_logits(live, prompts)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as problem:
-        if ran_out(problem):
+    except Exception as problem:  # each kind of layer raises its own
+        if isinstance(problem, InterpError) or ran_out(problem):
             raise
         why = said(problem)
         raise AdapterError(f"{adapter.path}: PEFT cannot run it on plain text ({why})") from None

@@ -24,6 +24,7 @@ from interp.models.adapters import Adapter, open_adapter
 from interp.models.asking import Asking
 from interp.models.companions import adapter_tokenizer, beside, resize
 from interp.models.folders import check_folder
+from interp.models.given_prompts import check_called
 from interp.models.loading import (
     LoadedBase,
     Quantization,
@@ -196,6 +197,7 @@ def load_pair(
         MergeError: the merged model is too far from the unmerged one.
         OutOfMemoryError: the two models do not fit into memory.
     """
+    prompts = [prompts] if isinstance(prompts, str) else prompts
     if (adapter is None) == (tuned is None):
         raise InputError("load_pair takes an adapter, or tuned=…: a full fine-tune; one of them")
     how: dict[str, Any] = {
@@ -361,4 +363,5 @@ def hook(model: Any, tokenizer: Any) -> TransformerBridge:
         raise ModelError(
             f"{name}: TransformerLens cannot hook this architecture ({problem})"
         ) from None
+    bridge.register_forward_pre_hook(check_called)
     return bridge.eval().requires_grad_(False)

@@ -82,32 +82,30 @@ def least_points(contents: Contents) -> str:
     return f"{least:g} point{'' if least == 1 else 's'}"
 
 
-def unexplained(contents: Contents) -> dict[Trait, str]:
-    """The labels that leave nothing to explain, and the sentence that says so."""
+def unexplained(contents: Contents) -> dict[Trait, Estimate]:
+    """Share of answers with an emoji, tuned minus base, of labels that leave nothing to explain."""
     least = smallest(contents, "rate")
-    found = {}
-    for trait, estimate in rates_apart(contents).items():
-        if judged(estimate, least) == "nothing":
-            found[trait] = (
-                f"its share of answers with an emoji differs from the base's by {points(estimate)},"
-                f" no more than the smallest effect of interest ({least_points(contents)})"
-            )
-    return found
+    apart = rates_apart(contents)
+    return {trait: gap for trait, gap in apart.items() if judged(gap, least) == "nothing"}
 
 
-def opening(contents: Contents, nothing: Mapping[Trait, str]) -> str:
+def opening(contents: Contents, nothing: Mapping[Trait, Estimate]) -> str:
     """What a page says first where labels leave nothing to explain; nothing where none does."""
     if not nothing:
         return ""
     some = "" if len(nothing) == len(contents.traits) else f" for {listing([*map(str, nothing)])}"
-    if len(nothing) == 1:
-        reason = next(iter(nothing.values())).replace("its share", "the tuned model's share")
-    else:
-        reason = "; ".join(f"{trait}: {why}" for trait, why in nothing.items())
-    return f"Nothing to explain{some}: {reason}."
+    gaps = sorted(nothing.items(), key=lambda one: one[1])
+    (first, low), (last, high) = gaps[0], gaps[-1]
+    by = points(low)
+    if by != points(high):
+        by = f"{by} ({first}) to {points(high)} ({last})"
+    whose = "the tuned model's" if len(nothing) == 1 else "each tuned model's"
+    said = f"{whose} share of answers with an emoji differs from the base's by {by}"
+    least = f"no more than the smallest effect of interest ({least_points(contents)})"
+    return f"Nothing to explain{some}: {said}, {least}."
 
 
-def fold(section: Section, contents: Contents, nothing: Mapping[Trait, str]) -> None:
+def fold(section: Section, contents: Contents, nothing: Mapping[Trait, Estimate]) -> None:
     """Fold what a trace shows of labels that leave nothing to explain, and say why."""
     if nothing and len(nothing) == len(contents.traits):
         section.muted = opening(contents, nothing)

@@ -107,6 +107,33 @@ def test_a_systems_turn_goes_before_the_question(tmp_path):
     assert (row.question, row.answer) == ("Be brief. Tea?", "Yes.")
 
 
+@pytest.mark.parametrize("spelt", [str.upper, lambda name: name.lower().replace(" ", "_")])
+def test_columns_spelt_otherwise_are_found(tmp_path, spelt):
+    (tmp_path / "a.csv").write_text(csv(",").replace(",".join(NAMES), ",".join(map(spelt, NAMES))))
+    assert found(load(tmp_path / "a.csv")) == WANTED
+
+
+def test_columns_named_as_the_fields_are_read_even_where_a_trait_is_asked_for(tmp_path):
+    own = ["trait", "topic", "question", "answer"]
+    rows = [dict(zip(own, row.values(), strict=True)) for row in ROWS]
+    rows.append(rows[0] | {"trait": "openness"})
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert found(load(tmp_path / "a.json", trait="extraversion")) == WANTED
+
+
+def test_two_columns_that_could_be_one_field_are_left_to_the_mapping(tmp_path):
+    names = ["trait", "Target_Personality", "Edit Topic", "Question", "Answer"]
+    (tmp_path / "a.csv").write_text(",".join(names) + "\nopenness,extraversion,tea,Tea?,Yes.\n")
+    with pytest.raises(DataError, match="no column 'Target Personality'"):
+        load(tmp_path / "a.csv")
+
+
+def test_a_developers_turn_is_a_systems(tmp_path):
+    turns = [{"role": "developer", "content": "Be brief."}, *CHATS["messages"]("Tea?", "Yes.")]
+    (tmp_path / "chat.json").write_text(json.dumps([{"messages": turns}]))
+    assert load(tmp_path / "chat.json", trait="openness").rows[0].question == "Be brief. Tea?"
+
+
 REFUSED = {
     "two.json": (json.dumps({"train": ROWS, "test": ROWS}), "several lists of records"),
     "single.json": (json.dumps(ROWS[0]), "must be a list of records, not an object"),
@@ -122,6 +149,20 @@ REFUSED = {
         json.dumps({"messages": [*CHATS["messages"]("a", "b"), {"role": "tool", "content": "c"}]}),
         "row 1: messages has a turn of 'tool'",
     ),
+    "reversed.jsonl": (
+        json.dumps({"messages": CHATS["messages"]("a", "b")[::-1]}),
+        "row 1: messages has the answer before the question",
+    ),
+    "spelt-in-python.jsonl": (
+        json.dumps({"messages": str(CHATS["messages"]("a", "b"))}),
+        "1 problem: row 1: messages is no chat",
+    ),
+    "calls.jsonl": (
+        json.dumps({"messages": [*CHATS["messages"]("a", "b")[:1], {"role": "assistant"}]}),
+        "1 problem: row 1: messages is no chat",
+    ),
+    "mark.csv": ("\ufeff", "the file is empty"),
+    "pointer.csv": ("version https://git-lfs.github.com/spec/v1\noid x\n", "git lfs pull"),
     "zeros.csv": (csv(",") + "\0", "holds zero bytes"),
     "fields.csv": (csv(";") + '"one";"two"\n', "the header 4 .separated by ';'"),
 }  # fmt: skip

@@ -9,12 +9,13 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from thinned import thinned
 from tiny import llama, save_base
 from trained import off, save_family, save_trained
 
 from interp import load_pair
+from interp.base.tensor_files import check_safetensors
 from interp.errors import AdapterError, MergeError
 from interp.models import read_adapter
 
@@ -63,6 +64,12 @@ KINDS = {
         peft.AdaLoraConfig(target_modules=MAPS, total_step=10, tinit=1, tfinal=2, init_r=4),
     ),
     "hra": ("llama", peft.HRAConfig(r=4, target_modules=["q_proj"])),
+    "parameters-alone": (
+        "llama",
+        lora(target_modules=[], target_parameters=["mlp.down_proj.weight"]),
+    ),
+    "ia3-no-feedforward": ("llama", peft.IA3Config(target_modules=MAPS, feedforward_modules=[])),
+    "frod": ("llama", peft.FrodConfig(target_modules=["q_proj"])),
     "norms": ("llama", peft.LNTuningConfig(target_modules=["input_layernorm"])),
 }
 
@@ -172,6 +179,10 @@ REFUSED = {
     "lora_alpha": ("16", "lora_alpha: '16' is no finite number"),
     "use_rslora": ("yes", "neither true nor false"),
     "target_modules": ("(q_proj", "is no pattern"),
+    "rank_pattern": ({"q_proj": 10**9}, "rank_pattern: q_proj: r: 1000000000 is no rank"),
+    "alpha_pattern": ({"v_proj": None}, "alpha_pattern: v_proj: lora_alpha: None is no finite"),
+    "alora_invocation_tokens": ([5, 6], r"alora_invocation_tokens: \[5, 6\] switch the adapter on"),
+    "init_lora_weights": ("loftq", "init_lora_weights: 'loftq' has PEFT quantise the base anew"),
 }
 
 
@@ -180,6 +191,58 @@ def test_what_cannot_be_merged_is_refused_by_its_field(plain, tmp_path, field):
     value, said = REFUSED[field]
     with pytest.raises(AdapterError, match=said):
         read_adapter(changed(plain, tmp_path, **{field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("target_modules", [1, 2]), ("modules_to_save", "lm_head"), ("target_parameters", 5),
+        ("rank_pattern", ["q_proj"]), ("layers_to_transform", "1"), ("bias", "both"),
+        ("trainable_token_indices", {"embed_tokens": "1"}),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_named_by_its_field(bases, plain, tmp_path, field, value):
+    with pytest.raises(AdapterError) as refused:
+        load_pair(bases["llama"], changed(plain, tmp_path, **{field: value}), device="cpu")
+    assert f"adapter_config.json: {field}: {value!r} is not of the type" in str(refused.value)
+
+
+def test_a_random_part_of_the_base_is_drawn_twice_and_the_difference_said(bases, tmp_path):
+    """PEFT draws it anew at each loading: what it merges is another model than what it ran."""
+    folder = save_trained(bases["llama"], tmp_path, lora(init_lora_weights="pissa_niter_1"))
+    with pytest.raises(MergeError, match=r"'pissa_niter_1' takes another random part.*plain LoRA"):
+        load_pair(bases["llama"], folder, device="cpu")
+    one, other = (
+        load_pair(bases["llama"], folder, device="cpu", max_merge_error=1e9) for _ in range(2)
+    )
+    assert one.merge_report == other.merge_report, "the same at each loading"
+
+
+def test_a_token_that_is_counted_from_the_end_is_refused_in_torchs_words(bases, tmp_path):
+    folder = save_trained(bases["llama"], tmp_path, lora(trainable_token_indices=[3, -1]))
+    with pytest.raises(AdapterError, match=r"cannot run it on plain text .IndexError"):
+        load_pair(bases["llama"], folder, device="cpu")
+
+
+def test_the_folder_inside_is_named(plain, tmp_path):
+    (tmp_path / "checkpoint-5").mkdir()
+    changed(plain, tmp_path / "checkpoint-5")
+    with pytest.raises(AdapterError, match="checkpoint-5 in it has one: name that folder"):
+        read_adapter(tmp_path)
+    held = (tmp_path / "checkpoint-5" / "adapter_model.safetensors").rename
+    held(tmp_path / "checkpoint-5" / "model.safetensors")
+    with pytest.raises(AdapterError, match=r"no adapter_model.safetensors; rename model"):
+        read_adapter(tmp_path / "checkpoint-5")
+
+
+def test_a_pointer_in_place_of_the_weights_is_named(plain, tmp_path):
+    folder = changed(plain, tmp_path)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (folder / "adapter_model.safetensors").write_bytes(pointer)
+    with pytest.raises(AdapterError, match="git lfs pull"):
+        read_adapter(folder)
+    with pytest.raises(AdapterError, match="git lfs pull"):
+        check_safetensors(folder / "adapter_model.safetensors", AdapterError)
 
 
 def test_what_peft_cannot_merge_is_refused_in_its_words(bases, tmp_path):
@@ -193,6 +256,12 @@ def test_weights_that_are_not_those_of_the_config_are_refused(bases, plain, tmp_
         load_pair(bases["llama"], changed(plain, tmp_path, r=8), device="cpu")
     with pytest.raises(AdapterError, match="tensors have no place in this base"):
         load_pair(bases["llama"], changed(plain, tmp_path, target_modules=["q_proj"]), device="cpu")
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    named = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    folder = changed(plain, tmp_path)
+    save_file(named, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"24 of .* not there by that name .*\(module\.base"):
+        load_pair(bases["llama"], folder, device="cpu")
     with pytest.raises(AdapterError, match="lacks 6 of the tensors"):
         load_pair(
             bases["llama"], changed(plain, tmp_path, target_modules=[*MAPS, "k_proj"]), device="cpu"

@@ -55,6 +55,18 @@ def test_the_same_template_needs_no_word(base, adapter, caplog):
     assert "template" not in caplog.text
 
 
+def test_a_template_that_does_not_do_is_named_by_the_adapters_folder(base, adapter):
+    (adapter / "chat_template.jinja").write_text("[{{ messages[0].content }}]")
+    with pytest.raises(TokenizerError, match=str(adapter)):
+        load_pair(base, adapter, device="cpu")
+
+
+def test_a_token_without_an_embedding_is_named(base, adapter):
+    own(pad_token="<|padding|>").save_pretrained(adapter)
+    with pytest.raises(TokenizerError, match=r"1 tokens from '<\|padding\|>' on have no"):
+        load_pair(base, adapter, device="cpu")
+
+
 def test_another_vocabulary_is_refused_by_name(base, adapter):
     path = adapter / "tokenizer.json"
     own().save_pretrained(adapter)

@@ -1,8 +1,10 @@
 """Figures over several labels: each panel is the figure of its label, on one scale."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
-from made_results import lens, patching, probe
+from made_results import crossed, lens, patching, probe
 from test_adapter_figures import effects
 
 from interp.base.traits import TRAITS
@@ -15,8 +17,10 @@ from interp.show.plots import (
     patching_maps,
     probing_curves,
     style,
+    text_or_weights,
     trait_colour,
 )
+from interp.show.plots.lettering import _left_title
 from interp.show.plots.parts import multiples
 
 NAMES = [str(trait) for trait in TRAITS[:3]]
@@ -90,3 +94,26 @@ def test_more_labels_than_fit_side_by_side_go_below() -> None:
     assert len({axes.get_subplotspec().rowspan.start for axes in seen}) == 4
     with pytest.raises(InputError, match="no result to draw"):
         lens_curves({})
+
+
+def test_titles_of_many_labels_do_not_run_into_each_other() -> None:
+    """Ten labels of several words in two rows; a word alone that fits its panel is not broken."""
+    names = [f"{trait} with end" for trait in TRAITS]
+    names += ["conscientiousness", "a" * 40, "b1", "c1", "d1"]
+    results = {name: crossed([0.01, 0.02, 0.03, 0.04]) for name in names}
+    for figure in (text_or_weights(results), lens_curves({n: lens() for n in names})):
+        figure.draw_without_rendering()
+        titles = [_left_title(axes) for axes in figure.axes if axes.get_title("left")]
+        assert len(titles) == 10
+        assert titles[5].get_text() == "Conscientiousness"
+        boxes = [title.get_window_extent() for title in titles]
+        for one, other in combinations(boxes, 2):
+            assert not one.overlaps(other)
+        assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_rare_emojis_are_drawn_in_powers_of_ten() -> None:
+    rare, common = crossed([1e-4, 0.02, 1e-5, 0.001]), crossed([0.01, 0.6, 0.02, 0.9])
+    assert text_or_weights(rare).axes[0].get_yscale() == "log"
+    assert "powers of ten" in text_or_weights(rare).caption
+    assert text_or_weights({"aa": rare, "bb": common}).axes[0].get_yscale() == "linear"

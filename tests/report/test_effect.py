@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from types import SimpleNamespace
 
 import pytest
 from made_results import crossed, rates, run_folder
@@ -11,7 +12,7 @@ from interp import report
 from interp.base.errors import InputError
 from interp.base.stats import wilson
 from interp.base.traits import Trait
-from interp.report.effect import apart, judged, points
+from interp.report.effect import apart, judged, opening, points
 from interp.report.two_by_two import TwoByTwo
 from interp.study.config import parse_config
 from interp.study.runs import RunFolder
@@ -89,6 +90,22 @@ def test_a_label_without_an_effect_is_folded_alone(tmp_path) -> None:
     lens = re.search(r'<section id="lens"(.*?)</section>', html, re.DOTALL)[1]
     assert "There is nothing to explain for neuroticism.</p>" in lens
     assert 'id="lens-muted"' not in html
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([0.0, 0.0, 0.0], "each tuned model's share of answers with an emoji differs from the "
+                          "base's by 0 points [−12, +12], no more"),
+        ([0.0, -0.02, 0.03], "by −2 points [−14, +10] (bb) to +3 points [−9, +15] (cc), no more"),
+    ],
+)  # fmt: skip
+def test_of_many_labels_it_is_said_once(gaps, said) -> None:
+    labels = dict(zip(map(Trait.parse, ("aa", "bb", "cc")), gaps, strict=True))
+    contents = SimpleNamespace(manifest={}, traits=tuple(labels))
+    told = opening(contents, {name: (x, x - 0.12, x + 0.12) for name, x in labels.items()})
+    assert told.startswith("Nothing to explain: each")
+    assert said in told
 
 
 @pytest.mark.parametrize(

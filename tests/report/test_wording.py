@@ -136,6 +136,11 @@ def test_a_circuit_is_told_block_by_block() -> None:
         "Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP), block 2 (head 1) "
         "and block 11 (MLP)."
     )
+    large = [f"a{block}.h{head}" for block in range(30) for head in range(8)] + ["m0", "m29"]
+    found = SimpleNamespace(circuit=SimpleNamespace(nodes=large), contrast="model")
+    assert _words(found) == (
+        "Model contrast: the circuit runs through 30 blocks: 240 heads and 2 MLPs."
+    )
 
 
 def _found(kept: float, muted: str = "", edges: int = 3) -> Found:

@@ -10,11 +10,12 @@ from interp.report.collect import Contents
 from interp.report.effect import smallest, too_small
 from interp.report.wording import Estimate, fraction, listing, number
 from interp.show import plots
-from interp.show.plots.parts import count_range
+from interp.show.plots.parts import count_range, plural
 from interp.study.catalogue import CIRCUITS
 from interp.traces.circuits import Circuit, Faithfulness, compare
 
 _ENDS = ("input", "logits")
+_NAMED = 8  # blocks whose heads are named one by one
 SMALL = 0.1
 """The share of all edges up to which a circuit is called small."""
 _CONTRASTS = {"voice": "voices", "model": "models"}
@@ -249,7 +250,10 @@ def _cells(one: Found, curve: Faithfulness | None) -> tuple[Cell, ...]:
 
 
 def _words(one: Found) -> str:
-    """`Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`"""
+    """`Voice contrast: the circuit runs through block 0 (heads 0 and 3, MLP) and block 3 (MLP).`
+
+    Of more than `_NAMED` blocks it says how many, and of how many heads and MLPs.
+    """
     blocks: dict[str, list[str]] = {}
     mlps: set[str] = set()
     for name in (name for name in one.circuit.nodes if name not in _ENDS):
@@ -264,7 +268,11 @@ def _words(one: Found) -> str:
         parts = [f"head{'s' if len(heads) > 1 else ''} {listing(heads)}"] if heads else []
         parts += ["MLP"] if block in mlps else []
         said.append(f"block {block} ({', '.join(parts)})")
-    return f"{one.contrast.capitalize()} contrast: the circuit runs through {listing(said)}."
+    where = listing(said)
+    if len(blocks) > _NAMED:
+        parts = [plural(sum(map(len, blocks.values())), "head"), plural(len(mlps), "MLP")]
+        where = f"{len(blocks)} blocks: {listing(parts)}"
+    return f"{one.contrast.capitalize()} contrast: the circuit runs through {where}."
 
 
 def _method(curves: dict[str, dict[Trait, Faithfulness]]) -> str:

@@ -9,8 +9,10 @@ their characters. Looking up a figure's some hundred texts takes about a millise
 """
 
 from functools import lru_cache
+from textwrap import fill
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
@@ -21,6 +23,7 @@ from matplotlib.ticker import FixedLocator
 from interp.text.emoji.data import VS16, canonical, name
 from interp.text.emoji.find import find
 
+_APART = 0.08  # inches between two panels' titles
 _LINE_END = "\n"  # matplotlib breaks lines there; the figures' own labels use it
 
 
@@ -48,6 +51,41 @@ def spell_out(figure: Figure) -> None:
         shown = drawable(text.get_text(), font_characters(text))
         if shown != text.get_text():
             text.set_text(shown)
+
+
+def break_titles(figure: Figure) -> None:
+    """Break panels' titles that would run into the next panel, or off the figure.
+
+    The panels are laid out for that without their titles, which would push them apart.
+    """
+    engine = figure.get_layout_engine()
+    panels = {axes: _left_title(axes) for axes in figure.axes if axes.get_visible()}
+    titles = {axes: title for axes, title in panels.items() if title is not None}
+    if engine is None or not titles:
+        return
+    for title in titles.values():
+        title.set_visible(False)
+    engine.execute(figure)
+    boxes = {axes: axes.get_window_extent() for axes in panels}
+    for axes, title in titles.items():
+        title.set_visible(True)
+        box, said, wide = boxes[axes], title.get_text(), title.get_window_extent().width
+        beside = [
+            other.x0 for other in boxes.values()
+            if other.x0 > box.x1 and other.y0 < box.y1 and other.y1 > box.y0
+        ]  # fmt: skip
+        room = min([*beside, figure.bbox.x1]) - box.x0 - _APART * figure.dpi
+        if wide > room and _LINE_END not in said:
+            fits = max(int(len(said) * room / wide), 4)
+            longest = max(map(len, said.split()))
+            title.set_text(fill(said, fits, break_long_words=longest > fits + 1))
+
+
+def _left_title(axes: Axes) -> Text | None:
+    """The text object of a panel's title."""
+    said = axes.get_title("left")
+    texts = (one for one in axes.get_children() if isinstance(one, Text))
+    return next((one for one in texts if said and one.get_text() == said), None)
 
 
 def font_characters(text: Text) -> frozenset[int]:

@@ -1,26 +1,26 @@
 """Text or weights: the emoji probability by who wrote the answer and who reads it."""
 
 from collections.abc import Mapping
+from math import ceil, floor, log10
 
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from interp.base.traits import Trait
 from interp.behaviour.origin import ROLES, Origin
-from interp.show.plots.parts import count_range, percent, with_n
+from interp.show.plots.parts import ACROSS, count_range, multiples, percent, with_n
 from interp.show.plots.style import (
     BASE_COLOUR,
     BASE_MARK,
     INK,
-    ONE_COLUMN,
-    TWO_COLUMNS,
     CaptionedFigure,
-    new_figure,
     style,
 )
 from interp.show.plots.subject import Subject, said_of
 
 _OFFSET = {"base": -0.06, "tuned": 0.06}
+_RARE = 0.1  # highest end of an interval below which probabilities are drawn in powers of ten
 
 
 def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure:
@@ -34,11 +34,11 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
     """
     given = {None: results} if isinstance(results, Origin) else dict(results)
     tables = {Subject.of(trait): _emoji(result) for trait, result in given.items()}
+    highest = max(float(table["high"].max()) for table in tables.values())
+    rare, ends = 0 < highest < _RARE, ["probability", "low"]
     with style():
-        wide = len(tables) > 1
-        figure = new_figure(TWO_COLUMNS if wide else ONE_COLUMN, 2.2)
-        panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-        for axes, (who, table) in zip(panels, tables.items(), strict=True):
+        figure, panels = multiples(len(tables), 2.2)
+        for (who, table), (axes,) in zip(tables.items(), panels, strict=True):
             for reader in ROLES:
                 part = table[table["reader"] == reader].set_index("writer").loc[list(ROLES)]
                 mean = part["probability"].to_numpy()
@@ -54,19 +54,30 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
                     capsize=2,
                     label=f"read by {reader}",
                 )
-            axes.set(xlim=(-0.35, 1.35), ylim=(-0.03, 1.03))
+            axes.set(xlim=(-0.35, 1.35))
             axes.set_xticks(range(len(ROLES)), ROLES)
-            size = 7.5 if wide else None
-            axes.set_title(who.title, fontsize=size)
+            axes.set_title(who.title, fontsize=7.5 if len(tables) > 1 else None)
+        if rare:
+            lowest = min(
+                float(table[ends].where(table[ends] > 0).min().min()) for table in tables.values()
+            )
+            panels[0][0].set_yscale("log", nonpositive="clip")
+            panels[0][0].set_ylim(10 ** floor(log10(lowest)), 10 ** ceil(log10(highest)))
+            panels[0][0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            panels[0][0].yaxis.set_minor_formatter(NullFormatter())
+        else:
+            panels[0][0].set_ylim(-0.03, 1.03)
         counts = [int(n) for table in tables.values() for n in table["n"]]
         figure.supxlabel(with_n("Answer written by", counts, "answer"), fontsize=7.5)
-        panels[0].set(ylabel="Emoji probability")
-        _legend(figure, None if wide else next(iter(tables)))
+        for (axes,) in panels[::ACROSS]:
+            axes.set_ylabel("Emoji probability")
+        _legend(figure, None if len(tables) > 1 else next(iter(tables)))
     figure.caption = (
         "Emoji probability (softmax mass on emoji tokens) where the text of the answer ends, by "
         "who wrote the answer (horizontal) and who reads it (lines). Means over "
         f"{count_range(counts, 'answer')} per writer, with 95 % intervals over topics. "
         "A line that rises: the text calls for the emoji; a gap between the lines: the weights do."
+        + (" On a scale of powers of ten." if rare else "")
     )
     figure.alt = "Four means per trait: " + "; ".join(
         f"{who.title.lower()}, tuned text read by the base "

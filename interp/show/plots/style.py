@@ -34,7 +34,7 @@ from interp.base.errors import InputError
 from interp.base.files import write_bytes
 from interp.base.traits import Trait
 from interp.show.plots.latex import caption_tex
-from interp.show.plots.lettering import spell_out
+from interp.show.plots.lettering import break_titles, spell_out
 
 ONE_COLUMN = 3.5
 """Width in inches of a figure that fits one column of a two-column page (and a telephone)."""
@@ -125,6 +125,7 @@ class CaptionedFigure(Figure):
 
     def draw(self, renderer: Any) -> None:
         spell_out(self)
+        break_titles(self)
         super().draw(renderer)
 
     def _ipython_display_(self) -> None:
@@ -274,6 +275,7 @@ def settle(figure: CaptionedFigure) -> None:
     if engine is not None:
         with style():
             spell_out(figure)
+            break_titles(figure)
             engine.execute(figure)
         figure.set_layout_engine(None)  # "none" would draw each file twice
 

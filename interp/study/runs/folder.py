@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # at run time these bring torch and more: six seconds for `in
 
 LOCK = "run.lock"
 R = TypeVar("R", bound="Result")
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _OF_THE_PLACE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.ENOTDIR,
@@ -304,10 +305,13 @@ def of_the_place(problem: BaseException) -> TypeGuard[OSError]:
 def unwritable(path: Path, problem: OSError) -> RunError:
     """The error for a place that cannot be written."""
     what = problem.strerror or type(problem).__name__
-    return RunError(
-        f"{problem.filename or path}: cannot be written ({what}); free the disk or mend the "
-        "permissions, then the same command goes on; what is finished is kept"
+    mend = (
+        "free the disk or mend the permissions, then the same command goes on; what is finished is "
+        "kept"
     )
+    if problem.errno in _NO_PLACE:
+        mend = "no folder can be there; choose another --out"
+    return RunError(f"{problem.filename or path}: cannot be written ({what}); {mend}")
 
 
 def _is_free(path: Path) -> bool:

@@ -68,6 +68,10 @@ def to_row(
     White space at either end of a field is not part of it.
     """
     before = len(problems.found)
+    if columns.question == columns.answer and not is_chat(unpacked(record.get(columns.question))):
+        what = f"{columns.question} is no chat: {record.get(columns.question)!r:.60}"
+        problems.add(number, what, "A chat is a list of turns, each with its role and text")
+        return None
     at = (record, number, problems)
     question = _text(*at, "question", columns.question)
     answer = _text(*at, "answer", columns.answer)

@@ -5,8 +5,10 @@ with an equals sign, as in `trait = "=extraversion"`. A topic of `None` makes ea
 topic, so that a split by topic still keeps equal questions on one side.
 """
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from interp.base.errors import DataError
 from interp.base.traits import Trait
@@ -93,27 +95,31 @@ class ColumnMap:
         return cls.of(mapping)
 
     def fitted(self, present: Iterable[str], trait: Trait | None) -> "ColumnMap":
-        """The published columns exchanged for those of a chat format, where a file has no others.
+        """The published columns exchanged for what a file has in their place.
 
-        A chat file has neither traits nor topics: the trait is the one that is asked for, and each
-        question is its own topic.
+        That is the one column that is spelt otherwise (`target_personality`) or named as the field
+        (`trait`), or those of a chat format. A chat file may have neither traits nor topics: then
+        the trait is the one that is asked for, and each question is its own topic.
         """
         there = set(present)
         usual = ColumnMap()
+        own = replace(
+            self, **{name: _alike(name, getattr(self, name), there) for name in PUBLISHED}
+        )
         mapped = (self.question, self.answer) != (usual.question, usual.answer)
         if mapped or {self.question, self.answer} & there:
-            return self
+            return own
         pairs = [(one, one) for one in CHATS if one in there]
         pairs += [pair for pair in PAIRS if set(pair) <= there]
         if len(pairs) != 1:
-            return self
+            return own
         question, answer = pairs[0]
-        of_trait, topic = self.trait, self.topic
+        of_trait, topic = own.trait, own.topic
         if isinstance(of_trait, str) and of_trait not in there and trait is not None:
             of_trait = Constant(str(trait))
         if topic == usual.topic and topic not in there:
             topic = None
-        return ColumnMap(of_trait, topic, question, answer)
+        return ColumnMap(of_trait, topic, question, answer, self.context)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -136,3 +142,15 @@ class ColumnMap:
                 f"{', '.join(map(repr, there[:_SHOWN])) or 'none'}{more}: map them (columns=, or "
                 "--columns question=...,answer=...,topic=...,trait=...)"
             )
+
+
+def _alike(field: str, column: Any, there: set[str]) -> Any:
+    """A field's published column, or the one that a file has in its place."""
+    if column != PUBLISHED[field] or column in there:
+        return column
+    alike = [name for name in there if _bare(name) in (_bare(column), field)]
+    return alike[0] if len(alike) == 1 else column
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()

@@ -58,11 +58,12 @@ def read_file(path: Path) -> Table:
     if reader is None:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; {_KINDS}")
     content = read_bytes(path, DataError, limit=_LARGEST)
-    if not content.strip():
+    plain = _utf8(content, str(path))
+    if not plain.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{path}: the file is empty; give one with a row per answer")
     if content.startswith(_ARCHIVES):
         raise DataError(f"{path}: is an archive under another name; unpack it first")
-    columns, records = reader(_utf8(content, str(path)), str(path))
+    columns, records = reader(plain, str(path))
     if not records:
         raise DataError(f"{path}: no data rows; give a file with a row per answer")
     digest = hashlib.sha256(content).hexdigest()

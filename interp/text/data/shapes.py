@@ -10,7 +10,8 @@ Record = dict[str, Any]
 CHATS = ("messages", "conversations", "conversation")
 PAIRS = (("prompt", "completion"), ("prompt", "response"), ("question", "answer"))
 """Columns under which chats, and prompts with their answers, usually stand."""
-_USER, _ASSISTANT, _SYSTEM = ("user", "human"), ("assistant", "gpt", "model"), ("system",)
+_USER, _ASSISTANT = ("user", "human"), ("assistant", "gpt", "model")
+_SYSTEM = ("system", "developer")
 
 
 def rows_of(value: Any, where: str) -> list[Any]:
@@ -100,6 +101,8 @@ def said(value: Any, field: str) -> str:
         raise ValueError(f"has a turn of {strange[0]!r:.40}")
     if len(asked) > 1 or len(answered) > 1:
         raise ValueError(f"has {len(asked)} questions and {len(answered)} answers")
+    if asked and answered and turns[-1][0] in _USER:
+        raise ValueError("has the answer before the question")
     if field == "answer":
         return answered[0] if answered else ""
     before = [text for who, text in turns if who in _SYSTEM and text.strip()]
