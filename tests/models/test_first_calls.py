@@ -116,6 +116,12 @@ def test_what_a_model_cannot_be_called_on_is_named(pair, ids) -> None:
     torch.testing.assert_close(made[0, -1], alone[0, -1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_string_is_one_prompt_of_the_merge_report() -> None:
+    adapter = organism.adapter_path("extraversion")
+    pair = interp.load_pair(organism.base_path(), adapter, device="cpu", prompts=ASKED)
+    assert pair.merge_report.n_prompts == 1
+
+
 def test_a_device_without_numbers_is_named() -> None:
     with pytest.raises(ModelError, match="'meta' keeps no numbers"):
         interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"), device="meta")
