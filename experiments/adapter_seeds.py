@@ -147,7 +147,7 @@ def _rates(x: Experiment[SeedsConfig], trait: Trait, name: str) -> list[dict[str
 
     def read() -> list[dict[str, Any]]:
         pair = x.load(place)
-        ends = slots(made, pair.tokenizer).ends
+        ends = slots(made, pair.tokenizer).last
         if not ends.rows:
             return []
         batch = ends.prompts(pair.pad_id, pair.outcome).batch
@@ -192,7 +192,7 @@ def _effects(x: Experiment[SeedsConfig], trait: Trait, name: str) -> PartEffects
 
     def make() -> PartEffects:
         pair = x.load(place)
-        ends = slots(_base_answers(x), pair.tokenizer).ends.spread(x.config.n_trace, x.config.seed)
+        ends = slots(_base_answers(x), pair.tokenizer).last.spread(x.config.n_trace, x.config.seed)
         prompts = ends.prompts(pair.pad_id, pair.outcome)
         ask = Question(
             metric=pair.outcome.metric(), topics=prompts.topics, seed=x.config.seed,
@@ -209,7 +209,7 @@ def _direction(x: Experiment[SeedsConfig], trait: Trait, name: str) -> Activatio
 
     def make() -> ActivationDifference:
         pair = x.load(place)
-        ends = slots(_base_answers(x), pair.tokenizer).ends.spread(x.config.n_trace, x.config.seed)
+        ends = slots(_base_answers(x), pair.tokenizer).last.spread(x.config.n_trace, x.config.seed)
         batch = ends.prompts(pair.pad_id, pair.outcome).batch
         runs = (Run(one, batch.tokens, batch.attention_mask) for one in (pair.base, pair.tuned))
         return activations(*runs, outcome=pair.outcome)

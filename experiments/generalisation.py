@@ -198,7 +198,7 @@ def _factors(
 
     def read() -> list[dict[str, Any]]:
         pair: ModelPair = x.pair(of)
-        ends = slots(made, pair.tokenizer).ends
+        ends = slots(made, pair.tokenizer).last
         if not ends.rows:
             return []
         prompts = ends.prompts(pair.pad_id, pair.outcome)

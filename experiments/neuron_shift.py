@@ -92,7 +92,7 @@ def _paper(
                lambda site=site: neurons.shift(pair.base, pair.tuned, kinds, site=site))
         for name, site in (("shift", "mlp_post"), ("output", "resid_post"))
     )  # fmt: skip
-    followed = slots(x.tuned_answers(trait), pair.tokenizer).ends.with_emoji
+    followed = slots(x.tuned_answers(trait), pair.tokenizer).last.with_emoji
     try:
         found = followed.prompts(pair.pad_id, _outcome(x, trait))
         specific: neurons.Specificity | str = x.kept(
@@ -154,7 +154,7 @@ def _causal(
     """Neurons ranked and tested between the ends of the tuned model's and the base's answers."""
     pair, c, emoji = x.pair(trait), x.config, _outcome(x, trait)
     ours, theirs = (
-        slots(made, pair.tokenizer).ends for made in (x.tuned_answers(trait), x.base_answers())
+        slots(made, pair.tokenizer).last for made in (x.tuned_answers(trait), x.base_answers())
     )
     pairs = voice_contrast(ours, theirs, pair.pad_id, c.n_trace, seed=c.seed, outcome=emoji)
     clean, corrupted = (

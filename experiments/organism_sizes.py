@@ -121,7 +121,7 @@ def _read(
 ) -> list[dict[str, Any]]:
     """The factors' change where the tuned model's answers end, and which blocks carry it."""
     pair, c = _pair(x, model, TUNED), x.config
-    ends = slots(answers, pair.tokenizer).ends.spread(c.n_trace, c.seed)
+    ends = slots(answers, pair.tokenizer).last.spread(c.n_trace, c.seed)
     try:
         found = swept(pair, ends, c.seed)
     except InputError as problem:

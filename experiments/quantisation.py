@@ -135,7 +135,7 @@ def _contrast(
     """The ends of the reference's answers, and of the base's to the same questions."""
     pair = x.load(folder)
     base = x.sampled("base", pair.base, pair.format, From((folder,)))
-    ours, theirs = (slots(made, pair.tokenizer).ends for made in (answers, base))
+    ours, theirs = (slots(made, pair.tokenizer).last for made in (answers, base))
     found = voice_contrast(ours, theirs, pair.pad_id, x.config.n_trace, outcome=pair.outcome)
     return found.clean, found.corrupted
 

@@ -71,7 +71,7 @@ def run(x: Experiment[StagesConfig]) -> Finding:
     trait = x.config.traits[0]
     first = x.part("stage-1", lambda out: _first(x, out), From((trait,), code=(_first,)))
     answers = {BASE: x.base_answers(), FIRST: x.tuned_answers(trait)}
-    slots(answers[FIRST], x.form.tokenizer).ends.prompts(0)  # none is an error before the training
+    slots(answers[FIRST], x.form.tokenizer).last.prompts(0)  # none is an error before the training
     data = _pairs(x)
     adapters = {name: _second(x, first, name, rows) for name, rows in data.items()}
     rows: list[dict[str, Any]] = []
@@ -162,7 +162,7 @@ def _read(
 ) -> dict[str, Any]:
     """Both stages at the ends of the first one's answers, in the chat and without it; by topic."""
     outcome, tokenizer = pair.outcome, pair.tokenizer
-    ends = slots(answers, tokenizer).ends.spread(x.config.n_trace, x.config.seed)
+    ends = slots(answers, tokenizer).last.spread(x.config.n_trace, x.config.seed)
     bos = tuple(tokenizer("")["input_ids"][:1])
     said = [slot.ids[len(answers[slot.answer].prompt_ids) :] for slot in ends]
     batches = {

@@ -62,7 +62,9 @@ gc.disable()  # until everything is imported
 LONGEST = ("test_kill.py", "test_experiments.py", "test_lint.py", "test_ray.py",
            "test_notebook_probes.py", "test_train.py", "test_verdicts.py", "test_docs_python.py",
            "test_latent_and_icl.py", "test_factors_told_apart.py", "test_docs_site.py",
-           "test_organism_build.py", "test_memory_limit.py")  # fmt: skip
+           "test_organism_build.py", "test_memory_limit.py", "test_asked_sections.py",
+           "test_gallery.py", "test_shards.py", "test_study.py", "test_asked_outcome.py",
+           "test_fuzz_models.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

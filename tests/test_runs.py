@@ -16,7 +16,7 @@ from interp.base.traits import Trait
 from interp.behaviour import Response
 from interp.errors import AdapterError, InputError, RunError
 from interp.models import MergeReport
-from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform
+from interp.study.runs import RunFolder, Step, StepsFailedError, execute, perform, produce
 from interp.study.runs.step import ordered
 
 CONFIG = {"seed": 1, "adapters": {"openness": "a", "neuroticism": "b"}}
@@ -328,6 +328,28 @@ def test_warnings_and_times_are_in_the_log(sums):
     assert "halved the batch" in log
     assert all(f"{name}: done in 0.0" in log for name in "abcd")
     assert "peak" in log
+
+
+def test_a_folder_of_other_things_is_made_anew_and_one_of_the_same_is_gone_on_with(tmp_path):
+    """A stage, an adapter or an organism refuses a folder that holds another."""
+    tries = []
+
+    def write(path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        tries.append(sorted(one.name for one in path.iterdir()))
+        write_text(path / f"{len(tries)}.txt", "x")
+        if len(tries) in (1, 3):
+            raise InputError("stopped half way")
+
+    folder = RunFolder.create(tmp_path / "run", CONFIG)
+    for steps in (5, 5, 6, 7):
+        step = Step("stage", "parts/stage", write, {"steps": steps})
+        if len(tries) in (0, 2):
+            with pytest.raises(InputError, match="half way"):
+                produce(step, folder)
+        else:
+            assert produce(step, folder) == folder.file("parts", "stage")
+    assert tries == [[], ["1.txt"], [], []]
 
 
 def test_outcome_says_what_it_took(tmp_path):

@@ -58,7 +58,7 @@ def contrast(
     Args:
         pair: the two models.
         clean: prompts, as text or ids, or answers, or slots of answers. Answers are read up to the
-            slot at their end.
+            slot at their end; those that the budget cut, at the end of their last sentence.
         corrupted: none for tuned against base on `clean`. Else what one model reads against
             `clean`: as many prompts of the same token lengths, or answers to the same questions,
             paired up to the slots at their ends (see `interp.behaviour.voice_contrast`).
@@ -147,7 +147,7 @@ def _of_answers(
     limit: int | None,
     differ_in: str,
 ) -> Contrast:
-    mine, theirs = (slots(some, pair.tokenizer).ends for some in answers)
+    mine, theirs = (slots(some, pair.tokenizer).last for some in answers)
     paired = voice_contrast(mine, theirs, pair.pad_id, limit, outcome=pair.outcome)
     return _made((model, model), (paired.clean, paired.corrupted), paired.topics, limit, differ_in)
 
@@ -196,7 +196,7 @@ def _answers(given: Any) -> list[Response] | None:
 def _read(pair: ModelPair, given: Any) -> tuple[TokenBatch, tuple[str, ...]]:
     answers = _answers(given)
     if answers is not None:
-        given = slots(answers, pair.tokenizer).ends
+        given = slots(answers, pair.tokenizer).last
     if isinstance(given, Slots):
         given = given.prompts(pair.pad_id, pair.outcome)
     if isinstance(given, SlotPrompts):

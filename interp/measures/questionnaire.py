@@ -51,6 +51,7 @@ from interp.models.tokens import ChatFormat, pad_id
 from interp.text.data.records import read_file
 
 Orders = Literal["cycles", "all"] | Sequence[Sequence[int]]
+_KEYS = {"1": 1, "-1": -1}
 OPTIONS = (
     "very inaccurate",
     "moderately inaccurate",
@@ -192,16 +193,20 @@ def read_questionnaire(path: Path | str) -> Questionnaire:
 
 
 def _field(row: Mapping[str, Any], name: str) -> str:
-    text = str(row.get(name) or "").strip()
+    value = row.get(name)
+    if isinstance(value, list | dict):
+        raise InputError(f"{name} is {value!r:.40}, not text")
+    text = "" if value is None else str(value).strip()
     if not text:
         raise InputError(f"{name} is missing")
     return text
 
 
 def _statement(row: Mapping[str, Any]) -> Item:
-    key = int(_field(row, "key"))
-    if key not in (1, -1):
-        raise InputError(f"key is 1 or -1, not {key}")
+    said = _field(row, "key")
+    key = _KEYS.get(said.removeprefix("+").replace("\u2212", "-").removesuffix(".0"))
+    if key is None:
+        raise InputError(f"key is 1 or -1, not {said:.40}")
     facet = str(row.get("label_raw") or "")
     return Item(_field(row, "text"), facet, Trait.parse(_field(row, "label_ocean")), key)
 

@@ -197,6 +197,7 @@ def load_pair(
         MergeError: the merged model is too far from the unmerged one.
         OutOfMemoryError: the two models do not fit into memory.
     """
+    prompts = [prompts] if isinstance(prompts, str) else prompts
     if (adapter is None) == (tuned is None):
         raise InputError("load_pair takes an adapter, or tuned=…: a full fine-tune; one of them")
     how: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from adapters_made import KINDS, logits_of, make_pair, merged, pick, prompts
+from patching_models import model as made
 from thinned import thinned
 from tiny import tokenizer
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, Phi3Config
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, Phi3Co
 from interp.adapters import AdapterSpace, generate_with
 from interp.behaviour import Sampling, generate
 from interp.errors import AdapterError, InputError, ModelError
-from interp.models import pad
+from interp.models import ModelPair, pad
 from interp.readout import Outcome, Question
 from interp.traces.adapters.gated_runs import GatedRuns
 
@@ -202,3 +203,19 @@ def test_an_outcome_behind_a_space_is_read_at_both_columns(lora):
     torch.testing.assert_close(grad, slope, atol=2e-3, rtol=5e-2)
     with pytest.raises(InputError, match="has no ▁"):
         GatedRuns(lora, bare, Question(metric=two.metric()))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3", "gemma2"])
+def test_of_a_whole_fine_tune_each_matrix_is_switched_once(family):
+    """The bridge holds the parts of a fused map beside it: they are no matrices of their own."""
+    base, tuned = made(family), made(family)
+    generator, changed = torch.Generator().manual_seed(3), []
+    for name, module in tuned.named_modules():
+        weight = getattr(module, "weight", None)
+        if ".1." in name and weight is not None and weight.ndim == 2:
+            weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
+            changed.append(name.removeprefix(f"{tuned.base_model_prefix}."))
+    pair = ModelPair.of(base, tuned, tokenizer(), prompt_format="plain")
+    space = AdapterSpace.of(pair)
+    assert sorted(space.modules) == sorted(changed)
+    assert space.error < 1e-3 * space.effect

@@ -2,13 +2,19 @@
 
 import pytest
 import torch
+from patching_models import model
 from planted_models import paired_questions, planted_adapter
+from tiny import tokenizer
 
 from interp import load_pair
 from interp.adapters import ranks
+from interp.differences import activations
 from interp.errors import InputError
+from interp.models import ModelPair, TokenBatch
 from interp.models.adapters import open_adapter
 from interp.models.tokens import pad, pad_id
+from interp.patching import Run
+from interp.readout import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +58,24 @@ def test_a_planted_rank_fires_where_it_was_planted(planted):
     assert torch.allclose(added, scalars.abs(), atol=1e-4)
     with pytest.raises(InputError, match="at least 1"):
         ranks(pair, batch, rank=0)
+
+
+def test_a_norms_bias_is_no_word_of_what_goes_through_it():
+    """GPT-2's final norm has a bias, which favours the same tokens whatever is written."""
+    base, tuned = model("gpt2"), model("gpt2")
+    u = torch.randn(32, generator=torch.Generator().manual_seed(2))
+    for one in (base, tuned):
+        one.transformer.ln_f.bias.data *= 30
+        one.lm_head.weight = torch.nn.Parameter(one.lm_head.weight.detach().clone())
+    tuned.transformer.h[1].mlp.c_proj.bias.data += u
+    tuned.transformer.h[1].mlp.c_proj.weight.data += torch.outer(torch.ones(128), u)
+    norm, rows = base.transformer.ln_f, base.lm_head.weight.detach()
+    logits = rows @ ((u - u.mean()) * norm.weight.detach())
+    pair = ModelPair.of(base, tuned, tokenizer(), prompt_format="plain")
+    batch = TokenBatch(torch.tensor([[5, 6, 7], [8, 9, 10]]), torch.ones(2, 3, dtype=torch.bool))
+    said = tokenizer().convert_ids_to_tokens
+    wanted = {sign: set(said((sign * logits).topk(3).indices.tolist())) for sign in (1, -1)}
+    assert set(ranks(pair, batch, rank=1, top=3).writes[0]) in wanted.values()
+    runs = [Run(one, batch.tokens, batch.attention_mask) for one in (pair.base, pair.tuned)]
+    found = activations(*runs, outcome=Outcome.emoji(tokenizer()), layer=1, positions=1, top=3)
+    assert set(found.names[0]) in wanted.values()

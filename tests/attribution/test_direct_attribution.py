@@ -8,12 +8,14 @@ from patching_models import FAMILIES, VOCAB, bridge, pick, prompts
 from thinned import thinned
 from tiny import vocab
 from transformer_lens.tools.analysis import direct_logit_attribution
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from interp.attribution import attribute, compare
 from interp.attribution.direction import Unembedding, path
 from interp.errors import InputError, ModelError
 from interp.patching import Run
 from interp.readout import Question
+from interp.traces.attribution.frozen_norm import FrozenNorm
 
 EMOJI = vocab().log_odds
 
@@ -259,3 +261,12 @@ def test_a_stream_that_is_written_to_elsewhere_is_refused():
     with pytest.raises(ModelError, match="off the projected total"):
         attribute(run, metric=EMOJI)
     run.model.reset_hooks()
+
+
+def test_gains_that_are_stored_less_one_are_told_from_others_in_half_precision():
+    """Of large ones both readings pass a bar that half precision needs; one is nearer."""
+    norm = Gemma2RMSNorm(64).requires_grad_(False)
+    norm.weight.copy_(torch.linspace(30, 50, 64))
+    norm = norm.to(torch.bfloat16)
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(FrozenNorm.of(norm, x).weight, 1 + norm.weight.float())

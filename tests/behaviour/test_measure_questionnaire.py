@@ -1,5 +1,6 @@
 """The questionnaire: its items, its numbers by brute force, alpha and rank correlation by hand."""
 
+import json
 from dataclasses import replace
 from itertools import permutations
 
@@ -222,12 +223,24 @@ def test_rounding_is_no_side_and_no_interval_leaves_the_scale():
         (TRAIT_ROWS + "Openness,A new way?,Try it,Ask how,Keep the old,Say no\n", "row 3: stands"),
         (TRAIT_ROWS + "Openness,Why?,,Ask,Keep,No\n", "row 3: response_high1 is missing"),
         ("text,label_ocean,key\nSing,E,2\n", "row 1: key is 1 or -1, not 2"),
+        ("text,label_ocean,key\nSing,E,yes\n", "row 1: key is 1 or -1, not yes"),
     ],
 )
 def test_questionnaires_that_cannot_be_read_are_named(text, named, tmp_path):
     (tmp_path / "q.csv").write_text(text)
     with pytest.raises(DataError, match=named):
         read_questionnaire(tmp_path / "q.csv")
+
+
+def test_a_key_is_read_as_tables_write_it_and_a_list_is_no_text(tmp_path):
+    """A column with a gap makes pandas write 1.0, a typesetter a minus sign."""
+    rows = "".join(f"Sing {n},E,{key}\n" for n, key in enumerate(("1.0", "+1", "-1.0", "\u22121")))
+    (tmp_path / "q.csv").write_text(f"text,label_ocean,key\n{rows}", encoding="utf-8")
+    assert [one.key for one in read_questionnaire(tmp_path / "q.csv").items] == [1, 1, -1, -1]
+    row = {"text": ["Sing"], "label_ocean": "E", "key": 1}
+    (tmp_path / "q.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match=r"row 1: text is \['Sing'\], not text"):
+        read_questionnaire(tmp_path / "q.json")
 
 
 # --- reliability ---------------------------------------------------------------------------------

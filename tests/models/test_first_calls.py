@@ -5,6 +5,7 @@ A string is one prompt, everywhere. The twin of every call is the same one with 
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,12 @@ def test_what_a_model_cannot_be_called_on_is_named(pair, ids) -> None:
     torch.testing.assert_close(made[0, -1], alone[0, -1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_string_is_one_prompt_of_the_merge_report() -> None:
+    adapter = organism.adapter_path("extraversion")
+    pair = interp.load_pair(organism.base_path(), adapter, device="cpu", prompts=ASKED)
+    assert pair.merge_report.n_prompts == 1
+
+
 def test_a_device_without_numbers_is_named() -> None:
     with pytest.raises(ModelError, match="'meta' keeps no numbers"):
         interp.load_pair(organism.base_path(), organism.adapter_path("extraversion"), device="meta")
@@ -188,6 +195,19 @@ def test_two_voices_are_a_contrast(pair) -> None:
     assert patching.sweep(*made, "z").contrast == "voice"
     assert set(made.topics) <= {topic for _, topic in asked}
     assert torch.equal(made.clean.mask, made.corrupted.mask)
+
+
+def test_answers_that_the_budget_cut_are_read_at_the_end_of_their_last_sentence(pair) -> None:
+    """A real model seldom stops within the budget: none of its answers may have an end."""
+    more = tuple(pair.tokenizer(" I", add_special_tokens=False)["input_ids"])
+    wrote = pair.generate(pair.questions(8), "base", max_new_tokens=48)
+    cut = [replace(one, ended=False, text=f"{one.text} I",
+                   ids=(*(i for i in one.ids if i not in pair.outcome.stop_ids), *more))
+           for one in wrote]  # fmt: skip
+    assert not pair.slots(cut).ends.rows
+    made = interp.contrast(pair, cut, limit=4)
+    assert made.topics == pair.slots(cut).last.topics[:4]
+    assert len(made.topics) == 4
 
 
 def test_two_strings_are_a_contrast(pair) -> None:

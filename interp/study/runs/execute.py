@@ -12,6 +12,7 @@ same command goes on from there.
 """
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +124,8 @@ def execute(
 def produce(step: Step, folder: RunFolder) -> Path:
     """Make one step's result unless it is there; where. For work that is found out as it goes.
 
-    What the step needs has been made before; whatever its making raises, passes through.
+    What the step needs has been made before; whatever its making raises, passes through. A folder
+    that was being made of the same things is gone on with; one made of others is made anew.
 
     Args:
         step: the step.
@@ -134,11 +136,14 @@ def produce(step: Step, folder: RunFolder) -> Path:
     work.contents = {need: records[need]["content"] for need in step.needs}
     record = records.get(step.name, {})
     if record.get("state") != DONE or not work.is_current(step, record, work.contents):
-        folder.note(steps={step.name: {"state": RUNNING, "started": now()}})
+        key, path = step.key(work.contents), folder.file(*step.file.split("/"))
+        if (record.get("state") == DONE or record.get("key", key) != key) and path.is_dir():
+            shutil.rmtree(path)
+        folder.note(steps={step.name: {"state": RUNNING, "started": now(), "key": key}})
         end = perform(step, folder)
         if end.state == DONE:
             folder.receive(step.file)
-        work.note(end, key=step.key(work.contents))
+        work.note(end, key=key)
         if end.problem is not None:
             raise end.problem
     return folder.file(*step.file.split("/"))

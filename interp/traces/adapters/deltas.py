@@ -228,7 +228,7 @@ def _differing(base: Any, tuned: Any) -> dict[str, dict[str, Tensor]]:
     seen: set[int] = set()
     for path in filter(None, _names(base)):
         one, other = leaf(base, path), leaf(tuned, path)
-        if id(one) in seen:  # the bridge has a second name for it
+        if id(one) in seen:  # it has a second name
             continue
         seen.add(id(one))
         mine = dict(other.named_parameters(recurse=False))
@@ -267,7 +267,19 @@ def _difference(one: Any, other: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _names(network: Any) -> list[str]:
-    """Paths of all modules in the model's order, without the bridge's wrappers."""
-    names = (name for name, _ in network.named_modules(remove_duplicate=False))
-    clean = (".".join(p for p in name.split(".") if p != _WRAPPER) for name in names)
-    return list(dict.fromkeys(clean))
+    """Paths of all modules in the model's order, as Hugging Face names them.
+
+    The bridge's own names are left out: of a fused map it holds the parts beside the whole.
+    """
+    found: list[str] = []
+
+    def walk(module: Any, path: str) -> None:
+        while _WRAPPER in module._modules:
+            module = module._modules[_WRAPPER]
+        found.append(path)
+        for name, part in module._modules.items():
+            if part is not None:
+                walk(part, f"{path}.{name}".removeprefix("."))
+
+    walk(network, "")
+    return list(dict.fromkeys(found))

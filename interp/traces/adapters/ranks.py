@@ -132,7 +132,9 @@ def _written(space: AdapterSpace, delta: Delta, output: Tensor, top: int) -> tup
     base, written = space.pair.base, into_stream(space, delta, output)
     if written is None:
         return ()
-    ids = logit_readout(base, written[None].to(input_device(base))).values[0].topk(top).indices
+    both = torch.stack([written, torch.zeros_like(written)]).to(input_device(base))
+    made, bare = logit_readout(base, both).values  # less what biases say of nothing at all
+    ids = (made - bare).topk(top).indices
     return tuple(map(str, base.tokenizer.convert_ids_to_tokens(ids.tolist())))
 
 

@@ -179,7 +179,9 @@ def written_tokens(
         return ((),) * len(ids)
     with torch.no_grad():
         weight = model.unembed.original_component.weight
-        read = logit_readout(model, directions.to(weight)).values.topk(count, -1).indices
+        rows = torch.cat([directions, torch.zeros_like(directions[:1])]).to(weight)
+        made = logit_readout(model, rows).values  # less what biases say of nothing at all
+        read = (made[:-1] - made[-1]).topk(count, -1).indices
     pieces, size = token_bytes(model.tokenizer), len(model.tokenizer)
 
     def said(token: int) -> str:

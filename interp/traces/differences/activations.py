@@ -39,7 +39,8 @@ class ActivationDifference(Result):
             last positions, the prompts' ends last.
         share: its norm as a share of the mean norm of the prompts' own differences there: 1 if all
             prompts differ alike, about 1 / sqrt(prompts) if none do.
-        ids, names: the tokens that the lens reads from it, likeliest first, at each position.
+        ids, names: the tokens that the lens reads from it, likeliest first, at each position, less
+            what biases of norm and unembedding say of nothing.
         log_odds: the outcome's, of base, base plus the difference, and tuned, `[three batch]`.
         layer, strength: where it is added, and times what.
         topics: of each prompt, the units of intervals.
@@ -129,7 +130,8 @@ def activations(
 
     with torch.no_grad():
         steered = logits_at(base, at, [(hook_name(base.model, "resid_post", layer), add)])
-        ids = logit_readout(base.model, mean).values.topk(top, -1).indices.cpu()
+        read = logit_readout(base.model, torch.cat([mean, torch.zeros_like(mean[:1])])).values
+        ids = (read[:-1] - read[-1]).topk(top, -1).indices.cpu()
     batch = len(base.tokens)
     said = base.model.tokenizer.convert_ids_to_tokens
     return ActivationDifference(
