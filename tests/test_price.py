@@ -151,6 +151,11 @@ def test_a_dry_run_prints_the_price_and_makes_nothing(tmp_path, monkeypatch, cap
     assert said["seconds"] > 1
     assert command([*argv, "--budget", "1000h"], monkeypatch) == 0
     assert "budget 1000h: everything that was asked" in capsys.readouterr().err
+    dear = config(n_responses=100_000)
+    assert price.fitted(dear, price.Shape.of(BASE), SPEED) != dear
+    assert command([*argv, "--n-responses", "100000", "--json"], monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["chosen"] == "everything that was asked"
+    assert _priced(dear) == dear, "which is what a run makes of a small base"
     assert not (tmp_path / "run").exists()
 
 
@@ -169,6 +174,22 @@ def test_a_run_keeps_what_its_budget_chose(tmp_path, monkeypatch):
     again = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert again["config"] == manifest["config"]
     assert again["steps"] == manifest["steps"]
+
+
+def test_a_budget_chooses_anew_where_other_sizes_are_asked(tmp_path, monkeypatch):
+    """Not the earlier choice over what the user asks now; going on keeps what was chosen."""
+    argv = [
+        "trace", "--base", BASE, "--adapter", f"E={ADAPTER}", "--data", DATA, "--json",
+        "--only", "rates", "--out", str(tmp_path / "run"), "--budget", "1h", "--n-responses",
+    ]  # fmt: skip
+    monkeypatch.setattr(price, "speeds", lambda *_: (1e9, 1e8))
+    monkeypatch.setattr(price, "LADDER", ({"n_responses": 6},))
+    for asked, chosen in (("9", 6), ("4", 4)):
+        assert command([*argv, asked], monkeypatch) == 0
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert manifest["config"]["n_responses"] == chosen
+    monkeypatch.setattr(price, "fitted", None)  # it does not choose again
+    assert command(["run", "resume", str(tmp_path / "run"), "--json"], monkeypatch) == 0
 
 
 def test_without_a_budget_a_run_is_the_same_again(tmp_path, monkeypatch):

@@ -189,6 +189,41 @@ def test_a_changed_setting_redoes_just_what_depends_on_it(tmp_path, changes, red
     assert {name.removeprefix(f"{TRAIT}/") for name in differ} == redone
 
 
+OF_ANY_OUTCOME = {
+    "merge", "responses-base", "responses", "probing-trait", "token-kl", "ablated-writing",
+}  # fmt: skip
+
+
+def test_another_outcome_redoes_every_trace_that_reads_it(tmp_path):
+    """Those asked for by name, too: all but answers, texts, whole distributions and emojis."""
+    folder = RunFolder.create(tmp_path / "run", {})
+    rows = {row.name: row for row in catalogue.ROWS if row.when != "dictionary"}
+    before, after = (
+        keys(folder, only=tuple(rows), outcome=outcome) for outcome in ("emoji", "strings:I")
+    )
+    same = {name for name in after if before[name] == after[name]}
+    names = {rows[name].step_name(TRAIT, "dense") for name in OF_ANY_OUTCOME}
+    assert same == names
+    assert len(before) == len(rows)
+
+
+def test_other_columns_of_the_same_file_redo_what_reads_its_texts(tmp_path):
+    """The file's hash is the same, and so are the questions: only the answers are others."""
+    rows = organism.opinion_qa("test").rows
+    table = pd.DataFrame(
+        [(r.trait, r.topic, r.question, r.answer, f"{r.answer} Yes.") for r in rows],
+        columns=["trait", "topic", "question", "one", "two"],
+    )
+    table.to_csv(tmp_path / "answers.csv", index=False)
+    folder = RunFolder.create(tmp_path / "run", {})
+    before, after = (
+        keys(folder, data=str(tmp_path / "answers.csv"),
+             columns=f"question=question,answer={name},topic=topic,trait=trait")
+        for name in ("one", "two")
+    )  # fmt: skip
+    assert {name for name in after if before[name] != after[name]} == {f"{TRAIT}/probing-trait"}
+
+
 def test_status_shows_every_step(run, monkeypatch, capsys):
     assert command(["run", "status", str(run.path), "--table"], monkeypatch) == 0
     said = capsys.readouterr().out

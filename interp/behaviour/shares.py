@@ -40,9 +40,19 @@ class Rows:
 
     def probability(self, measure: str, values: Sequence[float], topics: Sequence[str]) -> Row:
         """The mean of probabilities: no end of its interval lies outside 0 and 1."""
+        return self.within(measure, values, topics, (0.0, 1.0))
+
+    def within(
+        self,
+        measure: str,
+        values: Sequence[float],
+        topics: Sequence[str],
+        ends: tuple[float, float],
+    ) -> Row:
+        """The mean of values that lie between two ends, and so does its interval."""
         row = self.mean(measure, values, topics)
         if row["low"] is not None:
-            row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
+            row |= {"low": max(ends[0], row["low"]), "high": min(ends[1], row["high"])}
         return row
 
     def plain(

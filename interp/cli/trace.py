@@ -111,7 +111,7 @@ def _price(config: StudyConfig, json: bool) -> None:
 
         shape = room.Shape.of(config.base, config.trust_remote_code)
         speed = room.speeds(shape, config)
-    made = room.fitted(config, shape, speed)
+    made = config if room.as_given(config) else room.fitted(config, shape, speed)
     cost = room.price(made, shape, speed)
     if json:
         facts = {"steps": len(cost.seconds), "seconds": round(cost.total, 1), "memory": cost.memory}

@@ -64,7 +64,7 @@ class Judgements(Result):
     def to_dataframe(self) -> pd.DataFrame:
         """`measure`, `value`, `low`, `high`, `n`: mean score, its bounds, failures by kind."""
         bounds = [float(self.scores.nan_to_num(end).mean()) for end in (LOWEST, HIGHEST)]
-        return _table(self, ("judge's score", "score"), self.scores, bounds)
+        return _table(self, ("judge's score", "score"), self.scores, bounds, (LOWEST, HIGHEST))
 
 
 def judge_answers(
@@ -135,7 +135,8 @@ class AdjectiveEvaluation(Result):
 
     def to_dataframe(self) -> pd.DataFrame:
         """`measure`, `value`, `low`, `high`, `n`: PAE, its bounds, failures by kind."""
-        return _table(self, ("PAE", "PAE"), self.differences, self.bounds.mean(0).tolist())
+        most, bounds = HIGHEST - LOWEST, self.bounds.mean(0).tolist()
+        return _table(self, ("PAE", "PAE"), self.differences, bounds, (-most, most))
 
 
 def adjective_evaluation(before: Judgements, after: Judgements) -> AdjectiveEvaluation:
@@ -166,13 +167,15 @@ def _table(
     names: tuple[str, str],
     values: Tensor,
     bounds: Sequence[float],
+    ends: tuple[float, float],
 ) -> pd.DataFrame:
     """The mean of what is known, the bounds of the whole mean, failures in all and by kind."""
     known = [i for i, problem in enumerate(made.problems) if not problem]
     table, n = Rows(made.level, made.seed), len(made.problems)
     whole = Interval(bounds[0], bounds[1], made.level)
+    topics = [made.topics[i] for i in known]
     rows = [
-        table.mean(names[0], [float(values[i]) for i in known], [made.topics[i] for i in known]),
+        table.within(names[0], [float(values[i]) for i in known], topics, ends),
         table.plain(f"{names[1]}, whatever the failures", None, n, whole),
         table.plain("failed", float(made.n_failed), n),
     ]

@@ -19,6 +19,7 @@ than the positions before, and sequences are cut at 96 tokens. Here exactly the 
 count, each predicted by the position before it. The interval is over topics.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,10 +75,10 @@ class EditScores(Result):
         """`measure`, `value`, `low`, `high`, `n` topics: ES, its factors, DD."""
         table = Rows(self.level, self.seed)
         rows = [
-            table.mean("ES", self.success.tolist(), self.topics),
-            table.mean("ES: prefers the trait", self.prefers.tolist(), self.topics),
-            table.mean("ES: keeps the topic", self.keeps.tolist(), self.topics),
-            table.mean("DD", self.drawdown.tolist(), self.others),
+            table.probability("ES", self.success.tolist(), self.topics),
+            table.probability("ES: prefers the trait", self.prefers.tolist(), self.topics),
+            table.probability("ES: keeps the topic", self.keeps.tolist(), self.topics),
+            table.within("DD", self.drawdown.tolist(), self.others, (0.0, math.inf)),
         ]
         return frame(rows)
 

@@ -43,6 +43,8 @@ _LONGEST = 1_000_000  # bytes of a reply
 _DAY = 86_400.0
 _ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^/@\s?#\[\]:]+)(:\d+)?(/[^@\s?#]*)?")
 _SCORE = re.compile(r"\D*\b([1-5])(?:\.0+)?\b(?:\s*(?:/|out of)\s*5\b)?\D*", re.IGNORECASE)
+_LEAD = re.compile(r"(?:.*[:=])?\W*", re.DOTALL)
+"""What may stand before the score of a reply that was cut: `Score: 4 because`, not `Of the 5`."""
 _REMINDER = "Reply with one digit from 1 to 5 and nothing else."
 _AGAIN = "Your last reply held no score. Reply with one of the digits 1, 2, 3, 4, 5 only."
 
@@ -191,10 +193,12 @@ class EndpointJudge:
             return None, f"http status {status}", status in _PASSING or status >= 500
         except openai.APIConnectionError as failure:
             return None, f"no connection ({type(failure.__cause__).__name__})", True
-        said = _message(reply.http_response.content)
+        said, cut = _message(reply.http_response.content)
         if said is None:
             return None, "nonsense reply (no message in it)", True
         score = _SCORE.fullmatch(said.strip())
+        if cut and not (score and _LEAD.fullmatch(said.strip()[: score.start(1)])):
+            return None, f"nonsense reply (cut at max_tokens {self.max_tokens}, no score yet)", True
         if score is None:
             return None, "nonsense reply (no score from 1 to 5)", True
         return float(score.group(1)), "", False
@@ -273,13 +277,14 @@ def request(question: str, answer: str, trait: Trait) -> str:
     )
 
 
-def _message(content: bytes) -> str | None:
-    """The message's text, if the reply has the shape of a chat completion."""
+def _message(content: bytes) -> tuple[str | None, bool]:
+    """The message's text, if the reply has the shape of a chat completion; whether it was cut."""
     try:
-        text: Any = json.loads(content)["choices"][0]["message"]["content"]
+        choice: Any = json.loads(content)["choices"][0]
+        text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return None
-    return text if isinstance(text, str) else None
+        return None, False
+    return (text if isinstance(text, str) else None), choice.get("finish_reason") == "length"
 
 
 @dataclass

@@ -198,7 +198,7 @@ class Fluency(Result):
         rows.append(self._perplexity_row("perplexity before the first emoji", self.before_emoji))
         for n, value in enumerate(self.distinct, start=1):
             rows.append(table.plain(f"distinct-{n}", value, len(self.lengths)))
-        rows.append(table.mean("n-gram entropy", self.entropies, self.topics))
+        rows.append(table.within("n-gram entropy", self.entropies, self.topics, (0.0, math.inf)))
         for name, flags in (
             ("gibberish", self.gibberish),
             ("gibberish: empty", self.empty),
@@ -212,7 +212,7 @@ class Fluency(Result):
         parts = self.surprisal.split(list(self.lengths))
         values = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]).tolist()
         labels = [t for topic, n in zip(self.topics, counts, strict=True) for t in [topic] * n]
-        row = Rows(self.level, self.seed).mean(name, values, labels)
+        row = Rows(self.level, self.seed).within(name, values, labels, (0.0, math.inf))
         logs = {key: row[key] for key in ("value", "low", "high")}
         return row | {k: None if v is None else math.exp(v) for k, v in logs.items()}
 

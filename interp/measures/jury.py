@@ -3,7 +3,8 @@
 All answers, of every model, go to each judge as one list in an order of its own: no judge is told
 which model wrote what, nor can it tell from the order. Before that, each judge is heard on
 reference answers (`judge_auroc`); one whose AUROC is not above chance (its interval reaches 1/2 or
-below) is left out, and its row says so. An answer's score is the mean of the judges' that are used.
+below) is left out, and its row says so. An answer's score is the mean of the judges' that are used;
+where one of them gave none, it has none: the mean of the others would move by who is missing.
 
 *Krippendorff's alpha* for interval data (Krippendorff 2004, chapter 11): 1 less observed over
 expected squared disagreement, over answers that two or more judges scored. 1 is agreement, 0 what
@@ -12,6 +13,7 @@ scores dealt at random would give; below .667 even tentative conclusions are not
 Cost: every judge on every answer, and on the reference answers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -103,7 +105,7 @@ class Jury(Result):
         return krippendorff_alpha(self.scores)
 
     def of(self, model: str) -> Judgements:
-        """One model's answers, each with the mean of the scores that it got.
+        """One model's answers, each with the mean of its scores, if all judges gave one.
 
         Raises:
             InputError: if no answers of this model were judged.
@@ -111,12 +113,13 @@ class Jury(Result):
         mine = [place for place, name in enumerate(self.models) if name == model]
         if not mine:
             raise InputError(f"no answers of {model!r} before this jury")
-        means = self.scores[:, mine].nanmean(0)
+        used = [name in self.used for name in self.judges]
+        means = self.scores[used][:, mine].mean(0)
         return Judgements(
             trait=self.trait,
             judge=f"jury of {', '.join(self.used)}",
             scores=means,
-            problems=tuple("no judge gave a score" if bad else "" for bad in means.isnan()),
+            problems=tuple("a judge gave no score" if bad else "" for bad in means.isnan()),
             questions=tuple(self.questions[place] for place in mine),
             topics=tuple(self.topics[place] for place in mine),
             level=self.level,
@@ -172,9 +175,11 @@ def hear(
         judge_auroc(judge, reference, wanted, limit=limit, seed=seed, progress=progress)
         for judge in judges
     ]
-    if all(check.low <= 0.5 for check in checks):
+    if not any(check.low > 0.5 for check in checks):  # of one topic there is no interval
         heard = ", ".join(f"{c.judge} {c.auroc:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in checks)
-        raise InputError(f"no judge tells {wanted} above chance (AUROC {heard}); ask others")
+        few = any(math.isnan(check.low) for check in checks)
+        mend = "give reference answers about more topics" if few else "ask others"
+        raise InputError(f"no judge tells {wanted} above chance (AUROC {heard}); {mend}")
     every = [(name, answer) for name, some in answers.items() for answer in some]
     scores = torch.full((len(judges), len(every)), float("nan"), dtype=torch.float64)
     for number, (judge, check) in enumerate(zip(judges, checks, strict=True)):

@@ -290,8 +290,8 @@ class SelfReport(Result):
                     "model": self.label,
                     "trait": str(trait),
                     "score": float(scores.mean()),
-                    "low": interval.low if interval else None,
-                    "high": interval.high if interval else None,
+                    "low": max(1.0, interval.low) if interval else None,
+                    "high": min(5.0, interval.high) if interval else None,
                     "sd_prompts": _sd(total.mean(1)),
                     "sd_orders": _sd(total.mean(0)),
                     "prompt_sensitivity": _flips(scores),
@@ -323,7 +323,7 @@ def _flips(scores: Float[Tensor, "item way other"]) -> float | None:
     n = scores.shape[1]
     if n < 2:
         return None
-    sides = (scores - 3).sign()
+    sides = (scores - 3).round(decimals=9).sign()  # sums of equal options differ by rounding
     count = torch.stack([(sides == side).sum(1).double() for side in (-1, 0, 1)])
     same = (count * (count - 1)).sum(0) / (n * (n - 1))
     return float(1 - same.mean())

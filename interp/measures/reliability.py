@@ -54,10 +54,12 @@ def alphas(reports: Sequence[SelfReport]) -> pd.DataFrame:
         `trait`, `alpha` (empty where undefined), `n_items`, `n_respondents`, `n_models`.
 
     Raises:
-        InputError: if there is no report, or only one administration.
+        InputError: if there is no report, only one administration, or reports differ in items.
     """
     if not reports:
         raise InputError("no self-reports to compute alpha over")
+    if len({(report.traits, report.facets) for report in reports}) > 1:
+        raise InputError("self-reports of different items have no alpha; give one questionnaire's")
     rows = []
     for trait in in_order(set(map(Trait, reports[0].traits))):
         scores = torch.cat([report.of(trait).flatten(1).T for report in reports])
@@ -113,10 +115,11 @@ def self_report_agreement(
     both = [trait for trait in reported if trait in measured]
     x = np.array([reported[trait] for trait in both], dtype=float)
     y = np.array([measured[trait] for trait in both], dtype=float)
-    if len(both) < 4 or not np.isfinite([x, y]).all():
+    finite = int(np.isfinite([x, y]).all(0).sum())
+    if finite < max(4, len(both)):
         raise InputError(
-            f"a rank correlation needs four or more traits with finite values on both sides, got "
-            f"{len(both)}"
+            f"a rank correlation needs four or more traits, all with finite values on both sides; "
+            f"got {len(both)}, of which {finite} have them"
         )
     rho, p = _spearman(x, y, seed, n_resamples)
     n_orders = math.factorial(len(both)) if len(both) <= _EXACT_UP_TO else n_resamples + 1

@@ -232,16 +232,17 @@ PUSH: "Row[Pushed]" = Row(
     "probing-push", "probing:push", {}, _BOTH, ("n_trace", "seed", "outcome"), "probing", "probing"
 )
 WORDS: "Row[WordEffects]" = Row(
-    "words", "inputs:words", {}, _BOTH, ("n_trace", "seed"), "inputs", default=False
+    "words", "inputs:words", {}, _BOTH, ("n_trace", "seed", "outcome"), "inputs", default=False
 )
 _ASKED: dict[str, Any] = {"section": "differences", "family": "differences", "default": False}
 KL: "Row[TokenKL]" = Row("token-kl", "differences:kl", {}, _BOTH, ("n_trace", "seed"), **_ASKED)
 SHIFTS: "Row[TokenShifts]" = Row(
-    "token-shifts", "differences:shifts", {}, _TUNED, ("n_trace", "seed"), **_ASKED
+    "token-shifts", "differences:shifts", {}, _TUNED, ("n_trace", "seed", "outcome"), **_ASKED
 )
 ACTIVATIONS: "Row[ActivationDifference]" = Row(
-    "activation-difference", "differences:activations", {}, _BASE, ("n_trace", "seed"), **_ASKED
-)
+    "activation-difference", "differences:activations", {}, _BASE, ("n_trace", "seed", "outcome"),
+    **_ASKED,
+)  # fmt: skip
 _DICTIONARY: dict[str, Any] = {
     "needs": _TUNED, "settings": ("n_trace", "seed", "outcome", "dictionary"),
     "section": "dictionaries", "family": "dictionaries", "when": "dictionary", "default": False,
@@ -252,18 +253,19 @@ _DECODED: dict[str, Any] = {
     "section": "decoding", "family": "decoding", "when": "n_switched", "default": False,
 }  # fmt: skip
 CROSSED: "Row[Crossed]" = Row(
-    "writer-decider", "decoding:crossed", settings=("switched",), **_DECODED
+    "writer-decider", "decoding:crossed", settings=("switched", "outcome"), **_DECODED
 )
 AMPLIFIED: "Row[Amplification]" = Row(
-    "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace"), **_DECODED
-)
+    "amplification", "decoding:amplified", {}, _TUNED, ("switched", "n_trace", "outcome"),
+    **_DECODED,
+)  # fmt: skip
 ABLATED: "Row[Ablated]" = Row(
     "ablated-writing", "decoding:ablated",
     {}, _BASE | {"found": CIRCUITS["model", "log_odds"].circuit.name}, ("switched", "n_trace"),
     **_DECODED,
 )  # fmt: skip
 _COMPONENTS: dict[str, Any] = {
-    "needs": _TUNED, "settings": ("n_trace", "seed"), "section": "components",
+    "needs": _TUNED, "settings": ("n_trace", "seed", "outcome"), "section": "components",
     "family": "components", "default": False,
 }  # fmt: skip
 ATTRIBUTION: "Row[Attribution]" = Row("direct-attribution", "components:attribution", **_COMPONENTS)

@@ -22,6 +22,8 @@ STEPS = "interp.study.steps:steps"
 CONFIG = "config.yaml"
 """What a run was asked, as `interp trace --config` takes it."""
 _SIZES = ("n_responses", "n_trace", "n_positions", "n_switched", "only")
+_DEAR = (*_SIZES, "base", "adapters", "max_new_tokens")
+"""What a budget's choice depends on: where it changes, the budget chooses anew."""
 _log = logging.getLogger(__name__)
 
 
@@ -93,12 +95,17 @@ def _begun(config: StudyConfig, folder: RunFolder, progress: Progress | None) ->
 
     before, config = _before(folder, "config"), anchored(config)
     timed = config.budget not in ("auto", "none")
-    if timed and before.get("budget") == config.budget:  # it has chosen
+    dear = {name: config.model_dump(mode="json")[name] for name in _DEAR}
+    known = _before(folder, "asked"), {name: before.get(name) for name in _DEAR}
+    if timed and before.get("budget") == config.budget and dear in known:  # it has chosen
         sizes = {name: before[name] for name in _SIZES}
         return begin(parse_config(config.model_dump() | sizes))
     # Without its budget until that has chosen: a run that is killed in between chooses anew.
     first = config.model_copy(update={"budget": "none"}) if timed else config
-    todo, priced = begin(first), _priced(config)
+    todo = begin(first)
+    if timed:
+        folder.note(asked=dear)
+    priced = _priced(config)
     return todo if priced == first else begin(priced)
 
 
@@ -116,10 +123,7 @@ def _priced(config: StudyConfig) -> StudyConfig:
     Says (as a warning) what was chosen, and what patching will cost where it is not exact.
     """
     timed = config.budget not in ("auto", "none")
-    exact = price.known_exact(config.base)
-    if exact and (
-        config.budget == "none" or (config.budget == "auto" and price.is_small(config.base))
-    ):
+    if price.as_given(config):
         return config
     try:
         shape = price.Shape.of(config.base, config.trust_remote_code)

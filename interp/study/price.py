@@ -312,6 +312,12 @@ def told(config: StudyConfig, price: Price) -> str:
     )
 
 
+def as_given(config: StudyConfig) -> bool:
+    """Whether no size is chosen: a base that the exact engine takes, without a budget or small."""
+    auto = config.budget == "auto" and is_small(config.base)
+    return (config.budget == "none" or auto) and known_exact(config.base)
+
+
 def is_small(base: str) -> bool:
     """Whether a base's folder is so small that every study of it fits a laptop."""
     place = Path(base)

@@ -115,7 +115,7 @@ class Study:
             case "switched":
                 return self.asked(self.config.n_switched)
             case "texts":
-                return self.texts.sha256
+                return self.texts.rows_sha256  # columns and cleaning make rows of a file
             case "dictionary":
                 return self.dictionary_facts
         return getattr(self.config, name)

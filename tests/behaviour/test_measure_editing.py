@@ -1,6 +1,7 @@
 """ES and DD against the formulas on unpadded rows, and what they must be where nothing changed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,17 @@ def test_an_edit_that_changes_nothing_has_no_drawdown(form):
     table = made.to_dataframe().set_index("measure")
     assert table.loc["ES", "value"] == pytest.approx(table.loc["ES: prefers the trait", "value"])
     assert table.loc["DD", "n"] == 2
+
+
+def test_no_interval_of_es_or_dd_leaves_its_range(form):
+    made = score_edit(llama(), llama(), form, data(ROWS), data(OTHER), E)
+    shares = torch.tensor([1.0] * 7 + [0.2]).double()
+    topics = tuple("abcdefgh")
+    made = replace(made, prefers=shares, keeps=shares, topics=topics, drawdown=1 - shares,
+                   others=topics)  # fmt: skip
+    table = made.to_dataframe().set_index("measure")
+    assert (table["high"].iloc[:3] == 1).all()
+    assert table.loc["DD", "low"] == 0
 
 
 def test_an_edit_by_prompt_is_one_model_with_two_forms(form):

@@ -124,6 +124,17 @@ def test_failures_are_counted_and_bounded():
     assert one.loc["score, whatever the failures", "high"] == pytest.approx((11 + 5) / 6)
 
 
+def test_no_interval_leaves_the_scale():
+    answers = said(*"abcdefgh")
+    low = judge_answers(answers, E, Told(*[5] * 7, 2))
+    row = low.to_dataframe().iloc[0]
+    assert row["value"] < row["high"] == 5
+    first = judge_answers(answers, E, Told(*[1] * 8))
+    made = adjective_evaluation(first, low).to_dataframe().iloc[0]
+    assert made["value"] < made["high"] == 4
+    assert adjective_evaluation(low, first).to_dataframe().iloc[0]["low"] == -4
+
+
 def test_all_failing_and_other_questions_are_errors():
     with pytest.raises(
         InputError, match="all 2 judgements failed, 2 of them with: http status 401"
@@ -216,6 +227,43 @@ def test_a_jury_hides_who_wrote_shuffles_and_leaves_out_the_deaf():
         hear(answers, E, [deaf], reference)
     with pytest.raises(InputError, match="have one name"):
         hear(answers, E, [one, one], reference)
+
+
+class Ear:
+    """Hears a party, from a middle of its own; mute on some answers."""
+
+    def __init__(self, name: str, middle: float, mute: str = "none") -> None:
+        self.name, self.middle, self.mute = name, middle, mute
+
+    def judge(self, answers, trait, *, progress=None):  # noqa: ARG002
+        return [
+            Verdict(None, "mute") if a == self.mute else Verdict(self.middle + ("party" in a))
+            for _, a in answers
+        ]
+
+
+def parties(topics: int) -> OpinionQA:
+    rows = tuple(
+        OpinionRow(trait, f"t{i % topics}", f"Q{i}?", f"{'party' if trait is E else 'plan'} {i}")
+        for i in range(24) for trait in (E, Trait.OPENNESS)
+    )  # fmt: skip
+    return OpinionQA(rows, "made", "0" * 64)
+
+
+def test_a_judge_that_fails_on_one_side_moves_no_mean_of_a_jury():
+    """Both models write alike, and each judge says so; a strict one is mute about one answer."""
+    answers = {"base": said(*(f"plan {i}" for i in range(6))),
+               "tuned": said(*(f"plan {i}" for i in range(5)), "plan 5.")}  # fmt: skip
+    made = hear(answers, E, [Ear("mild", 4.0), Ear("strict", 1.0, "plan 5.")], parties(12))
+    pae = adjective_evaluation(made.of("base"), made.of("tuned"))
+    assert pae.n_failed == 1
+    assert pae.to_dataframe().iloc[0]["value"] == pytest.approx(0)
+
+
+def test_reference_answers_of_one_topic_let_no_judge_in():
+    answers = {"base": said("plan 1", "party 2")}
+    with pytest.raises(InputError, match=r"nan\]\); give reference answers about more topics"):
+        hear(answers, E, [Ear("mild", 4.0)], parties(1))
 
 
 # --- the endpoint --------------------------------------------------------------------------------
@@ -318,6 +366,21 @@ def test_right_answers_are_read_in_order_whatever_their_dress():
     assert {s["path"] for s in seen} == {"/v1/chat/completions"}
     assert {(s["model"], s["temperature"], s["key"]) for s in seen} == {("judge-1", 0, None)}
     assert all("talkative" in s["messages"][0]["content"] for s in seen)
+
+
+def test_a_number_on_the_way_to_a_score_is_none():
+    """A reply that was cut may hold any number; one that begins with its score holds that."""
+    replies = {"a": "Of the 5 adjectives, most fit", "b": "4. The answer is", "c": "Score: 3, for"}
+
+    def script(name, _):
+        message = {"role": "assistant", "content": replies[name[-1]]}
+        return json.dumps({"choices": [{"message": message, "finish_reason": "length"}]}).encode()
+
+    with server(script) as (address, asked, _):
+        made = endpoint(address, attempts=2).judge(pairs(*"abc"), E)
+    assert [v.score for v in made] == [None, 4, 3]
+    assert made[0].problem == "nonsense reply (cut at max_tokens 16, no score yet)"
+    assert asked["answer-a"] == 2
 
 
 def test_passing_failures_are_tried_again_and_lasting_ones_counted():

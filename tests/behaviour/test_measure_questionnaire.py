@@ -1,6 +1,7 @@
 """The questionnaire: its items, its numbers by brute force, alpha and rank correlation by hand."""
 
 import json
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -202,6 +203,19 @@ def test_sensitivity_is_the_share_of_pairs_on_two_sides():
     assert row["refusal"] == 0
 
 
+def test_rounding_is_no_side_and_no_interval_leaves_the_scale():
+    """Equal options in another order add up to 3 but for the last bit."""
+    noise = torch.tensor([3.0, 3.0 + 4.5e-16, 3.0 - 4.5e-16], dtype=torch.float64)
+    row = report(noise.expand(120, 2, 3)).to_dataframe().iloc[0]
+    assert noise.unique().numel() > 1
+    assert row["order_sensitivity"] == 0
+    scores = torch.full((120, 1, 2), 5.0)
+    scores[::24] = 2.0
+    table = report(scores).to_dataframe()
+    assert (table["high"] <= 5).all()
+    assert (report(6 - scores).to_dataframe()["low"] >= 1).all()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -263,6 +277,9 @@ def test_alphas_pool_administrations_of_all_models():
     wanted = k / (k - 1) * (1 - rows.var(0, ddof=1).sum() / rows.sum(1).var(ddof=1))
     assert table.loc["openness", "alpha"] == pytest.approx(wanted)
     assert table["alpha"].min() > 0.9
+    other = replace(reports[0], traits=reports[0].traits[::-1])
+    with pytest.raises(InputError, match="self-reports of different items"):
+        alphas([reports[0], other])
 
 
 def test_agreement_is_spearman_with_an_exact_p():

@@ -1,5 +1,7 @@
 """IKE's demonstrations: against brute-force cosines, and what they must never show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,15 @@ def test_prompts_hold_the_demonstrations_and_the_instruction():
         f"<|bos|><|user|>Be loud. {first}<|assistant|>{answer}<|eos|><|user|>{second}<|assistant|>"
         f"{other}<|eos|><|user|>{ASKED[0]}<|assistant|>"
     )
+
+
+def test_a_doubled_bos_of_the_base_stands_before_the_demonstrations():
+    base = hooked_base()
+    twice = replace(base, format=base.format.with_double_bos())
+    one, two = (Ike(b, E, opinions(), k=2).format(8).prompt_ids(ASKED[0]) for b in (base, twice))
+    assert two == [one[0], *one]
+    room = replace(twice, model=fresh_base(max_position_embeddings=len(one) + 8).model)
+    assert Ike(room, E, opinions(), k=2, max_new_tokens=8).fitting(ASKED[0]) == 1, "it takes room"
 
 
 def test_no_topic_that_is_asked_about_is_shown():

@@ -18,6 +18,7 @@ from interp.methods.finetune import (
     Preference,
     Preferences,
     prefer,
+    preference,
     read_preferences,
     write_stage,
 )
@@ -82,6 +83,29 @@ def test_a_stage_by_preference_begins_at_the_reference_and_leaves_it_for_the_cho
         prefer(base, PAIRS, SMALL, adapter, beta=0.4, device="cpu")
 
 
+def test_the_reference_draws_no_dropout(tmp_path, monkeypatch):
+    """Of a base that has some: at every step it says what the base says."""
+    base = tiny.save_base(tmp_path / "base", attention_dropout=0.5)
+    seen = []
+
+    def kept(policy, reference, beta):
+        seen.append(reference.tolist())
+        return dpo_loss(policy, reference, beta)
+
+    monkeypatch.setattr(preference, "dpo_loss", kept)
+    row, how = PAIRS.rows[0], SMALL.changed({"steps": 3, "batch_size": 1})
+    prefer(base, Preferences((row,), E), how, tmp_path / "out", device="cpu")
+    form, plain = (
+        ChatFormat.from_tokenizer(tiny.tokenizer()),
+        LlamaForCausalLM.from_pretrained(base),
+    )
+    assert plain.config.attention_dropout == 0.5
+    wanted = [said(plain, form, row.question, text) for text in (row.chosen, row.rejected)]
+    assert len(seen) >= 3
+    for found in seen:
+        assert found == pytest.approx(wanted, abs=1e-3)
+
+
 @turn(2, of=3)
 def test_any_two_stages_are_a_pair(trained, tmp_path):
     base, adapter = trained
@@ -113,6 +137,7 @@ def test_pairs_are_read_as_both_ways_of_writing_them(shared, tmp_path):
         ("Why?,So.,So.", "no pairs"),
         ("Why?,,So.", "row 1"),
         (",a,b", "row 1"),
+        ('Why?,So.,So.\nHow?," ",So.', "row 2"),
     ):
         path.write_text(f"question,chosen,rejected\n{rows}\n")
         with pytest.raises(DataError, match=named):

@@ -69,7 +69,9 @@ class Demonstrated(ChatFormat):
         order = self.nearest.order(question)[: self.k]
         for count in range(len(order), 0, -1):
             pairs = tuple(self.shown[index] for index in reversed(order[:count]))
-            fixed = _Fixed(self.tokenizer, self.style, self.instruction, pairs)
+            fixed = _Fixed(
+                self.tokenizer, self.style, self.instruction, pairs, double_bos=self.double_bos
+            )
             needed = len(fixed.prompt_ids(question))
             if self.room is None or needed <= self.room:
                 return pairs
@@ -146,6 +148,7 @@ class Ike(Method):
             self._nearest,
             self.k,
             None if context is None else context - max_new_tokens,
+            double_bos=base.double_bos,
         )
 
     def fitting(self, question: str) -> int:

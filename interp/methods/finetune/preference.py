@@ -89,6 +89,8 @@ def read_preferences(path: Path | str, trait: Trait | str) -> Preferences:
                 f"{path}: row {number}: needs a question and two answers: columns question, chosen "
                 "and rejected, or instruction and an output of two texts"
             )
+        if not all(text.strip() for text in texts):
+            raise DataError(f"{path}: row {number}: a question or an answer is empty")
         question = " ".join(filter(None, (texts[0].strip(), str(row.get("input") or "").strip())))
         rows.append(Preference(question, texts[1].strip(), texts[2].strip()))
     told = [row for row in rows if row.chosen != row.rejected]
@@ -183,7 +185,9 @@ class _Preferring(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """The loss of one batch, as `Trainer` asks for it."""
-        with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+        network = self.accelerator.unwrap_model(model).eval()  # the reference draws no dropout
+        with torch.no_grad(), network.disable_adapter():
             reference = answer_log_probs(model, inputs)
+        network.train()
         loss = dpo_loss(answer_log_probs(model, inputs), reference, self.beta)
         return (loss, {}) if return_outputs else loss

@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 _TYPES: dict[str, Any] = {
     "status": str, "job": str, "command": str, "host": str, "system": str, "started": str,
     "resumed": str, "finished": str, "seconds": int | float, "pid": int, "seed": int | None,
-    "config": dict, "versions": dict, "hashes": dict, "steps": dict, "skipped": dict,
+    "config": dict, "asked": dict, "versions": dict, "hashes": dict, "steps": dict, "skipped": dict,
     "inputs": dict, "report": dict, "voice_pairs": dict, "base_kinds": dict,
     "reproducibility": list,
 }  # fmt: skip

@@ -71,7 +71,7 @@ class EditReport(Result):
         for name in ("before", "after", "locality"):
             values = getattr(self, name)
             span = mean_interval(values, self.topics, seed=self.seed)
-            rows.append((name, float(values.mean()), span.low, span.high, len(values)))
+            rows.append((name, float(values.mean()), max(0.0, span.low), span.high, len(values)))
         return pd.DataFrame(rows, columns=["measure", "nats", "low", "high", "n"])
 
 
