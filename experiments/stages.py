@@ -57,6 +57,8 @@ class StagesConfig(Config):
     """Answers that pairs are made of; of a file, pairs that are taken."""
     steps: int = Field(default=60, ge=1)
     """Optimiser steps of the second stage."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs of one step: of long answers of a large vocabulary fewer fit into memory."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Of the second stage."""
     beta: float = Field(default=0.5, gt=0)
@@ -148,8 +150,9 @@ def _made(x: Experiment[StagesConfig]) -> list[Preference]:
 def _second(x: Experiment[StagesConfig], first: Path, name: str, data: Preferences) -> Path:
     c = x.config
     settings = FinetuneConfig.small(supervise_eos=c.supervise_eos, seed=c.seed).changed(
-        {"steps": c.steps, "learning_rate": c.learning_rate, "prompt_format": c.prompt_format}
-    )
+        {"steps": c.steps, "batch_size": c.batch_size, "learning_rate": c.learning_rate,
+         "prompt_format": c.prompt_format}
+    )  # fmt: skip
 
     def fit(out: Path) -> None:
         prefer(first, data, settings, out, beta=c.beta, device=c.device, progress=x.progress)
