@@ -9,6 +9,7 @@ the adapter was trained against.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,12 +193,19 @@ def load_pair(
     trained with: it takes the base's place.
 
     Raises:
-        InputError: if both or neither of `adapter` and `tuned` are given.
+        InputError: if both or neither of `adapter` and `tuned` are given, or something that is no
+            place.
         ModelError, TokenizerError, AdapterError: something does not load, or does not fit.
         MergeError: the merged model is too far from the unmerged one.
         OutOfMemoryError: the two models do not fit into memory.
     """
     prompts = [prompts] if isinstance(prompts, str) else prompts
+    for name, given in {"base": base, "adapter": adapter, "tuned": tuned}.items():
+        if not isinstance(given, str | PathLike) and (given is not None or name == "base"):
+            raise InputError(
+                f"{name} is no folder, file or hub id, but of type {type(given).__name__}; of "
+                "models in memory make a pair by interp.ModelPair.of(base, tuned, tokenizer)"
+            )
     if (adapter is None) == (tuned is None):
         raise InputError("load_pair takes an adapter, or tuned=…: a full fine-tune; one of them")
     how: dict[str, Any] = {

@@ -21,7 +21,7 @@ from interp.circuits import (
     select,
     smallest,
 )
-from interp.circuits.contrast import Contrast
+from interp.circuits.checked_runs import CheckedRuns
 from interp.circuits.evaluate import _run
 from interp.errors import InputError, ModelError
 from interp.patching import Run, naive
@@ -40,7 +40,7 @@ def metric_of(logits, metric=pick):
 
 def run_sets(clean, corrupted, members, chunk=None, metric=pick):
     """The metric of any sets of edges, pruned or not."""
-    contrast = Contrast.of(clean, corrupted, Question(metric=metric))
+    contrast = CheckedRuns.of(clean, corrupted, Question(metric=metric))
     return _run(contrast, members, Question(chunk=chunk))
 
 
@@ -55,7 +55,7 @@ def test_any_set_of_edges_is_path_patching_by_hand(contrast, layers, metric):
     first = bridged(one)
     second = first if contrast == "prompt" else bridged(two)
     clean, corrupted = Run(first, IDS), Run(second, ids)
-    graph = Contrast.of(clean, corrupted, Question(metric=pick)).graph
+    graph = CheckedRuns.of(clean, corrupted, Question(metric=pick)).graph
     names = [graph.edge_name(i) for i in range(graph.n_edges)]
     random = torch.rand(12, graph.n_edges, generator=torch.Generator().manual_seed(0))
     members = random < torch.linspace(0, 1, 12)[:, None]
@@ -116,7 +116,7 @@ def test_corrupting_all_edges_of_a_place_is_patching_it_by_hooks(family):
     tokens, mask = prompts([7, 5])
     changed, _ = prompts([7, 5], seed=1)
     clean, corrupted = Run(one, tokens, mask), Run(one, changed, mask)
-    graph = Contrast.of(clean, corrupted, Question(metric=pick)).graph
+    graph = CheckedRuns.of(clean, corrupted, Question(metric=pick)).graph
     members, wanted = [], []
     for site, letter in (("z", ""), ("q", "q"), ("k", "k"), ("v", "v")):
         slow = naive.sweep(clean, corrupted, site, metric=pick, direction="noising")
@@ -144,7 +144,7 @@ def test_batches_chunks_padding_and_compact_heads_change_nothing(family, contras
     changed, _ = prompts([7, 4, 6], seed=1)
     clean = Run(one, tokens, mask)
     corrupted = Run(one, changed, mask) if contrast == "prompt" else Run(other, tokens, mask)
-    n = Contrast.of(clean, corrupted, Question(metric=pick)).graph.n_edges
+    n = CheckedRuns.of(clean, corrupted, Question(metric=pick)).graph.n_edges
     members = torch.rand(6, n, generator=torch.Generator().manual_seed(0)) < 0.6
     whole = run_sets(clean, corrupted, members)[0]
     alone = torch.cat([run_sets(clean, corrupted, one[None])[0] for one in members])
@@ -174,7 +174,7 @@ def test_half_precision_agrees_with_single():
     for dtype in (torch.float32, torch.bfloat16):
         one = bridge("llama", 1, dtype)
         tokens, changed = prompts([6, 6])[0], prompts([6, 6], seed=1)[0]
-        n = Contrast.of(Run(one, tokens), Run(one, changed), Question(metric=pick)).graph.n_edges
+        n = CheckedRuns.of(Run(one, tokens), Run(one, changed), Question(metric=pick)).graph.n_edges
         members = torch.rand(4, n, generator=torch.Generator().manual_seed(0)) < 0.6
         found.append(run_sets(Run(one, tokens), Run(one, changed), members)[0])
     torch.testing.assert_close(*found, atol=0.15, rtol=0.05)
@@ -243,7 +243,7 @@ def test_complement_is_the_rest_of_the_graph():
     scores, clean, corrupted, metric = scored()
     circuit = select(scores, 40)
     found = faithfulness(circuit, clean, corrupted, metric=metric, complement=True)
-    contrast = Contrast.of(clean, corrupted, Question(metric=metric))
+    contrast = CheckedRuns.of(clean, corrupted, Question(metric=metric))
     rest, _, _ = _run(contrast, ~circuit.members[None], Question())
     torch.testing.assert_close(found.complement, rest, atol=1e-5, rtol=1e-5)
     table = found.to_dataframe()
@@ -320,7 +320,7 @@ def test_circuits_of_other_models_are_refused_unless_asked_for():
     values = faithfulness(
         circuit, *runs, metric=pick, any_model=True, ask=Question(min_gap=1e-6)
     ).values
-    contrast = Contrast.of(*runs, Question(metric=pick))
+    contrast = CheckedRuns.of(*runs, Question(metric=pick))
     torch.testing.assert_close(values, _run(contrast, circuit.members[None], Question())[0])
     wide = bridge("llama-mqa", 2)
     with pytest.raises(ModelError, match="models of one shape"):

@@ -285,6 +285,8 @@ for call in (
     lambda: patching.sweep(clean, corrupted, "resid_pre", metric="logit_diff"),
     lambda: pair.generate("Do you like dogs?", pair.base),
     lambda: made.save(sys.argv[1]),
+    lambda: interp.load_pair(pair.base, pair.tuned),
+    lambda: interp.load_pair(organism.base_path(), 3),
 ):
     try:
         call()
@@ -298,7 +300,8 @@ def test_what_is_no_run_pair_metric_or_file_is_named(tmp_path) -> None:
     command = [sys.executable, "-c", WRONG, str(tmp_path)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     wanted = ("between two runs", "got TransformerBridge as the pair", "got 'logit_diff'",
-              "got TransformerBridge", "name.safetensors")  # fmt: skip
+              "got TransformerBridge", "name.safetensors", "ModelPair.of",
+              "adapter is no folder")  # fmt: skip
     assert len(said) == len(wanted)
     for line, part in zip(said, wanted, strict=True):
         assert part in line

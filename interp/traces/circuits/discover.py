@@ -43,7 +43,7 @@ from interp.readout.metric import label, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.rules import GRADIENT, Rule, rule_of
 from interp.readout.run import Run
-from interp.traces.circuits.contrast import Contrast, Taken, check_gap
+from interp.traces.circuits.checked_runs import CheckedRuns, Taken, check_gap
 from interp.traces.circuits.node_differences import Differences
 from interp.traces.circuits.path_gradients import Reads, step
 from interp.traces.circuits.scores import CircuitScores
@@ -96,7 +96,7 @@ def discover(
         raise InputError(
             f"scores by the rule {by_rule.label!r} add up to nothing; leave within out"
         )
-    contrast = Contrast.of(clean, corrupted, ask).ruled(by_rule)
+    contrast = CheckedRuns.of(clean, corrupted, ask).ruled(by_rule)
     made = _made(contrast, _points(ig_steps), level, ask)
     for _ in range(_DOUBLED):
         if within is None or _missing(made) <= within:
@@ -120,7 +120,7 @@ def _points(steps: int, back: float = 0.0) -> tuple[float, ...]:
     return tuple((k - back) / steps for k in range(1, steps + 1))
 
 
-def _doubled(made: CircuitScores, contrast: Contrast, ask: Question) -> CircuitScores:
+def _doubled(made: CircuitScores, contrast: CheckedRuns, ask: Question) -> CircuitScores:
     """Scores of twice as many steps: the mean with those at the points between."""
     between = _made(contrast, _points(made.ig_steps, 0.5), made.level, ask)
     return replace(
@@ -138,7 +138,7 @@ def _missing(made: CircuitScores) -> float:
 
 
 def _made(
-    contrast: Contrast, points: tuple[float, ...], level: str, ask: Question
+    contrast: CheckedRuns, points: tuple[float, ...], level: str, ask: Question
 ) -> CircuitScores:
     values, up, down, floor = _scored(contrast, points, level, ask)
     name = unit_of(contrast.metric, ask.unit)
@@ -154,7 +154,7 @@ def _made(
     )  # fmt: skip
 
 
-def needed(contrast: Contrast, steps: int) -> int:
+def needed(contrast: CheckedRuns, steps: int) -> int:
     """Bytes that one prompt takes: both runs, one pass with gradients, and what steps leave."""
     cfg, width = contrast.clean.model.cfg, int(contrast.at.max()) + 1
     d, graph, one = int(cfg.d_model), contrast.graph, contrast.decoder.layers[0]
@@ -170,7 +170,7 @@ def needed(contrast: Contrast, steps: int) -> int:
 
 
 def _scored(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     points: tuple[float, ...],
     level: str,
     ask: Question,
@@ -208,7 +208,7 @@ def _scored(
 
 
 def _by_rule(
-    contrast: Contrast, taken: Taken, points: tuple[float, ...], level: str, size: int
+    contrast: CheckedRuns, taken: Taken, points: tuple[float, ...], level: str, size: int
 ) -> Float[Tensor, "chunk item"]:
     """Scores, or the mean of their sizes with each layer but an item's own held still."""
     score, graph = (_edges if level == "edge" else _nodes), contrast.graph
@@ -229,7 +229,7 @@ def _by_rule(
 
 
 def _edges(
-    contrast: Contrast, taken: Taken, points: tuple[float, ...], size: int
+    contrast: CheckedRuns, taken: Taken, points: tuple[float, ...], size: int
 ) -> Float[Tensor, "chunk edge"]:
     """Every edge's score for the prompts of a chunk."""
     layers, graph, kind = contrast.graph.n_layers, contrast.graph, torch.float32
@@ -295,7 +295,7 @@ def _multiply(
 
 
 def _nodes(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     taken: Taken,
     points: tuple[float, ...],
     size: int,  # noqa: ARG001 (nothing is written out)

@@ -12,8 +12,8 @@ from interp.base.errors import InputError, ModelError
 from interp.readout.metric import Readout, label, unit_of
 from interp.readout.question import Metric, Question, asked
 from interp.readout.run import Run
+from interp.traces.circuits.checked_runs import CheckedRuns, Taken, check_gap
 from interp.traces.circuits.circuit import Circuit, cut, ranking
-from interp.traces.circuits.contrast import Contrast, Taken, check_gap
 from interp.traces.circuits.discover import DEFAULT_BYTES
 from interp.traces.circuits.faithfulness import SHARES, Faithfulness
 from interp.traces.circuits.mixing import row_bytes, run_circuits
@@ -48,7 +48,7 @@ def faithfulness(
     if not many:
         raise InputError("no circuit to run; give at least one")
     ask = asked(ask, metric)
-    contrast = Contrast.of(clean, corrupted, ask)
+    contrast = CheckedRuns.of(clean, corrupted, ask)
     for circuit in many:
         _belongs(circuit, contrast, any_model)
     members = [circuit.members for circuit in many]
@@ -193,7 +193,7 @@ def cross(
     return found
 
 
-def _belongs(circuit: Circuit, contrast: Contrast, any_model: bool) -> None:
+def _belongs(circuit: Circuit, contrast: CheckedRuns, any_model: bool) -> None:
     if circuit.graph == contrast.graph and (any_model or circuit.model == contrast.model_hash):
         return
     if any_model:
@@ -205,7 +205,7 @@ def _belongs(circuit: Circuit, contrast: Contrast, any_model: bool) -> None:
 
 
 def _run(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     members: Bool[Tensor, "circuit edge"],
     ask: Question,
 ) -> tuple[Float[Tensor, "circuit batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
@@ -236,7 +236,7 @@ def _run(
 
 
 def _floor(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     members: Bool[Tensor, " edge"],
     values: Float[Tensor, " batch"],
     chunk: int | None,
@@ -247,7 +247,9 @@ def _floor(
     return memory.rounding(values[row], again[0], float(values.abs().max()))
 
 
-def _sizes(contrast: Contrast, sources: int, chunk: int | None) -> tuple[int, memory.Budget, int]:
+def _sizes(
+    contrast: CheckedRuns, sources: int, chunk: int | None
+) -> tuple[int, memory.Budget, int]:
     """Prompts at once, bytes for the circuits of one, and the fewest of those."""
     cfg, width = contrast.clean.model.cfg, int(contrast.at.max()) + 1
     layer, d = contrast.decoder.layers[0], int(cfg.d_model)
@@ -265,7 +267,7 @@ def _sizes(contrast: Contrast, sources: int, chunk: int | None) -> tuple[int, me
     return each, memory.Budget(left, "circuits"), least
 
 
-def _check(contrast: Contrast, taken: Taken) -> None:
+def _check(contrast: CheckedRuns, taken: Taken) -> None:
     """Compare the plain arithmetic with the model's own on the shortest and the longest prompt."""
     length = taken.frame.at - taken.frame.first
     some = torch.stack((length.argmin(), length.argmax())).unique()

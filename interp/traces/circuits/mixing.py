@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.readout.decoder import Layer, attend
-from interp.traces.circuits.contrast import Contrast, Frame, Taken
+from interp.traces.circuits.checked_runs import CheckedRuns, Frame, Taken
 from interp.traces.circuits.weights import constant_of, weight_of
 from interp.traces.patching.engine import turned
 
@@ -96,7 +96,7 @@ class Mixer:
 
     def __init__(
         self,
-        contrast: Contrast,
+        contrast: CheckedRuns,
         taken: Taken,
         tables: Bool[Tensor, "circuit destination source"],
         *,
@@ -224,7 +224,7 @@ class Mixer:
         self.stored.add(self.frame, layer.mlp(x).float() - before[self.rows], None, last=last)
 
 
-def row_bytes(contrast: Contrast, sources: int, width: int, *, compact: bool) -> int:
+def row_bytes(contrast: CheckedRuns, sources: int, width: int, *, compact: bool) -> int:
     """Bytes that one circuit takes on one prompt."""
     cfg, graph, layer = contrast.clean.model.cfg, contrast.graph, contrast.decoder.layers[0]
     d, d_mlp = int(cfg.d_model), int(getattr(cfg, "d_mlp", 0) or 4 * int(cfg.d_model))
@@ -235,7 +235,7 @@ def row_bytes(contrast: Contrast, sources: int, width: int, *, compact: bool) ->
 
 
 def run_circuits(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     taken: Taken,
     tables: Bool[Tensor, "circuit destination source"],
     size: int,
@@ -265,7 +265,7 @@ def run_circuits(
 
 
 def _batches(
-    contrast: Contrast,
+    contrast: CheckedRuns,
     tables: Bool[Tensor, "circuit destination source"],
     order: Int[Tensor, " circuit"],
     prompts: int,

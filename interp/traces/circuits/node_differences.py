@@ -12,13 +12,13 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.traces.circuits.contrast import Contrast, Taken
+from interp.traces.circuits.checked_runs import CheckedRuns, Taken
 
 
 class Differences:
     """Clean minus corrupted node outputs of a chunk's prompts."""
 
-    def __init__(self, contrast: Contrast, taken: Taken) -> None:
+    def __init__(self, contrast: CheckedRuns, taken: Taken) -> None:
         self.contrast, self.taken = contrast, taken
         self.n_layers, self.graph = contrast.graph.n_layers, contrast.graph
         self.writes = [contrast.writes(layer) for layer in range(self.n_layers)]

@@ -26,7 +26,7 @@ from torch import Tensor
 from interp.base.errors import ModelError
 from interp.readout.decoder import Decoder, Layer, attend
 from interp.readout.norms import Norm
-from interp.traces.circuits.contrast import Contrast, Frame, Taken
+from interp.traces.circuits.checked_runs import CheckedRuns, Frame, Taken
 from interp.traces.circuits.weights import constant_of, weight_of
 from interp.traces.patching.engine import turned
 
@@ -60,7 +60,7 @@ class PathPoint:
     to the point between the two runs' instead, gradients passing on as if it had come about so.
     """
 
-    def __init__(self, contrast: Contrast, taken: Taken, alpha: float) -> None:
+    def __init__(self, contrast: CheckedRuns, taken: Taken, alpha: float) -> None:
         self.straight = not contrast.rooted
         self.taken, self.alpha = taken, alpha
 
@@ -112,7 +112,7 @@ def _heads(x: Float[Tensor, "batch pos width"], layer: Layer) -> Tensor:
 
 
 def step(
-    contrast: Contrast, taken: Taken, alpha: float, names: Sequence[str]
+    contrast: CheckedRuns, taken: Taken, alpha: float, names: Sequence[str]
 ) -> tuple[Pass, dict[str, list[Tensor]]]:
     """A pass and the gradients of the summed metric at the named tensors and at `final`."""
     with torch.enable_grad():
@@ -149,7 +149,7 @@ class Reads:
         rows: whether the queries and the MLP are those of the metric columns only.
     """
 
-    def __init__(self, contrast: Contrast, layer: int, like: Tensor) -> None:
+    def __init__(self, contrast: CheckedRuns, layer: int, like: Tensor) -> None:
         block = contrast.clean.model.blocks[layer]
         one = contrast.decoder.layers[layer]
         self.norm, self.frozen = Norm.of(block.ln1.original_component), contrast.rule.norms

@@ -132,7 +132,7 @@ class Taken:
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
+class CheckedRuns:
     """A checked pair of runs.
 
     Attributes:
@@ -158,7 +158,7 @@ class Contrast:
         clean: Run,
         corrupted: Run,
         ask: Question,
-    ) -> "Contrast":
+    ) -> "CheckedRuns":
         """Check two runs.
 
         Raises:
@@ -198,7 +198,7 @@ class Contrast:
     def __len__(self) -> int:
         return len(self.at)
 
-    def only(self, rows: list[int]) -> "Contrast":
+    def only(self, rows: list[int]) -> "CheckedRuns":
         """The contrast of some of the prompts."""
         clean, corrupted = (
             Run(run.model, run.tokens[rows], run.mask[rows]) for run in (self.clean, self.corrupted)
@@ -209,7 +209,7 @@ class Contrast:
             first=self.first[rows],
         )  # fmt: skip
 
-    def ruled(self, rule: Rule, dropped: int | None = None) -> "Contrast":
+    def ruled(self, rule: Rule, dropped: int | None = None) -> "CheckedRuns":
         """The same contrast, with gradients by a rule, and one layer held still if it drops any.
 
         Raises:
