@@ -122,8 +122,8 @@ def _rates(one: Contents, other: Contents) -> tuple[list[Line], list[dict[str, A
             n = min(mine.n_responses, theirs.n_responses)
             said = points(found)
             difference = dict(zip(("value", "low", "high"), found, strict=True)) | {"n": n}
-        shares = (_share(run, label, one.asked == other.asked) for run in (one, other))
-        lines.append(Line(str(label), *shares, said))
+        shares = [_share(run, label, one.asked == other.asked) for run in (one, other)]
+        lines.append(Line(str(label), shares[0], shares[1], said))
         both = {"first": estimate(mine), "second": estimate(theirs), "difference": difference}
         numbers.append({"trait": str(label), **both})
     return lines, numbers
