@@ -154,7 +154,7 @@ def _compare(run: str, other: str, json: bool) -> None:
     if json:
         console.emit_json({"report": page, "traits": made.numbers})
         return
-    console.table("Answers with an emoji", columns, rates)
+    console.table(reworded("Answers with an emoji", made.outcome.name), columns, rates)
     console.say(f"report: {page}")
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from interp.base.errors import RunError
 from interp.base.files import write_text
-from interp.base.outcomes import Asked
+from interp.base.outcomes import Asked, reworded
 from interp.base.traits import Trait
 from interp.report.blocks import TABLES
 from interp.report.collect import Contents, collect
@@ -26,7 +26,6 @@ from interp.report.summary import SUMMARY
 from interp.report.wording import share
 from interp.study.catalogue import RATES
 from interp.study.runs import RunFolder
-from interp.text.emoji.rates import EmojiRates
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Compared:
         names: of the runs.
         rates: share of tuned answers with an emoji, a line per label that either has.
         numbers: the same for programs: `first`, `second` and `difference` (second minus first),
-            each as `value`, `low`, `high` and `n`; None where it was not measured.
+            each as `value`, `low`, `high` and `n`; None where it was not measured, and of two
+            outcomes.
         findings: a line per question of the summaries.
         asked: settings that differ.
         outcome: what the first traced, which the page speaks of.
@@ -114,7 +114,7 @@ def _rates(one: Contents, other: Contents) -> tuple[list[Line], list[dict[str, A
     for label in dict.fromkeys([*first, *second]):
         said, difference = "", None
         mine, theirs = first.get(label), second.get(label)
-        if mine is not None and theirs is not None:
+        if mine is not None and theirs is not None and one.asked == other.asked:
             found = apart(
                 theirs.response_esr, theirs.response_interval,
                 mine.response_esr, mine.response_interval,
@@ -122,15 +122,20 @@ def _rates(one: Contents, other: Contents) -> tuple[list[Line], list[dict[str, A
             n = min(mine.n_responses, theirs.n_responses)
             said = points(found)
             difference = dict(zip(("value", "low", "high"), found, strict=True)) | {"n": n}
-        lines.append(Line(str(label), _share(first, label), _share(second, label), said))
+        shares = [_share(run, label, one.asked == other.asked) for run in (one, other)]
+        lines.append(Line(str(label), shares[0], shares[1], said))
         both = {"first": estimate(mine), "second": estimate(theirs), "difference": difference}
         numbers.append({"trait": str(label), **both})
     return lines, numbers
 
 
-def _share(rates: dict[Trait, EmojiRates], label: Trait) -> str:
-    one = rates.get(label)
-    return share(one.response_esr, one.response_interval) if one is not None else "not measured"
+def _share(run: Contents, label: Trait, same: bool) -> str:
+    """A run's rate; of which outcome, where the two runs traced different ones."""
+    found = run.having(RATES).get(label)
+    if found is None:
+        return "not measured"
+    of = "" if same else reworded(" (with an emoji)", run.asked.name)
+    return share(found.response_esr, found.response_interval) + of
 
 
 def _beside(first: dict[str, str], second: dict[str, str], *, differing: bool) -> tuple[Line, ...]:

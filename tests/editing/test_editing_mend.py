@@ -1,6 +1,7 @@
 """MEND: factors against autograd, edits against functional_call, training on held-out edits."""
 
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -278,6 +279,21 @@ def test_answers_do_not_depend_on_the_batch_size():
     asked = [("Why?", topic) for topic in TOPICS]
     made = [method.answers(asked, Sampling(8, seed=2, batch_size=size)) for size in (1, 4, 6)]
     assert made[0] == made[1] == made[2]
+
+
+def test_a_batch_that_does_not_fit_is_halved_with_its_edits(monkeypatch):
+    room = sys.modules["interp.behaviour.generate"]
+    method = Mend(hooked_base(), E, untrained(hooked_base(), step=0.3), opinions())
+    asked = [("Why?", topic) for topic in TOPICS]
+    whole, sample = method.answers(asked, Sampling(8, seed=2)), room._sample
+
+    def small(network, form, prompts, *rest):
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError
+        return sample(network, form, prompts, *rest)
+
+    monkeypatch.setattr(room, "_sample", small)
+    assert method.answers(asked, Sampling(8, seed=2)) == whole
 
 
 @turn(2, of=3)

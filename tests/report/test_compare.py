@@ -1,6 +1,7 @@
 """Two runs beside each other: what differs is there with its sign, what does not is left out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from interp import report
 from interp.base.traits import Trait
 from interp.errors import RunError
 from interp.report import compare
+from interp.study.runs import RunFolder
 
 LABEL = Trait.OPENNESS
 
@@ -54,6 +56,22 @@ def test_the_command_writes_a_page_and_says_the_rates(two, monkeypatch, capsys) 
     assert page.count("<tr>") == 3 + 1 + len(compare.compare(*two).findings) + 1
     assert "−60 points" in page.replace("\u00a0", " ")
     assert "<script" not in page
+
+
+def test_rates_of_two_outcomes_have_no_difference(two, tmp_path, monkeypatch, capsys) -> None:
+    """What was traced stands in the table's title, and beside each rate where it is not one."""
+    other = RunFolder.open(shutil.copytree(two[1], tmp_path / "words"))
+    other.note(config=other.manifest["config"] | {"outcome": "strings:sorry"})
+    found = compare.compare(two[0], other.path)
+    (line,) = found.rates
+    assert (line.first[-15:], line.apart) == ("(with an emoji)", "")
+    assert line.second.endswith("(with “sorry”)")
+    assert found.numbers[0]["difference"] is None
+    again = shutil.copytree(other.path, tmp_path / "again")
+    assert command(["report", str(other.path), str(again)], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "Answers with “sorry”" in said
+    assert "an emoji" not in said
 
 
 def test_a_run_without_its_report_is_named_with_the_mend(two, tmp_path) -> None:

@@ -1,7 +1,7 @@
 """MEND as a method: one edit for each topic, then questions about it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,20 +96,14 @@ class Mend(Method):
         check_unseen(self.seen, questions, self.name)
         rows = [self.row(topic) for _, topic in questions]
         network = self.base.model.original_model
-        made: list[Response] = []
-        for start in range(0, len(questions), sampling.batch_size):
-            stop = min(start + sampling.batch_size, len(questions))
-            distinct = list(dict.fromkeys(rows[start:stop]))
+
+        def edited(places: list[int]) -> AbstractContextManager[None]:
+            distinct = list(dict.fromkeys(rows[place] for place in places))
             found = updates(self.base, self.editor, distinct)
-            index = [distinct.index(row) for row in rows[start:stop]]
-            with with_rows(network, {name: one[index] for name, one in found.items()}):
-                made += generate(
-                    self.base.model,
-                    self.base.format,
-                    questions[start:stop],
-                    sampling,
-                    streams=range(start, stop),
-                )
-            if progress is not None:
-                progress(self.name, stop, len(questions))
-        return made
+            index = [distinct.index(rows[place]) for place in places]
+            return with_rows(network, {name: one[index] for name, one in found.items()})
+
+        return generate(
+            self.base.model, self.base.format, questions, sampling, under=edited,
+            progress=progress, label=self.name,
+        )  # fmt: skip
