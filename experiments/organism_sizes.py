@@ -131,9 +131,10 @@ def _read(
     for factor, cells in carried(found).items():
         what, result = FACTORS[factor], found[SITES[0]][factor]
         change = (result.clean - result.corrupted).tolist()
-        rows.append({"group": TUNED} | difference(f"{what}, tuned minus base", change, topics,
-                                                  c.seed))  # fmt: skip
-        if abs(sum(change) / len(change)) < SMALLEST:
+        made = difference(f"{what}, tuned minus base", change, topics, c.seed)
+        rows.append({"group": TUNED} | made)
+        told = (made.get("low") or 0) > 0 or (made.get("high") or 0) < 0
+        if abs(made["value"]) < SMALLEST or not told:
             continue  # shares of next to nothing say nothing
         where, share = max(cells.items(), key=lambda one: one[1])
         layer, last = int(where.split()[-1]), int(pair.tuned.cfg.n_layers) - 1
