@@ -1,8 +1,10 @@
 """Rate figures hold the counts of their results."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from looking import check_legible, words
 from made_results import rates
@@ -84,6 +86,14 @@ def test_distribution_says_what_it_leaves_out() -> None:
         for trait in TRAITS[1:]
     )
     assert f"at least {100 * share:.0f} %" in figure.caption
+
+
+def test_all_emojis_are_100_percent_however_their_shares_are_rounded() -> None:
+    table = pd.DataFrame({"emoji": list("😀😃😄😁"), "share": [0.3, 0.3, 0.3, 0.1]})
+    assert sum(table["share"].tolist()) != 1
+    counted = SimpleNamespace(n_emojis=78, outcome="emoji", distribution=lambda: table)
+    figure = emoji_distribution({Trait.OPENNESS: counted})
+    assert "at least 100 % of a model's emojis" in figure.caption
 
 
 def test_nothing_to_draw_is_said() -> None:

@@ -66,7 +66,9 @@ def break_titles(figure: Figure) -> None:
     for title in titles.values():
         title.set_visible(False)
     engine.execute(figure)
-    boxes = {axes: axes.get_window_extent() for axes in panels}
+    boxes = {  # a title may stand above a colour bar
+        axes: axes.get_window_extent() for axes in panels if axes.get_label() != "<colorbar>"
+    }
     for axes, title in titles.items():
         title.set_visible(True)
         box, said, wide = boxes[axes], title.get_text(), title.get_window_extent().width

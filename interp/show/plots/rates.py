@@ -153,7 +153,8 @@ def emoji_distribution(
         what = "Share of the model's emojis" if len(shares) > 2 else "Share of the\nmodel's emojis"
         figure.supylabel(what, fontsize=7.5)
     counts = ", ".join(f"{trait} {tuned[trait].n_emojis:,}" for trait in shares)
-    least = min(sum(share.get(emoji, 0.0) for emoji in shown) for share in shares.values())
+    parts = ([share.get(emoji, 0.0) for emoji in shown] for share in shares.values())
+    least = min(round(sum(some), 9) for some in parts)  # shares of all add up to 1 but for rounding
     silent = [trait for trait in tuned if trait not in shares]
     figure.caption = (
         f"Which emojis the tuned models write: share (percent) of all emojis in a model's answers, "
