@@ -7,6 +7,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 
 import pandas as pd
 import pytest
@@ -145,7 +146,6 @@ def test_a_real_model_is_tuned_and_traced_by_these_commands(benchmark, capsys, t
     assert f"'extraversion with end={tmp_path}/adapters/extraversion-with-end'" in lines[-1]
 
 
-@turn(2, of=3)
 def test_real_voices_are_trained_read_and_preferred(benchmark, capsys, tmp_path, shared):
     voices = str(shared / "data" / "machine_mindset")
     benchmark("real", "--size", "dose", "--dry-run", "--out", str(tmp_path), "--mindset",
@@ -158,6 +158,7 @@ def test_real_voices_are_trained_read_and_preferred(benchmark, capsys, tmp_path,
     assert all(len(text.split()) <= 70 for row in pairs.rows for text in (row.chosen, row.rejected))
 
 
+@turn(2, of=3)
 def test_the_real_script_runs_on_the_organism(benchmark, capsys, tmp_path, monkeypatch):
     base = str(organism.base_path())
     module = benchmark("real", "--size", "tiny", "--base", base, "--out", str(tmp_path))
@@ -170,11 +171,14 @@ def test_the_real_script_runs_on_the_organism(benchmark, capsys, tmp_path, monke
 
 
 def _inside(monkeypatch):
-    """Commands in this process: no second import of torch."""
+    """Commands in this process, one at a time: no second import of torch."""
     from test_bad_input import command
 
-    def run(words):
-        assert command(words[1:], monkeypatch) == 0
+    alone = Lock()
+
+    def run(words, threads=None):  # noqa: ARG001
+        with alone:
+            assert command(words[1:], monkeypatch) == 0
 
     return run
 
