@@ -9,6 +9,7 @@ import pandas as pd
 
 from interp.base.stats import fdr_bh, sign_flip_p
 from interp.behaviour.shares import Rows
+from interp.show.plots.parts import percent
 
 
 def difference(
@@ -45,6 +46,12 @@ def some(table: pd.DataFrame, measure: str) -> bool:
 
 
 def written(row: Mapping[str, Any] | pd.Series, form: str = ".0%") -> str:
-    """`value [low, high]`, without the brackets where there is no interval."""
+    """`value [low, high]`, without the brackets where there is no interval; no 0 % that is none."""
+
+    def said(part: float) -> str:
+        text = f"{part:{form}}"
+        none = form.endswith("%") and part != 0 and float(text.rstrip("%")) == 0
+        return percent(part).replace(" %", "%") if none else text
+
     value, low, high = (row[name] for name in ("value", "low", "high"))
-    return f"{value:{form}}" + (f" [{low:{form}}, {high:{form}}]" if pd.notna(low) else "")
+    return said(value) + (f" [{said(low)}, {said(high)}]" if pd.notna(low) else "")

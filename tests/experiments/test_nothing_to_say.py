@@ -26,7 +26,7 @@ from emoji_onset_hazard import run as hazard
 from icl_readings import IclConfig
 from latent_readings import LatentConfig
 from methods import MethodsConfig, control, for_trait
-from significance import corrected, shortened, some
+from significance import corrected, shortened, some, written
 
 from interp import organism
 from interp.base.traits import TRAITS, Trait
@@ -242,3 +242,9 @@ def test_a_dose_of_more_traits_than_lines_says_so() -> None:
     said = adapter_dose._verdict(corrected(pd.DataFrame(rows)))
     assert len(said) == 8
     assert said[6].endswith("2 more are in results.csv.")
+
+
+def test_a_small_probability_is_not_told_as_none() -> None:
+    row = {"value": 0.00016, "low": 0.0, "high": 0.0009}
+    assert written(row, ".1%") == "0.016% [0.0%, 0.1%]"
+    assert written({"value": 0.9, "low": None, "high": None}) == "90%"
