@@ -272,7 +272,7 @@ def test_the_page_names_the_factor_that_fine_tuning_moved(tmp_path, monkeypatch,
     assert f"{carrier} the difference between tuned model and base on the same text" in page
     assert f"Which layers, positions and heads {title}" in page
     part = f"{carrier[:1].lower()}{carrier[1:]}".removesuffix(" makes").removesuffix(",")
-    assert f"difference between tuned model and base on the same text, in {part}, " in page
+    assert f"difference between tuned model and base on the same text, in {part}" in page
     assert f"{carrier} the difference between tuned model and base as readers" in page
     origin = run_table(tmp_path / "run" / "tables" / "origin.csv")
     assert origin["go on"] * origin["emoji given go on"] == pytest.approx(origin["emoji"], abs=0.1)
