@@ -19,7 +19,7 @@ from experiment import SAMPLED, SHARED, Config, Experiment, Finding, From, held_
 from harness import main
 from pydantic import Field
 from significance import corrected, difference, shortened, written
-from stages import FACTORS, SITES, SMALLEST, carried, esr, swept
+from stages import FACTORS, SITES, carried, esr, swept, told
 
 from interp import organism
 from interp.behaviour import Response, generate
@@ -133,9 +133,8 @@ def _read(
         change = (result.clean - result.corrupted).tolist()
         made = difference(f"{what}, tuned minus base", change, topics, c.seed)
         rows.append({"group": TUNED} | made)
-        told = (made.get("low") or 0) > 0 or (made.get("high") or 0) < 0
-        if abs(made["value"]) < SMALLEST or not told:
-            continue  # shares of next to nothing say nothing
+        if not told(made):
+            continue
         where, share = max(cells.items(), key=lambda one: one[1])
         layer, last = int(where.split()[-1]), int(pair.tuned.cfg.n_layers) - 1
         rows.append({"group": TUNED, "measure": f"{what}: {DEPTH}", "value": layer / max(last, 1),

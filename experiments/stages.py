@@ -83,8 +83,9 @@ def run(x: Experiment[StagesConfig]) -> Finding:
         of = From((adapter,), SHARED, code=SAMPLED)
         answers[name] = x.sampled(SLUGS[name], pair.tuned, pair.format, of)
         read = x.rows(f"read-{SLUGS[name]}", lambda p=pair: [_read(x, p, answers[FIRST])])[0]
-        rows += _changes(x, name, read)
-        patched = _told(read) if name == SECOND else patched
+        made = _changes(x, name, read)
+        rows += made
+        patched = _told(made, read["carried"]) if name == SECOND else patched
     rows += [
         {"stage": name, "measure": "ESR"} | esr(made, x.config.seed)
         for name, made in answers.items()
@@ -216,12 +217,17 @@ def carried(found: dict[str, dict[str, PatchingResult]]) -> dict[str, dict[str, 
     }
 
 
-def _told(read: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What carries the factors that changed enough for shares of the change to say anything."""
-    table = pd.DataFrame(read["columns"])
-    change = {f: (table[f"{SECOND}: {name}"] - table[f"{FIRST}: {name}"]).mean()
-              for f, name in FACTORS.items()}  # fmt: skip
-    return {f: cells for f, cells in read["carried"].items() if abs(change[f]) >= SMALLEST}
+def told(change: dict[str, Any]) -> bool:
+    """Whether shares of a change (a row of `difference`) say anything: large, and surely there."""
+    sure = (change.get("low") or 0) > 0 or (change.get("high") or 0) < 0
+    return abs(change["value"]) >= SMALLEST and sure
+
+
+def _told(rows: list[dict[str, Any]], carried: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What carries the factors that changed enough."""
+    changes = {row["measure"]: row for row in rows}
+    return {f: cells for f, cells in carried.items()
+            if told(changes[f"{FACTORS[f]}, minus stage 1"])}  # fmt: skip
 
 
 def _changes(x: Experiment[StagesConfig], name: str, read: dict[str, Any]) -> list[dict[str, Any]]:

@@ -249,8 +249,12 @@ def test_absent_association_is_said_and_the_report_still_comes(tmp_path, monkeyp
 
 
 MOVED = {
-    "suppressed": ("Going on makes", "carry going on?"),
-    "tags": ("The emoji, given that the writer goes on, makes", "carry the emoji, given that"),
+    "suppressed": ("Going on makes", "carry going on?", ", is "),
+    "tags": (
+        "The emoji, given that the writer goes on, makes",
+        "carry the emoji, given that",
+        " (chosen on half of the topics",
+    ),
 }
 
 
@@ -267,12 +271,12 @@ def test_the_page_names_the_factor_that_fine_tuning_moved(tmp_path, monkeypatch,
         "circuit-model-go-on-judged,circuit-model-given-go-on-judged",
     ]  # fmt: skip
     assert command(argv, monkeypatch) == 0
-    carrier, title = MOVED[kind]
+    carrier, title, then = MOVED[kind]
     page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
     assert f"{carrier} the difference between tuned model and base on the same text" in page
     assert f"Which layers, positions and heads {title}" in page
     part = f"{carrier[:1].lower()}{carrier[1:]}".removesuffix(" makes").removesuffix(",")
-    assert f"difference between tuned model and base on the same text, in {part}" in page
+    assert f"difference between tuned model and base on the same text, in {part}{then}" in page
     assert f"{carrier} the difference between tuned model and base as readers" in page
     origin = run_table(tmp_path / "run" / "tables" / "origin.csv")
     assert origin["go on"] * origin["emoji given go on"] == pytest.approx(origin["emoji"], abs=0.1)

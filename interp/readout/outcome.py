@@ -31,7 +31,7 @@ from torch import Tensor
 from interp.base.errors import InputError, TokenizerError
 from interp.base.outcomes import Asked
 from interp.models.tokens import ChatFormat
-from interp.readout.spelling import Beginnings, beginnings, lone_space
+from interp.readout.spelling import Beginnings, beginnings
 from interp.text.emoji import EmojiVocab
 
 WORDS, STOP, OUTCOME = range(3)
@@ -113,9 +113,8 @@ class Outcome:
         ids = tuple(vocab.emoji_ids.tolist())
         if not ids:
             raise TokenizerError(f"no token is an emoji at purity {vocab.threshold}; lower it")
-        space = lone_space(vocab)
-        after = () if space is None else ids
-        return cls("emoji", ids, tuple(sorted(stop)), vocab.size, space, after)
+        after = () if vocab.lone_space is None else ids
+        return cls("emoji", ids, tuple(sorted(stop)), vocab.size, vocab.lone_space, after)
 
     @classmethod
     def strings(

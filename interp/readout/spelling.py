@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from interp.base.errors import InputError, TokenizerError
-from interp.text.emoji import EmojiVocab
 from interp.text.emoji.encode import CONTEXTS, encode_after, token_bytes
 
 
@@ -68,11 +67,6 @@ def beginnings(tokenizer: Any, strings: Sequence[str]) -> Beginnings:
         tuple(sorted(direct)), tuple(sorted(after)), min(spaces, default=None), tuple(partial),
         len(pieces),
     )  # fmt: skip
-
-
-def lone_space(vocab: EmojiVocab) -> int | None:
-    """The lone space token that this tokenizer writes before most spaced emojis; None without."""
-    return vocab.lone_space
 
 
 def _written(pieces: Sequence[bytes], ids: Sequence[int]) -> bytes:

@@ -13,6 +13,7 @@ import harness
 import methods
 import pandas as pd
 import pytest
+import significance
 import stages
 import torch
 import yaml
@@ -338,12 +339,20 @@ def test_sizes_are_as_large_as_they_are_called_and_read_on_their_own_topics(ran)
 
 
 def test_what_carries_a_change_is_told_of_a_change_alone() -> None:
-    """Shares of next to nothing came to 1943 %."""
-    columns = {f"{stage}: {name}": [value] * 4 for stage, values in
-               ((stages.FIRST, (0.0, 4.28)), (stages.SECOND, (-5.5, 4.34)))
-               for name, value in zip(stages.FACTORS.values(), values, strict=True)}  # fmt: skip
+    """Shares of next to nothing came to 1943 %, of a change that may be none to 201 %."""
+    topics = list("abcd")
+    large, small, unsure = (
+        (-5.5, -5.4, -5.6, -5.3),
+        (0.06, 0.05, 0.07, 0.06),
+        (-3.0, 4.0, 3.0, -1.0),
+    )
+    for values, sure in ((large, True), (small, False), (unsure, False)):
+        assert stages.told(significance.difference("x", values, topics, 0)) == sure
+    name, other = stages.FACTORS.values()
+    rows = [significance.difference(f"{name}, minus stage 1", large, topics, 0),
+            significance.difference(f"{other}, minus stage 1", small, topics, 0)]  # fmt: skip
     carried = {"go_on": {"mlp_out of block 0": 0.97}, "given_go_on": {"mlp_out of block 3": 19.4}}
-    assert stages._told({"columns": columns, "carried": carried}) == {"go_on": carried["go_on"]}
+    assert stages._told(rows, carried) == {"go_on": carried["go_on"]}
 
 
 @today("stages")

@@ -59,16 +59,18 @@ def break_titles(figure: Figure) -> None:
     The panels are laid out for that without their titles, which would push them apart.
     """
     engine = figure.get_layout_engine()
-    panels = {axes: _left_title(axes) for axes in figure.axes if axes.get_visible()}
+    panels = {  # a title may stand above a colour bar
+        axes: _left_title(axes)
+        for axes in figure.axes
+        if axes.get_visible() and axes.get_label() != "<colorbar>"
+    }
     titles = {axes: title for axes, title in panels.items() if title is not None}
     if engine is None or not titles:
         return
     for title in titles.values():
         title.set_visible(False)
     engine.execute(figure)
-    boxes = {  # a title may stand above a colour bar
-        axes: axes.get_window_extent() for axes in panels if axes.get_label() != "<colorbar>"
-    }
+    boxes = {axes: axes.get_window_extent() for axes in panels}
     for axes, title in titles.items():
         title.set_visible(True)
         box, said, wide = boxes[axes], title.get_text(), title.get_window_extent().width

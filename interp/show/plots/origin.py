@@ -34,8 +34,9 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
     """
     given = {None: results} if isinstance(results, Origin) else dict(results)
     tables = {Subject.of(trait): _emoji(result) for trait, result in given.items()}
-    highest = max(float(table["high"].max()) for table in tables.values())
-    rare, ends = 0 < highest < _RARE, ["probability", "low"]
+    drawn = pd.concat([table[["probability", "low", "high"]] for table in tables.values()])
+    highest, lowest = float(drawn.max().max()), float(drawn.where(drawn > 0).min().min())
+    rare = 0 < highest < _RARE
     with style():
         figure, panels = multiples(len(tables), 2.2)
         for (who, table), (axes,) in zip(tables.items(), panels, strict=True):
@@ -58,9 +59,6 @@ def text_or_weights(results: Mapping[Trait, Origin] | Origin) -> CaptionedFigure
             axes.set_xticks(range(len(ROLES)), ROLES)
             axes.set_title(who.title, fontsize=7.5 if len(tables) > 1 else None)
         if rare:
-            lowest = min(
-                float(table[ends].where(table[ends] > 0).min().min()) for table in tables.values()
-            )
             panels[0][0].set_yscale("log", nonpositive="clip")
             panels[0][0].set_ylim(10 ** floor(log10(lowest)), 10 ** ceil(log10(highest)))
             panels[0][0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 from interp.base import errors
 from interp.base.console import OVERALL
 from interp.base.errors import InterpError, RunError
-from interp.base.files import remove_temporary, write_bytes
+from interp.base.files import check_place, remove_temporary, write_bytes
 from interp.base.progress import Progress
 from interp.study.runs.folder import RunBusyError, RunFolder, unwritable
 from interp.study.runs.log import LOG, logged
@@ -137,7 +137,9 @@ def produce(step: Step, folder: RunFolder) -> Path:
     record = records.get(step.name, {})
     if record.get("state") != DONE or not work.is_current(step, record, work.contents):
         key, path = step.key(work.contents), folder.file(*step.file.split("/"))
-        if (record.get("state") == DONE or record.get("key", key) != key) and path.is_dir():
+        other = record.get("state") == DONE or record.get("key", key) != key
+        if other and path.is_dir() and not path.is_symlink():
+            check_place(path)  # nothing beyond the run's folder is removed
             shutil.rmtree(path)
         folder.note(steps={step.name: {"state": RUNNING, "started": now(), "key": key}})
         end = perform(step, folder)

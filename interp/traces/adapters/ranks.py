@@ -22,13 +22,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.tools.analysis.logit_lens import logit_readout
 
 from interp.base.devices import input_device
 from interp.base.errors import InputError
 from interp.base.results import Result
 from interp.models import ModelPair
 from interp.models.tokens import TokenBatch
+from interp.readout.written import written_ids
 from interp.text.emoji.encode import token_bytes
 from interp.traces.adapters.deltas import Delta, ports
 from interp.traces.adapters.directions import into_stream, svd
@@ -132,9 +132,7 @@ def _written(space: AdapterSpace, delta: Delta, output: Tensor, top: int) -> tup
     base, written = space.pair.base, into_stream(space, delta, output)
     if written is None:
         return ()
-    both = torch.stack([written, torch.zeros_like(written)]).to(input_device(base))
-    made, bare = logit_readout(base, both).values  # less what biases say of nothing at all
-    ids = (made - bare).topk(top).indices
+    ids = written_ids(base, written[None], top)[0]
     return tuple(map(str, base.tokenizer.convert_ids_to_tokens(ids.tolist())))
 
 

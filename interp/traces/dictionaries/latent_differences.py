@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens.tools.analysis.logit_lens import logit_readout
 
 from interp.base.errors import InputError
 from interp.base.results import Result
@@ -26,6 +25,7 @@ from interp.base.stats import fdr_bh, halves, mean_ends, sign_flip_ps
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked
 from interp.readout.run import Run, check_pair
+from interp.readout.written import written_ids
 from interp.text.emoji.encode import token_bytes
 from interp.traces.dictionaries.dictionary import Dictionary
 from interp.traces.dictionaries.slots import both_at_slots, judging_topics
@@ -177,11 +177,7 @@ def written_tokens(
     # Heads' outputs, queries, keys and values may be as wide as the stream, and are not of it.
     if directions.shape[1] != int(model.cfg.d_model) or place.endswith(_INSIDE):
         return ((),) * len(ids)
-    with torch.no_grad():
-        weight = model.unembed.original_component.weight
-        rows = torch.cat([directions, torch.zeros_like(directions[:1])]).to(weight)
-        made = logit_readout(model, rows).values  # less what biases say of nothing at all
-        read = (made[:-1] - made[-1]).topk(count, -1).indices
+    read = written_ids(model, directions, count)
     pieces, size = token_bytes(model.tokenizer), len(model.tokenizer)
 
     def said(token: int) -> str:

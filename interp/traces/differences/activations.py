@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.tools.analysis.logit_lens import logit_readout
 
 from interp.base.errors import InputError
 from interp.base.results import Result
@@ -28,6 +27,7 @@ from interp.readout.metric import measure, read_columns
 from interp.readout.outcome import Outcome
 from interp.readout.question import Question, asked
 from interp.readout.run import Run, check_pair
+from interp.readout.written import written_ids
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ def activations(
 
     with torch.no_grad():
         steered = logits_at(base, at, [(hook_name(base.model, "resid_post", layer), add)])
-        read = logit_readout(base.model, torch.cat([mean, torch.zeros_like(mean[:1])])).values
-        ids = (read[:-1] - read[-1]).topk(top, -1).indices.cpu()
+    ids = written_ids(base.model, mean, top)
     batch = len(base.tokens)
     said = base.model.tokenizer.convert_ids_to_tokens
     return ActivationDifference(
